@@ -1,0 +1,123 @@
+"""Word problems with short answers, read from files."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.datasets import Dataset, load_dataset
+from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
+from rllib_dapo.envs.splits import SPLITS, DatasetOrder, split_of
+from rllib_dapo.envs.verify import ANSWER_RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+# The wording of DAPO-Math-17k, word for word: a model trained on it has to be asked in the same way.
+_BEFORE = (
+    "Solve the following math problem step by step. The last line of your response should be of the form "
+    "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+)
+_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
+DAPO_TEMPLATE = f"{_BEFORE}{{problem}}{_AFTER}"
+_MARK = "of the form Answer:"
+
+
+class MathEnv(SingleStepTextEnv):
+    """Asks the problems of a file, each once an epoch.
+
+    Reset seeds 0 .. N-1 are the first epoch over the N problems, N .. 2N-1 the second, in another order.
+
+    Settings, with their defaults:
+        path: The Parquet or JSON-lines file, or a list of them; has no default. See ``datasets.load_dataset``.
+        answer_rule: "strict", the public DAPO recipe's; "last_number", or "exact_integer". See ``verify``.
+        template: The recipe's wording; a prompt with the field {problem}.
+        split: "all", or "train" or "heldout".
+        heldout_fraction: 0.1; the share of problems that is held out, told by a hash of their text.
+        seed: 0; chooses the order of the problems. Splits do not depend on it.
+        limit: None; if set, only the first so many problems of the split are used.
+
+    Problems whose own ground truth the answer rule would not accept are left out, and counted in the log.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If a setting is refused, a file cannot be read, or no problem is left.
+    """
+
+    default_settings: ClassVar[Mapping[str, Any]] = {
+        "path": None,
+        "answer_rule": "strict",
+        "template": DAPO_TEMPLATE,
+        "split": "all",
+        "heldout_fraction": 0.1,
+        "seed": 0,
+        "limit": None,
+    }
+
+    def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        given = self.settings
+        rule = check_choice("answer_rule", given["answer_rule"], ANSWER_RULES)
+        split = check_choice("split", given["split"], ("all", *SPLITS))
+        heldout_fraction = check_fraction("heldout_fraction", given["heldout_fraction"])
+        seed = check_integer("seed", given["seed"], low=0)
+        limit = None if given["limit"] is None else check_integer("limit", given["limit"], low=1)
+        self._template = check_template("template", given["template"], "problem")
+        self._rule = ANSWER_RULES[rule]
+        self.problems = select_problems(load_dataset(given["path"]), rule, split, heldout_fraction)[:limit]
+        self._order = DatasetOrder(size=len(self.problems), seed=seed)
+
+    def problem(self, seed: int) -> Problem:
+        """Returns the problem at position ``seed`` of the endless visit to the data set."""
+        found = self.problems[self._order(seed)]
+        prompt = fill_template(self._template, found.prompt)
+        return Problem(prompt=prompt, answer=found.answer, problem_id=found.problem_id)
+
+    def score(self, problem: Problem, response: str) -> Verdict:
+        """Applies the answer rule."""
+        return self._rule(response, problem.answer)
+
+
+# A runner holds many copies of an environment: they share one tuple.
+@lru_cache(maxsize=8)
+def select_problems(dataset: Dataset, rule: str, split: str, heldout_fraction: float) -> tuple[Problem, ...]:
+    """Returns the problems of a split that can be solved under an answer rule.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    solvable = [p for p in dataset.problems if ANSWER_RULES[rule](_ideal_response(rule, p), p.answer).is_correct]
+    unsolvable = len(dataset.problems) - len(solvable)
+    if unsolvable:
+        message = "left out %d of %d problems: answer_rule=%r cannot accept their ground truth"
+        logger.warning(message, unsolvable, len(dataset.problems), rule)
+    # The wording around a problem is not part of it: wrapped and bare copies share a split.
+    selected = tuple(p for p in solvable if split in ("all", split_of(unwrap(p.prompt), heldout_fraction)))
+    if not selected:
+        raise ValueError(
+            f"split={split!r}: no problem is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction} "
+            f"and answer_rule={rule!r} ({unsolvable} cannot be judged by it); change one of the three or use more data"
+        )
+    return selected
+
+
+def fill_template(template: str, prompt: str) -> str:
+    """Puts a prompt into a template, in exchange for the recipe's wording where the file has that already.
+
+    A prompt that asks for an answer line in words of its own stays as it is.
+    """
+    bare = unwrap(prompt)
+    return bare if _MARK in bare else template.format(problem=bare)
+
+
+def unwrap(prompt: str) -> str:
+    """Takes the recipe's wording off a prompt, if it is there."""
+    return prompt.removeprefix(_BEFORE).removesuffix(_AFTER)
+
+
+def _ideal_response(rule: str, problem: Problem) -> str:
+    return problem.answer if rule == "exact_integer" else f"Answer: {problem.answer}"

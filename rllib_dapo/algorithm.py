@@ -1,0 +1,312 @@
+"""The algorithm's loop: prompts, groups, advantages, update, weights."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    EVALUATION_RESULTS,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
+
+from rllib_dapo import metrics as names
+from rllib_dapo.config import DAPOConfig
+from rllib_dapo.core import GroupSummary, TrainResponse, group_advantages, plan_minibatch, soft_overlong_punishment
+from rllib_dapo.core.batching import split_evenly
+from rllib_dapo.evaluation import evaluation_metrics
+from rllib_dapo.learner.training_data import GroupTrainingData
+from rllib_dapo.models import resolve_model
+from rllib_dapo.rollout.sampler import DynamicSampler
+from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, SampledGroup
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_AT_START = "evaluation_at_start"
+ROLLOUT_STATE = "dapo_rollout"
+
+
+class DAPO(Algorithm):
+    """Decoupled Clip and Dynamic sAmpling Policy Optimization (arXiv 2503.14476).
+
+    One training step is Algorithm 1 of the paper: sample groups until enough are informative, shape their rewards,
+    take advantages within each group, train on mini-batches, hand the new weights to the engines. The driver holds no
+    token: it decides on summaries and plans; tokens go from EnvRunner to Learner through the object store.
+    """
+
+    @classmethod
+    @override(Algorithm)
+    def get_default_config(cls) -> DAPOConfig:
+        """The paper's configuration."""
+        return DAPOConfig()
+
+    @classmethod
+    @override(Algorithm)
+    def _should_create_evaluation_env_runners(cls, eval_config: DAPOConfig) -> bool:
+        return False  # they would be further engines
+
+    @override(Algorithm)
+    def setup(self, config: DAPOConfig) -> None:
+        """Builds EnvRunners and Learners and gives the former the latter's weights."""
+        self._next_seed = 0
+        self._acceptance_rate = 1.0
+        self._evaluation_at_start: dict[str, Any] | None = None
+        resolve_model(self.config.model_name)  # made once here, before every actor looks for it
+        super().setup(config)
+        self._stream = RolloutStream(
+            self.env_runner_group,
+            max_groups_in_flight=self.config.max_groups_in_flight,
+            timeout_seconds=self.config.sample_timeout_s,
+            restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
+        )
+        self._sync_weights()
+
+    @override(Algorithm)
+    def training_step(self) -> None:
+        """One iteration of Algorithm 1."""
+        started = time.perf_counter()
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            sampler, groups = self._sample()
+        seconds = time.perf_counter() - started
+        training_data, shaping = self._plan(sampler.accepted, groups)
+        self._log_rollout(sampler, shaping, seconds)
+        if training_data is None:
+            self._report_no_signal(sampler)
+            return
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            results = self.learner_group.update(
+                training_data=training_data,
+                timesteps={
+                    NUM_ENV_STEPS_SAMPLED_LIFETIME: self.metrics.peek(
+                        (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0
+                    )
+                },
+            )
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self._sync_weights()
+
+    def _sample(self) -> tuple[DynamicSampler, dict[int, SampledGroup]]:
+        """Rounds of dynamic sampling until the batch is full; the groups come back by seed."""
+        config = self.config
+        sampler = DynamicSampler(
+            prompts_per_step=config.prompts_per_step,
+            next_seed=self._next_seed,
+            dynamic_sampling=config.dynamic_sampling_enabled,
+            max_rounds=config.max_rounds,
+            max_oversampling=config.max_oversampling,
+            acceptance_rate=self._acceptance_rate,
+        )
+        groups: dict[int, SampledGroup] = {}
+        self._rollout_results: list[RolloutResult] = []
+        while not sampler.is_done:
+            results = self._stream.sample(sampler.next_round())
+            sampled = {g.summary.seed: g for result in results for g in result.groups}
+            self._check_versions(sampled)
+            sampler.offer(g.summary for g in sampled.values())
+            groups |= sampled
+            self._rollout_results += results
+        if sampler.wanted and config.on_shortfall == "raise":
+            raise RuntimeError(_shortfall(sampler, config))
+        self._next_seed, self._acceptance_rate = sampler.next_seed, sampler.acceptance_rate
+        return sampler, groups
+
+    def _check_versions(self, sampled: dict[int, SampledGroup]) -> None:
+        """Every response must come from the weights that are about to be trained."""
+        stale = sorted(seed for seed, g in sampled.items() if g.summary.weights_version != self._weights_version)
+        if stale:
+            raise RuntimeError(
+                f"prompts {stale[:8]} were sampled with other weights than version {self._weights_version}: an engine "
+                f"missed an update; raise weight_sync_timeout_s={self.config.weight_sync_timeout_s}"
+            )
+
+    def _plan(
+        self, accepted: list[GroupSummary], groups: dict[int, SampledGroup]
+    ) -> tuple[GroupTrainingData | None, dict[str, float]]:
+        """Shaped rewards, advantages, and who trains on what: Eq. 13, Eq. 9, mini-batches of `minibatch_size`."""
+        config, responses, penalties, shaped_rewards = self.config, [], [], []
+        for index, group in enumerate(accepted):
+            penalty = [self._overlong_penalty(tokens) for tokens in group.response_tokens]
+            shaped = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(penalty, dtype=torch.float64)
+            advantages = group_advantages(shaped, normalize_by_std=config.normalize_advantages_by_std)
+            known = [i for i, reward in enumerate(group.rewards) if not math.isnan(reward)]
+            responses += [_train_response(group, index, i, float(advantages[i])) for i in known]
+            penalties += [penalty[i] for i in known]
+            shaped_rewards += [float(shaped[i]) for i in known]
+        if not responses:
+            return None, {}
+        count = min(len(responses), max(1, round(len(responses) / config.minibatch_size)))
+        plans = [self._plan_minibatch(part) for part in split_evenly(responses, count)]
+        data = GroupTrainingData(
+            groups={index: groups[group.seed].data for index, group in enumerate(accepted)},
+            shards=list(zip(*plans, strict=True)),
+        )
+        return data, {
+            "overlong_penalty_mean": sum(penalties) / len(penalties),
+            "shaped_reward_mean": sum(shaped_rewards) / len(shaped_rewards),
+        }
+
+    def _plan_minibatch(self, responses: list[TrainResponse]) -> list:
+        config = self.config
+        return plan_minibatch(
+            responses,
+            loss_aggregation=config.loss_aggregation,
+            max_response_tokens=config.max_response_tokens,
+            max_tokens_per_microbatch=config.max_tokens_per_microbatch,
+            max_row_tokens=config.max_shared_row_tokens,
+            num_shards=max(1, config.num_learners),
+        )
+
+    def _overlong_penalty(self, response_tokens: int) -> float:
+        return soft_overlong_punishment(
+            response_tokens,
+            max_response_tokens=self.config.max_response_tokens,
+            buffer_tokens=self.config.overlong_buffer_tokens,
+            penalty=self.config.overlong_penalty,
+        )
+
+    def _sync_weights(self) -> None:
+        """Hands the Learner's weights to every engine and makes sure that each has them."""
+        self.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group,
+            timeout_seconds=self.config.weight_sync_timeout_s,
+            inference_only=True,
+        )
+        versions = self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.get_state()[WEIGHTS_SEQ_NO],
+            local_env_runner=self.config.num_env_runners == 0,
+            timeout_seconds=self.config.weight_sync_timeout_s,
+        )
+        self._weights_version = max(versions, default=0)
+        if len(set(versions)) > 1:
+            raise RuntimeError(f"engines hold different weights after a sync: versions {versions}")
+
+    @override(Algorithm)
+    def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
+        """Gives restarted EnvRunners the current weights before they sample again."""
+        restored = env_runner_group.probe_unhealthy_env_runners()
+        if restored:
+            self._sync_weights()
+        return restored or []
+
+    @override(Algorithm)
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """avg@k and its kin on the evaluation environment, sampled by the training EnvRunners.
+
+        Args:
+            parallel_train_future: RLlib's; evaluation is never parallel to training here.
+
+        Returns:
+            `{"evaluation": {"env_runners": {...}}}`.
+        """
+        make_callback(
+            "on_evaluate_start",
+            callbacks_objects=self.callbacks,
+            callbacks_functions=self.config.callbacks_on_evaluate_start,
+            kwargs={"algorithm": self, "metrics_logger": self.metrics},
+        )
+        results = self._stream.sample(range(self.config.evaluation_num_prompts), evaluation=True)
+        summaries = [group.summary for result in results for group in result.groups]
+        evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
+        make_callback(
+            "on_evaluate_end",
+            callbacks_objects=self.callbacks,
+            callbacks_functions=self.config.callbacks_on_evaluate_end,
+            kwargs={"algorithm": self, "metrics_logger": self.metrics, "evaluation_metrics": evaluation},
+        )
+        return {EVALUATION_RESULTS: evaluation}
+
+    @override(Algorithm)
+    def step(self) -> dict[str, Any]:
+        """RLlib's iteration, with the evaluation before training beside the first result."""
+        if self.config.evaluate_before_training and self._evaluation_at_start is None:
+            self._evaluation_at_start = self.evaluate()[EVALUATION_RESULTS]
+        result = super().step()
+        if self._evaluation_at_start is not None:
+            result[EVALUATION_AT_START] = self._evaluation_at_start
+        return result
+
+    def _log_rollout(self, sampler: DynamicSampler, shaping: dict[str, float], seconds: float) -> None:
+        tokens = sum(n for group in sampler.seen for n in group.response_tokens)
+        responses = sum(len(group.rewards) for group in sampler.seen)
+        generation = sum(result.generation_seconds for result in self._rollout_results)
+        self.metrics.log_dict(
+            {
+                **names.rollout_metrics(sampler),
+                **shaping,
+                names.ROLLOUT_TOKENS_PER_SECOND: tokens / seconds,
+                "generation_seconds": generation,
+                "scoring_seconds": sum(result.scoring_seconds for result in self._rollout_results),
+                WEIGHTS_SEQ_NO: self._weights_version,
+            },
+            key=ENV_RUNNER_RESULTS,
+            window=1,
+        )
+        for name in (NUM_ENV_STEPS_SAMPLED, NUM_EPISODES):
+            self.metrics.log_value((ENV_RUNNER_RESULTS, name), responses, reduce="sum")
+        for name in (NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME):
+            self.metrics.log_value(
+                (ENV_RUNNER_RESULTS, name), responses, reduce="lifetime_sum", with_throughput=True
+            )
+
+    def _report_no_signal(self, sampler: DynamicSampler) -> None:
+        logger.warning("no update in this iteration: %s", _shortfall(sampler, self.config))
+
+    @override(Checkpointable)
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state, and the place in the stream of prompts."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        state[ROLLOUT_STATE] = {"next_seed": self._next_seed, "acceptance_rate": self._acceptance_rate}
+        return state
+
+    @override(Checkpointable)
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on with the next prompt, and with engines that hold the restored weights."""
+        super().set_state(state)
+        if ROLLOUT_STATE in state:
+            self._next_seed = state[ROLLOUT_STATE]["next_seed"]
+            self._acceptance_rate = state[ROLLOUT_STATE]["acceptance_rate"]
+
+    @override(Algorithm)
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Restores every component, then the engines' weights from the Learner's."""
+        super().restore_from_path(path, *args, **kwargs)
+        self._sync_weights()
+
+
+def _train_response(group: GroupSummary, group_index: int, index: int, advantage: float) -> TrainResponse:
+    return TrainResponse(
+        group=group_index,
+        index=index,
+        prompt_tokens=group.prompt_tokens,
+        response_tokens=group.response_tokens[index],
+        loss_tokens=group.loss_tokens[index],
+        advantage=advantage,
+    )
+
+
+def _shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sampler.decisions.items())
+    return (
+        f"{len(sampler.accepted)} of {config.prompts_per_step} groups were informative after {sampler.rounds} rounds "
+        f"({reasons}). Raise dynamic_sampling.max_rounds={config.max_rounds} or training.group_size="
+        f"{config.group_size}, or give problems nearer to what the model can do"
+    )

@@ -1,0 +1,88 @@
+"""What crosses the rooms: a prompt with its group of responses, and the short summary the driver sees."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """One sampled response `o_i` and what the environment said of it.
+
+    Attributes:
+        token_ids: `[T]` int32, every token after the prompt, exactly as sampled (end-of-sequence included).
+        loss_mask: `[T]` bool, True where the policy chose the token (False on an environment's own tokens).
+        logprobs: `[T]` float32, the sampler's log-probability of each token at the sampling temperature.
+        finish_reason: The engine's word: `"length"` is the only sign of truncation.
+        reward: The environment's raw reward; NaN when no verdict could be had (a *missing* reward).
+        is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no verdict.
+        text: The response as text, for people; never tokenised again.
+    """
+
+    token_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+    logprobs: NDArray[np.float32]
+    finish_reason: FinishReason
+    reward: float
+    is_correct: bool | None
+    text: str
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the verdict is missing (then the response takes no part in training)."""
+        return math.isnan(self.reward)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptGroup:
+    """The group of `G` responses to one prompt `q`.
+
+    Attributes:
+        seed: The environment's reset seed: the problem is a pure function of it.
+        prompt: The observation as text.
+        prompt_ids: `[P]` int32, the prompt's tokens, made once.
+        responses: The `G` responses.
+        weights_version: Which weights sampled the group (RLlib's `weights_seq_no`).
+    """
+
+    seed: int
+    prompt: str
+    prompt_ids: NDArray[np.int32]
+    responses: tuple[Response, ...]
+    weights_version: int
+
+    def summary(self) -> GroupSummary:
+        """Everything the driver decides on, without a token array."""
+        responses = self.responses
+        return GroupSummary(
+            seed=self.seed,
+            weights_version=self.weights_version,
+            prompt_tokens=len(self.prompt_ids),
+            response_tokens=tuple(len(r.token_ids) for r in responses),
+            loss_tokens=tuple(int(r.loss_mask.sum()) for r in responses),
+            rewards=tuple(r.reward for r in responses),
+            is_correct=tuple(r.is_correct for r in responses),
+            is_truncated=tuple(r.finish_reason == "length" for r in responses),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupSummary:
+    """A `PromptGroup` without its tokens; one entry per response in every tuple."""
+
+    seed: int
+    weights_version: int
+    prompt_tokens: int
+    response_tokens: tuple[int, ...]
+    loss_tokens: tuple[int, ...]
+    rewards: tuple[float, ...]
+    is_correct: tuple[bool | None, ...]
+    is_truncated: tuple[bool, ...]

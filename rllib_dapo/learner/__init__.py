@@ -1,0 +1,1 @@
+"""Training: the RLModule, the Learner, and how weights travel."""

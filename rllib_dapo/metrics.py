@@ -1,0 +1,171 @@
+"""Every metric's name, unit and reduction, in one table; and the figures computed from groups and updates.
+
+All means are token- or response-weighted: one division of two totals over the whole training step, never a mean of
+means. The names stand under RLlib's own keys: `env_runners/...` and `learners/default_policy/...`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MEAN,
+    EPISODE_LEN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+)
+
+from rllib_dapo.core.types import GroupSummary
+
+if TYPE_CHECKING:
+    from rllib_dapo.learner.statistics import TokenStatistics
+    from rllib_dapo.rollout.sampler import DynamicSampler
+
+Source = Literal["env_runners", "learners/default_policy"]
+
+
+class Metric(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    source: Source
+    unit: str
+    reduction: str
+    meaning: str
+
+
+ACCURACY = "accuracy"
+ENTROPY = "entropy"
+RESPONSE_LENGTH_MEAN = "response_length_mean"
+NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
+ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
+
+_ENV, _LEARNER = "env_runners", "learners/default_policy"
+STEP, UPDATE, RUN = "training step", "update", "whole run"
+
+METRICS: tuple[Metric, ...] = (
+    Metric(EPISODE_RETURN_MEAN, _ENV, "reward", STEP, "mean raw reward of all responses with a verdict"),
+    Metric(EPISODE_RETURN_MIN, _ENV, "reward", STEP, "smallest raw reward"),
+    Metric(EPISODE_RETURN_MAX, _ENV, "reward", STEP, "largest raw reward"),
+    Metric(EPISODE_LEN_MEAN, _ENV, "steps", STEP, "environment steps per episode"),
+    Metric(EPISODE_LEN_MIN, _ENV, "steps", STEP, "fewest environment steps of an episode"),
+    Metric(EPISODE_LEN_MAX, _ENV, "steps", STEP, "most environment steps of an episode"),
+    Metric(ACCURACY, _ENV, "share", STEP, "correct responses over responses with a verdict, before filtering"),
+    Metric("shaped_reward_mean", _ENV, "reward", STEP, "mean reward of accepted responses after overlong punishment"),
+    Metric("overlong_penalty_mean", _ENV, "reward", STEP, "mean soft overlong punishment of accepted responses"),
+    Metric(RESPONSE_LENGTH_MEAN, _ENV, "tokens", STEP, "mean response length"),
+    Metric("response_length_max", _ENV, "tokens", STEP, "longest response"),
+    Metric("truncated_fraction", _ENV, "share", STEP, "responses that hit the length limit"),
+    Metric("missing_reward_fraction", _ENV, "share", STEP, "responses without a verdict"),
+    Metric("groups_generated", _ENV, "groups", STEP, "groups sampled"),
+    Metric("groups_accepted", _ENV, "groups", STEP, "informative groups trained on"),
+    Metric("groups_all_correct", _ENV, "groups", STEP, "dropped: every response correct"),
+    Metric("groups_all_wrong", _ENV, "groups", STEP, "dropped: every response wrong"),
+    Metric("groups_no_signal", _ENV, "groups", STEP, "dropped: graded rewards all equal"),
+    Metric("groups_missing", _ENV, "groups", STEP, "dropped: fewer than two verdicts"),
+    Metric("groups_prompt_too_long", _ENV, "groups", STEP, "dropped: prompt over the limit"),
+    Metric("groups_surplus", _ENV, "groups", STEP, "informative, but the batch was full; the prompts come again"),
+    Metric("acceptance_rate", _ENV, "share", STEP, "informative groups over groups generated"),
+    Metric("sampling_rounds", _ENV, "rounds", STEP, "rounds of dynamic sampling"),
+    Metric(ROLLOUT_TOKENS_PER_SECOND, _ENV, "tokens/s", STEP, "sampled tokens over the time of sampling"),
+    Metric("generation_seconds", _ENV, "s", STEP, "time in the engines, summed over EnvRunners"),
+    Metric("scoring_seconds", _ENV, "s", STEP, "time in environments, summed over EnvRunners"),
+    Metric("policy_loss", _LEARNER, "1", UPDATE, "mean loss of the mini-batches"),
+    Metric(ENTROPY, _LEARNER, "nats", UPDATE, "mean entropy of the policy at response tokens"),
+    Metric("mean_token_probability", _LEARNER, "probability", UPDATE, "mean probability of the sampled tokens"),
+    Metric("clip_fraction_low", _LEARNER, "share", UPDATE, "tokens with negative advantage under 1 - epsilon_low"),
+    Metric("clip_fraction_high", _LEARNER, "share", UPDATE, "tokens with positive advantage over 1 + epsilon_high"),
+    Metric("ratio_mean", _LEARNER, "1", UPDATE, "mean importance ratio"),
+    Metric("ratio_max", _LEARNER, "1", UPDATE, "largest importance ratio"),
+    Metric("gradient_norm", _LEARNER, "1", UPDATE, "mean global gradient norm before clipping"),
+    Metric("gradient_norm_max", _LEARNER, "1", UPDATE, "largest global gradient norm before clipping"),
+    Metric("gradient_updates", _LEARNER, "steps", UPDATE, "optimizer steps taken"),
+    Metric(NUM_GRADIENT_UPDATES_LIFETIME, _LEARNER, "steps", RUN, "optimizer steps taken"),
+    Metric("skipped_updates", _LEARNER, "steps", UPDATE, "optimizer steps left out: gradient not finite"),
+    Metric("sampler_logprob_gap_mean", _LEARNER, "nats", UPDATE, "mean |log-prob of trainer - log-prob of sampler|"),
+    Metric("sampler_logprob_gap_max", _LEARNER, "nats", UPDATE, "largest such gap"),
+    Metric("trained_tokens", _LEARNER, "tokens", UPDATE, "response tokens with loss"),
+)
+
+
+def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
+    """What one step of dynamic sampling shows, from its summaries.
+
+    Args:
+        sampler: After its last round.
+    """
+    groups = sampler.seen
+    rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
+    responses = sum(len(g.rewards) for g in groups)
+    decisions = {str(decision): count for decision, count in sampler.decisions.items()}
+    result = {
+        **verdict_metrics(groups),
+        "missing_reward_fraction": _share(responses - len(rewards), responses),
+        "groups_generated": len(groups),
+        "groups_accepted": len(sampler.accepted),
+        "groups_surplus": sampler.surplus,
+        "acceptance_rate": sampler.acceptance_rate,
+        "sampling_rounds": sampler.rounds,
+    }
+    for reason in ("all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long"):
+        result[f"groups_{reason}"] = decisions.get(reason, 0)
+    return result
+
+
+def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
+    """Rewards, accuracy and lengths of all responses of some groups; empty where there is none."""
+    rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
+    verdicts = [c for g in groups for c in g.is_correct if c is not None]
+    lengths = [n for g in groups for n in g.response_tokens]
+    result: dict[str, float] = {}
+    if rewards:
+        result |= {
+            EPISODE_RETURN_MEAN: sum(rewards) / len(rewards),
+            EPISODE_RETURN_MIN: min(rewards),
+            EPISODE_RETURN_MAX: max(rewards),
+            EPISODE_LEN_MEAN: 1.0,
+            EPISODE_LEN_MIN: 1,
+            EPISODE_LEN_MAX: 1,
+        }
+    if verdicts:
+        result[ACCURACY] = sum(verdicts) / len(verdicts)
+    if lengths:
+        result |= {
+            RESPONSE_LENGTH_MEAN: sum(lengths) / len(lengths),
+            "response_length_max": max(lengths),
+            "truncated_fraction": _share(sum(t for g in groups for t in g.is_truncated), len(lengths)),
+        }
+    return result
+
+
+def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
+    """What one update shows, from its totals.
+
+    Args:
+        statistics: Everything added since the update began.
+    """
+    taken = statistics.sum("gradient_updates")
+    return {
+        "policy_loss": statistics.mean("policy_loss", over="minibatches"),
+        ENTROPY: statistics.mean("entropy_sum"),
+        "mean_token_probability": statistics.mean("probability_sum"),
+        "clip_fraction_low": statistics.mean("clip_low_count"),
+        "clip_fraction_high": statistics.mean("clip_high_count"),
+        "ratio_mean": statistics.mean("ratio_sum"),
+        "ratio_max": statistics.max("ratio_max"),
+        "gradient_norm": statistics.mean("gradient_norm", over="gradient_updates"),
+        "gradient_norm_max": statistics.max("gradient_norm_max"),
+        "gradient_updates": taken,
+        "skipped_updates": statistics.sum("skipped_updates"),
+        "sampler_logprob_gap_mean": statistics.mean("gap_sum", over="gap_tokens"),
+        "sampler_logprob_gap_max": statistics.max("gap_max"),
+        "trained_tokens": statistics.sum("tokens"),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,320 @@
+"""The EnvRunner for text: one prompt in, one group of responses out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import ray
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils import force_list
+from ray.rllib.utils.annotations import override
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+import rllib_dapo.envs  # noqa: F401  (registers the environments in this process)
+from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
+from rllib_dapo.rollout.engine import Completion, Sampling
+from rllib_dapo.rollout.episodes import to_episode
+from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
+from rllib_dapo.threads import set_num_threads
+
+if TYPE_CHECKING:
+    from rllib_dapo.config import DAPOConfig
+
+logger = logging.getLogger(__name__)
+
+# Keeps the draws of evaluation apart from those of training under the same run seed.
+TRAINING_STREAM, EVALUATION_STREAM = 0, 1
+
+
+class TextEnvRunner(EnvRunner, Checkpointable):
+    """Resets a text environment with a seed, samples a group of responses, steps the environment with each.
+
+    RLlib's own `SingleAgentEnvRunner` steps vectors of environments through connectors, one forward pass per time
+    step; here a whole response is one action, and the engine batches all prompts' responses by itself.
+    """
+
+    def __init__(self, *, config: DAPOConfig, **kwargs: Any) -> None:
+        """Builds the environment, the tokenizer and (where this process samples) the engine.
+
+        Args:
+            config: The algorithm's configuration.
+            **kwargs: RLlib's `worker_index` and others.
+        """
+        super().__init__(config=config, **kwargs)
+        self.worker_index = self.worker_index or 0
+        self.config: DAPOConfig
+        self._callbacks = [cls() for cls in force_list(config.callbacks_class)]
+        self._weights_version = 0
+        self._next_own_seed = 0
+        model = resolve_model(config.model_name)
+        self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
+        self.env: gym.Env | None = None
+        self.evaluation_env: gym.Env | None = None
+        self.make_env()
+        self.module = None
+        # With remote EnvRunners, the local one only knows the spaces: an engine there would be a second one.
+        if self.worker_index > 0 or config.num_env_runners == 0:
+            self.make_module()
+
+    @override(EnvRunner)
+    def make_env(self) -> None:
+        """(Re)creates the training environment from the configuration; evaluation's is made when first needed."""
+        for env in (self.env, self.evaluation_env):
+            if env is not None:
+                env.close()
+        self.evaluation_env = None
+        self.env = self._create_env(self.config)
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env,
+                "env_context": self._env_context(self.config),
+            },
+        )
+
+    @override(EnvRunner)
+    def make_module(self) -> None:
+        """Builds the inference-only RLModule, which is the engine."""
+        set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_env_runners))
+        spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        self.module = spec.build()
+
+    @override(EnvRunner)
+    def assert_healthy(self) -> None:
+        """Checks that construction got to its end."""
+        assert self.env is not None
+
+    @override(EnvRunner)
+    def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
+        """Observation and action space, under the keys RLlib asks for."""
+        spaces = (self.env.observation_space, self.env.action_space)
+        return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
+
+    def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
+        """Samples one group of responses for each prompt seed.
+
+        Args:
+            seeds: Reset seeds of the environment; each names one problem.
+            evaluation: Use the evaluation's environment and sampling instead of training's.
+
+        Returns:
+            The groups in the order of `seeds`. From a remote EnvRunner they stay in the object store: the caller
+            gets their summaries and references.
+        """
+        if self.module is None:
+            raise RuntimeError(f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only")
+        env = self._evaluation_env() if evaluation else self.env
+        prompts = [env.reset(seed=seed)[0] for seed in seeds]
+        prompt_ids = [np.asarray(prompt_token_ids(self.tokenizer, prompt), dtype=np.int32) for prompt in prompts]
+
+        started = time.perf_counter()
+        completions = self._generate(seeds, prompt_ids, evaluation=evaluation)
+        generated = time.perf_counter()
+        groups = [
+            PromptGroup(
+                seed=seed,
+                prompt=prompt,
+                prompt_ids=ids,
+                responses=tuple(self._respond(env, seed, completion) for completion in completions[i]),
+                weights_version=self._weights_version,
+            )
+            for i, (seed, prompt, ids) in enumerate(zip(seeds, prompts, prompt_ids, strict=True))
+        ]
+        self._after_sampling(groups)
+        return RolloutResult(
+            groups=[self._hand_over(group) for group in groups],
+            generation_seconds=generated - started,
+            scoring_seconds=time.perf_counter() - generated,
+        )
+
+    @override(EnvRunner)
+    def sample(self, *, num_episodes: int | None = None, **kwargs: Any) -> list[SingleAgentEpisode]:
+        """RLlib's generic interface: whole groups as one-step episodes, for callbacks and tools.
+
+        Args:
+            num_episodes: At least so many (rounded up to whole groups); one group by default.
+            **kwargs: Ignored; RLlib passes time steps and exploration flags that have no meaning here.
+        """
+        count = -(-(num_episodes or 1) // self.config.group_size)
+        seeds = range(self._next_own_seed, self._next_own_seed + count)
+        self._next_own_seed = seeds.stop
+        groups = [sampled.group() for sampled in self.sample_groups(seeds).groups]
+        return [to_episode(group, response) for group in groups for response in group.responses]
+
+    @override(EnvRunner)
+    def get_metrics(self) -> dict[str, Any]:
+        """What user callbacks logged here; DAPO's own figures are made of the groups' summaries, on the driver."""
+        return self.metrics.reduce()
+
+    @override(Checkpointable)
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """The weights' version; weights themselves live in the Learner."""
+        return {
+            WEIGHTS_SEQ_NO: self._weights_version,
+            NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
+        }
+
+    @override(Checkpointable)
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes new weights, whole or not at all.
+
+        Args:
+            state: May hold `rl_module` (for the engine), `weights_seq_no` and the lifetime counter.
+        """
+        if COMPONENT_RL_MODULE in state and self.module is not None:
+            weights = state[COMPONENT_RL_MODULE]
+            weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
+            self.module[DEFAULT_MODULE_ID].set_state(weights.get(DEFAULT_MODULE_ID, weights))
+            self._weights_version = state.get(WEIGHTS_SEQ_NO, 0)
+        if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
+            self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
+
+    @override(Checkpointable)
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        """How RLlib rebuilds this EnvRunner from a checkpoint."""
+        return (), {"config": self.config}
+
+    @override(EnvRunner)
+    def stop(self) -> None:
+        """Closes environments and engine."""
+        for env in (self.env, self.evaluation_env):
+            if env is not None:
+                env.close()
+        if self.module is not None:
+            self.module[DEFAULT_MODULE_ID].close()
+            self.module = None
+
+    def _generate(
+        self, seeds: Sequence[int], prompt_ids: list[np.ndarray], *, evaluation: bool
+    ) -> list[list[Completion]]:
+        """Responses for every prompt that is short enough; none for one that is not (never cut silently)."""
+        limit = self.config.max_prompt_tokens
+        short = [i for i, ids in enumerate(prompt_ids) if len(ids) <= limit]
+        stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
+        engine = self.module[DEFAULT_MODULE_ID].engine
+        outputs = engine.generate(
+            [prompt_ids[i].tolist() for i in short],
+            sampling=self._evaluation_sampling() if evaluation else self._training_sampling(),
+            seeds=[sampling_seed(self.config.seed or 0, stream, self._weights_version, seeds[i]) for i in short],
+        )
+        completions: list[list[Completion]] = [[] for _ in seeds]
+        for i, group in zip(short, outputs, strict=True):
+            completions[i] = group
+        return completions
+
+    def _respond(self, env: gym.Env, seed: int, completion: Completion) -> Response:
+        """Steps the environment with one response's text and keeps its tokens beside the verdict."""
+        text = self.tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True)
+        reward, is_correct = self._score(env, seed, text)
+        return Response(
+            token_ids=completion.token_ids,
+            loss_mask=np.ones(len(completion.token_ids), dtype=np.bool_),
+            logprobs=completion.logprobs,
+            finish_reason=completion.finish_reason,
+            reward=reward,
+            is_correct=is_correct,
+            text=text,
+        )
+
+    def _score(self, env: gym.Env, seed: int, text: str) -> tuple[float, bool | None]:
+        """The environment's verdict. An environment that raises on some text gives a missing reward, not a crash."""
+        try:
+            env.reset(seed=seed)
+            _, reward, terminated, truncated, info = env.step(text)
+        except Exception:
+            logger.exception("the environment raised on seed %d; its reward counts as missing; text: %.200r", seed, text)
+            return float("nan"), None
+        if not (terminated or truncated):
+            raise ValueError(f"environment {self.config.env!r} did not end after one step: give single-step episodes")
+        reward = float(reward)
+        correct = info.get("is_correct")
+        return (reward, None if correct is None else bool(correct)) if np.isfinite(reward) else (float("nan"), None)
+
+    def _hand_over(self, group: PromptGroup) -> SampledGroup:
+        return SampledGroup(summary=group.summary(), data=ray.put(group) if self.worker_index > 0 else group)
+
+    def _after_sampling(self, groups: list[PromptGroup]) -> None:
+        """Counts the steps, and builds episodes only if somebody listens."""
+        steps = sum(len(group.responses) for group in groups)
+        self.num_env_steps_sampled_lifetime += steps
+        if steps:
+            self._metrics_num_env_steps_sampled.inc(value=steps)
+        for name in ("on_episode_end", "on_sample_end"):
+            if self._someone_listens(name):
+                self._call_back(name, [to_episode(group, r) for group in groups for r in group.responses])
+
+    def _someone_listens(self, name: str) -> bool:
+        from ray.rllib.callbacks.callbacks import RLlibCallback
+
+        own = getattr(self.config, f"callbacks_{name}")
+        return bool(own) or any(getattr(type(cb), name) is not getattr(RLlibCallback, name) for cb in self._callbacks)
+
+    def _call_back(self, name: str, episodes: list[SingleAgentEpisode]) -> None:
+        common = {"env_runner": self, "metrics_logger": self.metrics}
+        if name == "on_sample_end":
+            calls = [{"samples": episodes}]
+        else:
+            calls = [{"episode": e, "env": self.env, "env_index": 0, "rl_module": self.module} for e in episodes]
+        for call in calls:
+            make_callback(
+                name,
+                callbacks_objects=self._callbacks,
+                callbacks_functions=getattr(self.config, f"callbacks_{name}"),
+                kwargs=common | call,
+            )
+
+    def _training_sampling(self) -> Sampling:
+        config = self.config
+        return Sampling(
+            num_responses=config.group_size,
+            max_tokens=config.max_response_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+        )
+
+    def _evaluation_sampling(self) -> Sampling:
+        config = self.config
+        return Sampling(
+            num_responses=config.evaluation_samples_per_prompt,
+            max_tokens=config.max_response_tokens,
+            temperature=config.evaluation_temperature,
+            top_p=config.evaluation_top_p,
+        )
+
+    def _evaluation_env(self) -> gym.Env:
+        if self.evaluation_env is None:
+            self.evaluation_env = self._create_env(self.config.get_evaluation_config_object())
+        return self.evaluation_env
+
+    def _env_context(self, config: DAPOConfig) -> EnvContext:
+        return EnvContext(config.env_config, worker_index=self.worker_index, num_workers=self.num_workers)
+
+    def _create_env(self, config: DAPOConfig) -> gym.Env:
+        """Makes the environment from what RLlib accepts as one: a Tune name, a Gymnasium id or a class."""
+        env, context = config.env, self._env_context(config)
+        if isinstance(env, str) and _global_registry.contains(ENV_CREATOR, env):
+            return _global_registry.get(ENV_CREATOR, env)(context)
+        return gym.make(env, **context) if isinstance(env, str) else env(context)
+
+
+def sampling_seed(run_seed: int, stream: int, weights_version: int, prompt_seed: int) -> int:
+    """The engine's seed for one prompt: the same run, weights and prompt give the same draws on any EnvRunner."""
+    sequence = np.random.SeedSequence([run_seed, stream, weights_version, prompt_seed])
+    return int(sequence.generate_state(1, np.uint32)[0]) >> 1

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rllib_dapo.core import group_advantages, has_signal
+
+QUICK = settings(deadline=None, derandomize=True, max_examples=100)
+NAN = math.nan
+
+# Quarters are exact in binary, so that a property fails for its own reason and not for a rounded input.
+rewards_of_a_group = st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=2, max_size=16)
+
+
+def float64(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def assert_equal(actual: torch.Tensor, expected: list[float], *, rtol: float = 1e-14) -> None:
+    torch.testing.assert_close(actual, float64(expected), rtol=rtol, atol=0)
+
+
+def test_advantages_divide_by_the_samples_standard_deviation_plus_a_millionth() -> None:
+    # Mean -1/2, squared deviations 9/4 + 3 * 1/4 = 3, divided by 4 - 1: the standard deviation is 1 (ddof 0: 0.866).
+    expected = [1.5 / 1.000001, -0.5 / 1.000001, -0.5 / 1.000001, -0.5 / 1.000001]
+    assert_equal(group_advantages(float64([1, -1, -1, -1])), expected)
+
+
+def test_the_millionth_shows_where_the_deviation_is_small() -> None:
+    # Deviations of 1e-5 either side: std = sqrt(2) * 1e-5.
+    expected = 1e-5 / (math.sqrt(2) * 1e-5 + 1e-6)
+    assert_equal(group_advantages(float64([0.0, 2e-5])), [-expected, expected], rtol=1e-10)
+
+
+def test_advantages_without_the_standard_deviation_are_centred_rewards() -> None:
+    assert_equal(group_advantages(float64([1, -1, -1, -1]), normalize_by_std=False), [1.5, -0.5, -0.5, -0.5])
+
+
+@pytest.mark.parametrize("normalize_by_std", [True, False])
+@pytest.mark.parametrize("reward", [0.0, 1.0, -1.0, 0.1, -1 / 3, 1e9 / 7])
+@pytest.mark.parametrize("size", [2, 3, 7, 16])
+def test_equal_rewards_give_advantages_of_exactly_zero(reward: float, size: int, normalize_by_std: bool) -> None:
+    assert group_advantages(float64([reward] * size), normalize_by_std=normalize_by_std).tolist() == [0.0] * size
+
+
+def test_rewards_equal_up_to_rounding_give_advantages_of_exactly_zero() -> None:
+    rewards = float64([0.1 + 0.2, 0.3, 0.3, 0.3])
+    assert rewards.std() > 0
+    assert group_advantages(rewards).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("normalize_by_std", [True, False])
+def test_missing_rewards_count_neither_in_the_mean_nor_in_the_deviation(normalize_by_std: bool) -> None:
+    known = group_advantages(float64([1, -1, -1, -1]), normalize_by_std=normalize_by_std).tolist()
+    actual = group_advantages(float64([NAN, 1, -1, NAN, -1, -1]), normalize_by_std=normalize_by_std)
+    assert actual.tolist() == [0.0, known[0], known[1], 0.0, known[2], known[3]]
+
+
+@pytest.mark.parametrize("rewards", [[], [0.7], [NAN], [NAN, NAN], [NAN, 0.7], [0.7, NAN, 0.7], [0.2, NAN, 0.2]])
+def test_groups_that_compare_nothing_have_zero_advantages(rewards: list[float]) -> None:
+    assert not has_signal(float64(rewards))
+    assert group_advantages(float64(rewards)).tolist() == [0.0] * len(rewards)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "expected"),
+    [([0.0, 1e-6], False), ([0.0, 1.01e-6], True), ([-1.0, 1.0], True), ([NAN, -1.0, 1.0], True), ([NAN, 1.0], False)],
+)
+def test_a_signal_is_a_spread_of_more_than_a_millionth(rewards: list[float], expected: bool) -> None:
+    assert has_signal(float64(rewards)) is expected
+
+
+def test_float32_rewards_are_computed_in_float64() -> None:
+    rewards = torch.tensor([1.0, 0.25, -0.5])
+    assert group_advantages(rewards).dtype == torch.float64
+    assert torch.equal(group_advantages(rewards), group_advantages(rewards.double()))
+
+
+@QUICK
+@given(rewards=rewards_of_a_group, shift=st.integers(-1000, 1000), normalize_by_std=st.booleans())
+def test_shifting_all_rewards_changes_no_advantage(rewards: list[float], shift: int, normalize_by_std: bool) -> None:
+    before = group_advantages(float64(rewards), normalize_by_std=normalize_by_std)
+    after = group_advantages(float64(rewards) + shift, normalize_by_std=normalize_by_std)
+    torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
+
+
+@QUICK
+@given(rewards=rewards_of_a_group, data=st.data())
+def test_permuting_a_group_permutes_its_advantages(rewards: list[float], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(rewards))))
+    permuted = group_advantages(float64(rewards)[list(order)])
+    torch.testing.assert_close(permuted, group_advantages(float64(rewards))[list(order)], rtol=1e-12, atol=1e-12)
+
+
+@QUICK
+@given(rewards=rewards_of_a_group)
+def test_advantages_sum_to_zero_and_keep_the_order_of_rewards(rewards: list[float]) -> None:
+    advantages = group_advantages(float64(rewards))
+    assert float(advantages.sum()) == pytest.approx(0.0, abs=1e-10)
+    ranked = advantages[float64(rewards).argsort(stable=True)]
+    assert bool((ranked.diff() >= 0).all())
+    assert bool((advantages != 0).any()) is (len(set(rewards)) > 1)

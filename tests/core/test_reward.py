@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rllib_dapo.core import soft_overlong_punishment
+
+QUICK = settings(deadline=None, derandomize=True, max_examples=100)
+
+
+@pytest.mark.parametrize(
+    ("response_tokens", "expected"),
+    [
+        (0, 0.0),
+        (16_383, 0.0),
+        (16_384, 0.0),  # L_max - L_cache: the last length that costs nothing
+        (16_385, -1 / 4096),
+        (18_432, -0.5),
+        (20_479, -4095 / 4096),
+        (20_480, -1.0),  # L_max: the whole punishment
+        (20_481, -1.0),
+        (10**9, -1.0),
+    ],
+)
+def test_the_punishment_has_the_papers_values_at_its_corners(response_tokens: int, expected: float) -> None:
+    assert soft_overlong_punishment(response_tokens, max_response_tokens=20_480, buffer_tokens=4096) == expected
+
+
+@pytest.mark.parametrize(("response_tokens", "expected"), [(99, 0.0), (100, 0.0), (101, -1.0), (102, -1.0)])
+def test_an_empty_buffer_leaves_only_the_step_beyond_the_limit(response_tokens: int, expected: float) -> None:
+    assert soft_overlong_punishment(response_tokens, max_response_tokens=100, buffer_tokens=0) == expected
+
+
+@pytest.mark.parametrize(("response_tokens", "expected"), [(0, 0.0), (1, -0.1), (5, -0.5), (10, -1.0), (11, -1.0)])
+def test_a_buffer_as_wide_as_the_limit_punishes_from_the_first_token(response_tokens: int, expected: float) -> None:
+    assert soft_overlong_punishment(response_tokens, max_response_tokens=10, buffer_tokens=10) == expected
+
+
+@pytest.mark.parametrize(
+    ("buffer_tokens", "response_tokens", "expected"), [(4, 8, -1.25), (4, 10, -2.5), (4, 11, -2.5), (0, 11, -2.5)]
+)
+def test_the_penalty_scales_the_whole_term(buffer_tokens: int, response_tokens: int, expected: float) -> None:
+    shaped = soft_overlong_punishment(response_tokens, max_response_tokens=10, buffer_tokens=buffer_tokens, penalty=2.5)
+    assert shaped == expected
+
+
+@QUICK
+@given(data=st.data(), max_tokens=st.integers(1, 10_000), penalty=st.floats(0.0, 10.0))
+def test_the_punishment_follows_equation_13_branch_by_branch(
+    data: st.DataObject, max_tokens: int, penalty: float
+) -> None:
+    buffer = data.draw(st.integers(1, max_tokens))
+    tokens = data.draw(st.integers(0, 2 * max_tokens))
+    if tokens <= max_tokens - buffer:
+        expected = 0.0
+    elif tokens <= max_tokens:
+        expected = penalty * ((max_tokens - buffer) - tokens) / buffer
+    else:
+        expected = -penalty
+    shaped = soft_overlong_punishment(tokens, max_response_tokens=max_tokens, buffer_tokens=buffer, penalty=penalty)
+    assert shaped == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@QUICK
+@given(tokens=st.integers(0, 200), max_tokens=st.integers(1, 100), buffer=st.integers(0, 100))
+def test_one_more_token_never_lessens_the_punishment(tokens: int, max_tokens: int, buffer: int) -> None:
+    buffer = min(buffer, max_tokens)
+    shorter, longer = (
+        soft_overlong_punishment(n, max_response_tokens=max_tokens, buffer_tokens=buffer) for n in (tokens, tokens + 1)
+    )
+    assert -1.0 <= longer <= shorter <= 0.0

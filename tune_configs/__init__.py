@@ -1,0 +1,1 @@
+"""YAML presets, each for one row of the paper or one kind of hardware."""
