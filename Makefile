@@ -30,7 +30,7 @@ lint: setup  ## style and formatting
 type: setup  ## types: strict in core and envs
 	@rm -rf build/typing && mkdir -p build/typing/rllib_dapo
 	@ln -s $(CURDIR)/rllib_dapo/* $(CURDIR)/envs $(CURDIR)/tune_configs build/typing/rllib_dapo/
-	.venv/bin/mypy -p rllib_dapo | sed -e 's#^build/typing/rllib_dapo/\(envs\|tune_configs\)/#\1/#' -e 's#^build/typing/##'
+	@.venv/bin/mypy -p rllib_dapo | sed -e 's#^build/typing/rllib_dapo/\(envs\|tune_configs\)/#\1/#' -e 's#^build/typing/##'
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
 	@missed=; for script in benchmarks/[!_]*.py; do \

@@ -147,7 +147,7 @@ class DAPO(Algorithm):
             penalty = [self._overlong_penalty(tokens) for tokens in group.response_tokens]
             shaped = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(penalty, dtype=torch.float64)
             advantages = group_advantages(shaped, normalize_by_std=config.normalize_advantages_by_std)
-            known = [i for i, reward in enumerate(group.rewards) if not math.isnan(reward)]
+            known = [i for i, r in enumerate(group.rewards) if not math.isnan(r) and group.loss_tokens[i]]
             responses += [_train_response(group, index, i, float(advantages[i])) for i in known]
             penalties += [penalty[i] for i in known]
             shaped_rewards += [float(shaped[i]) for i in known]

@@ -3,6 +3,75 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from rllib_dapo.core import GroupSummary
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+def _make_raw_model(folder: Path, *, seed: int) -> Path:
+    from rllib_dapo.models.tiny import TinyRecipe, tiny_model
+
+    recipe = TinyRecipe(
+        seed=seed, hidden_size=128, intermediate_size=256, num_layers=2, max_operand=9, steps=40, batch_size=16
+    )
+    return tiny_model(recipe, cache_dir=folder)
+
+
+@pytest.fixture(scope="session")
+def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that writes numbers after sums, mostly wrong ones; made in a second or two."""
+    return _make_raw_model(tmp_path_factory.mktemp("raw_model"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same shape as `raw_model`, other weights."""
+    return _make_raw_model(tmp_path_factory.mktemp("other_raw_model"), seed=1)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny tensors: on a busy machine threads that wait for each other take most of the time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _make_summary(
+    seed: int = 0,
+    *,
+    rewards: Sequence[float] = (),
+    is_correct: Sequence[bool | None] | None = None,
+    response_tokens: Sequence[int] | None = None,
+    is_truncated: Sequence[bool] | None = None,
+) -> GroupSummary:
+    """A group's summary; by default nothing is known of correctness, and each response has 3 tokens and an end."""
+    from rllib_dapo.core import GroupSummary
+
+    tokens = tuple(response_tokens or (3 for _ in rewards))
+    return GroupSummary(
+        seed=seed,
+        weights_version=0,
+        prompt_tokens=4,
+        response_tokens=tokens,
+        loss_tokens=tokens,
+        rewards=tuple(rewards),
+        is_correct=tuple(is_correct or (None for _ in rewards)),
+        is_truncated=tuple(is_truncated or (False for _ in rewards)),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_summary() -> Callable[..., GroupSummary]:
+    return _make_summary

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from huggingface_hub import constants
-from rllib_dapo.envs.arithmetic import ArithmeticEnv
 from safetensors.torch import load_file
 
+from rllib_dapo.envs.arithmetic import ArithmeticEnv
 from rllib_dapo.models import check_model_name, load_causal_lm, load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.models.cache import cached_folder, default_cache_dir
 from rllib_dapo.models.tiny import CHARACTERS, TinyRecipe, make_tokenizer, tiny_model, warm_up_records
@@ -24,7 +24,7 @@ from rllib_dapo.models.tiny import CHARACTERS, TinyRecipe, make_tokenizer, tiny_
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SHORT = TinyRecipe(steps=3, careless_steps=2, batch_size=8)
+SHORT = TinyRecipe(steps=3, batch_size=8)
 
 
 @pytest.fixture(scope="session")
@@ -230,16 +230,14 @@ def test_the_chat_template_ends_what_the_assistant_said(tokenizer: PreTrainedTok
 def test_the_warm_up_sees_no_held_out_problem() -> None:
     recipe = TinyRecipe()
     heldout = ArithmeticEnv({"max_operand": recipe.max_operand, "split": "heldout"})
-    prompts = {prompt for prompt, _ in islice(warm_up_records(recipe, wrong_share=0.0), 5_000)}
+    prompts = {prompt for prompt, _ in islice(warm_up_records(recipe), 5_000)}
     assert len(prompts) > 1_500
     assert prompts.isdisjoint(heldout.problem(seed).prompt for seed in range(1_000))
 
 
-def test_the_share_of_wrong_records_is_the_one_asked_for() -> None:
-    records = list(islice(warm_up_records(TinyRecipe(), wrong_share=0.6), 2_000))
-    wrong = [answer for prompt, answer in records if sum(map(int, prompt[:-1].split("+"))) != int(answer)]
-    assert len(wrong) / len(records) == pytest.approx(0.6, abs=0.04)
-    assert all(answer.isdecimal() for answer in wrong)
+def test_every_warm_up_record_is_right() -> None:
+    records = list(islice(warm_up_records(TinyRecipe()), 500))
+    assert [str(sum(map(int, prompt[:-1].split("+")))) for prompt, _ in records] == [answer for _, answer in records]
 
 
 def test_the_tiny_model_is_right_on_some_but_not_most_problems(tiny: Path) -> None:

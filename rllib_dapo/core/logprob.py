@@ -27,7 +27,8 @@ def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) 
     logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - log_z
     with torch.no_grad():
         probabilities = (logits - log_z[:, None]).exp()
-        entropy = log_z - (probabilities * logits).sum(-1)
+        # A logit of -inf (a word the model may not use) has probability 0 and adds nothing: 0 * -inf is left out.
+        entropy = log_z - (probabilities * logits).nansum(-1)
     return logprobs, entropy
 
 
@@ -60,7 +61,7 @@ def chunked_logprobs(
     if len(targets) <= chunk_tokens:
         return one_chunk(hidden, targets)
     pairs = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-    if hidden.requires_grad:
+    if torch.is_grad_enabled():
         results = [checkpoint(one_chunk, rows, ids, use_reentrant=False) for rows, ids in pairs]
     else:
         results = [one_chunk(rows, ids) for rows, ids in pairs]

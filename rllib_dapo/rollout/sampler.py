@@ -92,8 +92,9 @@ class DynamicSampler:
 
     def next_round(self) -> range:
         """The prompt seeds of the next round: as many as will probably fill the batch."""
-        rate = max(self.acceptance_rate, 1.0 / self.max_oversampling)
-        size = math.ceil(self.wanted / rate) if self.dynamic_sampling else self.wanted
+        rate = self.acceptance_rate
+        factor = min(1.0 / rate, self.max_oversampling) if rate > 0.0 else self.max_oversampling
+        size = math.ceil(self.wanted * factor) if self.dynamic_sampling else self.wanted
         self.rounds += 1
         seeds = range(self.next_seed, self.next_seed + size)
         self.next_seed = seeds.stop

@@ -25,6 +25,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 GIB = 1 << 30
+CPU_BATCHED_TOKENS = 4096
 
 
 class VLLMEngine:
@@ -57,6 +58,10 @@ class VLLMEngine:
         if current_platform.is_cpu():
             settings["enforce_eager"] = True
             settings["kv_cache_memory_bytes"] = int(cpu_kv_cache_gib * GIB)
+            # vLLM takes back the draw for a half-read prompt, which a generator on the CPU cannot do: it would raise
+            # for any request with a seed of its own. So prompts are read whole.
+            settings["enable_chunked_prefill"] = False
+            settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
         self._llm: LLM | None = LLM(**(settings | engine_kwargs))
 
     @property

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rllib_dapo.core import LossAggregation
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=100)
+QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 PAD = 99
 
 

@@ -122,6 +122,19 @@ def test_logits_are_held_for_one_chunk_at_a_time_and_never_until_the_backward_pa
     assert sorted(heights) == [2, 2, 4, 4, 4, 4]
 
 
+def test_a_single_chunk_is_not_computed_twice(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+    hidden, weight, targets = problem
+    heights: list[int] = []
+
+    def head(rows: Tensor) -> Tensor:
+        heights.append(len(rows))
+        return rows @ weight.T
+
+    logprobs, _ = chunked_logprobs(hidden, head, targets, temperature=1.0, chunk_tokens=TOKENS)
+    torch.autograd.backward(logprobs.sum())
+    assert heights == [TOKENS]
+
+
 def test_no_tokens_give_empty_results_that_still_reach_the_head(problem: tuple[Tensor, Tensor, Tensor]) -> None:
     hidden, weight, targets = problem
     logprobs, entropy = chunked_logprobs(

@@ -11,7 +11,7 @@ from rllib_dapo.core import LOSS_AGGREGATIONS, response_weights
 if TYPE_CHECKING:
     from rllib_dapo.core import LossAggregation
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=100)
+QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 MEANS: tuple[LossAggregation, ...] = ("token_mean", "group_token_mean", "sequence_mean", "microbatch_token_mean")
 
 # Two groups of two responses: 1 + 3 and 2 + 6 tokens.

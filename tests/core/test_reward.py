@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rllib_dapo.core import soft_overlong_punishment
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=100)
+QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""What every benchmark shares: alternating timing, the machine's description, the result file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of a comparison: its figure per round, in `unit`."""
+
+    label: str
+    unit: str
+    values: list[float]
+
+    @property
+    def median(self) -> float:
+        """The middle of the rounds."""
+        return statistics.median(self.values)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that `work` takes, and what it returns."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def alternate(ours: Callable[[], float], other: Callable[[], float], *, rounds: int) -> tuple[list[float], list[float]]:
+    """Measures both sides in turn, after one round of each that does not count.
+
+    Args:
+        ours: Runs once and returns its figure.
+        other: The same for the other side.
+        rounds: Counted rounds.
+    """
+    figures: tuple[list[float], list[float]] = ([], [])
+    for i in range(rounds + 1):
+        for side, measure in zip(figures, (ours, other), strict=True):
+            value = measure()
+            if i:
+                side.append(value)
+        print(f"round {i} of {rounds}" + (f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"), flush=True)
+    return figures
+
+
+def report(name: str, *, ours: Side, other: Side, target: float, higher_is_better: bool = True, **details: Any) -> None:
+    """Prints both sides and, last, their ratio; writes `results/NAME.json`; ends the process.
+
+    The ratio is over 1 where we are better. The exit status is 1 where it misses the target.
+    """
+    ratio = ours.median / other.median if higher_is_better else other.median / ours.median
+    holds = ratio >= target
+    RESULTS.mkdir(exist_ok=True)
+    record = {
+        "name": name,
+        "ratio": round(ratio, 3),
+        "target": target,
+        "holds": holds,
+        "ours": asdict(ours) | {"median": ours.median},
+        "other": asdict(other) | {"median": other.median},
+        "details": details,
+        "machine": machine(),
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    for side in (ours, other):
+        print(f"{side.label}: {side.median:.1f} {side.unit}")
+    print(f"{name}: ratio {ratio:.2f} (target {target}, {'holds' if holds else 'MISSED'})")
+    sys.exit(0 if holds else 1)
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures come from."""
+    import torch
+
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def math_environment() -> tuple[str, dict[str, Any]]:
+    """Word problems where the data is there, else sums; either way prompts for SmolLM2."""
+    path = SHARED_DATA / "gsm8k-train.jsonl"
+    if path.is_file():
+        return "rllib_dapo/Math-v0", {"path": str(path), "answer_rule": "last_number", "template": "{problem}"}
+    print(f"{path} is not there: using rllib_dapo/Arithmetic-v0")
+    return "rllib_dapo/Arithmetic-v0", {"template": "What is {expression}? Explain step by step."}

@@ -1,0 +1,169 @@
+"""Trained tokens per second in `LearnerGroup.update`, against a plain PyTorch loop on the same tokens.
+
+The tokens are real: responses sampled by vLLM from SmolLM2-135M. The plain loop is what one writes first: the model in
+bfloat16, padded rows, full logits, `log_softmax` and `gather`, the clipped surrogate over the mini-batch's token count,
+gradient clipping, AdamW. Both sides take the same responses in the same mini-batches, with micro-batches of one size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from common import Side, alternate, math_environment, report, timed
+from ray.rllib.core import DEFAULT_MODULE_ID
+from torch import Tensor
+
+from rllib_dapo import DAPOConfig
+from rllib_dapo.core import PromptGroup, TrainResponse, plan_minibatch
+from rllib_dapo.core.batching import split_evenly
+from rllib_dapo.learner.training_data import GroupTrainingData
+from rllib_dapo.models import load_causal_lm, resolve_model
+from rllib_dapo.rollout.env_runner import TextEnvRunner
+
+PROMPTS, RESPONSES, MAX_TOKENS, MINIBATCHES, MICROBATCH_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 4096, 3, 0.8
+
+
+def make_config() -> DAPOConfig:
+    """SmolLM2 with the settings for a small machine."""
+    env, env_config = math_environment()
+    return (
+        DAPOConfig()
+        .environment(env, env_config=env_config)
+        .language_model("smollm2-135m", dtype="bfloat16")
+        .rollout(max_prompt_tokens=512, max_response_tokens=MAX_TOKENS)
+        .env_runners(num_env_runners=0)
+        .learners(num_learners=0)
+        .training(
+            group_size=RESPONSES,
+            prompts_per_step=PROMPTS,
+            minibatch_size=PROMPTS * RESPONSES // MINIBATCHES,
+            max_tokens_per_microbatch=MICROBATCH_TOKENS,
+            max_shared_row_tokens=2048,
+            old_logprobs="sampler",
+        )
+        .overlong(buffer_tokens=0)
+    )
+
+
+def sample(config: DAPOConfig) -> list[PromptGroup]:
+    """Real responses."""
+    runner = TextEnvRunner(config=config, worker_index=0)
+    groups = [sampled.group() for sampled in runner.sample_groups(range(PROMPTS)).groups]
+    runner.stop()
+    return groups
+
+
+def plan(config: DAPOConfig, groups: Sequence[PromptGroup]) -> GroupTrainingData:
+    """All responses, with advantages of alternating sign: the arithmetic does not depend on their values."""
+    responses = [
+        TrainResponse(
+            group=g,
+            index=i,
+            prompt_tokens=len(group.prompt_ids),
+            response_tokens=len(response.token_ids),
+            loss_tokens=len(response.token_ids),
+            advantage=1.0 if i % 2 else -1.0,
+        )
+        for g, group in enumerate(groups)
+        for i, response in enumerate(group.responses)
+    ]
+    plans = [
+        plan_minibatch(
+            part,
+            loss_aggregation="token_mean",
+            max_response_tokens=MAX_TOKENS,
+            max_tokens_per_microbatch=MICROBATCH_TOKENS,
+            max_row_tokens=config.max_shared_row_tokens,
+        )[0]
+        for part in split_evenly(responses, MINIBATCHES)
+    ]
+    return GroupTrainingData(groups=dict(enumerate(groups)), shards=[plans])
+
+
+class PlainLoop:
+    """The other side."""
+
+    def __init__(self, groups: Sequence[PromptGroup], pad: int) -> None:
+        """Loads the model in bfloat16."""
+        self.model = load_causal_lm(resolve_model("smollm2-135m"), dtype=torch.bfloat16)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=True)
+        self.pad = pad
+        rows = [(group.prompt_ids, response, 1.0 if i % 2 else -1.0) for group in groups for i, response in enumerate(group.responses)]
+        size = len(rows) // MINIBATCHES
+        self.minibatches = [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    def microbatches(self, rows: list) -> list[list]:
+        """Rows of like length, as many as the token bound allows."""
+        rows = sorted(rows, key=lambda row: len(row[0]) + len(row[1].token_ids), reverse=True)
+        batches: list[list] = []
+        for row in rows:
+            longest = len(batches[-1][0][0]) + len(batches[-1][0][1].token_ids) if batches else 0
+            if batches and longest * (len(batches[-1]) + 1) <= MICROBATCH_TOKENS:
+                batches[-1].append(row)
+            else:
+                batches.append([row])
+        return batches
+
+    def tensors(self, rows: list) -> tuple[Tensor, ...]:
+        """Padded ids, attention, mask of response tokens, old log-probabilities, advantages."""
+        width = max(len(prompt) + len(response.token_ids) for prompt, response, _ in rows)
+        ids = torch.full((len(rows), width), self.pad)
+        attention, mask, old = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool), torch.zeros(ids.shape)
+        for i, (prompt, response, _) in enumerate(rows):
+            start, end = len(prompt), len(prompt) + len(response.token_ids)
+            ids[i, :start], ids[i, start:end] = torch.as_tensor(prompt), torch.as_tensor(response.token_ids)
+            attention[i, :end], mask[i, start:end] = 1, True
+            old[i, start:end] = torch.as_tensor(response.logprobs)
+        return ids, attention, mask, old, torch.tensor([advantage for *_, advantage in rows])
+
+    def update(self) -> None:
+        """One pass over all mini-batches."""
+        for rows in self.minibatches:
+            tokens = sum(len(response.token_ids) for _, response, _ in rows)
+            self.optimizer.zero_grad()
+            for micro in self.microbatches(rows):
+                ids, attention, mask, old, advantages = self.tensors(micro)
+                logits = self.model(input_ids=ids, attention_mask=attention).logits[:, :-1].float()
+                logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+                ratio = (logprobs - old[:, 1:]).exp()
+                surrogate = torch.min(ratio * advantages[:, None], ratio.clamp(0.8, 1.28) * advantages[:, None])
+                (-(surrogate * mask[:, 1:]).sum() / tokens).backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+
+
+def main() -> None:
+    """Runs both sides in turn."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    config = make_config()
+    config.validate()
+    groups = sample(config)
+    runner_spaces = TextEnvRunner(config=config.copy(copy_frozen=False).env_runners(num_env_runners=1), worker_index=0)
+    learner_group = config.build_learner_group(
+        rl_module_spec=config.get_multi_rl_module_spec(spaces=runner_spaces.get_spaces())
+    )
+    data = plan(config, groups)
+    tokens = sum(len(response.token_ids) for group in groups for response in group.responses)
+    pad = learner_group._learner.module[DEFAULT_MODULE_ID].lm.config.pad_token_id or 0
+    loop = PlainLoop(groups, pad)
+    print(f"{tokens} response tokens, {sum(len(g.prompt_ids) for g in groups) * RESPONSES} prompt tokens per update", flush=True)
+    figures, others = alternate(
+        lambda: tokens / timed(lambda: learner_group.update(training_data=data))[0],
+        lambda: tokens / timed(loop.update)[0],
+        rounds=ROUNDS,
+    )
+    report(
+        "learner",
+        ours=Side(label="LearnerGroup.update", unit="tokens/s", values=figures),
+        other=Side(label="plain PyTorch loop", unit="tokens/s", values=others),
+        target=TARGET,
+        model="SmolLM2-135M, bfloat16",
+        response_tokens=tokens,
+        max_shared_row_tokens=config.max_shared_row_tokens,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""One whole training step, against TRL's `GRPOTrainer(loss_type="dapo")` on the same prompts and sizes (extra `bench`).
+
+8 prompts x 8 responses x at most 128 new tokens, SmolLM2-135M, one optimizer step, on the CPU in bfloat16. A step is
+sampling, scoring, update and, for us, handing the weights to the engine. Sampling is random, so response lengths differ
+a little between the sides; both are reported.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import Any
+
+import ray
+from common import Side, math_environment, report, timed
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from rllib_dapo import DAPO, DAPOConfig
+from rllib_dapo.environments import make_environment
+from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
+
+PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 3, 3.0
+
+
+def make_config() -> DAPOConfig:
+    """Our side; dynamic sampling is off, so that a step is exactly these prompts."""
+    env, env_config = math_environment()
+    return (
+        DAPOConfig()
+        .environment(env, env_config=env_config)
+        .language_model("smollm2-135m", dtype="bfloat16")
+        .rollout(max_prompt_tokens=512, max_response_tokens=MAX_TOKENS)
+        .env_runners(num_env_runners=1)
+        .learners(num_learners=0)
+        .training(
+            group_size=RESPONSES,
+            prompts_per_step=PROMPTS,
+            minibatch_size=PROMPTS * RESPONSES,
+            max_tokens_per_microbatch=4096,
+            max_shared_row_tokens=2048,
+        )
+        .dynamic_sampling(enabled=False)
+        .overlong(buffer_tokens=0)
+        .fault_tolerance(restart_failed_env_runners=False)
+    )
+
+
+def trl_trainer(config: DAPOConfig, folder: str, callback: TrainerCallback) -> GRPOTrainer:
+    """The other side, with the same prompts in the same order and the same rewards."""
+    env = make_environment(config.env, config.env_config)
+    # The first step of each side is a warm-up, so TRL needs a set of prompts for each step.
+    prompts = [env.reset(seed=seed)[0] for seed in range(PROMPTS * (ROUNDS + 1))]
+    rows = [{"prompt": [{"role": "user", "content": p}], "seed": seed} for seed, p in enumerate(prompts)]
+
+    def reward(completions: list[list[dict[str, str]]], seed: list[int], **_: Any) -> list[float]:
+        rewards = []
+        for completion, s in zip(completions, seed, strict=True):
+            env.reset(seed=s)
+            rewards.append(float(env.step(completion[0]["content"])[1]))
+        return rewards
+
+    name = resolve_model(config.model_name)
+    return GRPOTrainer(
+        model=load_causal_lm(name, dtype="float32"),
+        processing_class=load_tokenizer(name),
+        reward_funcs=reward,
+        train_dataset=Dataset.from_list(rows),
+        callbacks=[callback],
+        args=GRPOConfig(
+            output_dir=folder,
+            use_cpu=True,
+            bf16=True,
+            loss_type="dapo",
+            beta=0.0,
+            epsilon=0.2,
+            epsilon_high=0.28,
+            temperature=1.0,
+            num_generations=RESPONSES,
+            per_device_train_batch_size=PROMPTS * RESPONSES // 4,
+            gradient_accumulation_steps=4,
+            max_completion_length=MAX_TOKENS,
+            learning_rate=1e-6,
+            max_steps=ROUNDS + 1,
+            shuffle_dataset=False,
+            gradient_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+    )
+
+
+class Alternate(TrainerCallback):
+    """Times TRL's steps, and takes one of ours after each."""
+
+    def __init__(self, algo: DAPO) -> None:
+        """Remembers our side."""
+        self._algo = algo
+        self.ours: list[float] = []
+        self.trl: list[float] = []
+        self.our_lengths: list[float] = []
+        self._started = 0.0
+
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        """TRL's step begins with its sampling."""
+        self._started = time.perf_counter()
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Its step is over; ours follows."""
+        self.trl.append(time.perf_counter() - self._started)
+        seconds, result = timed(self._algo.train)
+        self.ours.append(seconds)
+        self.our_lengths.append(result["env_runners"]["response_length_mean"])
+        print(f"step {len(self.ours) - 1} of {ROUNDS}: ours {seconds:.1f} s, TRL {self.trl[-1]:.1f} s", flush=True)
+
+
+def main() -> None:
+    """Runs both sides in turn."""
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    config = make_config()
+    algo = config.build_algo()
+    callback = Alternate(algo)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trl_trainer(config, folder, callback)
+        trainer.train()
+    lengths = [log["completions/mean_length"] for log in trainer.state.log_history if "completions/mean_length" in log]
+    algo.stop()
+    ray.shutdown()
+    report(
+        "step_vs_trl",
+        ours=Side(label="rllib-dapo", unit="s", values=callback.ours[1:]),
+        other=Side(label="TRL GRPOTrainer", unit="s", values=callback.trl[1:]),
+        target=TARGET,
+        higher_is_better=False,
+        model="SmolLM2-135M, bfloat16",
+        prompts=PROMPTS,
+        responses=RESPONSES,
+        max_tokens=MAX_TOKENS,
+        mean_response_length={"ours": callback.our_lengths[1:], "trl": lengths[1:]},
+    )
+
+
+if __name__ == "__main__":
+    main()

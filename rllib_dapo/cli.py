@@ -1,0 +1,114 @@
+"""The command `rllib-dapo`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rllib_dapo.run_file import SettingsError
+
+app = typer.Typer(
+    name="rllib-dapo",
+    help="DAPO (arXiv 2503.14476) on Ray RLlib: train language models with reinforcement learning.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+@app.command()
+def train(
+    file: Annotated[str, typer.Argument(help="A run file, or the name of a preset (see `rllib-dapo presets`).")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Overrides a setting, e.g. training.lr=1e-5. May be repeated."),
+    ] = None,
+    storage: Annotated[
+        str, typer.Option(metavar="DIR", help="Where runs are kept: a folder, or a URI every machine can reach.")
+    ] = "~/ray_results",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
+) -> None:
+    """Train as a run file says. Search spaces in it make the run a sweep."""
+    from rllib_dapo import preflight, runs, settings
+    from rllib_dapo.summary import failure_lines, opening_line, summary_lines
+
+    runs.silence()
+    try:
+        run_settings = settings.read_settings(find_run_file(file), set_ or [])
+        preflight.check_run(run_settings)
+        path = runs.newest_run(run_settings.name, storage) if resume else runs.new_run(run_settings.name, storage)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(opening_line(run_settings))
+    typer.echo(f"results: {path}")
+    outcome = runs.resume(run_settings, path) if resume else runs.run(run_settings, path)
+    for line in summary_lines(outcome, run_settings):
+        typer.echo(line)
+    failures = failure_lines(outcome)
+    for line in failures:
+        typer.echo(line, err=True)
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, as `train` names it at its end.")],
+    folder: Annotated[Path, typer.Argument(help="The model's new folder.")],
+) -> None:
+    """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
+    from rllib_dapo import runs
+    from rllib_dapo.learner.weights import export_checkpoint
+
+    runs.silence()
+    try:
+        written = export_checkpoint(checkpoint, folder)
+    except (ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"model: {written}")
+
+
+@app.command()
+def presets() -> None:
+    """List the run files that come with this package."""
+    for name, path in preset_files().items():
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        typer.echo(f"{name:20} {first.removeprefix('#').strip()}")
+
+
+def preset_files() -> dict[str, Path]:
+    """The run files that come with this package, by name."""
+    folder = Path(str(files("rllib_dapo.tune_configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_run_file(name: str) -> Path:
+    """Finds a run file: as a path from here, else among the presets.
+
+    Args:
+        name: `runs/mine.yaml`, `tiny_arithmetic` or `tune_configs/tiny_arithmetic.yaml`.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    from rllib_dapo.validation import suggest
+
+    path, known = Path(name).expanduser(), preset_files()
+    if path.is_file():
+        return path
+    is_preset = path.parent in (Path(), Path("tune_configs")) and path.suffix in ("", ".yaml")
+    if is_preset and path.stem in known:
+        return known[path.stem]
+    raise SettingsError(
+        f"{name}: no such file, nor a preset{suggest(path.stem, known)}; presets: {', '.join(known)}"
+    )

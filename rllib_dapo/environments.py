@@ -1,0 +1,105 @@
+"""From the setting `environment.env` to an environment that can be tried before anything starts."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+from ray import tune
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+import rllib_dapo.envs  # noqa: F401  (registers the environments)
+from rllib_dapo.run_file import SettingsError, one_line
+from rllib_dapo.validation import suggest
+
+
+def resolve_environment(env: Any) -> Any:
+    """Finds what `environment.env` names.
+
+    Args:
+        env: A Gymnasium id, a name known to Tune, `module:Class`, or `module:id` where importing the module registers
+            the id. A class is returned as it is.
+
+    Returns:
+        What `DAPOConfig.environment` takes: a registered name or a class.
+
+    Raises:
+        SettingsError: If there is no such environment.
+    """
+    if not isinstance(env, str) or env in gymnasium.registry or _is_tune_name(env):
+        return env
+    module_name, colon, name = env.partition(":")
+    if not colon:
+        known = [known for known in gymnasium.registry if known.startswith("rllib_dapo/")]
+        near = suggest(env, known) or f"; there are {', '.join(known)}"
+        raise SettingsError(
+            f"environment.env={env!r}: no such environment{near}. One of your own is given as module:Class"
+        )
+    module = _import(env, module_name)
+    if name in gymnasium.registry:
+        tune.register_env(env, lambda config: gymnasium.make(f"{module_name}:{name}", **config))
+        return env
+    if not isinstance(getattr(module, name, None), type):
+        raise SettingsError(
+            f"environment.env={env!r}: module {module_name} has no class {name!r}{suggest(name, vars(module))}"
+        )
+    return getattr(module, name)
+
+
+def try_environment(env: Any, env_config: Mapping[str, Any], *, setting: str = "environment.env_config") -> None:
+    """Makes the environment once, resets it and closes it.
+
+    Args:
+        env: As `resolve_environment` returns it.
+        env_config: Its settings.
+        setting: What the settings are called, for the message.
+
+    Raises:
+        SettingsError: If that fails, or if what it observes is no text.
+    """
+    # Whatever a user's environment may raise, one line is better than a traceback before anything has started.
+    try:
+        made = make_environment(env, env_config)
+        observation, _ = made.reset(seed=0)
+        made.close()
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: "
+        raise SettingsError(f"{setting} of {_name(env)}: {kind}{one_line(error)}") from error
+    if not isinstance(observation, str):
+        raise SettingsError(
+            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a language model needs an "
+            "environment whose observations and actions are texts"
+        )
+
+
+def make_environment(env: Any, env_config: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Makes an environment as an EnvRunner would."""
+    if isinstance(env, str) and _is_tune_name(env):
+        made: gymnasium.Env[Any, Any] = _global_registry.get(ENV_CREATOR, env)(dict(env_config))
+        return made
+    return gymnasium.make(env, **env_config) if isinstance(env, str) else env(dict(env_config))
+
+
+def _is_tune_name(env: str) -> bool:
+    return bool(_global_registry.contains(ENV_CREATOR, env))
+
+
+def _import(env: str, module_name: str) -> Any:
+    """Imports a user's module, also from the current folder, which a console script does not look in."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        raise SettingsError(
+            f"environment.env={env!r}: module {module_name} cannot be imported: {type(error).__name__}: "
+            f"{one_line(error)}"
+        ) from error
+
+
+def _name(env: Any) -> str:
+    return env if isinstance(env, str) else f"{env.__module__}:{env.__qualname__}"

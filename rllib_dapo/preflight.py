@@ -1,0 +1,106 @@
+"""What can be known to go wrong before Ray starts or a model loads: values, environment, placement."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+from ray._private.accelerators import get_accelerator_manager_for_resource
+from ray._private.services import find_bootstrap_address
+from ray._private.utils import get_num_cpus
+
+from rllib_dapo.algorithm import DAPO
+from rllib_dapo.config import DAPOConfig
+from rllib_dapo.environments import try_environment
+from rllib_dapo.run_file import SettingsError, one_line
+from rllib_dapo.settings import RunSettings
+
+_RLLIB_AFTERWORD = "To suppress all validation errors"
+
+
+def check_run(settings: RunSettings) -> None:
+    """Checks all that a run needs to start.
+
+    Args:
+        settings: As read.
+
+    Raises:
+        SettingsError: For the first finding; one line.
+    """
+    for config in settings.variants:
+        _check_values(config, settings.source)
+    tried: list[Any] = []
+    for config in settings.variants:
+        _check_environments(config, settings, tried)
+    if not uses_cluster():
+        for config in settings.variants:
+            check_placement(config, machine_resources())
+
+
+def uses_cluster() -> bool:
+    """Whether `ray.init()` will join a running Ray rather than start one here."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None))
+
+
+def machine_resources() -> dict[str, float]:
+    """The CPUs and GPUs that a Ray started here would count."""
+    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
+    return {"CPU": get_num_cpus(override_docker_cpu_warning=True), "GPU": gpus}
+
+
+def check_placement(config: DAPOConfig, available: dict[str, float]) -> None:
+    """Refuses a trial that one machine can never hold: Ray would wait for room without a word.
+
+    Args:
+        config: Valid, without search spaces.
+        available: What the machine has.
+
+    Raises:
+        SettingsError: With what is asked for, what there is, and what to lower.
+    """
+    bundles = DAPO.default_resource_request(config.to_dict()).bundles
+    runners = bundles[1 : 1 + config.num_env_runners]
+    learners = bundles[1 + config.num_env_runners :]
+    for resource, there in available.items():
+        asked = sum(bundle.get(resource, 0) for bundle in bundles)
+        if asked <= there:
+            continue
+        parts = [f"main {bundles[0].get(resource, 0):g}"]
+        parts += [f"{len(b)} {n} x {b[0].get(resource, 0):g}" for b, n in ((runners, "EnvRunners"), (learners, "Learners")) if b]
+        unit = resource.lower()
+        raise SettingsError(
+            f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but there are {there:g}: lower "
+            + (f"resources.num_{unit}s_for_main_process, " if unit == "cpu" else "")
+            + f"env_runners.num_env_runners, env_runners.num_{unit}s_per_env_runner or "
+            f"learners.num_{unit}s_per_learner; fractions are allowed"
+        )
+
+
+def _check_values(config: DAPOConfig, source: str) -> None:
+    try:
+        config.copy(copy_frozen=False).validate()
+        evaluation = config.get_evaluation_config_object()
+        if evaluation is not None:
+            evaluation.validate()
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{source}: {one_line(error).partition(_RLLIB_AFTERWORD)[0].strip()}") from error
+
+
+def _check_environments(config: DAPOConfig, settings: RunSettings, tried: list[Any]) -> None:
+    """Tries the training and the evaluation environment, each setting of them once."""
+    if config.env is None:
+        raise SettingsError(f"{settings.source}: environment.env is not set: give an id such as rllib_dapo/Math-v0")
+    evaluation = config.get_evaluation_config_object() or config
+    for name, env, env_config in (
+        ("environment.env_config", config.env, config.env_config),
+        ("evaluation.evaluation_config.env_config", evaluation.env, evaluation.env_config),
+    ):
+        if (env, env_config) in tried:
+            continue
+        tried.append((env, env_config))
+        try:
+            try_environment(env, env_config, setting=name)
+        except SettingsError as error:
+            about_data = settings.data_hint and "path=" in str(error)
+            raise SettingsError(f"{error}. Data: {settings.data_hint}" if about_data else str(error)) from error

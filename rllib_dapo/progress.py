@@ -1,0 +1,168 @@
+"""How a run is doing, in one line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ray import tune
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+LOG_EVERY_S = 5.0
+_PATIENCE_S = 2.0
+_LOG_WAITING_EVERY_S = 30.0
+_REDRAW_S = 0.5
+_ROOM_IS_MADE_WITHIN_S = 60.0
+_ERASE = "\r\x1b[K"
+
+
+class ProgressLine(tune.Callback):
+    """Prints how the trials are doing.
+
+    On a terminal one line is drawn again and again, and stays where an evaluation came with it. In a log file there are
+    plain lines, at most one every few seconds.
+    """
+
+    def __init__(self, *, total: int | None = None, stream: TextIO | None = None, every_s: float = LOG_EVERY_S) -> None:
+        """Tune pickles callbacks, so what is kept here must not hold an open file; tests give a `StringIO`.
+
+        Args:
+            total: Iterations until a trial ends, if that is known.
+            stream: Where to print; standard output by default.
+            every_s: In a log file, seconds between lines.
+        """
+        self._total = total
+        self._stream = stream
+        self._every_s = every_s
+        self._several = False
+        self._started = time.monotonic()
+        self._last_line = float("-inf")
+        self._has_result = False
+
+    def setup(self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **_: Any) -> None:
+        """Learns how many trials there will be."""
+        self._several = (total_num_samples or 1) > 1
+        self._started = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Until the first result, says what is being waited for."""
+        waited = time.monotonic() - self._started
+        pause = _REDRAW_S if self._is_terminal else _LOG_WAITING_EVERY_S
+        if self._has_result or waited < _PATIENCE_S or self._since_last_line() < pause:
+            return
+        self._print(waiting_line(trials, waited_s=waited), stays=False)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Prints a result."""
+        has_evaluation = "evaluation" in result or not self._has_result
+        self._has_result = True
+        is_last = result["training_iteration"] == self._total
+        if not self._is_terminal and not has_evaluation and not is_last and self._since_last_line() < self._every_s:
+            return
+        name = f"{trial}  " if self._several else ""
+        self._print(name + progress_line(result, total=self._total), stays=has_evaluation or is_last)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Says what a trial of several tries."""
+        if self._several:
+            tried = ", ".join(f"{name}={value}" for name, value in trial.evaluated_params.items())
+            self._print(f"{trial}  {tried or 'starts'}", stays=True)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Says that a failed trial starts again."""
+        self._print(f"{trial} failed and starts again from its last checkpoint; {trial.error_file}", stays=True)
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        """Leaves the terminal's cursor on a line of its own."""
+        if self._is_terminal:
+            self._out.write(_ERASE)
+            self._out.flush()
+
+    @property
+    def _out(self) -> TextIO:
+        return self._stream or sys.stdout
+
+    @property
+    def _is_terminal(self) -> bool:
+        return self._out.isatty()
+
+    def _since_last_line(self) -> float:
+        return time.monotonic() - self._last_line
+
+    def _print(self, line: str, *, stays: bool) -> None:
+        if self._is_terminal:
+            columns = get_terminal_size().columns - 1
+            self._out.write(_ERASE + line[:columns] + ("\n" if stays else ""))
+        else:
+            self._out.write(line + "\n")
+        self._out.flush()
+        self._last_line = time.monotonic()
+
+
+def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:
+    """One result in one line.
+
+    Args:
+        result: As `Algorithm.train` returns it.
+        total: Iterations until the end, if that is known.
+    """
+    iteration, seconds = result["training_iteration"], result["time_total_s"]
+    clock = duration(seconds)
+    if total and iteration < total:
+        clock += f", {duration(seconds / iteration * (total - iteration))} left"
+    rollout = result.get("env_runners", {})
+    learner = result.get("learners", {}).get("default_policy", {})
+    parts = [
+        f"{iteration}/{total}" if total else f"{iteration}",
+        clock,
+        _figure("accuracy", rollout.get("accuracy"), ".3f"),
+        _figure("reward", rollout.get("episode_return_mean"), "+.2f"),
+        _figure("entropy", learner.get("entropy"), ".3f"),
+        _figure("length", rollout.get("response_length_mean"), ".1f"),
+        _figure("accepted", rollout.get("acceptance_rate"), ".0%"),
+        _figure("tokens/s", rollout.get("rollout_tokens_per_second"), ".0f"),
+        "" if learner.get("gradient_updates") else "no update: no group was informative",
+        evaluation_text(result),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def evaluation_text(result: Mapping[str, Any]) -> str:
+    """`held-out avg@8 0.612` where the result has an evaluation, or one made before training; else nothing."""
+    for key in ("evaluation", "evaluation_at_start"):
+        if key == "evaluation_at_start" and result["training_iteration"] > 1:
+            return ""
+        for name, value in result.get(key, {}).get("env_runners", {}).items():
+            if name.startswith("avg@"):
+                return f"evaluation {name} {value:.3f}" + (" at the start" if key == "evaluation_at_start" else "")
+    return ""
+
+
+def waiting_line(trials: list[Trial], *, waited_s: float) -> str:
+    """What is going on while there is no result."""
+    clock = duration(waited_s)
+    if any(trial.status == "RUNNING" for trial in trials):
+        return f"starting: loading the model and the engine, then the first iteration ({clock})"
+    if not trials or waited_s < _ROOM_IS_MADE_WITHIN_S:
+        return f"starting ({clock})"
+    asked = trials[0].placement_group_factory.required_resources
+    needs = ", ".join(f"{amount:g} {name}s" for name, amount in asked.items() if amount)
+    return f"waiting for room: Ray is busy, or has less than the {needs} that a trial asks for ({clock})"
+
+
+def duration(seconds: float) -> str:
+    """`0:42`, `12:05`, `3:00:10`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _figure(name: str, value: float | None, form: str) -> str:
+    return "" if value is None else f"{name} {value:{form}}"

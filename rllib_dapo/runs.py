@@ -1,0 +1,157 @@
+"""One run: Tune around DAPO, quiet but for our own lines."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+
+from rllib_dapo.models import resolve_model
+from rllib_dapo.preflight import uses_cluster
+from rllib_dapo.progress import ProgressLine
+from rllib_dapo.run_file import SettingsError
+from rllib_dapo.settings import RunSettings
+from rllib_dapo.worker_log import WorkerLog, worker_log
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunResult:
+    """What came out of a run.
+
+    Attributes:
+        grid: One result for each trial; `result.error` tells whether it failed.
+        folder: The run's folder or URI.
+        exceptions: The first ones that any worker printed: often the cause of what a trial then failed with.
+    """
+
+    grid: tune.ResultGrid
+    folder: str
+    exceptions: tuple[str, ...]
+
+
+def run(settings: RunSettings, folder: str) -> RunResult:
+    """Trains.
+
+    Args:
+        settings: Checked by `preflight.check_run`.
+        folder: The run's folder, see `new_run`.
+    """
+    tuning = settings.tune
+    storage, _, name = folder.rpartition("/")
+    with quiet_ray(settings, folder) as log:
+        tuner = tune.Tuner(
+            "DAPO",
+            param_space=settings.config,
+            tune_config=tune.TuneConfig(
+                metric=tuning.metric,
+                mode=tuning.mode,
+                num_samples=tuning.num_samples,
+                max_concurrent_trials=tuning.max_concurrent_trials or None,
+                trial_name_creator=trial_name,
+                trial_dirname_creator=trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=storage,
+                stop=dict(settings.stop),
+                verbose=0,
+                callbacks=[ProgressLine(total=total_iterations(settings))],
+                failure_config=tune.FailureConfig(max_failures=tuning.max_failures),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=tuning.checkpoint_frequency,
+                    num_to_keep=tuning.num_to_keep,
+                    checkpoint_at_end=True,
+                ),
+            ),
+        )
+        return RunResult(grid=tuner.fit(), folder=folder, exceptions=tuple(log.exceptions))
+
+
+def resume(settings: RunSettings, folder: str) -> RunResult:
+    """Goes on with an interrupted run, with the settings it was started with.
+
+    Args:
+        settings: Of the same run file; what they name is made ready.
+        folder: The run's folder, see `newest_run`.
+    """
+    with quiet_ray(settings, folder) as log:
+        tuner = tune.Tuner.restore(folder, trainable="DAPO", resume_unfinished=True, resume_errored=True)
+        return RunResult(grid=tuner.fit(), folder=folder, exceptions=tuple(log.exceptions))
+
+
+def new_run(name: str, storage: str) -> str:
+    """The folder of a run that starts now, under a folder or URI."""
+    # Ray's workers run in other folders.
+    root = storage.rstrip("/") if "://" in storage else str(Path(storage).expanduser().absolute())
+    return f"{root}/{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def newest_run(name: str, storage: str) -> str:
+    """The newest run of a name under a folder, or the run that lies in that folder or URI itself.
+
+    Raises:
+        SettingsError: If there is none.
+    """
+    if tune.Tuner.can_restore(storage):
+        return storage.rstrip("/")
+    root = Path(storage).expanduser().absolute()
+    found = [path for path in root.glob(f"{name}_*-*-*_*-*-*") if tune.Tuner.can_restore(path)]
+    if not found:
+        raise SettingsError(f"--resume: no run of {name!r} under {storage}: leave out --resume, or name its --storage")
+    return str(max(found, key=lambda path: path.name))
+
+
+def total_iterations(settings: RunSettings) -> int | None:
+    """Iterations until a trial ends, where the run file says so."""
+    total = settings.stop.get("training_iteration")
+    return None if total is None else math.ceil(total)
+
+
+def trial_name(trial: Trial) -> str:
+    """`trial_00003`: short, and the same for the trial's folder."""
+    return f"trial_{trial.trial_id.rpartition('_')[2]}"
+
+
+@contextmanager
+def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
+    """Ray, with its workers' chatter kept to a file; shut down at the end only if it was started here."""
+    silence()
+    if not uses_cluster():
+        # A built-in model is made once, here, where one can see how far it is.
+        for name in {config.model_name for config in settings.variants}:
+            resolve_model(name)
+    started = not ray.is_initialized()
+    if started:
+        ray.init(logging_level=logging.ERROR)
+    try:
+        with worker_log(worker_log_path(folder)) as log:
+            yield log
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def worker_log_path(folder: str) -> Path:
+    """Where a run's worker output is kept: in its folder, or under the usual one where that is a URI."""
+    local = Path(folder) if "://" not in folder else Path("~/ray_results", folder.rpartition("/")[2]).expanduser()
+    return local / "workers.log"
+
+
+def silence() -> None:
+    """Turns off what Ray and its libraries say to developers of them."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")

@@ -1,0 +1,150 @@
+"""The names that a run file may use, and the kinds of values they take."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray._common.deprecation import DEPRECATED_VALUE
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from rllib_dapo.config import DAPOConfig, sections
+from rllib_dapo.metrics import METRICS
+from rllib_dapo.run_file import SettingsError, Tree, put
+from rllib_dapo.validation import suggest
+
+SPACES = ("grid", "choice", "uniform", "loguniform")
+EXTRA_SECTIONS = ("search", "tune", "stop")
+_RLLIB_METRICS = ("training_iteration", "time_total_s", "num_env_steps_sampled_lifetime")
+_WORDY = ("str", "Any", "LossAggregation")  # annotations under which a text may stand
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "text"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuneSettings:
+    """The section `tune`: how trials are made and kept.
+
+    Attributes:
+        name: The run's folder is called this and the time of its start; the file's name if not given.
+        num_samples: Trials; with a grid, times its points.
+        max_concurrent_trials: At the same time; 0 sets no limit.
+        metric: By which trials are compared.
+        mode: "max" or "min".
+        checkpoint_frequency: Iterations between checkpoints; there is also one at the end.
+        num_to_keep: The newest checkpoints that are kept.
+        max_failures: How often a failed trial starts again from its last checkpoint.
+    """
+
+    name: str | None = None
+    num_samples: int = 1
+    max_concurrent_trials: int = 0
+    metric: str = "env_runners/accuracy"
+    mode: str = "max"
+    checkpoint_frequency: int = 20
+    num_to_keep: int = 2
+    max_failures: int = 0
+
+
+def check_names(tree: Tree, source: str) -> None:
+    """Refuses sections and settings that nobody would read, and values of a wrong kind.
+
+    Args:
+        tree: Section to settings.
+        source: Where it stands, for the message.
+
+    Raises:
+        SettingsError: For the first one found.
+    """
+    known = (*sections(), *EXTRA_SECTIONS)
+    for section, content in tree.items():
+        if section not in known:
+            raise SettingsError(f"{source}: unknown section {section!r}{suggest(section, known)}")
+        if not isinstance(content, dict):
+            raise SettingsError(f"{source}: {section}={content!r} must be a section with settings under it")
+        if section == "search":
+            _check_search(content, source)
+        elif section == "stop":
+            _check_stop(flat_metrics(content), source)
+        elif section == "tune":
+            _check_section(section, content, {f.name: str(f.type) for f in dataclasses.fields(TuneSettings)}, source)
+        else:
+            _check_section(section, content, allowed_settings(section), source)
+
+
+def allowed_settings(section: str) -> dict[str, str]:
+    """The settings of a section, and their annotations as text."""
+    own = inspect.signature(getattr(DAPOConfig, section)).parameters
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
+    inherited = inspect.signature(getattr(AlgorithmConfig, section)).parameters if takes_more else {}
+    return {
+        name: parameter.annotation if isinstance(parameter.annotation, str) else str(parameter.annotation)
+        for name, parameter in {**inherited, **own}.items()
+        if name != "self" and parameter.kind is not parameter.VAR_KEYWORD and parameter.default != DEPRECATED_VALUE
+    }
+
+
+def flat_metrics(tree: Tree, prefix: str = "") -> dict[str, Any]:
+    """Metric names as Tune writes them, from nested or dotted ones."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = prefix + name.replace(".", "/")
+        flat |= flat_metrics(value, f"{path}/") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def _check_section(section: str, content: Tree, known: Mapping[str, str], source: str) -> None:
+    dotted = {f"{section}.{name}": annotation for name, annotation in known.items()}
+    for name, value in content.items():
+        setting = f"{section}.{name}"
+        if setting not in dotted:
+            raise SettingsError(f"{source}: unknown setting {setting!r}{suggest(setting, dotted)}")
+        if problem := _wrong_kind(value, dotted[setting]):
+            raise SettingsError(f"{source}: {setting}={value!r} must be {problem}")
+
+
+def _wrong_kind(value: Any, annotation: str) -> str | None:
+    """What an annotation asks for instead of this value, as far as that is plain to see."""
+    kinds, wanted = _KINDS.get(annotation.removesuffix(" | None"), ((), "something else than text"))
+    if isinstance(value, str):
+        return None if any(word in annotation for word in _WORDY) else wanted
+    if not kinds or (value is None and annotation.endswith("None")):
+        return None
+    return None if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)) else wanted
+
+
+def _check_search(search: Tree, source: str) -> None:
+    for name, space in search.items():
+        section, _, key = name.partition(".")
+        check_names(put({}, name, None) if key else {section: None}, f"{source}: search")
+        shape = "must be one of {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]}"
+        if not isinstance(space, dict) or len(space) != 1 or next(iter(space)) not in SPACES:
+            raise SettingsError(f"{source}: search.{name}={space!r} {shape}")
+        kind, values = next(iter(space.items()))
+        is_range = kind.endswith("uniform")
+        if not isinstance(values, list) or not values or (is_range and not _is_range(values, above_zero="log" in kind)):
+            raise SettingsError(f"{source}: search.{name}={space!r} {shape}, with low < high")
+
+
+def _is_range(values: list[Any], *, above_zero: bool) -> bool:
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return len(values) == len(numbers) == 2 and numbers[0] < numbers[1] and (numbers[0] > 0 or not above_zero)
+
+
+def _check_stop(stop: Tree, source: str) -> None:
+    known = [*_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
+    for name, value in stop.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise SettingsError(f"{source}: stop.{name}={value!r} must be a number")
+        # An unknown one would be waited for without end.
+        if name not in known and ("/" not in name or suggest(name, known)):
+            raise SettingsError(f"{source}: stop.{name}: no such metric{suggest(name, known)}")
+
+

@@ -1,0 +1,132 @@
+"""What is said when a run starts and when it is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ray import tune
+
+from rllib_dapo.progress import duration
+from rllib_dapo.runs import RunResult, worker_log_path
+from rllib_dapo.settings import RunSettings
+
+_ACCURACY = "env_runners/accuracy"
+
+
+def opening_line(settings: RunSettings) -> str:
+    """What is about to be trained on what."""
+    config = settings.variants[0]
+    env = config.env if isinstance(config.env, str) else config.env.__name__
+    end = "" if settings.stop else "; no `stop` is set: it ends with Ctrl-C"
+    return f"{settings.name}: DAPO on {env} with {config.model_name}, engine {config.engine}{end}"
+
+
+def failure_lines(outcome: RunResult) -> list[str]:
+    """Why trials failed, and where to read all of it; empty where none did."""
+    lines = []
+    for result in outcome.grid:
+        if result.error is not None:
+            told = [line for line in str(result.error).splitlines() if line.strip()]
+            lines += [f"{_name(result)} failed: {told[-1].strip() if told else type(result.error).__name__}"]
+            lines += [f"  all of it: {result.path}/error.txt"]
+    if lines and outcome.exceptions:
+        lines.append("the first errors that any process printed:")
+        lines += [f"  {line}" for line in outcome.exceptions]
+        lines.append(f"  all of it: {worker_log_path(outcome.folder)}")
+    return lines
+
+
+def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
+    """A short table of what came out, and what to type next."""
+    done = [result for result in outcome.grid if result.metrics and "training_iteration" in result.metrics]
+    if not done:
+        return []
+    best, metric = _best(done, settings), settings.tune.metric
+    lines = []
+    if len(done) > 1:
+        lines = [_row(_name(result), _trial_line(result, _varied(done), metric)) for result in done]
+        lines.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
+    lines += _figures(best)
+    lines.append(_row("results", outcome.folder))
+    if best.checkpoint is None:
+        return lines
+    model = f"{settings.name}-model"
+    return [
+        *lines,
+        _row("checkpoint", best.checkpoint.path),
+        _row("next", f"rllib-dapo export {best.checkpoint.path} {model}"),
+    ]
+
+
+def evaluations(result: tune.Result) -> tuple[str, list[float]]:
+    """The name of a trial's avg@k, and its values in order, that before training first.
+
+    Args:
+        result: A trial's.
+
+    Returns:
+        The name and the values; empty where nothing was evaluated.
+    """
+    frame = result.metrics_dataframe
+    if frame is None:
+        return "", []
+    found = {c.rpartition("/")[2]: c for c in frame.columns if c.startswith("evaluation/env_runners/avg@")}
+    start = [c for c in frame.columns if c.startswith("evaluation_at_start/env_runners/avg@")]
+    name = next(iter(found), start[0].rpartition("/")[2] if start else "")
+    later = [float(v) for v in frame[found[name]].dropna()] if name in found else []
+    return name, [float(frame[c].dropna().iloc[0]) for c in start] + later
+
+
+def _best(results: Iterable[tune.Result], settings: RunSettings) -> tune.Result:
+    sign = 1 if settings.tune.mode == "max" else -1
+
+    def score(result: tune.Result) -> float:
+        value = _flat(result.metrics).get(settings.tune.metric)
+        return -math.inf if value is None else sign * value
+
+    return max(results, key=score)
+
+
+def _figures(result: tune.Result) -> list[str]:
+    metrics, frame = result.metrics, result.metrics_dataframe
+    lines = [_row("trained", f"{metrics['training_iteration']} iterations in {duration(metrics['time_total_s'])}")]
+    if frame is not None and _ACCURACY in frame:
+        accuracy = frame.set_index("training_iteration")[_ACCURACY].dropna()
+        lines.append(
+            _row("accuracy", f"last {accuracy.iloc[-1]:.3f}, best {accuracy.max():.3f} (iteration {accuracy.idxmax()})")
+        )
+    name, values = evaluations(result)
+    if values:
+        path = f"{values[0]:.3f} -> {values[-1]:.3f}" if len(values) > 1 else f"{values[0]:.3f}"
+        lines.append(_row(f"evaluation {name}", path))
+    return lines
+
+
+def _trial_line(result: tune.Result, varied: Sequence[str], metric: str) -> str:
+    config, metrics = _flat(result.config), _flat(result.metrics)
+    tried = ", ".join(f"{name}={config.get(name)}" for name in varied)
+    value = metrics.get(metric, math.nan)
+    return f"{tried}: {metric} {value:.4g} after {metrics['training_iteration']} iterations"
+
+
+def _varied(results: Sequence[tune.Result]) -> list[str]:
+    """What differs between trials' configurations."""
+    configs = [_flat(result.config) for result in results]
+    return [name for name in configs[0] if any(config.get(name) != configs[0][name] for config in configs)]
+
+
+def _name(result: tune.Result) -> str:
+    return result.path.rpartition("/")[2]
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:18} {text}"
+
+
+def _flat(metrics: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in (metrics or {}).items():
+        flat |= _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat

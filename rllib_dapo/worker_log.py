@@ -1,0 +1,54 @@
+"""What Ray's workers print, kept in one file of the run instead of running through the progress line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+_RAYS_OWN_HANDLER = "ray_print_logs"
+_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)(: .*)?")
+_KEPT_EXCEPTIONS = 3
+
+
+class WorkerLog:
+    """Writes the lines that Ray forwards from all workers, and remembers the first exceptions among them.
+
+    Attributes:
+        exceptions: Their last lines, each once, with the process that printed them.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.exceptions: list[str] = []
+
+    def __call__(self, data: Mapping[str, Any]) -> None:
+        """Takes one batch of lines of one process, as Ray's dispatcher hands it over."""
+        process = f"{data.get('actor_name') or data.get('task_name') or 'worker'} pid={data.get('pid')}"
+        for line in data.get("lines", ()):
+            self._stream.write(f"({process}) {line}\n")
+            if _EXCEPTION.fullmatch(line) and not any(line in known for known in self.exceptions):
+                self.exceptions = [*self.exceptions, f"{process}: {line}"][:_KEPT_EXCEPTIONS]
+        self._stream.flush()
+
+
+@contextmanager
+def worker_log(path: Path) -> Iterator[WorkerLog]:
+    """Keeps what workers print in a file for as long as this lasts. To be entered once Ray is there.
+
+    Args:
+        path: Of the file; it is added to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        log = WorkerLog(stream)
+        global_worker_stdstream_dispatcher.remove_handler(_RAYS_OWN_HANDLER)
+        global_worker_stdstream_dispatcher.add_handler("rllib_dapo", log)
+        try:
+            yield log
+        finally:
+            global_worker_stdstream_dispatcher.remove_handler("rllib_dapo")

@@ -1,0 +1,54 @@
+"""A real Ray cluster and a small configuration for whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from rllib_dapo import DAPOConfig
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A local cluster that ends with the module; four logical CPUs, so that every layout finds a place."""
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_config(raw_model: Path) -> Callable[..., DAPOConfig]:
+    """Makes a configuration that trains a barely warmed-up model in seconds per iteration.
+
+    Every group trains: dynamic sampling would wait long for a correct answer from such a model.
+    """
+
+    def make(*, engine: str, num_env_runners: int = 0, num_learners: int = 0, dtype: str = "float32") -> DAPOConfig:
+        return (
+            DAPOConfig()
+            .environment("rllib_dapo/Arithmetic-v0", env_config={"max_operand": 9})
+            .language_model(str(raw_model), dtype=dtype, num_threads=1)
+            .rollout(engine=engine, max_prompt_tokens=16, max_response_tokens=6, cpu_kv_cache_gib=0.25)
+            .env_runners(num_env_runners=num_env_runners)
+            .learners(num_learners=num_learners)
+            .training(
+                lr=1e-3, warmup_steps=2, prompts_per_step=4, group_size=8, minibatch_size=16, max_shared_row_tokens=64
+            )
+            .overlong(buffer_tokens=2)
+            .fault_tolerance(restart_failed_env_runners=False)
+            .debugging(seed=3)
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has seen a few sums: nearly untrained, made in seconds."""
+    from rllib_dapo.models.tiny import TinyRecipe, tiny_model
+
+    recipe = TinyRecipe(steps=30, careless_steps=1, batch_size=32, max_operand=9, lr=2e-3)
+    return tiny_model(recipe, cache_dir=tmp_path_factory.mktemp("models"))

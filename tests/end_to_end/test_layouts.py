@@ -1,0 +1,91 @@
+"""Every layout of EnvRunners and Learners, with either engine, trains, and its engines follow its Learner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.test_utils import check_train_results_new_api_stack
+
+from rllib_dapo import DAPO, DAPOConfig
+from rllib_dapo.core import PromptGroup, TrainResponse, collate
+from rllib_dapo.core.batching import MicroBatchPlan
+from rllib_dapo.learner.learner import DAPOTorchLearner
+from rllib_dapo.rollout.env_runner import TextEnvRunner
+
+LAYOUTS = [
+    ("vllm", 1, 1, "bfloat16"),
+    ("vllm", 0, 0, "float32"),
+    ("transformers", 2, 0, "float32"),
+    ("transformers", 0, 1, "bfloat16"),
+]
+# bfloat16 has 8 bits of mantissa; two implementations round differently along three layers.
+GAP_LIMIT = {"float32": 1e-4, "bfloat16": 0.15}
+
+
+@pytest.mark.parametrize(("engine", "num_env_runners", "num_learners", "dtype"), LAYOUTS)
+def test_a_layout_trains_and_its_engines_follow_its_learner(
+    cluster: None,
+    small_config: Callable[..., DAPOConfig],
+    engine: str,
+    num_env_runners: int,
+    num_learners: int,
+    dtype: str,
+) -> None:
+    config = small_config(
+        engine=engine, num_env_runners=num_env_runners, num_learners=num_learners, dtype=dtype
+    ).dynamic_sampling(enabled=False)
+    algo = config.build_algo()
+    try:
+        for iteration in range(1, 3):
+            result = check_train_results_new_api_stack(algo.train())
+            learner = result["learners"][DEFAULT_MODULE_ID]
+            assert learner["gradient_updates"] + learner["skipped_updates"] == 2
+            assert learner["num_gradient_updates_lifetime"] == 2 * iteration
+            assert result["env_runners"]["groups_accepted"] == 4
+            assert result["env_runners"]["num_env_steps_sampled_lifetime"] == 32 * iteration
+            assert np.isfinite(result["env_runners"]["episode_return_mean"])
+            for version in versions(algo):
+                assert version == iteration
+        assert max_gap_after_an_update(algo) < GAP_LIMIT[dtype]
+    finally:
+        algo.stop()
+
+
+def versions(algo: DAPO) -> list[int]:
+    """The weights' version that each engine holds."""
+    return algo.env_runner_group.foreach_env_runner(lambda runner: runner.get_state()["weights_seq_no"])
+
+
+def max_gap_after_an_update(algo: DAPO) -> float:
+    """Largest difference of a token's log-probability between what an engine sampled and the Learner computes."""
+
+    def sample(runner: TextEnvRunner) -> PromptGroup:
+        return runner.sample_groups([1000]).groups[0].group()
+
+    group = algo.env_runner_group.foreach_env_runner(sample)[0]
+
+    def score(learner: DAPOTorchLearner) -> float:
+        rows = tuple(
+            (
+                TrainResponse(
+                    group=0,
+                    index=i,
+                    prompt_tokens=len(group.prompt_ids),
+                    response_tokens=len(response.token_ids),
+                    loss_tokens=len(response.token_ids),
+                    advantage=0.0,
+                ),
+            )
+            for i, response in enumerate(group.responses)
+        )
+        plan = MicroBatchPlan(rows=rows, weights=(0.0,) * len(rows))
+        batch = collate(plan, {0: group}, pad_token_id=0)
+        with torch.no_grad():
+            logprobs = learner.module[DEFAULT_MODULE_ID].forward_train(batch)["logprobs"]
+        return float((logprobs - batch["sampler_logprobs"]).abs()[batch["mask"]].max())
+
+    return next(iter(algo.learner_group.foreach_learner(score))).get()

@@ -1,0 +1,83 @@
+"""A run that is saved and restored in a new process goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json, sys
+import ray
+from rllib_dapo import DAPO, DAPOConfig
+
+what, checkpoint, model = sys.argv[1:]
+
+def config():
+    return (
+        DAPOConfig()
+        .environment("rllib_dapo/Arithmetic-v0", env_config={"max_operand": 4})
+        .language_model(model, dtype="float32", num_threads=1)
+        .rollout(engine="transformers", max_prompt_tokens=16, max_response_tokens=6)
+        .env_runners(num_env_runners=0)
+        .training(lr=1e-3, warmup_steps=5, prompts_per_step=4, group_size=8, minibatch_size=16)
+        .dynamic_sampling(max_rounds=4)
+        .overlong(buffer_tokens=2)
+        .debugging(seed=5)
+    )
+
+class Recorder(DAPO):
+    def _plan(self, accepted, groups):
+        data, shaping = super()._plan(accepted, groups)
+        self.plan = data
+        self.prompts = [groups[g.seed].group().prompt for g in accepted]
+        return data, shaping
+
+ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+if what == "run":
+    algo = Recorder(config=config())
+    for _ in range(3):
+        algo.train()
+    algo.save_to_path(checkpoint)
+else:
+    algo = Recorder.from_checkpoint(checkpoint)
+result = algo.train()
+learner = result["learners"]["default_policy"]
+print("RESULT", json.dumps({
+    "iteration": result["training_iteration"],
+    "prompts": algo.prompts,
+    "advantages": [r.advantage for plans in algo.plan.shards for mini in plans for micro in mini for r in micro.responses],
+    "loss": learner["policy_loss"],
+    "gradient_norm": learner["gradient_norm"],
+    "learning_rate": learner["default_optimizer_learning_rate"],
+    "updates": learner["num_gradient_updates_lifetime"],
+    "responses": [r.text for g in algo.plan.groups.values() for r in g.responses],
+}))
+algo.stop()
+"""
+
+
+def test_a_restored_run_continues_with_the_same_prompts_advantages_and_loss(tmp_path: Path, raw_model: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    whole = _run(script, "run", tmp_path / "checkpoint", raw_model)
+    resumed = _run(script, "resume", tmp_path / "checkpoint", raw_model)
+    assert whole["iteration"] == 4
+    assert whole["gradient_norm"] > 0
+    assert resumed == whole
+
+
+def _run(script: Path, what: str, checkpoint: Path, model: Path) -> dict:
+    output = subprocess.run(
+        [sys.executable, str(script), what, str(checkpoint), str(model)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, output.stderr[-3000:]
+    return json.loads(lines[0].removeprefix("RESULT "))

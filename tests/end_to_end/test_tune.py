@@ -1,0 +1,57 @@
+"""`import rllib_dapo` is all that Tune needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json, sys
+import ray
+from ray import tune
+import rllib_dapo
+
+model, storage = sys.argv[1:]
+config = (
+    rllib_dapo.DAPOConfig()
+    .environment("rllib_dapo/Arithmetic-v0", env_config={"max_operand": 4})
+    .language_model(model, dtype="float32", num_threads=1)
+    .rollout(engine="transformers", max_prompt_tokens=16, max_response_tokens=6)
+    .env_runners(num_env_runners=0)
+    .training(prompts_per_step=2, group_size=4, minibatch_size=4, epsilon_high=tune.grid_search([0.2, 0.28]))
+    .dynamic_sampling(enabled=False)
+    .overlong(buffer_tokens=2)
+)
+ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+results = tune.Tuner(
+    "DAPO", param_space=config, run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=storage, verbose=0)
+).fit()
+frame = results.get_dataframe()
+print("RESULT", json.dumps({
+    "errors": results.num_errors,
+    "epsilon_high": sorted(frame["config/epsilon_high"]),
+    "returns": frame["env_runners/episode_return_mean"].tolist(),
+}))
+"""
+
+
+def test_the_registered_name_sweeps_over_a_bound(tmp_path: Path, raw_model: Path) -> None:
+    script = tmp_path / "sweep.py"
+    script.write_text(SCRIPT)
+    output = subprocess.run(
+        [sys.executable, str(script), str(raw_model), str(tmp_path / "results")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, output.stderr[-3000:]
+    result = json.loads(lines[0].removeprefix("RESULT "))
+    assert result["errors"] == 0
+    assert result["epsilon_high"] == [0.2, 0.28]
+    assert all(-1 <= value <= 1 for value in result["returns"])

@@ -1,0 +1,44 @@
+"""A small configuration, and Ray for the modules that need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from rllib_dapo import DAPOConfig
+
+
+@pytest.fixture(autouse=True)
+def _tiny_tensors(one_thread: None) -> None:
+    """All tests of this room compute with tiny tensors."""
+
+
+@pytest.fixture(scope="package")
+def cluster() -> Iterator[None]:
+    """A local cluster that ends with this room's tests."""
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def rollout_config(raw_model: Path) -> Callable[..., DAPOConfig]:
+    """Makes configurations of EnvRunners that sample groups of 4 in float32 with transformers, in this process."""
+
+    def make(env: Any = "rllib_dapo/Arithmetic-v0", **env_config: Any) -> DAPOConfig:
+        return (
+            DAPOConfig()
+            .environment(env, env_config={"max_operand": 9} if env == "rllib_dapo/Arithmetic-v0" else {})
+            .environment(env_config=env_config)
+            .language_model(str(raw_model), dtype="float32", num_threads=1)
+            .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=2)
+            .training(prompts_per_step=2, group_size=4, minibatch_size=8)
+            .overlong(buffer_tokens=1)
+            .env_runners(num_env_runners=0)
+        )
+
+    return make
