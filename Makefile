@@ -8,7 +8,7 @@ TESTS ?= tests#    make test TESTS=tests/core runs a part
 export PYTHON
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup:  ## make .venv with everything this machine can use; again: seconds
 	@tools/setup.sh
@@ -30,10 +30,10 @@ lint: setup  ## style and formatting
 type: setup  ## types: strict in core and envs
 	@rm -rf build/typing && mkdir -p build/typing/rllib_dapo
 	@ln -s $(CURDIR)/rllib_dapo/* $(CURDIR)/envs $(CURDIR)/tune_configs build/typing/rllib_dapo/
-	@.venv/bin/mypy -p rllib_dapo | sed -e 's#^build/typing/rllib_dapo/\(envs\|tune_configs\)/#\1/#' -e 's#^build/typing/##'
+	@.venv/bin/mypy -p rllib_dapo | sed -E -e 's#^build/typing/rllib_dapo/(envs|tune_configs)/#\1/#' -e 's#^build/typing/##'
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
-	@missed=; for script in benchmarks/[!_]*.py; do \
+	@missed=; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \
 	    echo "== $$script"; .venv/bin/python $$script || missed+=" $$script"; \
 	done; [ -z "$$missed" ] || { echo "missed:$$missed"; exit 1; }
 

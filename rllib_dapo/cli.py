@@ -10,6 +10,8 @@ import typer
 
 from rllib_dapo.run_file import SettingsError
 
+_INTERRUPTED = 130  # as shells say it of a command ended by Ctrl-C
+
 app = typer.Typer(
     name="rllib-dapo",
     help="DAPO (arXiv 2503.14476) on Ray RLlib: train language models with reinforcement learning.",
@@ -30,7 +32,7 @@ def train(
     file: Annotated[str, typer.Argument(help="A run file, or the name of a preset (see `rllib-dapo presets`).")],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Overrides a setting, e.g. training.lr=1e-5. May be repeated."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Overrides a setting: training.lr=1e-5. May be repeated."),
     ] = None,
     storage: Annotated[
         str, typer.Option(metavar="DIR", help="Where runs are kept: a folder, or a URI every machine can reach.")
@@ -39,7 +41,7 @@ def train(
 ) -> None:
     """Train as a run file says. Search spaces in it make the run a sweep."""
     from rllib_dapo import preflight, runs, settings
-    from rllib_dapo.summary import failure_lines, opening_line, summary_lines
+    from rllib_dapo.summary import failure_lines, is_interrupted, opening_line, summary_lines
 
     runs.silence()
     try:
@@ -57,7 +59,7 @@ def train(
     failures = failure_lines(outcome)
     for line in failures:
         typer.echo(line, err=True)
-    raise typer.Exit(1 if failures else 0)
+    raise typer.Exit(1 if failures else _INTERRUPTED if is_interrupted(outcome) else 0)
 
 
 @app.command()
@@ -109,6 +111,4 @@ def find_run_file(name: str) -> Path:
     is_preset = path.parent in (Path(), Path("tune_configs")) and path.suffix in ("", ".yaml")
     if is_preset and path.stem in known:
         return known[path.stem]
-    raise SettingsError(
-        f"{name}: no such file, nor a preset{suggest(path.stem, known)}; presets: {', '.join(known)}"
-    )
+    raise SettingsError(f"{name}: no such file, nor a preset{suggest(path.stem, known)}; presets: {', '.join(known)}")

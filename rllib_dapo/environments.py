@@ -36,9 +36,7 @@ def resolve_environment(env: Any) -> Any:
     if not colon:
         known = [known for known in gymnasium.registry if known.startswith("rllib_dapo/")]
         near = suggest(env, known) or f"; there are {', '.join(known)}"
-        raise SettingsError(
-            f"environment.env={env!r}: no such environment{near}. One of your own is given as module:Class"
-        )
+        raise SettingsError(f"environment.env={env!r}: no such environment{near} (one of your own: module:Class)")
     module = _import(env, module_name)
     if name in gymnasium.registry:
         tune.register_env(env, lambda config: gymnasium.make(f"{module_name}:{name}", **config))
@@ -71,8 +69,8 @@ def try_environment(env: Any, env_config: Mapping[str, Any], *, setting: str = "
         raise SettingsError(f"{setting} of {_name(env)}: {kind}{one_line(error)}") from error
     if not isinstance(observation, str):
         raise SettingsError(
-            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a language model needs an "
-            "environment whose observations and actions are texts"
+            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a language model needs "
+            "an environment whose observations and actions are texts"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -19,11 +20,12 @@ from rllib_dapo.settings import RunSettings
 _RLLIB_AFTERWORD = "To suppress all validation errors"
 
 
-def check_run(settings: RunSettings) -> None:
+def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = None) -> None:
     """Checks all that a run needs to start.
 
     Args:
         settings: As read.
+        available: CPUs and GPUs that a trial must fit into; by default this machine's, unless a cluster is to be used.
 
     Raises:
         SettingsError: For the first finding; one line.
@@ -33,9 +35,10 @@ def check_run(settings: RunSettings) -> None:
     tried: list[Any] = []
     for config in settings.variants:
         _check_environments(config, settings, tried)
-    if not uses_cluster():
-        for config in settings.variants:
-            check_placement(config, machine_resources())
+    if available is None and not uses_cluster():
+        available = machine_resources()
+    for config in settings.variants:
+        check_placement(config, available or {})
 
 
 def uses_cluster() -> bool:
@@ -46,10 +49,10 @@ def uses_cluster() -> bool:
 def machine_resources() -> dict[str, float]:
     """The CPUs and GPUs that a Ray started here would count."""
     gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
-    return {"CPU": get_num_cpus(override_docker_cpu_warning=True), "GPU": gpus}
+    return {"GPU": gpus, "CPU": get_num_cpus(override_docker_cpu_warning=True)}
 
 
-def check_placement(config: DAPOConfig, available: dict[str, float]) -> None:
+def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
     """Refuses a trial that one machine can never hold: Ray would wait for room without a word.
 
     Args:
@@ -60,21 +63,18 @@ def check_placement(config: DAPOConfig, available: dict[str, float]) -> None:
         SettingsError: With what is asked for, what there is, and what to lower.
     """
     bundles = DAPO.default_resource_request(config.to_dict()).bundles
-    runners = bundles[1 : 1 + config.num_env_runners]
-    learners = bundles[1 + config.num_env_runners :]
+    after_runners = 1 + config.num_env_runners
+    groups = {"main": bundles[:1], "EnvRunners": bundles[1:after_runners], "Learners": bundles[after_runners:]}
     for resource, there in available.items():
         asked = sum(bundle.get(resource, 0) for bundle in bundles)
-        if asked <= there:
-            continue
-        parts = [f"main {bundles[0].get(resource, 0):g}"]
-        parts += [f"{len(b)} {n} x {b[0].get(resource, 0):g}" for b, n in ((runners, "EnvRunners"), (learners, "Learners")) if b]
-        unit = resource.lower()
-        raise SettingsError(
-            f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but there are {there:g}: lower "
-            + (f"resources.num_{unit}s_for_main_process, " if unit == "cpu" else "")
-            + f"env_runners.num_env_runners, env_runners.num_{unit}s_per_env_runner or "
-            f"learners.num_{unit}s_per_learner; fractions are allowed"
-        )
+        if asked > there:
+            parts = [f"{n} {len(group)} x {group[0].get(resource, 0):g}" for n, group in groups.items() if group]
+            unit = f"num_{resource.lower()}s"
+            raise SettingsError(
+                f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but it has {there:g}: "
+                f"lower env_runners.num_env_runners, env_runners.{unit}_per_env_runner or learners.{unit}_per_learner"
+                f"{' or resources.num_cpus_for_main_process' if resource == 'CPU' else ''}; fractions are allowed"
+            )
 
 
 def _check_values(config: DAPOConfig, source: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ class ProgressLine(tune.Callback):
         self._last_line = float("-inf")
         self._has_result = False
 
-    def setup(self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **_: Any) -> None:
+    def setup(self, *_: Any, total_num_samples: int | None = None, **__: Any) -> None:
         """Learns how many trials there will be."""
         self._several = (total_num_samples or 1) > 1
         self._started = time.monotonic()
@@ -128,7 +129,7 @@ def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:
         _figure("length", rollout.get("response_length_mean"), ".1f"),
         _figure("accepted", rollout.get("acceptance_rate"), ".0%"),
         _figure("tokens/s", rollout.get("rollout_tokens_per_second"), ".0f"),
-        "" if learner.get("gradient_updates") else "no update: no group was informative",
+        "" if _is_number(learner.get("gradient_updates")) else "no update: no group was informative",
         evaluation_text(result),
     ]
     return "  ".join(part for part in parts if part)
@@ -165,4 +166,9 @@ def duration(seconds: float) -> str:
 
 
 def _figure(name: str, value: float | None, form: str) -> str:
-    return "" if value is None else f"{name} {value:{form}}"
+    return f"{name} {value:{form}}" if _is_number(value) else ""
+
+
+def _is_number(value: float | None) -> bool:
+    """RLlib reports what an iteration did not log as NaN, once it has been logged."""
+    return value is not None and not math.isnan(value)

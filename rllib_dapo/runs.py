@@ -92,9 +92,7 @@ def resume(settings: RunSettings, folder: str) -> RunResult:
 
 def new_run(name: str, storage: str) -> str:
     """The folder of a run that starts now, under a folder or URI."""
-    # Ray's workers run in other folders.
-    root = storage.rstrip("/") if "://" in storage else str(Path(storage).expanduser().absolute())
-    return f"{root}/{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return f"{_absolute(storage)}/{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
 def newest_run(name: str, storage: str) -> str:
@@ -103,13 +101,18 @@ def newest_run(name: str, storage: str) -> str:
     Raises:
         SettingsError: If there is none.
     """
-    if tune.Tuner.can_restore(storage):
-        return storage.rstrip("/")
-    root = Path(storage).expanduser().absolute()
-    found = [path for path in root.glob(f"{name}_*-*-*_*-*-*") if tune.Tuner.can_restore(path)]
+    root = _absolute(storage)
+    if tune.Tuner.can_restore(root):
+        return root
+    found = [path for path in Path(root).glob(f"{name}_*-*-*_*-*-*") if tune.Tuner.can_restore(path)]
     if not found:
         raise SettingsError(f"--resume: no run of {name!r} under {storage}: leave out --resume, or name its --storage")
     return str(max(found, key=lambda path: path.name))
+
+
+def _absolute(storage: str) -> str:
+    """A folder as seen from here, since Ray's workers run in other folders; a URI as it is."""
+    return storage.rstrip("/") if "://" in storage else str(Path(storage).expanduser().absolute())
 
 
 def total_iterations(settings: RunSettings) -> int | None:
@@ -129,7 +132,7 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
     silence()
     if not uses_cluster():
         # A built-in model is made once, here, where one can see how far it is.
-        for name in {config.model_name for config in settings.variants}:
+        for name in {str(config.model_name) for config in settings.variants}:
             resolve_model(name)
     started = not ray.is_initialized()
     if started:
@@ -151,6 +154,8 @@ def worker_log_path(folder: str) -> Path:
 def silence() -> None:
     """Turns off what Ray and its libraries say to developers of them."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # an evaluation's metric is not in every result
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported, which is later
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     if not sys.warnoptions:

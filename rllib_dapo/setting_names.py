@@ -20,6 +20,8 @@ SPACES = ("grid", "choice", "uniform", "loguniform")
 EXTRA_SECTIONS = ("search", "tune", "stop")
 _RLLIB_METRICS = ("training_iteration", "time_total_s", "num_env_steps_sampled_lifetime")
 _WORDY = ("str", "Any", "LossAggregation")  # annotations under which a text may stand
+_NULLABLE = ("training.dual_clip", "tune.name")
+_ANY_VALUE = object()  # stands where only the name is looked at
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
     "int": ((int,), "a whole number"),
@@ -74,7 +76,7 @@ def check_names(tree: Tree, source: str) -> None:
         elif section == "stop":
             _check_stop(flat_metrics(content), source)
         elif section == "tune":
-            _check_section(section, content, {f.name: str(f.type) for f in dataclasses.fields(TuneSettings)}, source)
+            _check_tune(content, source)
         else:
             _check_section(section, content, allowed_settings(section), source)
 
@@ -106,24 +108,38 @@ def _check_section(section: str, content: Tree, known: Mapping[str, str], source
         setting = f"{section}.{name}"
         if setting not in dotted:
             raise SettingsError(f"{source}: unknown setting {setting!r}{suggest(setting, dotted)}")
-        if problem := _wrong_kind(value, dotted[setting]):
+        problem = None if setting in _NULLABLE and value is None else _wrong_kind(value, dotted[setting])
+        if problem:
             raise SettingsError(f"{source}: {setting}={value!r} must be {problem}")
 
 
 def _wrong_kind(value: Any, annotation: str) -> str | None:
     """What an annotation asks for instead of this value, as far as that is plain to see."""
-    kinds, wanted = _KINDS.get(annotation.removesuffix(" | None"), ((), "something else than text"))
-    if isinstance(value, str):
-        return None if any(word in annotation for word in _WORDY) else wanted
-    if not kinds or (value is None and annotation.endswith("None")):
+    if value is _ANY_VALUE:
         return None
-    return None if isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)) else wanted
+    # RLlib annotates CPUs as int and takes fractions: only our own annotations are taken at their word.
+    kinds, wanted = _KINDS.get(annotation.removesuffix(" | None"), ((), None))
+    if isinstance(value, str):
+        return None if any(word in annotation for word in _WORDY) else wanted or "a number, or what RLlib documents"
+    # To Python, True is an int.
+    fits = not kinds or (isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)))
+    return None if fits else wanted
+
+
+def _check_tune(tuning: Tree, source: str) -> None:
+    _check_section("tune", tuning, {f.name: str(f.type) for f in dataclasses.fields(TuneSettings)}, source)
+    if tuning.get("mode", "max") not in ("max", "min"):
+        raise SettingsError(f"{source}: tune.mode={tuning['mode']!r} must be max or min")
+    if "metric" in tuning:
+        _check_metric(tuning["metric"].replace(".", "/"), f"{source}: tune.metric={tuning['metric']!r}")
 
 
 def _check_search(search: Tree, source: str) -> None:
     for name, space in search.items():
         section, _, key = name.partition(".")
-        check_names(put({}, name, None) if key else {section: None}, f"{source}: search")
+        if section in EXTRA_SECTIONS:
+            raise SettingsError(f"{source}: search.{name}: only what differs between trials can be searched for")
+        check_names(put({}, name, _ANY_VALUE) if key else {section: None}, f"{source}: search")
         shape = "must be one of {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]}"
         if not isinstance(space, dict) or len(space) != 1 or next(iter(space)) not in SPACES:
             raise SettingsError(f"{source}: search.{name}={space!r} {shape}")
@@ -139,12 +155,17 @@ def _is_range(values: list[Any], *, above_zero: bool) -> bool:
 
 
 def _check_stop(stop: Tree, source: str) -> None:
-    known = [*_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
     for name, value in stop.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise SettingsError(f"{source}: stop.{name}={value!r} must be a number")
-        # An unknown one would be waited for without end.
-        if name not in known and ("/" not in name or suggest(name, known)):
-            raise SettingsError(f"{source}: stop.{name}: no such metric{suggest(name, known)}")
+        _check_metric(name, f"{source}: stop.{name}")
 
 
+def _check_metric(name: str, where: str) -> None:
+    """Refuses a metric that nobody reports: Tune would wait for it without end."""
+    known = [*_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
+    name = name.removeprefix("evaluation/")
+    if name.startswith("env_runners/avg@"):
+        return
+    if name not in known and ("/" not in name or suggest(name, known)):
+        raise SettingsError(f"{where}: no such metric{suggest(name, known)}")

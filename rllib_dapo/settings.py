@@ -61,8 +61,9 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     Raises:
         SettingsError: If the file cannot be read, or a name or the kind of a value in it is wrong.
     """
+    source = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     tree, data_hint = read_run_file(path)
-    check_names(tree, str(path))
+    check_names(tree, source)
     for override in overrides:
         tree = _override(tree, override)
     search = tree.pop("search", {})
@@ -73,9 +74,9 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         tree = put(tree, "environment.env", resolve_environment(tree["environment"]["env"]))
     return RunSettings(
         name=tuning.name or path.stem,
-        source=str(path),
-        config=_build(tree, {name: _space(space) for name, space in search.items()}, str(path)),
-        variants=tuple(_build(tree, values, str(path)) for values in _corners(search)),
+        source=source,
+        config=_build(tree, {name: _space(space) for name, space in search.items()}, source),
+        variants=tuple(_build(tree, values, source) for values in _corners(search)),
         stop=stop,
         tune=dataclasses.replace(tuning, metric=tuning.metric.replace(".", "/")),
         data_hint=data_hint,

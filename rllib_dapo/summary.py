@@ -41,8 +41,10 @@ def failure_lines(outcome: RunResult) -> list[str]:
 def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
     """A short table of what came out, and what to type next."""
     done = [result for result in outcome.grid if result.metrics and "training_iteration" in result.metrics]
+    storage = outcome.folder.rpartition("/")[0]
+    again = [_row("to go on", f"rllib-dapo train {settings.source} --storage {storage} --resume")]
     if not done:
-        return []
+        return again if is_interrupted(outcome) else []
     best, metric = _best(done, settings), settings.tune.metric
     lines = []
     if len(done) > 1:
@@ -50,14 +52,15 @@ def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
         lines.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
     lines += _figures(best)
     lines.append(_row("results", outcome.folder))
-    if best.checkpoint is None:
-        return lines
-    model = f"{settings.name}-model"
-    return [
-        *lines,
-        _row("checkpoint", best.checkpoint.path),
-        _row("next", f"rllib-dapo export {best.checkpoint.path} {model}"),
-    ]
+    if best.checkpoint is not None:
+        lines.append(_row("checkpoint", best.checkpoint.path))
+        lines.append(_row("to use it", f"rllib-dapo export {best.checkpoint.path} {settings.name}-model"))
+    return lines + (again if is_interrupted(outcome) else [])
+
+
+def is_interrupted(outcome: RunResult) -> bool:
+    """Whether Ctrl-C ended the run, rather than its `stop` or an error."""
+    return any(result.error is None and not (result.metrics or {}).get("done") for result in outcome.grid)
 
 
 def evaluations(result: tune.Result) -> tuple[str, list[float]]:

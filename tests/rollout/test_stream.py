@@ -18,6 +18,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune import register_env
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.envs import Problem
 from rllib_dapo.envs.arithmetic import ArithmeticEnv
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, split_seeds
@@ -29,7 +30,7 @@ Samples = dict[int, list[list[int]]]
 # Requests
 
 
-@given(seeds=st.lists(st.integers(0, 99)), num_runners=st.integers(1, 9), max_groups_in_flight=st.integers(1, 40))
+@given(seeds=st.lists(st.integers(0, 99), min_size=1), num_runners=st.integers(1, 9), max_groups_in_flight=st.integers(1, 40))
 def test_requests_hold_every_seed_in_order_within_the_limit_and_keep_all_runners_busy(
     seeds: list[int], num_runners: int, max_groups_in_flight: int
 ) -> None:
@@ -38,7 +39,7 @@ def test_requests_hold_every_seed_in_order_within_the_limit_and_keep_all_runners
     sizes = list(map(len, requests))
     assert all(1 <= size <= max_groups_in_flight for size in sizes)
     assert len(requests) >= min(num_runners, len(seeds))
-    assert max(sizes, default=0) - min(sizes, default=0) <= 1
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_seeds_are_cut_no_finer_than_needed() -> None:
@@ -49,22 +50,24 @@ def test_seeds_are_cut_no_finer_than_needed() -> None:
 # Dispatch
 
 
-@pytest.fixture
-def mortal_env(tmp_path: Path) -> str:
-    """An environment whose process is killed while it scores its second response, on the EnvRunners it is told of.
+@pytest.fixture(scope="module")
+def mortal_env() -> str:
+    """An environment that kills its process when it is to score a response to `deadly_seed`.
 
-    Once for each: the file it leaves behind spares the EnvRunner that takes the dead one's place.
+    It does so once: the file `grave` that it leaves behind spares whoever is given that seed next.
     """
 
     def make(context: Any) -> gym.Env:
+        grave, deadly_seed = Path(context["grave"]), context["deadly_seed"]
+
         # Defined in here, so that it is pickled by value: workers cannot import a test.
         class MortalEnv(ArithmeticEnv):
-            steps = 0
+            def problem(self, seed: int) -> Problem:
+                self.seed = seed
+                return super().problem(seed)
 
             def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-                self.steps += 1
-                grave = tmp_path / str(context.worker_index)
-                if context.worker_index in context["mortals"] and self.steps == 2 and not grave.exists():
+                if self.seed == deadly_seed and not grave.exists():
                     grave.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
                 return super().step(action)
@@ -103,39 +106,46 @@ def expected(rollout_config: MakeConfig) -> Samples:
     return samples_of([TextEnvRunner(config=rollout_config()).sample_groups(range(8))])
 
 
-@pytest.mark.parametrize("mortals", [[1], [1, 2]], ids=["one of two dies", "both die"])
-def test_env_runners_that_die_while_they_sample_lose_no_prompt(
+@pytest.mark.parametrize("num_env_runners", [2, 1], ids=["another goes on", "it restarts"])
+def test_an_env_runner_that_dies_while_it_samples_loses_no_prompt(
     cluster: None,
     rollout_config: MakeConfig,
     mortal_env: str,
     expected: Samples,
     tmp_path: Path,
-    mortals: list[int],
+    num_env_runners: int,
 ) -> None:
-    config = rollout_config(mortal_env, mortals=mortals).env_runners(num_env_runners=2)
-    with env_runners(config.fault_tolerance(restart_failed_env_runners=True)) as group:
-        results = stream_over(group).sample(range(8))
-        assert samples_of(results) == expected
-    assert sorted(int(grave.name) for grave in tmp_path.iterdir()) == mortals
+    grave = tmp_path / "grave"
+    config = (
+        rollout_config(mortal_env, deadly_seed=1, grave=str(grave))
+        .env_runners(num_env_runners=num_env_runners)
+        .fault_tolerance(restart_failed_env_runners=True)
+    )
+    with env_runners(config) as group:
+        assert samples_of(stream_over(group).sample(range(8))) == expected
+    assert grave.exists()
 
 
-def test_a_dead_env_runner_ends_sampling_where_restarting_is_off(
-    cluster: None, rollout_config: MakeConfig, mortal_env: str
-) -> None:
-    config = rollout_config(mortal_env, mortals=[1]).env_runners(num_env_runners=1)
-    with (
-        env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group,
-        pytest.raises(RayError, match=r"died unexpectedly|actor died"),
-    ):
-        stream_over(group).sample(range(2))
+@pytest.fixture(scope="module")
+def lone_group(
+    cluster: None, rollout_config: MakeConfig, mortal_env: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EnvRunnerGroup]:
+    """One EnvRunner, never restarted. It takes seconds to start: the test after the next may kill it."""
+    grave = tmp_path_factory.mktemp("lone") / "grave"
+    config = rollout_config(mortal_env, deadly_seed=100, grave=str(grave)).env_runners(num_env_runners=1)
+    with env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group:
+        yield group
 
 
-def test_sampling_over_the_time_limit_names_the_setting(cluster: None, rollout_config: MakeConfig) -> None:
-    with (
-        env_runners(rollout_config().env_runners(num_env_runners=1)) as group,
-        pytest.raises(TimeoutError, match=r"env_runners\.sample_timeout_s=0\.0 s; .*rollout\.max_response_tokens"),
-    ):
-        stream_over(group, max_groups_in_flight=1, timeout_seconds=0.0).sample(range(2))
+def test_sampling_over_the_time_limit_names_the_setting(lone_group: EnvRunnerGroup) -> None:
+    stream = stream_over(lone_group, max_groups_in_flight=1, timeout_seconds=0.0)
+    with pytest.raises(TimeoutError, match=r"env_runners\.sample_timeout_s=0\.0 s; .*rollout\.max_response_tokens"):
+        stream.sample(range(2))
+
+
+def test_an_env_runner_that_dies_ends_sampling_where_restarting_is_off(lone_group: EnvRunnerGroup) -> None:
+    with pytest.raises(RayError, match="died"):
+        stream_over(lone_group).sample([0, 100])
 
 
 def test_without_remote_env_runners_the_local_one_samples(

@@ -1,0 +1,119 @@
+"""Trains a tiny model to add, here and now, and leaves curves, checkpoint and model in outputs/demo.
+
+`make demo` runs this. The work is done by what `rllib-dapo train tune_configs/tiny_arithmetic.yaml` calls too.
+Arguments override settings: `python examples/demo.py training.epsilon_high=0.2`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rllib_dapo import preflight, runs
+from rllib_dapo.environments import make_environment
+from rllib_dapo.learner.weights import export_checkpoint
+from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
+from rllib_dapo.report import curves_picture
+from rllib_dapo.run_file import SettingsError
+from rllib_dapo.settings import RunSettings, read_settings
+from rllib_dapo.summary import evaluations, failure_lines, is_interrupted
+
+REPO = Path(__file__).resolve().parents[1]
+RUN_FILE = REPO / "tune_configs" / "tiny_arithmetic.yaml"
+OUTPUTS = REPO / "outputs" / "demo"
+
+NEXT = """
+Three things to try next:
+  .venv/bin/rllib-dapo train tiny_arithmetic --set training.epsilon_high=0.2     # without Clip-Higher
+  .venv/bin/rllib-dapo train tiny_arithmetic --set "search.training.lr={grid: [1e-4, 3e-4]}"    # a sweep
+  .venv/bin/python examples/quick_start.py     # the same from Python
+"""
+
+
+def main(overrides: list[str]) -> int:
+    began = time.monotonic()
+    runs.silence()
+    try:
+        settings = read_settings(RUN_FILE, overrides)
+        preflight.check_run(settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    shutil.rmtree(OUTPUTS, ignore_errors=True)
+    OUTPUTS.mkdir(parents=True)
+    print("A tiny language model, careless at adding, learns by DAPO to be careful: a few minutes on two CPU cores.")
+    outcome = runs.run(settings, str(OUTPUTS / "run"))
+    failures = failure_lines(outcome)
+    if failures:
+        print(*failures, sep="\n", file=sys.stderr)
+        return 1
+
+    if is_interrupted(outcome):
+        print("interrupted; `make demo` starts afresh", file=sys.stderr)
+        return 130
+
+    result = outcome.grid[0]
+    summary = summarize(result, settings)
+    (OUTPUTS / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    curves_picture(result.metrics_dataframe, OUTPUTS / "curves.png")
+    shutil.copytree(result.checkpoint.path, OUTPUTS / "checkpoint")
+    export_checkpoint(OUTPUTS / "checkpoint", OUTPUTS / "model")
+    show(summary, answers=held_out_answers(settings, count=4), seconds=time.monotonic() - began)
+    return 0
+
+
+def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
+    """The figures of a run; accuracy is avg@k on held-out problems."""
+    frame = result.metrics_dataframe
+    _, accuracy = evaluations(result)
+    return {
+        "accuracy_before": accuracy[0],
+        "accuracy_after": accuracy[-1],
+        "iterations": int(result.metrics["training_iteration"]),
+        "gradient_updates": int(frame["learners/default_policy/num_gradient_updates_lifetime"].dropna().iloc[-1]),
+        "seconds": round(result.metrics["time_total_s"], 1),
+        "rollout_tokens_per_second": round(frame["env_runners/rollout_tokens_per_second"].mean(), 1),
+        "engine": settings.variants[0].engine,
+    }
+
+
+def held_out_answers(settings: RunSettings, *, count: int) -> list[str]:
+    """What the exported model, loaded afresh by transformers, answers to problems it was not trained on."""
+    evaluation = settings.variants[0].get_evaluation_config_object()
+    env = make_environment(evaluation.env, evaluation.env_config)
+    model, tokenizer = load_causal_lm(OUTPUTS / "model", dtype="float32"), load_tokenizer(OUTPUTS / "model")
+    answers = []
+    for seed in range(count):
+        prompt, info = env.reset(seed=seed)
+        ids = torch.tensor([prompt_token_ids(tokenizer, prompt)])
+        output = model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
+        text = tokenizer.decode(output, skip_special_tokens=True)
+        answers.append(f"{prompt}{text}" + ("" if text == info["answer"] else f" (it is {info['answer']})"))
+    return answers
+
+
+def show(summary: dict[str, Any], *, answers: list[str], seconds: float) -> None:
+    rows = {
+        "held-out accuracy": f"{summary['accuracy_before']:.3f} -> {summary['accuracy_after']:.3f}",
+        "training": f"{summary['iterations']} iterations, {summary['gradient_updates']} updates, "
+        f"{summary['seconds']:.0f} s ({seconds:.0f} s in all)",
+        "sampling": f"{summary['rollout_tokens_per_second']:.0f} tokens/s with {summary['engine']}",
+        "it now answers": ", ".join(answers),
+        "curves": OUTPUTS / "curves.png",
+        "checkpoint": OUTPUTS / "checkpoint",
+        "model": f"{OUTPUTS / 'model'} (transformers and vLLM load it)",
+    }
+    print()
+    for name, text in rows.items():
+        print(f"  {name:18} {text}")
+    print(NEXT)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,334 @@
+"""The RLModule: what it computes, and how its weights leave and enter it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CohereConfig,
+    FalconConfig,
+    Gemma2Config,
+    GPT2Config,
+    GraniteConfig,
+    OPTConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from rllib_dapo import DAPOConfig
+from rllib_dapo.core import PromptGroup, TrainResponse, collate, plan_minibatch
+from rllib_dapo.learner.module import CausalLMModule
+from rllib_dapo.models import load_causal_lm, load_tokenizer
+from rllib_dapo.rollout.engine import Sampling
+
+LearnerConfig = Callable[..., DAPOConfig]
+BuildModule = Callable[..., CausalLMModule]
+MakeGroups = Callable[..., dict[int, PromptGroup]]
+TrainResponses = Callable[..., list[TrainResponse]]
+
+TOKENS = {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+SMALL = TOKENS | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+LLAMA_LIKE = SMALL | {"intermediate_size": 64, "num_key_value_heads": 1}
+# With factors far from 1: whoever forgets them is far off.
+ADJUSTING = [
+    Gemma2Config(**LLAMA_LIKE, head_dim=16, final_logit_softcapping=0.5, attn_logit_softcapping=None),
+    GraniteConfig(**LLAMA_LIKE, logits_scaling=3.0),
+    CohereConfig(**LLAMA_LIKE, logit_scale=4.0),
+]
+# A module for each dropout, numbers in modules, numbers looked up in the configuration.
+DROPPING = [
+    GPT2Config(**SMALL, resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5),
+    OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, dropout=0.5, attention_dropout=0.5),
+    FalconConfig(**SMALL, alibi=False, hidden_dropout=0.5, attention_dropout=0.5),
+]
+
+
+def save_random_model(config: PretrainedConfig, raw_model: Path, folder: Path) -> Path:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    load_tokenizer(raw_model).save_pretrained(folder)
+    return folder
+
+
+def micro_batches(groups: dict[int, PromptGroup], responses: list[TrainResponse], **plan: int) -> Iterator[dict]:
+    settings = {"max_tokens_per_microbatch": 10_000, "max_response_tokens": 8, "loss_aggregation": "token_mean"}
+    (plans,) = plan_minibatch(responses, **settings | plan)
+    for micro in plans:
+        yield micro, collate(micro, groups, pad_token_id=0)
+
+
+def plain_forward(model: PreTrainedModel, group: PromptGroup, index: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of one response, from one unpadded sequence and nothing of ours."""
+    response = torch.tensor(group.responses[index].token_ids.astype(np.int64))
+    prompt = torch.tensor(group.prompt_ids.astype(np.int64))
+    logits = model(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
+    logprobs = (logits.float() / temperature).log_softmax(-1)
+    return logprobs.gather(-1, response[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
+
+
+def largest_errors(
+    module: CausalLMModule,
+    model: PreTrainedModel,
+    groups: dict[int, PromptGroup],
+    responses: list[TrainResponse],
+    **plan: int,
+) -> tuple[float, float]:
+    """Largest differences in log-probability and entropy between the module and a plain forward pass."""
+    errors = []
+    with torch.no_grad():
+        for micro, batch in micro_batches(groups, responses, **plan):
+            output = module.forward_train(batch)
+            for b, planned in enumerate(micro.responses):
+                expected = plain_forward(model, groups[planned.group], planned.index, 0.7)
+                mask = torch.tensor(groups[planned.group].responses[planned.index].loss_mask)
+                for name, values in zip(("logprobs", "entropy"), expected, strict=True):
+                    got = output[name][b]
+                    assert (got[: len(mask)][~mask] == 0).all()
+                    assert (got[len(mask) :] == 0).all()
+                    errors.append(float((got[: len(mask)] - values)[mask].abs().max()))
+    return max(errors[0::2]), max(errors[1::2])
+
+
+# What it computes
+
+
+@pytest.mark.parametrize("plan", [{}, {"max_row_tokens": 24}, {"max_tokens_per_microbatch": 30}], ids=str)
+@pytest.mark.parametrize("logprob_chunk_tokens", [5, 2048])
+def test_logprobs_and_entropies_are_those_of_a_plain_forward_pass(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    make_groups: MakeGroups,
+    train_responses: TrainResponses,
+    raw_model: Path,
+    plan: dict[str, int],
+    logprob_chunk_tokens: int,
+) -> None:
+    module = build_module(learner_config().language_model(logprob_chunk_tokens=logprob_chunk_tokens))
+    groups = make_groups()
+    model = load_causal_lm(raw_model, dtype=torch.float32)
+    errors = largest_errors(module, model, groups, train_responses(groups), **plan)
+    assert max(errors) < 1e-5
+
+
+@pytest.mark.parametrize("plan", [{}, {"max_row_tokens": 24}], ids=str)
+@pytest.mark.parametrize("config", ADJUSTING, ids=lambda config: config.model_type)
+def test_models_that_adjust_their_logits_are_asked_for_the_adjusted_ones(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    make_groups: MakeGroups,
+    train_responses: TrainResponses,
+    raw_model: Path,
+    tmp_path: Path,
+    config: PretrainedConfig,
+    plan: dict[str, int],
+) -> None:
+    folder = save_random_model(config, raw_model, tmp_path / "model")
+    groups = make_groups(2)
+    module = build_module(learner_config(folder))
+    model = load_causal_lm(folder, dtype=torch.float32)
+    errors = largest_errors(module, model, groups, train_responses(groups), **plan)
+    assert max(errors) < 2e-5
+
+
+def test_gradient_checkpointing_and_chunks_change_no_gradient(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    make_groups: MakeGroups,
+    train_responses: TrainResponses,
+) -> None:
+    groups = make_groups(2)
+    ((_, batch),) = micro_batches(groups, train_responses(groups))
+
+    def gradients(**settings: Any) -> list[Tensor]:
+        module = build_module(learner_config().language_model(**settings))
+        module.train()
+        module.forward_train(batch)["logprobs"].sum().backward()
+        return [parameter.grad for parameter in module.parameters()]
+
+    plain = gradients()
+    for other in (gradients(gradient_checkpointing=True), gradients(logprob_chunk_tokens=3)):
+        for a, b in zip(plain, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", DROPPING, ids=lambda config: config.model_type)
+def test_dropout_is_off_even_in_training_mode(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    make_groups: MakeGroups,
+    train_responses: TrainResponses,
+    raw_model: Path,
+    tmp_path: Path,
+    config: PretrainedConfig,
+) -> None:
+    folder = save_random_model(config, raw_model, tmp_path / "model")
+    groups = make_groups(2)
+    module = build_module(learner_config(folder))
+    module.train()
+    ((_, batch),) = micro_batches(groups, train_responses(groups))
+    assert torch.equal(module.forward_train(batch)["logprobs"], module.forward_train(batch)["logprobs"])
+    model = load_causal_lm(folder, dtype=torch.float32).eval()
+    assert max(largest_errors(module, model, groups, train_responses(groups))) < 2e-5
+
+
+def test_bfloat16_rounds_the_computation_and_not_the_weights(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    make_groups: MakeGroups,
+    train_responses: TrainResponses,
+    raw_model: Path,
+) -> None:
+    module = build_module(learner_config().language_model(dtype="bfloat16"))
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    groups = make_groups()
+    model = load_causal_lm(raw_model, dtype=torch.float32)
+    error, _ = largest_errors(module, model, groups, train_responses(groups))
+    assert 1e-4 < error < 0.5
+
+
+def test_a_module_of_a_learner_does_not_sample(learner_config: LearnerConfig, build_module: BuildModule) -> None:
+    module = build_module(learner_config())
+    assert module.engine is None
+    with pytest.raises(NotImplementedError, match="samples through its `engine`"):
+        module.forward_inference({})
+
+
+# How weights travel
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_learners_weights_arrive_in_an_engine(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    raw_model: Path,
+    other_raw_model: Path,
+    dtype: str,
+) -> None:
+    config = learner_config().language_model(dtype=dtype)
+    state = build_module(learner_config(other_raw_model).language_model(dtype=dtype)).get_state(inference_only=True)
+    assert {array.dtype for array in state.values()} == {np.dtype("uint16" if dtype == "bfloat16" else "float32")}
+    engine_module = build_module(config, inference_only=True)
+    target = build_module(learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True)
+
+    def sample(module: CausalLMModule) -> list[Any]:
+        (group,) = module.engine.generate([[1, 22, 16, 23, 34]], sampling=Sampling(num_responses=8, max_tokens=4), seeds=[1])
+        return [(c.token_ids.tolist(), c.logprobs.tolist()) for c in group]
+
+    assert sample(engine_module) != sample(target)
+    for array in state.values():
+        array.flags.writeable = False  # as they come out of the object store
+    engine_module.set_state(state)
+    assert sample(engine_module) == sample(target)
+    assert engine_module.get_state() == {}
+    engine_module.set_state({})
+    assert sample(engine_module) == sample(target)
+
+
+def test_bfloat16_crosses_as_its_bits(learner_config: LearnerConfig, build_module: BuildModule) -> None:
+    module = build_module(learner_config().language_model(dtype="bfloat16"))
+    exact, rounded = module.get_state(), module.get_state(inference_only=True)
+    assert exact.keys() == rounded.keys() == module.lm.state_dict().keys()
+    for name, array in exact.items():
+        assert array.dtype == np.float32
+        bits = torch.from_numpy(rounded[name]).view(torch.bfloat16)
+        assert torch.equal(bits, torch.from_numpy(array).bfloat16())
+    module.set_state(rounded)
+    for name, array in module.get_state().items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, torch.from_numpy(exact[name]).bfloat16().float().numpy())
+
+
+def test_a_state_is_a_copy(learner_config: LearnerConfig, build_module: BuildModule) -> None:
+    module = build_module(learner_config())
+    state = module.get_state()
+    before = {name: array.copy() for name, array in state.items()}
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1.0)
+    assert all(np.array_equal(array, before[name]) for name, array in state.items())
+    module.set_state(before)
+    assert all(np.array_equal(array, before[name]) for name, array in module.get_state().items())
+
+
+def test_weights_of_another_model_are_refused_in_one_line(
+    learner_config: LearnerConfig, build_module: BuildModule
+) -> None:
+    module = build_module(learner_config())
+    state = module.get_state()
+    before = module.get_state()
+    state["model.layers.7.mlp.up_proj.weight"] = state.pop("model.layers.1.mlp.up_proj.weight")
+    with pytest.raises(ValueError, match="these weights belong to another model") as caught:
+        module.set_state(state)
+    message = str(caught.value)
+    assert "model.layers.1.mlp.up_proj.weight" in message
+    assert "model.layers.7.mlp.up_proj.weight" in message
+    assert "\n" not in message
+    assert all(np.array_equal(array, before[name]) for name, array in module.get_state().items())
+
+
+# On disk
+
+
+def pickled_arrays(value: Any) -> Iterator[Any]:
+    """Tensors and arrays anywhere in what a pickle holds."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from pickled_arrays(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from pickled_arrays(item)
+    elif hasattr(value, "__dict__"):
+        yield from pickled_arrays(vars(value))
+
+
+@pytest.mark.parametrize("gathered", [False, True], ids=["own weights", "weights that RLlib gathered"])
+def test_a_saved_module_is_a_hugging_face_folder(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    raw_model: Path,
+    other_raw_model: Path,
+    tmp_path: Path,
+    gathered: bool,
+) -> None:
+    module, saved = build_module(learner_config()), build_module(learner_config(other_raw_model))
+    if gathered:
+        module.save_to_path(tmp_path / "saved", state=saved.get_state())
+    else:
+        saved.save_to_path(tmp_path / "saved")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32).state_dict()
+    expected = saved.lm.state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").get_vocab() == load_tokenizer(raw_model).get_vocab()
+
+    pickles = sorted((tmp_path / "saved").glob("*.pkl"))
+    assert pickles
+    for file in pickles:
+        assert not list(pickled_arrays(pickle.loads(file.read_bytes())))
+        assert file.stat().st_size < 50_000
+
+    fresh = build_module(learner_config())
+    fresh.restore_from_path(tmp_path / "saved")
+    assert all(np.array_equal(array, saved.get_state()[name]) for name, array in fresh.get_state().items())
+
+
+def test_restoring_from_a_folder_without_weights_says_so(
+    learner_config: LearnerConfig, build_module: BuildModule, tmp_path: Path
+) -> None:
+    module = build_module(learner_config())
+    with pytest.raises(FileNotFoundError, match=r"no \*\.safetensors in"):
+        module.restore_from_path(tmp_path)

@@ -1,0 +1,142 @@
+"""What the command refuses, told by the command itself: one line, exit code 2, and nothing loaded or started."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = ["train", "tiny_arithmetic"]
+
+
+def _set(*overrides: str) -> list[str]:
+    return [*TINY, *(word for override in overrides for word in ("--set", override))]
+
+
+REFUSED = {
+    "a misspelt key": (
+        _set("training.epsilon_hihg=0.3"),
+        "'training.epsilon_hihg'; did you mean 'training.epsilon_high'?",
+    ),
+    "a misspelt section": (_set("trainng.lr=1"), "unknown section 'trainng'; did you mean 'training'?"),
+    "an unknown environment": (
+        _set("environment.env=rllib_dapo/Arithmatic-v0"),
+        "environment.env='rllib_dapo/Arithmatic-v0': no such environment; did you mean 'rllib_dapo/Arithmetic-v0'?",
+    ),
+    "an environment in no module": (_set("environment.env=nowhere:Env"), "module nowhere cannot be imported"),
+    "a class in no module": (_set("environment.env=json:Env"), "module json has no class 'Env'"),
+    "an environment without text": (
+        _set("environment.env=CartPole-v1", "environment.env_config.max_operand=null"),
+        "CartPole-v1",
+    ),
+    "a misspelt setting of the environment": (
+        _set("environment.env_config.digit=1"),
+        "environment.env_config of rllib_dapo/Arithmetic-v0: ArithmeticEnv: unknown setting 'digit'",
+    ),
+    "a misspelt setting of the evaluation's environment": (
+        _set("evaluation.evaluation_config.env_config.splitt=heldout"),
+        "evaluation.evaluation_config.env_config of rllib_dapo/Arithmetic-v0: ArithmeticEnv: unknown setting 'splitt'",
+    ),
+    "a missing data file": (
+        [
+            "train",
+            "smollm2_mawps",
+            "--set",
+            "language_model.name=tiny",
+            "--set",
+            "environment.env_config.path=no.jsonl",
+        ],
+        "no.jsonl': no such file",
+    ),
+    "a missing model folder": (
+        _set("language_model.name=./nowhere"),
+        "language_model.name='./nowhere': there is no such",
+    ),
+    "a misspelt model": (
+        _set("language_model.name=tinny"),
+        "language_model.name='tinny': unknown model; did you mean \"tiny\"?",
+    ),
+    "epsilon_low over 1": (_set("training.epsilon_low=1.5"), "training.epsilon_low=1.5 must lie in (0, 1)"),
+    "epsilon_low of 0": (_set("training.epsilon_low=0"), "training.epsilon_low=0 must lie in (0, 1)"),
+    "epsilon_high under epsilon_low": (
+        _set("training.epsilon_high=0.1"),
+        "training.epsilon_high=0.1 must not be under epsilon_low=0.2",
+    ),
+    "a group of one": (_set("training.group_size=1"), "training.group_size=1 must be at least 2"),
+    "a mini-batch that does not divide": (
+        _set("training.minibatch_size=100"),
+        "training.minibatch_size=100 does not divide prompts_per_step * group_size = 16 * 16 = 256: try 128",
+    ),
+    "the end of a search space": (
+        _set("search.training.epsilon_low={uniform: [0.1, 0.5]}"),
+        "training.epsilon_high=0.28 must not be under epsilon_low=0.5",
+    ),
+    "more than any machine has": (
+        _set("env_runners.num_env_runners=100000"),
+        "asks for 100001 CPUs (main 1 x 1, EnvRunners 100000 x 1)",
+    ),
+    "a misspelt preset": (["train", "tiny_arithmatic"], "nor a preset; did you mean 'tiny_arithmetic'?"),
+    "no run to resume": ([*TINY, "--resume", "--storage", "nowhere"], "--resume: no run of 'tiny_arithmetic'"),
+    "no checkpoint to export": (["export", "nowhere", "model"], "nowhere holds no trained model"),
+}
+GREETED = {"help": ["--help"], "help of train": ["train", "--help"], "presets": ["presets"]}
+
+# Imports take seconds, so all commands run in one process, which tells what it has loaded in the end.
+_SCRIPT = """
+import json, sys
+from typer.testing import CliRunner
+from rllib_dapo.cli import app
+
+outcomes = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    outcome = CliRunner().invoke(app, arguments)
+    error = "" if outcome.exception is None else repr(outcome.exception)
+    outcomes[name] = [outcome.exit_code, outcome.stdout, outcome.stderr, error]
+import ray
+heavy = [m for m in sys.modules if m == "vllm" or m.startswith("transformers.models.llama")]
+print(json.dumps({"outcomes": outcomes, "heavy": heavy, "ray": ray.is_initialized()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("empty")
+    commands = {name: arguments for name, (arguments, _) in REFUSED.items()} | GREETED
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, json.dumps(commands)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir()), "a refused command left something behind"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_work_is_refused_in_one_line(told: dict[str, Any], name: str) -> None:
+    code, out, err, error = told["outcomes"][name]
+    assert (code, out, error) == (2, "", "SystemExit(2)")
+    assert REFUSED[name][1] in err
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+
+
+def test_nothing_is_loaded_or_started_to_refuse(told: dict[str, Any]) -> None:
+    assert told["heavy"] == []
+    assert told["ray"] is False
+
+
+def test_help_names_the_commands(told: dict[str, Any]) -> None:
+    code, out, _, _ = told["outcomes"]["help"]
+    assert code == 0
+    assert all(f"\n  {command} " in out for command in ("train", "export", "presets"))
+    assert all(option in told["outcomes"]["help of train"][1] for option in ("--set", "--storage", "--resume"))
+
+
+def test_presets_are_listed_with_what_they_are_for(told: dict[str, Any]) -> None:
+    lines = told["outcomes"]["presets"][1].splitlines()
+    files = sorted((Path(__file__).parent.parent / "tune_configs").glob("*.yaml"))
+    assert [line.split()[0] for line in lines] == [file.stem for file in files]
+    assert all(len(line.split()) > 5 for line in lines)
