@@ -52,7 +52,10 @@ def alternate(ours: Callable[[], float], other: Callable[[], float], *, rounds: 
             value = measure()
             if i:
                 side.append(value)
-        print(f"round {i} of {rounds}" + (f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"), flush=True)
+        print(
+            f"round {i} of {rounds}" + (f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"),
+            flush=True,
+        )
     return figures
 
 

@@ -90,7 +90,11 @@ class PlainLoop:
         self.model = load_causal_lm(resolve_model("smollm2-135m"), dtype=torch.bfloat16)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=True)
         self.pad = pad
-        rows = [(group.prompt_ids, response, 1.0 if i % 2 else -1.0) for group in groups for i, response in enumerate(group.responses)]
+        rows = [
+            (group.prompt_ids, response, 1.0 if i % 2 else -1.0)
+            for group in groups
+            for i, response in enumerate(group.responses)
+        ]
         size = len(rows) // MINIBATCHES
         self.minibatches = [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -148,7 +152,10 @@ def main() -> None:
     tokens = sum(len(response.token_ids) for group in groups for response in group.responses)
     pad = learner_group._learner.module[DEFAULT_MODULE_ID].lm.config.pad_token_id or 0
     loop = PlainLoop(groups, pad)
-    print(f"{tokens} response tokens, {sum(len(g.prompt_ids) for g in groups) * RESPONSES} prompt tokens per update", flush=True)
+    print(
+        f"{tokens} response tokens, {sum(len(g.prompt_ids) for g in groups) * RESPONSES} prompt tokens per update",
+        flush=True,
+    )
     figures, others = alternate(
         lambda: tokens / timed(lambda: learner_group.update(training_data=data))[0],
         lambda: tokens / timed(loop.update)[0],

@@ -49,9 +49,7 @@ def main() -> None:
     config.validate()
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     runners = EnvRunnerGroup(config=config, local_env_runner=False)
-    stream = RolloutStream(
-        runners, max_groups_in_flight=512, timeout_seconds=None, restore_env_runners=lambda: None
-    )
+    stream = RolloutStream(runners, max_groups_in_flight=512, timeout_seconds=None, restore_env_runners=lambda: None)
     step = iter(range(1000))
 
     def ours() -> float:

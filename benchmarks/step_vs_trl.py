@@ -18,8 +18,8 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from rllib_dapo import DAPO, DAPOConfig
-from rllib_dapo.environments import make_environment
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
+from rllib_dapo.rollout.environment import make_environment
 
 PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 3, 3.0
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from rllib_dapo import preflight, runs
-from rllib_dapo.environments import make_environment
 from rllib_dapo.learner.weights import export_checkpoint
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
 from rllib_dapo.report import curves_picture
+from rllib_dapo.rollout.environment import make_environment
 from rllib_dapo.run_file import SettingsError
 from rllib_dapo.settings import RunSettings, read_settings
 from rllib_dapo.summary import evaluations, failure_lines, is_interrupted

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 if find_spec("ray") is not None:
     from ray import tune
 
-    import rllib_dapo.envs
+    import rllib_dapo.envs  # noqa: F401  (registers the environments)
     from rllib_dapo.algorithm import DAPO
     from rllib_dapo.config import DAPOConfig
 

@@ -263,9 +263,7 @@ class DAPO(Algorithm):
         for name in (NUM_ENV_STEPS_SAMPLED, NUM_EPISODES):
             self.metrics.log_value((ENV_RUNNER_RESULTS, name), responses, reduce="sum")
         for name in (NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME):
-            self.metrics.log_value(
-                (ENV_RUNNER_RESULTS, name), responses, reduce="lifetime_sum", with_throughput=True
-            )
+            self.metrics.log_value((ENV_RUNNER_RESULTS, name), responses, reduce="lifetime_sum", with_throughput=True)
 
     def _report_no_signal(self, sampler: DynamicSampler) -> None:
         logger.warning("no update in this iteration: %s", _shortfall(sampler, self.config))

@@ -266,9 +266,7 @@ class DAPOConfig(AlgorithmConfig):
         )
         return self
 
-    def overlong(
-        self, *, buffer_tokens: int | None = NotProvided, penalty: float | None = NotProvided
-    ) -> Self:
+    def overlong(self, *, buffer_tokens: int | None = NotProvided, penalty: float | None = NotProvided) -> Self:
         """Soft overlong punishment (Eq. 13).
 
         Args:

@@ -10,9 +10,8 @@ from typing import Any
 
 import gymnasium
 from ray import tune
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
-import rllib_dapo.envs  # noqa: F401  (registers the environments)
+from rllib_dapo.rollout.environment import is_tune_name, make_environment
 from rllib_dapo.run_file import SettingsError, one_line
 from rllib_dapo.validation import suggest
 
@@ -30,7 +29,7 @@ def resolve_environment(env: Any) -> Any:
     Raises:
         SettingsError: If there is no such environment.
     """
-    if not isinstance(env, str) or env in gymnasium.registry or _is_tune_name(env):
+    if not isinstance(env, str) or env in gymnasium.registry or is_tune_name(env):
         return env
     module_name, colon, name = env.partition(":")
     if not colon:
@@ -72,18 +71,6 @@ def try_environment(env: Any, env_config: Mapping[str, Any], *, setting: str = "
             f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a language model needs "
             "an environment whose observations and actions are texts"
         )
-
-
-def make_environment(env: Any, env_config: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
-    """Makes an environment as an EnvRunner would."""
-    if isinstance(env, str) and _is_tune_name(env):
-        made: gymnasium.Env[Any, Any] = _global_registry.get(ENV_CREATOR, env)(dict(env_config))
-        return made
-    return gymnasium.make(env, **env_config) if isinstance(env, str) else env(dict(env_config))
-
-
-def _is_tune_name(env: str) -> bool:
-    return bool(_global_registry.contains(ENV_CREATOR, env))
 
 
 def _import(env: str, module_name: str) -> Any:

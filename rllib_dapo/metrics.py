@@ -44,7 +44,8 @@ RESPONSE_LENGTH_MEAN = "response_length_mean"
 NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 
-_ENV, _LEARNER = "env_runners", "learners/default_policy"
+_ENV: Source = "env_runners"
+_LEARNER: Source = "learners/default_policy"
 STEP, UPDATE, RUN = "training step", "update", "whole run"
 
 METRICS: tuple[Metric, ...] = (

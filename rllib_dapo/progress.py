@@ -124,13 +124,13 @@ def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:
         f"{iteration}/{total}" if total else f"{iteration}",
         clock,
         _figure("accuracy", rollout.get("accuracy"), ".3f"),
+        evaluation_text(result),
+        "" if _is_number(learner.get("gradient_updates")) else "no update: no group was informative",
         _figure("reward", rollout.get("episode_return_mean"), "+.2f"),
         _figure("entropy", learner.get("entropy"), ".3f"),
         _figure("length", rollout.get("response_length_mean"), ".1f"),
         _figure("accepted", rollout.get("acceptance_rate"), ".0%"),
         _figure("tokens/s", rollout.get("rollout_tokens_per_second"), ".0f"),
-        "" if _is_number(learner.get("gradient_updates")) else "no update: no group was informative",
-        evaluation_text(result),
     ]
     return "  ".join(part for part in parts if part)
 

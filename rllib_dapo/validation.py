@@ -68,7 +68,7 @@ def _check_model(config: DAPOConfig) -> Iterator[str]:
     yield from _one_of("language_model.dtype", config.model_dtype, DTYPES)
     yield from _at_least("language_model.logprob_chunk_tokens", config.logprob_chunk_tokens, 1)
     if config.num_threads != "auto":
-        yield from _at_least("language_model.num_threads", config.num_threads, 1)
+        yield from _at_least("language_model.num_threads", int(config.num_threads), 1)
 
 
 def _check_rollout(config: DAPOConfig) -> Iterator[str]:

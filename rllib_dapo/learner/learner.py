@@ -44,14 +44,14 @@ class DAPOTorchLearner(TorchLearner):
         super().build()
 
     @override(TorchLearner)
-    def configure_optimizers_for_module(self, module_id: str, config: DAPOConfig = None) -> None:
+    def configure_optimizers_for_module(self, module_id: str, config: DAPOConfig | None = None) -> None:
         """AdamW. Its learning rate is set before each step, so none of RLlib's schedules is attached."""
         config = config or self.config
         params = [p for p in self.get_parameters(self.module[module_id]) if p.requires_grad]
         optimizer = torch.optim.AdamW(
             params,
             lr=config.lr,
-            betas=tuple(config.adam_betas),
+            betas=(config.adam_betas[0], config.adam_betas[1]),
             eps=config.adam_epsilon,
             weight_decay=config.weight_decay,
             fused=True,

@@ -198,7 +198,9 @@ def disable_dropout(model: PreTrainedModel) -> None:
 def _to_numpy(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
     """A copy as NumPy; bfloat16, which NumPy lacks, as its bits."""
     tensor = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-    return (tensor.view(torch.uint16) if dtype is torch.bfloat16 and tensor.is_floating_point() else tensor).numpy().copy()
+    return (
+        (tensor.view(torch.uint16) if dtype is torch.bfloat16 and tensor.is_floating_point() else tensor).numpy().copy()
+    )
 
 
 def _to_tensors(state: dict[str, np.ndarray]) -> Iterator[tuple[str, Tensor]]:

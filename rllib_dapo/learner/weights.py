@@ -71,6 +71,8 @@ def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
     """
     source = Path(checkpoint) / MODULE_PATH
     if not (source / "config.json").is_file():
-        raise FileNotFoundError(f"{checkpoint} holds no trained model (no {MODULE_PATH}/config.json): name a checkpoint folder")
+        raise FileNotFoundError(
+            f"{checkpoint} holds no trained model (no {MODULE_PATH}/config.json): name a checkpoint folder"
+        )
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*RLLIB_FILES))
     return Path(folder)

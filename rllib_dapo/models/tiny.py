@@ -64,7 +64,7 @@ class TinyRecipe:
     initializer_range: float = 0.06
     max_operand: int = 49
     doubt: float = 0.4
-    steps: int = 400
+    steps: int = 600
     batch_size: int = 64
     lr: float = 1e-3
     version: int = 1

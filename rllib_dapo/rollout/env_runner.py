@@ -20,12 +20,11 @@ from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
-import rllib_dapo.envs  # noqa: F401  (registers the environments in this process)
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.rollout.engine import Completion, Sampling
+from rllib_dapo.rollout.environment import make_environment
 from rllib_dapo.rollout.episodes import to_episode
 from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
 from rllib_dapo.threads import set_num_threads
@@ -54,17 +53,17 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             **kwargs: RLlib's `worker_index` and others.
         """
         super().__init__(config=config, **kwargs)
-        self.worker_index = self.worker_index or 0
+        self.worker_index: int = kwargs.get("worker_index") or 0
         self.config: DAPOConfig
         self._callbacks = [cls() for cls in force_list(config.callbacks_class)]
         self._weights_version = 0
         self._next_own_seed = 0
-        model = resolve_model(config.model_name)
+        model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
-        self.env: gym.Env | None = None
-        self.evaluation_env: gym.Env | None = None
+        self.env: gym.Env[Any, Any]
+        self.evaluation_env: gym.Env[Any, Any] | None = None
         self.make_env()
-        self.module = None
+        self.module: Any = None
         # With remote EnvRunners, the local one only knows the spaces: an engine there would be a second one.
         if self.worker_index > 0 or config.num_env_runners == 0:
             self.make_module()
@@ -72,10 +71,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def make_env(self) -> None:
         """(Re)creates the training environment from the configuration; evaluation's is made when first needed."""
-        for env in (self.env, self.evaluation_env):
-            if env is not None:
-                env.close()
-        self.evaluation_env = None
+        self._close_envs()
         self.env = self._create_env(self.config)
         make_callback(
             "on_environment_created",
@@ -194,9 +190,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def stop(self) -> None:
         """Closes environments and engine."""
-        for env in (self.env, self.evaluation_env):
-            if env is not None:
-                env.close()
+        self._close_envs()
         if self.module is not None:
             self.module[DEFAULT_MODULE_ID].close()
             self.module = None
@@ -219,7 +213,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             completions[i] = group
         return completions
 
-    def _respond(self, env: gym.Env, seed: int, completion: Completion) -> Response:
+    def _respond(self, env: gym.Env[Any, Any], seed: int, completion: Completion) -> Response:
         """Steps the environment with one response's text and keeps its tokens beside the verdict."""
         text = self.tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True)
         reward, is_correct = self._score(env, seed, text)
@@ -233,13 +227,15 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             text=text,
         )
 
-    def _score(self, env: gym.Env, seed: int, text: str) -> tuple[float, bool | None]:
+    def _score(self, env: gym.Env[Any, Any], seed: int, text: str) -> tuple[float, bool | None]:
         """The environment's verdict. An environment that raises on some text gives a missing reward, not a crash."""
         try:
             env.reset(seed=seed)
             _, reward, terminated, truncated, info = env.step(text)
         except Exception:
-            logger.exception("the environment raised on seed %d; its reward counts as missing; text: %.200r", seed, text)
+            logger.exception(
+                "the environment raised on seed %d; its reward counts as missing; text: %.200r", seed, text
+            )
             return float("nan"), None
         if not (terminated or truncated):
             raise ValueError(f"environment {self.config.env!r} did not end after one step: give single-step episodes")
@@ -268,6 +264,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
     def _call_back(self, name: str, episodes: list[SingleAgentEpisode]) -> None:
         common = {"env_runner": self, "metrics_logger": self.metrics}
+        calls: list[dict[str, Any]]
         if name == "on_sample_end":
             calls = [{"samples": episodes}]
         else:
@@ -298,20 +295,22 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             top_p=config.evaluation_top_p,
         )
 
-    def _evaluation_env(self) -> gym.Env:
+    def _evaluation_env(self) -> gym.Env[Any, Any]:
         if self.evaluation_env is None:
             self.evaluation_env = self._create_env(self.config.get_evaluation_config_object())
         return self.evaluation_env
 
+    def _close_envs(self) -> None:
+        for env in (self.env, self.evaluation_env):
+            if env is not None:
+                env.close()
+        self.evaluation_env = None
+
     def _env_context(self, config: DAPOConfig) -> EnvContext:
         return EnvContext(config.env_config, worker_index=self.worker_index, num_workers=self.num_workers)
 
-    def _create_env(self, config: DAPOConfig) -> gym.Env:
-        """Makes the environment from what RLlib accepts as one: a Tune name, a Gymnasium id or a class."""
-        env, context = config.env, self._env_context(config)
-        if isinstance(env, str) and _global_registry.contains(ENV_CREATOR, env):
-            return _global_registry.get(ENV_CREATOR, env)(context)
-        return gym.make(env, **context) if isinstance(env, str) else env(context)
+    def _create_env(self, config: DAPOConfig) -> gym.Env[Any, Any]:
+        return make_environment(config.env, self._env_context(config))
 
 
 def sampling_seed(run_seed: int, stream: int, weights_version: int, prompt_seed: int) -> int:

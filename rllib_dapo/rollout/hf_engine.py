@@ -31,9 +31,7 @@ class TransformersEngine:
     ) -> None:
         """Loads the model; see `rollout.engine.make_engine` for the arguments."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = load_causal_lm(
-            model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-        ).to(device)
+        self._model = load_causal_lm(model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code).to(device)
         self._model.eval()
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs

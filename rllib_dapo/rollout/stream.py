@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -44,7 +45,7 @@ def split_seeds(seeds: Sequence[int], *, num_runners: int, max_groups_in_flight:
     """Cuts seeds into requests: one per runner where that keeps within `max_groups_in_flight` groups per request."""
     count = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
     bounds = [len(seeds) * i // count for i in range(count + 1)]
-    return [list(seeds[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [list(seeds[a:b]) for a, b in pairwise(bounds)]
 
 
 class RolloutStream:

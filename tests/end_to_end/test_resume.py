@@ -52,7 +52,9 @@ learner = result["learners"]["default_policy"]
 print("RESULT", json.dumps({
     "iteration": result["training_iteration"],
     "prompts": recorded["prompts"],
-    "advantages": [r.advantage for plans in recorded["plan"].shards for mini in plans for micro in mini for r in micro.responses],
+    "advantages": [
+        r.advantage for plans in recorded["plan"].shards for mini in plans for micro in mini for r in micro.responses
+    ],
     "loss": learner["policy_loss"],
     "gradient_norm": learner["gradient_norm"],
     "learning_rate": learner["default_optimizer_learning_rate"],

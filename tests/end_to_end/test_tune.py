@@ -27,7 +27,9 @@ config = (
 )
 ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
 results = tune.Tuner(
-    "DAPO", param_space=config, run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=storage, verbose=0)
+    "DAPO",
+    param_space=config,
+    run_config=tune.RunConfig(stop={"training_iteration": 1}, storage_path=storage, verbose=0),
 ).fit()
 frame = results.get_dataframe()
 print("RESULT", json.dumps({

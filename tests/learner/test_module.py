@@ -53,10 +53,10 @@ DROPPING = [
 
 
 def save_random_model(config: PretrainedConfig, raw_model: Path, folder: Path) -> Path:
-    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=0.2, generator=generator)
     model.save_pretrained(folder)
     load_tokenizer(raw_model).save_pretrained(folder)
     return folder
@@ -223,7 +223,9 @@ def test_a_learners_weights_arrive_in_an_engine(
     target = build_module(learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True)
 
     def sample(module: CausalLMModule) -> list[Any]:
-        (group,) = module.engine.generate([[1, 22, 16, 23, 34]], sampling=Sampling(num_responses=8, max_tokens=4), seeds=[1])
+        (group,) = module.engine.generate(
+            [[1, 22, 16, 23, 34]], sampling=Sampling(num_responses=8, max_tokens=4), seeds=[1]
+        )
         return [(c.token_ids.tolist(), c.logprobs.tolist()) for c in group]
 
     assert sample(engine_module) != sample(target)

@@ -30,7 +30,11 @@ Samples = dict[int, list[list[int]]]
 # Requests
 
 
-@given(seeds=st.lists(st.integers(0, 99), min_size=1), num_runners=st.integers(1, 9), max_groups_in_flight=st.integers(1, 40))
+@given(
+    seeds=st.lists(st.integers(0, 99), min_size=1),
+    num_runners=st.integers(1, 9),
+    max_groups_in_flight=st.integers(1, 40),
+)
 def test_requests_hold_every_seed_in_order_within_the_limit_and_keep_all_runners_busy(
     seeds: list[int], num_runners: int, max_groups_in_flight: int
 ) -> None:

@@ -1,0 +1,29 @@
+"""Making an environment from what RLlib accepts as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+import rllib_dapo.envs  # noqa: F401  (registers the environments in this process)
+
+
+def is_tune_name(env: Any) -> bool:
+    """Whether `tune.register_env` was called for it."""
+    return isinstance(env, str) and bool(_global_registry.contains(ENV_CREATOR, env))
+
+
+def make_environment(env: Any, env_config: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    """Makes an environment.
+
+    Args:
+        env: A name registered with Tune, a Gymnasium id or a class, as in `DAPOConfig.environment`.
+        env_config: Its settings; on an EnvRunner an `EnvContext`, which also knows the EnvRunner's index.
+    """
+    if is_tune_name(env):
+        made: gym.Env[Any, Any] = _global_registry.get(ENV_CREATOR, env)(env_config)
+        return made
+    return gym.make(env, **env_config) if isinstance(env, str) else env(env_config)
