@@ -72,13 +72,15 @@ def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
     """The figures of a run; accuracy is avg@k on held-out problems."""
     frame = result.metrics_dataframe
     _, accuracy = evaluations(result)
+    tokens = frame["env_runners/num_episodes"] * frame["env_runners/response_length_mean"]
+    sampling_seconds = tokens / frame["env_runners/rollout_tokens_per_second"]
     return {
         "accuracy_before": accuracy[0],
         "accuracy_after": accuracy[-1],
         "iterations": int(result.metrics["training_iteration"]),
         "gradient_updates": int(frame["learners/default_policy/num_gradient_updates_lifetime"].dropna().iloc[-1]),
         "seconds": round(result.metrics["time_total_s"], 1),
-        "rollout_tokens_per_second": round(frame["env_runners/rollout_tokens_per_second"].mean(), 1),
+        "rollout_tokens_per_second": round(tokens.sum() / sampling_seconds.sum(), 1),
         "engine": settings.variants[0].engine,
     }
 

@@ -16,7 +16,6 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
-    EVALUATION_RESULTS,
     LEARNER_RESULTS,
     LEARNER_UPDATE_TIMER,
     NUM_ENV_STEPS_SAMPLED,
@@ -215,7 +214,7 @@ class DAPO(Algorithm):
             parallel_train_future: RLlib's; evaluation is never parallel to training here.
 
         Returns:
-            `{"evaluation": {"env_runners": {...}}}`.
+            `{"env_runners": {...}}`; RLlib puts it under `evaluation/`.
         """
         make_callback(
             "on_evaluate_start",
@@ -232,13 +231,13 @@ class DAPO(Algorithm):
             callbacks_functions=self.config.callbacks_on_evaluate_end,
             kwargs={"algorithm": self, "metrics_logger": self.metrics, "evaluation_metrics": evaluation},
         )
-        return {EVALUATION_RESULTS: evaluation}
+        return evaluation
 
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
         """RLlib's iteration, with the evaluation before training beside the first result."""
         if self.config.evaluate_before_training and self._evaluation_at_start is None:
-            self._evaluation_at_start = self.evaluate()[EVALUATION_RESULTS]
+            self._evaluation_at_start = self.evaluate()
         result = super().step()
         if self._evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self._evaluation_at_start

@@ -75,7 +75,7 @@ def run(settings: RunSettings, folder: str) -> RunResult:
                 ),
             ),
         )
-        return RunResult(grid=tuner.fit(), folder=folder, exceptions=tuple(log.exceptions))
+        return _result(tuner.fit(), folder, log)
 
 
 def resume(settings: RunSettings, folder: str) -> RunResult:
@@ -87,7 +87,11 @@ def resume(settings: RunSettings, folder: str) -> RunResult:
     """
     with quiet_ray(settings, folder) as log:
         tuner = tune.Tuner.restore(folder, trainable="DAPO", resume_unfinished=True, resume_errored=True)
-        return RunResult(grid=tuner.fit(), folder=folder, exceptions=tuple(log.exceptions))
+        return _result(tuner.fit(), folder, log)
+
+
+def _result(grid: tune.ResultGrid, folder: str, log: WorkerLog) -> RunResult:
+    return RunResult(grid=grid, folder=folder, exceptions=log.wait_for_exception() if grid.num_errors else ())
 
 
 def new_run(name: str, storage: str) -> str:
@@ -136,7 +140,10 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
             resolve_model(name)
     started = not ray.is_initialized()
     if started:
-        ray.init(logging_level=logging.ERROR)
+        url = ray.init(logging_level=logging.ERROR).dashboard_url
+        if url:
+            sys.stdout.write(f"dashboard: http://{url} (its token: ray get-auth-token)\n")
+            sys.stdout.flush()
     try:
         with worker_log(worker_log_path(folder)) as log:
             yield log

@@ -67,8 +67,9 @@ def _check_model(config: DAPOConfig) -> Iterator[str]:
             yield str(error)
     yield from _one_of("language_model.dtype", config.model_dtype, DTYPES)
     yield from _at_least("language_model.logprob_chunk_tokens", config.logprob_chunk_tokens, 1)
-    if config.num_threads != "auto":
-        yield from _at_least("language_model.num_threads", int(config.num_threads), 1)
+    threads = config.num_threads
+    if threads != "auto" and not (str(threads).isdecimal() and int(threads) >= 1):
+        yield f"language_model.num_threads={threads!r} must be 'auto' or at least 1"
 
 
 def _check_rollout(config: DAPOConfig) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _check_training(config: DAPOConfig) -> Iterator[str]:
     yield from _at_least("training.max_shared_row_tokens", config.max_shared_row_tokens, 0)
     yield from _at_least("training.warmup_steps", config.warmup_steps, 0)
     total, size = config.train_batch_responses, config.minibatch_size
-    if size and total % size:
+    if size and total > 0 and total % size:
         fits = [d for d in range(1, total + 1) if total % d == 0]
         nearest = min(fits, key=lambda d: abs(d - size))
         yield (

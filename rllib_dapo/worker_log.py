@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from ray._private.ray_logging import global_worker_stdstream_dispatcher
 _RAYS_OWN_HANDLER = "ray_print_logs"
 _EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)(: .*)?")
 _KEPT_EXCEPTIONS = 3
+_WORKER_OUTPUT_TAKES_S = 5.0
 
 
 class WorkerLog:
@@ -24,16 +26,25 @@ class WorkerLog:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._has_exception = threading.Event()
         self.exceptions: list[str] = []
 
     def __call__(self, data: Mapping[str, Any]) -> None:
         """Takes one batch of lines of one process, as Ray's dispatcher hands it over."""
+        if data.get("pid") == "autoscaler":  # it writes a page every few seconds
+            return
         process = f"{data.get('actor_name') or data.get('task_name') or 'worker'} pid={data.get('pid')}"
         for line in data.get("lines", ()):
             self._stream.write(f"({process}) {line}\n")
             if _EXCEPTION.fullmatch(line) and not any(line in known for known in self.exceptions):
                 self.exceptions = [*self.exceptions, f"{process}: {line}"][:_KEPT_EXCEPTIONS]
+                self._has_exception.set()
         self._stream.flush()
+
+    def wait_for_exception(self) -> tuple[str, ...]:
+        """The exceptions, after a little while: what a process printed when it failed takes a second to get here."""
+        self._has_exception.wait(_WORKER_OUTPUT_TAKES_S)
+        return tuple(self.exceptions)
 
 
 @contextmanager

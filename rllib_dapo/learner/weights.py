@@ -35,12 +35,17 @@ def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
         state: By name, as in `model.state_dict()`.
 
     Raises:
-        ValueError: If a parameter of the model has no weight in `state`, or the other way round.
+        ValueError: If a parameter of the model has no weight in `state`, or the other way round, or a shape differs.
     """
+    own = model.state_dict()
     missing = sorted(set(dict(model.named_parameters())) - set(state))
-    unexpected = sorted(set(state) - set(model.state_dict()))
-    if missing or unexpected:
-        raise ValueError(f"these weights belong to another model: missing {missing[:3]}, unknown {unexpected[:3]}")
+    unexpected = sorted(set(state) - set(own))
+    reshaped = sorted(name for name in set(state) & set(own) if state[name].shape != own[name].shape)
+    if missing or unexpected or reshaped:
+        raise ValueError(
+            f"these weights belong to another model: missing {missing[:3]}, unknown {unexpected[:3]}, "
+            f"of another shape {reshaped[:3]}"
+        )
     model.load_state_dict(dict(state), strict=False)
 
 

@@ -38,6 +38,13 @@ def test_a_layout_trains_and_its_engines_follow_its_learner(
     config = small_config(
         engine=engine, num_env_runners=num_env_runners, num_learners=num_learners, dtype=dtype
     ).dynamic_sampling(enabled=False)
+    config.evaluation(
+        evaluation_interval=2,
+        evaluate_before_training=True,
+        evaluation_num_prompts=3,
+        evaluation_samples_per_prompt=4,
+        evaluation_config={"env_config": {"split": "heldout", "heldout_fraction": 0.3}},
+    )
     algo = config.build_algo()
     try:
         for iteration in range(1, 3):
@@ -50,6 +57,9 @@ def test_a_layout_trains_and_its_engines_follow_its_learner(
             assert np.isfinite(result["env_runners"]["episode_return_mean"])
             for version in versions(algo):
                 assert version == iteration
+        for key in ("evaluation", "evaluation_at_start"):
+            assert result[key]["env_runners"]["problems"] == 3
+            assert 0 <= result[key]["env_runners"]["avg@4"] <= 1
         assert max_gap_after_an_update(algo) < GAP_LIMIT[dtype]
     finally:
         algo.stop()

@@ -77,7 +77,7 @@ def test_a_run_says_how_it_goes_and_what_to_type_next(
 def test_a_run_prints_nothing_but_its_own_lines(trained: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     done, _ = trained
     assert done.stderr == ""
-    ours = ("tiny_arithmetic: ", "results: ", "starting", "waiting", "1/2 ", "2/2 ", "  ")
+    ours = ("tiny_arithmetic: ", "results: ", "dashboard: ", "starting", "waiting", "1/2 ", "2/2 ", "  ")
     assert [line for line in done.stdout.splitlines() if not line.startswith(ours)] == []
     assert all(character.isprintable() or character == "\n" for character in done.stdout)
 

@@ -84,17 +84,17 @@ def test_tied_weights_may_be_left_out(raw_model: Path, other_raw_model: Path) ->
 @pytest.mark.parametrize(
     ("removed", "added", "said"),
     [
-        ("model.norm.weight", None, r"missing \['model\.norm\.weight'\], unknown \[\]"),
-        (None, "model.extra.weight", r"missing \[\], unknown \['model\.extra\.weight'\]"),
+        ("model.norm.weight", {}, r"missing \['model\.norm\.weight'\], unknown \[\], of another shape \[\]"),
+        (None, {"model.x.weight": 1}, r"missing \[\], unknown \['model\.x\.weight'\], of another shape \[\]"),
+        (None, {"model.norm.weight": 7}, r"missing \[\], unknown \[\], of another shape \['model\.norm\.weight'\]"),
     ],
 )
-def test_weights_of_another_model_are_refused_by_name(
-    raw_model: Path, removed: str | None, added: str | None, said: str
+def test_weights_of_another_model_are_refused_by_name_and_none_is_taken(
+    raw_model: Path, other_raw_model: Path, removed: str | None, added: dict[str, int], said: str
 ) -> None:
     model = load_causal_lm(raw_model, dtype=torch.float32)
-    weights = read_weights(raw_model)
-    weights = {name: tensor for name, tensor in weights.items() if name != removed}
-    if added:
-        weights[added] = torch.zeros(1)
-    with pytest.raises(ValueError, match="belong to another model: " + said):
-        load_weights(model, weights)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor for name, tensor in read_weights(other_raw_model).items() if name != removed}
+    with pytest.raises(ValueError, match="^these weights belong to another model: " + said + "$"):
+        load_weights(model, weights | {name: torch.zeros(size) for name, size in added.items()})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

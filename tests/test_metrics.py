@@ -1,0 +1,143 @@
+"""The table of metrics, and the figures of a rollout and of an update by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import nan
+
+import pytest
+import torch
+
+from rllib_dapo.core import GroupSummary
+from rllib_dapo.learner.statistics import TokenStatistics
+from rllib_dapo.metrics import METRICS, learner_metrics, rollout_metrics, verdict_metrics
+from rllib_dapo.rollout.sampler import DynamicSampler
+
+MakeSummary = Callable[..., GroupSummary]
+
+# What `DAPO.training_step` adds: shaping and time are not the sampler's to know.
+LOGGED_BY_THE_LOOP = {
+    "shaped_reward_mean",
+    "overlong_penalty_mean",
+    "rollout_tokens_per_second",
+    "generation_seconds",
+    "scoring_seconds",
+}
+
+
+def names(source: str) -> set[str]:
+    return {metric.name for metric in METRICS if metric.source == source}
+
+
+@pytest.fixture
+def sampler(make_summary: MakeSummary) -> DynamicSampler:
+    """A step that wanted two groups, after two rounds: one of every fate."""
+    sampler = DynamicSampler(prompts_per_step=2, next_seed=0)
+    right, wrong, mixed = (True, True), (False, False), (True, False)
+    sampler.next_round()
+    sampler.offer(
+        [
+            make_summary(0, rewards=(1, -1), is_correct=mixed, response_tokens=(2, 4)),
+            make_summary(1, rewards=(1, 1), is_correct=right, response_tokens=(1, 1)),
+            make_summary(2, rewards=(-1, -1), is_correct=wrong, response_tokens=(8, 8), is_truncated=(True, True)),
+            make_summary(3, rewards=(nan, nan), is_correct=(None, None), response_tokens=(3, 5)),
+            make_summary(4),
+        ]
+    )
+    sampler.next_round()
+    sampler.offer(
+        [
+            make_summary(5, rewards=(0.25, 0.25), response_tokens=(1, 3)),
+            make_summary(6, rewards=(nan, 0.5, -0.75), response_tokens=(2, 2, 2), is_truncated=(True, False, False)),
+            make_summary(7, rewards=(1, -1), is_correct=mixed, response_tokens=(6, 8)),
+        ]
+    )
+    return sampler
+
+
+def test_names_are_listed_once_per_source() -> None:
+    listed = [(metric.source, metric.name) for metric in METRICS]
+    assert len(set(listed)) == len(listed)
+    assert {metric.source for metric in METRICS} == {"env_runners", "learners/default_policy"}
+    assert all(metric.unit and metric.reduction and metric.meaning for metric in METRICS)
+
+
+def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
+    assert rollout_metrics(sampler) == pytest.approx(
+        {
+            # 12 verdicts: 1 -1 1 1 -1 -1 0.25 0.25 0.5 -0.75 1 -1
+            "episode_return_mean": 0.25 / 12,
+            "episode_return_min": -1,
+            "episode_return_max": 1,
+            "episode_len_mean": 1,
+            "episode_len_min": 1,
+            "episode_len_max": 1,
+            # of 8 verdicts on correctness 4 are right
+            "accuracy": 0.5,
+            # 15 responses: 2 4 1 1 8 8 3 5 1 3 2 2 2 6 8
+            "response_length_mean": 56 / 15,
+            "response_length_max": 8,
+            "truncated_fraction": 3 / 15,
+            "missing_reward_fraction": 3 / 15,
+            "groups_generated": 8,
+            "groups_accepted": 2,
+            "groups_surplus": 1,
+            "groups_all_correct": 1,
+            "groups_all_wrong": 1,
+            "groups_no_signal": 1,
+            "groups_missing": 1,
+            "groups_prompt_too_long": 1,
+            # three were informative, one of them surplus
+            "acceptance_rate": 3 / 8,
+            "sampling_rounds": 2,
+        }
+    )
+
+
+def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None:
+    metrics = rollout_metrics(sampler)
+    fates = ("accepted", "surplus", "all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long")
+    assert sum(metrics[f"groups_{fate}"] for fate in fates) == metrics["groups_generated"]
+
+
+def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSampler) -> None:
+    assert rollout_metrics(sampler).keys() == names("env_runners") - LOGGED_BY_THE_LOOP
+
+
+def test_an_updates_figures_by_hand() -> None:
+    statistics = TokenStatistics()
+    statistics.add(tokens=3, entropy_sum=6.0, probability_sum=1.5, ratio_sum=3.0, clip_low_count=1, clip_high_count=0)
+    statistics.add(tokens=1, entropy_sum=0.0, probability_sum=0.5, ratio_sum=2.0, clip_low_count=0, clip_high_count=1)
+    statistics.add(policy_loss=torch.tensor(0.5), minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(2.0))
+    statistics.add(policy_loss=torch.tensor(-0.25), minibatches=1, skipped_updates=1)
+    statistics.add(gap_sum=0.5, gap_tokens=2)
+    statistics.maximum(ratio_max=torch.tensor(2.0), gradient_norm_max=torch.tensor(2.0), gap_max=torch.tensor(0.375))
+    metrics = learner_metrics(statistics)
+    assert metrics == pytest.approx(
+        {
+            "policy_loss": 0.125,
+            "entropy": 1.5,
+            "mean_token_probability": 0.5,
+            "clip_fraction_low": 0.25,
+            "clip_fraction_high": 0.25,
+            "ratio_mean": 1.25,
+            "ratio_max": 2.0,
+            "gradient_norm": 2.0,
+            "gradient_norm_max": 2.0,
+            "gradient_updates": 1,
+            "skipped_updates": 1,
+            "sampler_logprob_gap_mean": 0.25,
+            "sampler_logprob_gap_max": 0.375,
+            "trained_tokens": 4,
+        }
+    )
+    assert metrics.keys() == names("learners/default_policy") - {"num_gradient_updates_lifetime"}
+
+
+def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:
+    assert verdict_metrics([]) == verdict_metrics([make_summary()]) == {}
+    graded = verdict_metrics([make_summary(rewards=(0.5, 0.25))])
+    assert "accuracy" not in graded
+    assert graded["episode_return_mean"] == 0.375
+    missing = verdict_metrics([make_summary(rewards=(nan, nan), response_tokens=(2, 4))])
+    assert missing == {"response_length_mean": 3, "response_length_max": 4, "truncated_fraction": 0}

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+from rllib_dapo.worker_log import WorkerLog, worker_log
+
+BATCH = {
+    "actor_name": "TextEnvRunner",
+    "pid": 7,
+    "lines": [
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1',
+        "ValueError: no room",
+        "ValueError: no room",
+    ],
+}
+
+
+def test_lines_are_kept_with_the_process_that_printed_them() -> None:
+    stream = io.StringIO()
+    WorkerLog(stream)({"actor_name": None, "task_name": "f", "pid": 3, "lines": ["one", "two"]})
+    assert stream.getvalue() == "(f pid=3) one\n(f pid=3) two\n"
+
+
+def test_the_first_exceptions_are_remembered_once_each() -> None:
+    log = WorkerLog(io.StringIO())
+    log(BATCH)
+    log({"pid": 8, "lines": ["ray.exceptions.RayActorError: gone", "No Error: here", "KeyError"]})
+    log({"pid": 9, "lines": ["IndexError: too late"]})
+    assert log.wait_for_exception() == (
+        "TextEnvRunner pid=7: ValueError: no room",
+        "worker pid=8: ray.exceptions.RayActorError: gone",
+        "worker pid=8: KeyError",
+    )
+
+
+def test_the_autoscalers_pages_are_left_out() -> None:
+    stream = io.StringIO()
+    WorkerLog(stream)({"pid": "autoscaler", "lines": ["SomeError: it says"]})
+    assert stream.getvalue() == ""
+
+
+def test_what_ray_forwards_goes_to_the_file_and_only_while_it_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "workers.log"
+    with worker_log(path) as log:
+        global_worker_stdstream_dispatcher.emit(BATCH)
+    global_worker_stdstream_dispatcher.emit(BATCH)
+    assert log.exceptions == ["TextEnvRunner pid=7: ValueError: no room"]
+    assert len(path.read_text().splitlines()) == len(BATCH["lines"])
