@@ -29,6 +29,12 @@ def evaluation_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
 
     Args:
         groups: One per problem.
+
+    Raises:
+        ValueError: If there is no group with a response.
     """
-    k = max(len(g.is_correct) for g in groups)
-    return {**verdict_metrics(groups), f"avg@{k}": average_at_k(groups), "problems": len(groups)}
+    metrics = {**verdict_metrics(groups), "problems": len(groups)}
+    verdicts = [c for g in groups for c in g.is_correct]
+    if not verdicts or any(c is not None for c in verdicts):  # an environment that only grades knows no accuracy
+        metrics[f"avg@{max(len(g.is_correct) for g in groups)}"] = average_at_k(groups)
+    return metrics

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.core import LOSS_AGGREGATIONS
@@ -14,6 +16,43 @@ if TYPE_CHECKING:
     from rllib_dapo.config import DAPOConfig
 
 DTYPES = ("float32", "bfloat16")
+COUNTS = (
+    "language_model.logprob_chunk_tokens",
+    "rollout.max_prompt_tokens",
+    "rollout.max_response_tokens",
+    "rollout.max_concurrent_responses",
+    "rollout.max_groups_in_flight",
+    "training.prompts_per_step",
+    "training.group_size",
+    "training.minibatch_size",
+    "training.max_tokens_per_microbatch",
+    "training.max_shared_row_tokens",
+    "dynamic_sampling.max_rounds",
+    "overlong.buffer_tokens",
+    "evaluation.evaluation_num_prompts",
+    "evaluation.evaluation_samples_per_prompt",
+    "debugging.seed",
+)
+NUMBERS = (
+    "rollout.temperature",
+    "rollout.top_p",
+    "rollout.cpu_kv_cache_gib",
+    "training.lr",
+    "training.warmup_steps",
+    "training.weight_decay",
+    "training.adam_epsilon",
+    "training.grad_clip",
+    "training.epsilon_low",
+    "training.epsilon_high",
+    "training.dual_clip",
+    "dynamic_sampling.max_oversampling",
+    "overlong.penalty",
+    "evaluation.evaluation_temperature",
+    "evaluation.evaluation_top_p",
+)
+OPTIONAL = ("training.dual_clip", "training.grad_clip", "debugging.seed")
+# Where an attribute is not called as its setting.
+ATTRIBUTES = {"overlong.buffer_tokens": "overlong_buffer_tokens", "overlong.penalty": "overlong_penalty"}
 # Keys that RLlib's `update_from_dict` understands though `AlgorithmConfig.to_dict` writes them not.
 RLLIB_SPECIAL_KEYS = frozenset({"__trial_info__", "multiagent", "optimizer", "exploration_config", "class"})
 
@@ -50,11 +89,27 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     Yields:
         One line for each finding.
     """
+    kinds = list(_check_kinds(config))
+    if kinds:  # what follows compares numbers
+        yield from kinds
+        return
     yield from _check_model(config)
     yield from _check_rollout(config)
     yield from _check_training(config)
     yield from _check_sampling(config)
     yield from _check_placement(config)
+
+
+def _check_kinds(config: DAPOConfig) -> Iterator[str]:
+    """Text for a number, a fraction for a count, NaN: said by name, before a comparison trips over it."""
+    for whole, settings in ((True, COUNTS), (False, NUMBERS)):
+        for setting in settings:
+            value = getattr(config, ATTRIBUTES.get(setting, setting.partition(".")[2]))
+            if value is None and setting in OPTIONAL:
+                continue
+            kind = Integral if whole else Real
+            if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+                yield f"{setting}={value!r} must be a {'whole ' if whole else ''}number"
 
 
 def _check_model(config: DAPOConfig) -> Iterator[str]:
@@ -103,7 +158,20 @@ def _check_training(config: DAPOConfig) -> Iterator[str]:
     yield from _at_least("training.minibatch_size", config.minibatch_size or 0, 1)
     yield from _at_least("training.max_tokens_per_microbatch", config.max_tokens_per_microbatch, 1)
     yield from _at_least("training.max_shared_row_tokens", config.max_shared_row_tokens, 0)
-    yield from _at_least("training.warmup_steps", config.warmup_steps, 0)
+    betas = config.adam_betas
+    if not (isinstance(betas, list | tuple) and len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        yield f"training.adam_betas={betas!r} must be two numbers in [0, 1), such as [0.9, 0.999]"
+    for name in ("lr", "warmup_steps", "weight_decay", "adam_epsilon"):
+        yield from _at_least(f"training.{name}", getattr(config, name), 0)
+    if config.grad_clip is not None and not config.grad_clip > 0:
+        yield f"training.grad_clip={config.grad_clip} must be positive, or null to switch it off"
+    if config.grad_clip_by != "global_norm":
+        yield f"training.grad_clip_by={config.grad_clip_by!r} must be global_norm"
+    if config.num_epochs != 1:
+        yield (
+            f"training.num_epochs={config.num_epochs} must be 1: for more updates per rollout, lower "
+            f"training.minibatch_size={config.minibatch_size}"
+        )
     total, size = config.train_batch_responses, config.minibatch_size
     if size and total > 0 and total % size:
         fits = [d for d in range(1, total + 1) if total % d == 0]
@@ -130,6 +198,7 @@ def _check_sampling(config: DAPOConfig) -> Iterator[str]:
 
 
 def _check_placement(config: DAPOConfig) -> Iterator[str]:
+    yield from _at_least("debugging.seed", config.seed or 0, 0)
     if config.num_learners > 1:
         yield f"learners.num_learners={config.num_learners}: more than one Learner is not supported yet; use 0 or 1"
     if config.evaluation_num_env_runners:

@@ -58,6 +58,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._callbacks = [cls() for cls in force_list(config.callbacks_class)]
         self._weights_version = 0
         self._next_own_seed = 0
+        self._told_of_raising = False
         model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
         self.env: gym.Env[Any, Any]

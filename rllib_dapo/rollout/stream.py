@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
+from typing import TYPE_CHECKING
 
 import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 
+if TYPE_CHECKING:
+    from rllib_dapo.rollout.env_runner import TextEnvRunner
+
 logger = logging.getLogger(__name__)
 
-TAG = "sample_groups"
-POLL_SECONDS = 5.0
+POLL_SECONDS = 0.1
+RESTART_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,10 +46,17 @@ class RolloutResult:
     scoring_seconds: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutFailure:
+    """What an EnvRunner brings back instead, when sampling raised there: the traceback, as text."""
+
+    traceback: str
+
+
 def split_seeds(seeds: Sequence[int], *, num_runners: int, max_groups_in_flight: int) -> list[list[int]]:
     """Cuts seeds into requests: one per runner where that keeps within `max_groups_in_flight` groups per request."""
-    count = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
-    bounds = [len(seeds) * i // count for i in range(count + 1)]
+    requests = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
+    bounds = [len(seeds) * i // requests for i in range(requests + 1)]
     return [list(seeds[a:b]) for a, b in pairwise(bounds)]
 
 
@@ -74,6 +86,7 @@ class RolloutStream:
         self._max_groups_in_flight = max_groups_in_flight
         self._timeout_seconds = timeout_seconds
         self._restore = restore_env_runners
+        self._tags = (f"sample_groups_{n}" for n in count())
 
     def sample(self, seeds: Sequence[int], *, evaluation: bool = False) -> list[RolloutResult]:
         """Samples a group for each seed.
@@ -84,6 +97,7 @@ class RolloutStream:
 
         Raises:
             TimeoutError: If `sample_timeout_s` is set and passes.
+            RuntimeError: If sampling raises on an EnvRunner: the same prompts would raise on any other.
             ray.exceptions.RayError: If an EnvRunner fails and `fault_tolerance.restart_failed_env_runners` is off.
         """
         if not seeds:
@@ -97,6 +111,8 @@ class RolloutStream:
 
     def _sample_remotely(self, pending: deque[list[int]], evaluation: bool) -> list[RolloutResult]:
         started = time.monotonic()
+        # A tag of its own keeps this call's answers apart from those to a call that was given up.
+        tag = next(self._tags)
         in_flight: dict[int, list[int]] = {}
         results: list[RolloutResult] = []
         while pending or in_flight:
@@ -107,25 +123,27 @@ class RolloutStream:
             for worker in healthy:
                 if pending and worker not in in_flight:
                     in_flight[worker] = pending.popleft()
-                    self._send(worker, in_flight[worker], evaluation)
+                    self._send(worker, in_flight[worker], evaluation, tag)
             if not in_flight:
                 self._wait_for_env_runners()
-            for worker, result in self._group.fetch_ready_async_reqs(tags=TAG, timeout_seconds=POLL_SECONDS):
+            for worker, result in self._group.fetch_ready_async_reqs(tags=tag, timeout_seconds=POLL_SECONDS):
+                if isinstance(result, RolloutFailure):
+                    raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
                 if in_flight.pop(worker, None) is not None:
                     results.append(result)
             self._check_time(started, pending, in_flight)
         return results
 
-    def _send(self, worker: int, seeds: list[int], evaluation: bool) -> None:
+    def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
         self._group.foreach_env_runner_async(
-            lambda runner: runner.sample_groups(seeds, evaluation=evaluation), tag=TAG, remote_worker_ids=[worker]
+            lambda runner: sample_or_tell(runner, seeds, evaluation=evaluation), tag=tag, remote_worker_ids=[worker]
         )
 
     def _wait_for_env_runners(self) -> None:
         self._restore()
         if not self._group.healthy_env_runner_ids():
             logger.warning("no EnvRunner is alive; waiting for one to restart")
-            time.sleep(POLL_SECONDS)
+            time.sleep(RESTART_SECONDS)
 
     def _check_time(self, started: float, pending: deque[list[int]], in_flight: dict[int, list[int]]) -> None:
         waited = time.monotonic() - started
@@ -134,3 +152,15 @@ class RolloutStream:
                 f"sampling took over env_runners.sample_timeout_s={self._timeout_seconds} s; EnvRunners still at work: "
                 f"{sorted(in_flight)}. Raise it, or lower rollout.max_response_tokens."
             )
+
+
+def sample_or_tell(runner: TextEnvRunner, seeds: Sequence[int], *, evaluation: bool) -> RolloutResult | RolloutFailure:
+    """Samples on an EnvRunner's own process, and brings an exception back as a value.
+
+    Raised there, RLlib would take it for a dead actor: it would restart the EnvRunner and its engine, the same prompts
+    would go out again, and the cause would stand in some log.
+    """
+    try:
+        return runner.sample_groups(seeds, evaluation=evaluation)
+    except Exception:
+        return RolloutFailure(traceback=traceback.format_exc())
