@@ -22,7 +22,7 @@ from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.models import load_causal_lm, resolve_model
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 
-PROMPTS, RESPONSES, MAX_TOKENS, MINIBATCHES, MICROBATCH_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 4096, 3, 0.8
+PROMPTS, RESPONSES, MAX_TOKENS, MINIBATCHES, MICROBATCH_TOKENS, ROUNDS, TARGET = 4, 8, 128, 2, 4096, 3, 0.8
 
 
 def make_config() -> DAPOConfig:

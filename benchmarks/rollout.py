@@ -18,7 +18,7 @@ from rllib_dapo.models import prompt_token_ids
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.stream import RolloutStream
 
-PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 16, 8, 128, 4, 0.8
+PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 96, 3, 0.8
 
 
 def bare_generate(runner: TextEnvRunner, seeds: range) -> float:

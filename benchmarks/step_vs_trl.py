@@ -21,7 +21,7 @@ from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.environment import make_environment
 
-PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 3, 3.0
+PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 3.0
 
 
 def make_config() -> DAPOConfig:
