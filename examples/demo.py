@@ -47,7 +47,9 @@ def main(overrides: list[str]) -> int:
         return 2
     shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True)
-    print("A tiny language model, careless at adding, learns by DAPO to be careful: a few minutes on two CPU cores.")
+    print(
+        "A tiny language model that knows how to add, but hedges, learns by DAPO to commit itself: minutes on two CPU cores."
+    )
     outcome = runs.run(settings, str(OUTPUTS / "run"))
     failures = failure_lines(outcome)
     if failures:

@@ -3,10 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+
+class _LogprobAndEntropy(torch.autograd.Function):
+    """`log_softmax`, `gather` and entropy in few passes over `[N, V]`, none of which autograd has to keep.
+
+    With `x = logits / temperature` and `p = softmax(x)`, the log-probability of target `t` has the gradient
+    `(onehot(t) - p) / temperature` with respect to the logits. Only the logits as given (often bfloat16) and one number
+    per row are kept for it; composed of torch's own functions, three float32 copies of `[N, V]` would be.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        scaled = _scaled(logits, temperature)
+        log_z = scaled.logsumexp(-1)
+        logprobs = scaled.gather(-1, targets[:, None]).squeeze(-1) - log_z
+        probabilities = (scaled - log_z[:, None]).exp_()
+        entropy = log_z - torch.einsum("nv,nv->n", probabilities, scaled)
+        ctx.save_for_backward(logits, targets, log_z)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        logits, targets, log_z = ctx.saved_tensors
+        gradient = gradients[0] / ctx.temperature
+        result = _scaled(logits, ctx.temperature).sub_(log_z[:, None]).exp_().mul_(-gradient[:, None])
+        result.scatter_add_(-1, targets[:, None], gradient[:, None])
+        return result.to(logits.dtype), None, None
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    """A copy in at least float32, divided by the temperature.
+
+    A logit of -inf (a word the model may not use) becomes the lowest finite number: its probability is 0 either way,
+    but 0 times it is 0 in the entropy.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype, copy=True).div_(temperature).clamp_(min=torch.finfo(dtype).min)
 
 
 def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -22,13 +62,7 @@ def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) 
     Returns:
         `[N]` log-probabilities in nats (with gradient) and `[N]` entropies in nats (without).
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    log_z = logits.logsumexp(-1)
-    logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - log_z
-    with torch.no_grad():
-        probabilities = (logits - log_z[:, None]).exp()
-        # A logit of -inf (a word the model may not use) has probability 0 and adds nothing: 0 * -inf is left out.
-        entropy = log_z - (probabilities * logits).nansum(-1)
+    logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)
     return logprobs, entropy
 
 

@@ -164,20 +164,14 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         Projecting only the positions that predict a response token saves most of the work at large vocabularies. A
         model that adjusts its logits afterwards is asked for the logits themselves.
         """
-        inputs = {
-            "input_ids": batch["input_ids"],
-            "position_ids": batch["position_ids"],
-            "attention_mask": self._attention_mask(batch["segment_ids"]),
-            "use_cache": False,
-        }
+        inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+        # Rows of one response need no mask: padding lies on the right, where causal attention never looks.
+        if bool((batch["segment_ids"] > 1).any()):
+            inputs["position_ids"] = batch["position_ids"]
+            inputs["attention_mask"] = attention_mask(batch["segment_ids"])
         if self._adjusts_logits:
             return self.lm(**inputs).logits, nn.Identity()
         return self.lm.base_model(**inputs).last_hidden_state, self.lm.get_output_embeddings()
-
-    @staticmethod
-    def _attention_mask(segment_ids: Tensor) -> Tensor:
-        """A plain `[R, S]` mask where every row holds one response; the full `[R, 1, S, S]` where rows are shared."""
-        return attention_mask(segment_ids) if bool((segment_ids > 1).any()) else (segment_ids >= 0).long()
 
 
 def disable_dropout(model: PreTrainedModel) -> None:
