@@ -97,10 +97,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def math_environment() -> tuple[str, dict[str, Any]]:
-    """Word problems where the data is there, else sums; either way prompts for SmolLM2."""
-    path = SHARED_DATA / "gsm8k-train.jsonl"
+def math_environment(*, short: bool = False) -> tuple[str, dict[str, Any]]:
+    """Word problems where the data is there, else sums; either way prompts for SmolLM2.
+
+    Args:
+        short: Simple problems, of which one or two sentences are asked for, as in `smollm2_mawps.yaml`.
+    """
+    path = SHARED_DATA / ("mawps-addsub.jsonl" if short else "gsm8k-train.jsonl")
+    request = " Think step by step, in one or two short sentences. End with the answer, a number." if short else ""
     if path.is_file():
-        return "rllib_dapo/Math-v0", {"path": str(path), "answer_rule": "last_number", "template": "{problem}"}
+        return "rllib_dapo/Math-v0", {
+            "path": str(path),
+            "answer_rule": "last_number",
+            "template": "{problem}" + request,
+        }
     print(f"{path} is not there: using rllib_dapo/Arithmetic-v0")
-    return "rllib_dapo/Arithmetic-v0", {"template": "What is {expression}? Explain step by step."}
+    return "rllib_dapo/Arithmetic-v0", {"template": "What is {expression}?" + request}

@@ -26,7 +26,7 @@ PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 3.0
 
 def make_config() -> DAPOConfig:
     """Our side; dynamic sampling is off, so that a step is exactly these prompts."""
-    env, env_config = math_environment()
+    env, env_config = math_environment(short=True)
     return (
         DAPOConfig()
         .environment(env, env_config=env_config)

@@ -47,9 +47,7 @@ def main(overrides: list[str]) -> int:
         return 2
     shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True)
-    print(
-        "A tiny language model that knows how to add, but hedges, learns by DAPO to commit itself: minutes on two CPU cores."
-    )
+    print("A tiny language model that adds, but hedges, learns by DAPO to commit itself: minutes on two CPU cores.")
     outcome = runs.run(settings, str(OUTPUTS / "run"))
     failures = failure_lines(outcome)
     if failures:

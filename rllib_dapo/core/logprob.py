@@ -62,7 +62,7 @@ def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) 
     Returns:
         `[N]` log-probabilities in nats (with gradient) and `[N]` entropies in nats (without).
     """
-    logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)
+    logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
