@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from rllib_dapo.core.normalizer import LossAggregation, response_weights
 from rllib_dapo.core.types import PromptGroup
 
 PADDING, PROMPT = -1, 0
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +63,10 @@ class MicroBatchPlan:
 MiniBatchPlan = tuple[MicroBatchPlan, ...]
 
 
-def split_evenly(responses: Sequence[TrainResponse], parts: int) -> list[list[TrainResponse]]:
+def split_evenly(items: Sequence[Item], parts: int) -> list[list[Item]]:
     """Cuts a sequence into `parts` consecutive runs whose lengths differ by at most one."""
-    bounds = [len(responses) * i // parts for i in range(parts + 1)]
-    return [list(responses[a:b]) for a, b in pairwise(bounds)]
+    bounds = [len(items) * i // parts for i in range(parts + 1)]
+    return [list(items[a:b]) for a, b in pairwise(bounds)]
 
 
 def row_tokens(row: Row) -> int:

@@ -234,9 +234,9 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             env.reset(seed=seed)
             _, reward, terminated, truncated, info = env.step(text)
         except Exception:
-            logger.exception(
-                "the environment raised on seed %d; its reward counts as missing; text: %.200r", seed, text
-            )
+            if not self._told_of_raising:  # once is enough: it may happen for every response
+                logger.exception("the environment raised on seed %d, text %.200r: its reward is missing", seed, text)
+                self._told_of_raising = True
             return float("nan"), None
         if not (terminated or truncated):
             raise ValueError(f"environment {self.config.env!r} did not end after one step: give single-step episodes")

@@ -8,12 +8,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 from typing import TYPE_CHECKING
 
 import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
+from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class RolloutFailure:
 def split_seeds(seeds: Sequence[int], *, num_runners: int, max_groups_in_flight: int) -> list[list[int]]:
     """Cuts seeds into requests: one per runner where that keeps within `max_groups_in_flight` groups per request."""
     requests = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
-    bounds = [len(seeds) * i // requests for i in range(requests + 1)]
-    return [list(seeds[a:b]) for a, b in pairwise(bounds)]
+    return split_evenly(seeds, requests)
 
 
 class RolloutStream:
