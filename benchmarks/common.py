@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,32 @@ def alternate(ours: Callable[[], float], other: Callable[[], float], *, rounds: 
     return figures
 
 
-def report(name: str, *, ours: Side, other: Side, target: float, higher_is_better: bool = True, **details: Any) -> None:
+def report(
+    name: str,
+    *,
+    ours: Side,
+    other: Side,
+    target: float,
+    higher_is_better: bool = True,
+    also: Mapping[str, tuple[float, float]] | None = None,
+    **details: Any,
+) -> None:
     """Prints both sides and, last, their ratio; writes `results/NAME.json`; ends the process.
 
     The ratio is over 1 where we are better. The exit status is 1 where it misses the target.
+
+    Args:
+        name: The benchmark's.
+        ours: Our side.
+        other: The other side.
+        target: What the ratio must reach.
+        higher_is_better: Of the sides' figures.
+        also: Further figures and the limit each must not exceed, by what they are called.
+        **details: For the file alone.
     """
     ratio = ours.median / other.median if higher_is_better else other.median / ours.median
-    holds = ratio >= target
+    limits = {label: {"value": round(v, 3), "limit": m, "holds": v <= m} for label, (v, m) in (also or {}).items()}
+    holds = ratio >= target and all(limit["holds"] for limit in limits.values())
     RESULTS.mkdir(exist_ok=True)
     record = {
         "name": name,
@@ -74,14 +93,21 @@ def report(name: str, *, ours: Side, other: Side, target: float, higher_is_bette
         "holds": holds,
         "ours": asdict(ours) | {"median": ours.median},
         "other": asdict(other) | {"median": other.median},
+        "also": limits,
         "details": details,
         "machine": machine(),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     for side in (ours, other):
         print(f"{side.label}: {side.median:.1f} {side.unit}")
-    print(f"{name}: ratio {ratio:.2f} (target {target}, {'holds' if holds else 'MISSED'})")
+    print(f"{name}: ratio {ratio:.2f} (target {target}, {_verdict(ratio >= target)})")
+    for label, limit in limits.items():
+        print(f"{name}: {label} {limit['value']:.2f} (at most {limit['limit']}, {_verdict(limit['holds'])})")
     sys.exit(0 if holds else 1)
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "MISSED"
 
 
 def machine() -> dict[str, Any]:

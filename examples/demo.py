@@ -81,13 +81,13 @@ def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
         "gradient_updates": int(frame["learners/default_policy/num_gradient_updates_lifetime"].dropna().iloc[-1]),
         "seconds": round(result.metrics["time_total_s"], 1),
         "rollout_tokens_per_second": round(tokens.sum() / sampling_seconds.sum(), 1),
-        "engine": settings.variants[0].engine,
+        "engine": settings.checked[0].engine,
     }
 
 
 def held_out_answers(settings: RunSettings, *, count: int) -> list[str]:
     """What the exported model, loaded afresh by transformers, answers to problems it was not trained on."""
-    evaluation = settings.variants[0].get_evaluation_config_object()
+    evaluation = settings.checked[0].get_evaluation_config_object()
     env = make_environment(evaluation.env, evaluation.env_config)
     model, tokenizer = load_causal_lm(OUTPUTS / "model", dtype="float32"), load_tokenizer(OUTPUTS / "model")
     answers = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-import torch
+import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -29,18 +30,21 @@ from ray.rllib.utils.metrics import (
 
 from rllib_dapo import metrics as names
 from rllib_dapo.config import DAPOConfig
-from rllib_dapo.core import GroupSummary, TrainResponse, group_advantages, plan_minibatch, soft_overlong_punishment
-from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.evaluation import evaluation_metrics
-from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.models import resolve_model
+from rllib_dapo.learner.checkpoint import ask_learners, check_learners, restore_learners, save_learners
+from rllib_dapo.models import load_tokenizer, resolve_model
+from rllib_dapo.planning import plan_scoring, plan_update
 from rllib_dapo.rollout.sampler import DynamicSampler
 from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, SampledGroup
+from rllib_dapo.start_guard import describe_gap
+from rllib_dapo.validation import idle_clip_warning
 
 logger = logging.getLogger(__name__)
 
 EVALUATION_AT_START = "evaluation_at_start"
 ROLLOUT_STATE = "dapo_rollout"
+GUARD_GROUPS = 4
+CORRECTION_CAP = 2.0
 
 
 class DAPO(Algorithm):
@@ -68,6 +72,11 @@ class DAPO(Algorithm):
         self._next_seed = 0
         self._acceptance_rate = 1.0
         self._evaluation_at_start: dict[str, Any] | None = None
+        self._is_guarded = self.config.start_gap_limit is None
+        self._weights_version = 0
+        warning = idle_clip_warning(self.config)
+        if warning:
+            logger.warning(warning)
         resolve_model(self.config.model_name)  # made once here, before every actor looks for it
         super().setup(config)
         self._stream = RolloutStream(
@@ -85,11 +94,13 @@ class DAPO(Algorithm):
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
             sampler, groups = self._sample()
         seconds = time.perf_counter() - started
-        training_data, shaping = self._plan(sampler.accepted, groups)
+        training_data, shaping = plan_update(sampler.accepted, groups, self.config)
         self._log_rollout(sampler, shaping, seconds)
         if training_data is None:
             self._report_no_signal(sampler)
             return
+        if not self._is_guarded:
+            self._guard([groups[summary.seed] for summary in sampler.accepted])
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
                 training_data=training_data,
@@ -113,6 +124,7 @@ class DAPO(Algorithm):
             max_rounds=config.max_rounds,
             max_oversampling=config.max_oversampling,
             acceptance_rate=self._acceptance_rate,
+            min_verdicts=1 if config.has_critic else 2,
         )
         groups: dict[int, SampledGroup] = {}
         self._rollout_results: list[RolloutResult] = []
@@ -137,66 +149,46 @@ class DAPO(Algorithm):
                 f"missed an update; raise weight_sync_timeout_s={self.config.weight_sync_timeout_s}"
             )
 
-    def _plan(
-        self, accepted: list[GroupSummary], groups: dict[int, SampledGroup]
-    ) -> tuple[GroupTrainingData | None, dict[str, float]]:
-        """Shaped rewards, advantages, and who trains on what: Eq. 13, Eq. 9, mini-batches of `minibatch_size`."""
-        config, responses, penalties, shaped_rewards = self.config, [], [], []
-        for index, group in enumerate(accepted):
-            penalty = [self._overlong_penalty(tokens) for tokens in group.response_tokens]
-            shaped = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(penalty, dtype=torch.float64)
-            advantages = group_advantages(shaped, normalize_by_std=config.normalize_advantages_by_std)
-            known = [i for i, r in enumerate(group.rewards) if not math.isnan(r) and group.loss_tokens[i]]
-            responses += [_train_response(group, index, i, float(advantages[i])) for i in known]
-            penalties += [penalty[i] for i in known]
-            shaped_rewards += [float(shaped[i]) for i in known]
-        if not responses:
-            return None, {}
-        count = min(len(responses), max(1, round(len(responses) / config.minibatch_size)))
-        plans = [self._plan_minibatch(part) for part in split_evenly(responses, count)]
-        data = GroupTrainingData(
-            groups={index: groups[group.seed].data for index, group in enumerate(accepted)},
-            shards=list(zip(*plans, strict=True)),
-        )
-        return data, {
-            "overlong_penalty_mean": sum(penalties) / len(penalties),
-            "shaped_reward_mean": sum(shaped_rewards) / len(shaped_rewards),
-        }
+    def _guard(self, groups: list[SampledGroup]) -> None:
+        """Once, before the first update: engine and Learner must give the same probabilities.
 
-    def _plan_minibatch(self, responses: list[TrainResponse]) -> list:
+        Raises:
+            RuntimeError: If they are too far apart and `on_start_gap` is `"raise"`.
+        """
         config = self.config
-        return plan_minibatch(
-            responses,
-            loss_aggregation=config.loss_aggregation,
-            max_response_tokens=config.max_response_tokens,
-            max_tokens_per_microbatch=config.max_tokens_per_microbatch,
-            max_row_tokens=config.max_shared_row_tokens,
-            num_shards=max(1, config.num_learners),
+        shards = plan_scoring(groups[:GUARD_GROUPS], config)
+        report = ask_learners(self.learner_group, lambda learner: learner.measure_start_gap(shards))[0]
+        self._is_guarded = True
+        if report.mean <= config.start_gap_limit:
+            return
+        line = describe_gap(
+            report,
+            config,
+            prompt_ids=groups[0].group().prompt_ids.tolist(),
+            bos_token_id=load_tokenizer(
+                resolve_model(config.model_name), trust_remote_code=config.trust_remote_code
+            ).bos_token_id,
         )
-
-    def _overlong_penalty(self, response_tokens: int) -> float:
-        return soft_overlong_punishment(
-            response_tokens,
-            max_response_tokens=self.config.max_response_tokens,
-            buffer_tokens=self.config.overlong_buffer_tokens,
-            penalty=self.config.overlong_penalty,
-        )
+        line += f". The limit is importance_sampling.start_gap_limit={config.start_gap_limit}"
+        if config.on_start_gap == "raise":
+            raise RuntimeError(f'{line}; on_start_gap="correct" trains with truncated importance sampling instead')
+        logger.warning(line)
+        if config.on_start_gap == "correct":
+            logger.warning("truncated importance sampling is on from here, with a cap of %s", CORRECTION_CAP)
+            ask_learners(self.learner_group, lambda learner: setattr(learner, "importance_cap", CORRECTION_CAP))
 
     def _sync_weights(self) -> None:
-        """Hands the Learner's weights to every engine and makes sure that each has them."""
-        self.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self.learner_group,
-            timeout_seconds=self.config.weight_sync_timeout_s,
-            inference_only=True,
-        )
+        """Hands the Learners' weights to every engine and makes sure that each has them."""
+        answers = ask_learners(self.learner_group, lambda learner: (learner.weight_pieces(), learner.weights_version))
+        pieces, version = answers[0]
         versions = self.env_runner_group.foreach_env_runner(
-            lambda runner: runner.get_state()[WEIGHTS_SEQ_NO],
+            lambda runner: runner.load_weights(pieces, version),
             local_env_runner=self.config.num_env_runners == 0,
             timeout_seconds=self.config.weight_sync_timeout_s,
         )
-        self._weights_version = max(versions, default=0)
-        if len(set(versions)) > 1:
-            raise RuntimeError(f"engines hold different weights after a sync: versions {versions}")
+        self._weights_version = version
+        if set(versions) - {version}:
+            raise RuntimeError(f"engines hold other weights than version {version} after a sync: versions {versions}")
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
@@ -282,22 +274,53 @@ class DAPO(Algorithm):
             self._next_seed = state[ROLLOUT_STATE]["next_seed"]
             self._acceptance_rate = state[ROLLOUT_STATE]["acceptance_rate"]
 
+    @override(Checkpointable)
+    def save_to_path(
+        self, path: Any = None, *, state: Any = None, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+    ) -> str:
+        """RLlib's checkpoint, with every Learner's part in it and, written last, the list of all its files.
+
+        Args:
+            path: A folder, or the URI of one; a temporary folder if there is none.
+            state: RLlib's; not to be given, since every Learner saves its own.
+            filesystem: A PyArrow file system, where `path` lies on another than the local one.
+            **kwargs: RLlib's.
+        """
+        if filesystem is not None or "://" in str(path):
+            filesystem, target = (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
+            with tempfile.TemporaryDirectory() as folder:
+                self.save_to_path(folder, **kwargs)
+                pyarrow.fs.copy_files(folder, target, destination_filesystem=filesystem)
+            return str(path)
+        folder = Path(tempfile.mkdtemp() if path is None else path).absolute()
+        super().save_to_path(folder, state=self.get_state(for_checkpoint=True), **kwargs)
+        save_learners(self.learner_group, folder)
+        return str(path or folder)
+
     @override(Algorithm)
-    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Restores every component, then the engines' weights from the Learner's."""
-        super().restore_from_path(path, *args, **kwargs)
+    def restore_from_path(
+        self, path: Any, *, component: str | None = None, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+    ) -> None:
+        """Restores every component and every Learner's part, then gives the engines the Learners' weights.
+
+        Raises:
+            ValueError: If the checkpoint is not whole, or was written by other Learners than there are.
+        """
+        if filesystem is not None or "://" in str(path):
+            filesystem, source = (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
+            with tempfile.TemporaryDirectory() as folder:
+                pyarrow.fs.copy_files(source, folder, source_filesystem=filesystem)
+                self.restore_from_path(folder, component=component, **kwargs)
+            return
+        folder = Path(path).absolute()
+        if component is None:
+            manifest = check_learners(self.learner_group, folder)
+            super().restore_from_path(folder, **kwargs)
+            restore_learners(self.learner_group, folder, manifest)
+        else:
+            super().restore_from_path(folder, component=component, **kwargs)
+        self._is_guarded = self.config.start_gap_limit is None
         self._sync_weights()
-
-
-def _train_response(group: GroupSummary, group_index: int, index: int, advantage: float) -> TrainResponse:
-    return TrainResponse(
-        group=group_index,
-        index=index,
-        prompt_tokens=group.prompt_tokens,
-        response_tokens=group.response_tokens[index],
-        loss_tokens=group.loss_tokens[index],
-        advantage=advantage,
-    )
 
 
 def _shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:

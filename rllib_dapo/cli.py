@@ -52,6 +52,8 @@ def train(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     typer.echo(opening_line(run_settings))
+    for warning in preflight.warnings(run_settings):
+        typer.echo(warning, err=True)
     typer.echo(f"results: {path}")
     outcome = runs.resume(run_settings, path) if resume else runs.run(run_settings, path)
     for line in summary_lines(outcome, run_settings):

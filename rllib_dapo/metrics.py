@@ -46,6 +46,7 @@ ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 
 _ENV: Source = "env_runners"
 _LEARNER: Source = "learners/default_policy"
+EQUAL_RETURNS = 1e-9
 STEP, UPDATE, RUN = "training step", "update", "whole run"
 
 METRICS: tuple[Metric, ...] = (
@@ -90,6 +91,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("sampler_logprob_gap_mean", _LEARNER, "nats", UPDATE, "mean |log-prob of trainer - log-prob of sampler|"),
     Metric("sampler_logprob_gap_max", _LEARNER, "nats", UPDATE, "largest such gap"),
     Metric("trained_tokens", _LEARNER, "tokens", UPDATE, "response tokens with loss"),
+    Metric("kl", _LEARNER, "nats", UPDATE, "mean estimate per token of the KL divergence to the reference"),
+    Metric("trained_token_fraction", _LEARNER, "share", UPDATE, "tokens that masks left in the loss"),
+    Metric("importance_capped_fraction", _LEARNER, "share", UPDATE, "tokens whose importance weight hit the cap"),
+    Metric("masked_response_fraction", _LEARNER, "share", UPDATE, "responses masked: trainer and sampler too far apart"),
+    Metric("value_loss", _LEARNER, "1", UPDATE, "mean value loss of the mini-batches, before its coefficient"),
+    Metric("value_clip_fraction", _LEARNER, "share", UPDATE, "tokens whose value loss is clipped"),
+    Metric("explained_variance", _LEARNER, "share", UPDATE, "variance of the returns that the values explain"),
 )
 
 
@@ -150,10 +158,11 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
         statistics: Everything added since the update began.
     """
     taken = statistics.sum("gradient_updates")
-    return {
+    response_tokens = statistics.sum("response_tokens")
+    result = {
         "policy_loss": statistics.mean("policy_loss", over="minibatches"),
-        ENTROPY: statistics.mean("entropy_sum"),
-        "mean_token_probability": statistics.mean("probability_sum"),
+        ENTROPY: statistics.mean("entropy_sum", over="response_tokens"),
+        "mean_token_probability": statistics.mean("probability_sum", over="response_tokens"),
         "clip_fraction_low": statistics.mean("clip_low_count"),
         "clip_fraction_high": statistics.mean("clip_high_count"),
         "ratio_mean": statistics.mean("ratio_sum"),
@@ -165,6 +174,29 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
         "sampler_logprob_gap_mean": statistics.mean("gap_sum", over="gap_tokens"),
         "sampler_logprob_gap_max": statistics.max("gap_max"),
         "trained_tokens": statistics.sum("tokens"),
+        "trained_token_fraction": _share(statistics.sum("tokens"), response_tokens),
+    }
+    if statistics.has("kl_sum"):
+        result["kl"] = statistics.mean("kl_sum")
+    if statistics.has("importance_capped"):
+        result["importance_capped_fraction"] = statistics.mean("importance_capped", over="response_tokens")
+    if statistics.has("masked_responses"):
+        result["masked_response_fraction"] = statistics.mean("masked_responses", over="responses")
+    if statistics.has("value_loss_sum"):
+        result |= _value_metrics(statistics)
+    return result
+
+
+def _value_metrics(statistics: TokenStatistics) -> dict[str, float]:
+    tokens = statistics.sum("tokens")
+    mean_square = statistics.mean("return_square_sum")
+    variance = mean_square - statistics.mean("return_sum") ** 2
+    error = statistics.mean("value_error_square_sum")
+    return {
+        "value_loss": statistics.mean("value_loss_sum", over="minibatches"),
+        "value_clip_fraction": _share(statistics.sum("value_clip_count"), tokens),
+        # Returns that are all equal have nothing to explain.
+        "explained_variance": 1.0 - error / variance if variance > EQUAL_RETURNS * mean_square else 0.0,
     }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,8 +16,10 @@ from ray._private.utils import get_num_cpus
 from rllib_dapo.algorithm import DAPO
 from rllib_dapo.config import DAPOConfig
 from rllib_dapo.environments import try_environment
+from rllib_dapo.learner.preparation import resolve_token_mask
 from rllib_dapo.run_file import SettingsError, one_line
 from rllib_dapo.settings import RunSettings
+from rllib_dapo.validation import idle_clip_warning
 
 _RLLIB_AFTERWORD = "To suppress all validation errors"
 
@@ -30,15 +34,26 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
     Raises:
         SettingsError: For the first finding; one line.
     """
-    for config in settings.variants:
-        _check_values(config, settings.source)
+    for config in settings.checked:
+        _check_values(config, _source(config, settings))
+        _check_token_mask(config, _source(config, settings))
     tried: list[Any] = []
-    for config in settings.variants:
+    for config in settings.checked:
         _check_environments(config, settings, tried)
     if available is None and not uses_cluster():
         available = machine_resources()
-    for config in settings.variants:
+    for config in settings.checked:
         check_placement(config, available or {})
+
+
+def warnings(settings: RunSettings) -> list[str]:
+    """What a user should know before a run that can start, each in one line.
+
+    Args:
+        settings: Checked by `check_run`.
+    """
+    found = {idle_clip_warning(config): _source(config, settings) for config in reversed(settings.checked)}
+    return [f"{source}: {warning}" for warning, source in found.items() if warning]
 
 
 def uses_cluster() -> bool:
@@ -75,6 +90,26 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
                 f"lower env_runners.num_env_runners, env_runners.{unit}_per_env_runner or learners.{unit}_per_learner"
                 f"{' or resources.num_cpus_for_main_process' if resource == 'CPU' else ''}; fractions are allowed"
             )
+
+
+def _source(config: DAPOConfig, settings: RunSettings) -> str:
+    """The file, and which of its variants."""
+    return settings.source if config.variant is None else f"{settings.source}: variants.{config.variant}"
+
+
+def _check_token_mask(config: DAPOConfig, source: str) -> None:
+    """Looks for a function that is given by its name."""
+    if not isinstance(config.token_mask, str):
+        return
+    if str(Path.cwd()) not in sys.path:  # where a console script does not look, but Ray's workers do
+        sys.path.insert(0, str(Path.cwd()))
+    # Whatever importing a user's module may raise, one line is better than a traceback before anything has started.
+    try:
+        found = resolve_token_mask(config.token_mask)
+    except Exception as error:
+        raise SettingsError(f"{source}: training.token_mask={config.token_mask!r}: {one_line(error)}") from error
+    if not callable(found):
+        raise SettingsError(f"{source}: training.token_mask={config.token_mask!r} is {found!r}, which is no function")
 
 
 def _check_values(config: DAPOConfig, source: str) -> None:

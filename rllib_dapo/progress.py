@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,15 +29,24 @@ class ProgressLine(tune.Callback):
     plain lines, at most one every few seconds.
     """
 
-    def __init__(self, *, total: int | None = None, stream: TextIO | None = None, every_s: float = LOG_EVERY_S) -> None:
+    def __init__(
+        self,
+        *,
+        total: int | None = None,
+        followers: Sequence[str] = (),
+        stream: TextIO | None = None,
+        every_s: float = LOG_EVERY_S,
+    ) -> None:
         """Tune pickles callbacks, so what is kept here must not hold an open file; tests give a `StringIO`.
 
         Args:
             total: Iterations until a trial ends, if that is known.
+            followers: What a variant's name decides, and so need not be told beside it.
             stream: Where to print; standard output by default.
             every_s: In a log file, seconds between lines.
         """
         self._total = total
+        self._followers = tuple(followers)
         self._stream = stream
         self._every_s = every_s
         self._several = False
@@ -73,7 +82,9 @@ class ProgressLine(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Says what a trial of several tries."""
         if self._several:
-            tried = ", ".join(f"{name}={value}" for name, value in trial.evaluated_params.items())
+            params = trial.evaluated_params
+            told = told_by_name(params, self._followers)
+            tried = ", ".join(f"{name}={value}" for name, value in params.items() if name not in told)
             self._print(f"{trial}  {tried or 'starts'}", stays=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -105,6 +116,16 @@ class ProgressLine(tune.Callback):
             self._out.write(line + "\n")
         self._out.flush()
         self._last_line = time.monotonic()
+
+
+def told_by_name(names: Iterable[str], followers: Sequence[str]) -> set[str]:
+    """Of a trial's settings those that its name tells, since it holds that of its variant.
+
+    Args:
+        names: As Tune writes them, with slashes.
+        followers: Attributes of the configuration that the variant decides.
+    """
+    return {name for name in names if name.partition("/")[0] in ("variant", *followers)}
 
 
 def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:

@@ -14,6 +14,7 @@ Tree = dict[str, Any]
 # Numbers that YAML 1.1 takes for text: scientific notation wants both a dot and a sign there.
 _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 _DATA = "# Data:"
+PRESET = "preset"  # the one name that stands in no section
 
 
 class SettingsError(ValueError):
@@ -57,7 +58,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         SettingsError: If it is no such text.
     """
     name, equals, value = text.partition("=")
-    if not equals or not all(name.strip().partition(".")):
+    if not equals or not (all(name.strip().partition(".")) or name.strip() == PRESET):
         raise SettingsError(f"--set {text}: write it as --set section.name=value, such as --set training.lr=1e-5")
     try:
         return name.strip(), _numbers(yaml.safe_load(value))

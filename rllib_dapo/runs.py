@@ -66,7 +66,7 @@ def run(settings: RunSettings, folder: str) -> RunResult:
                 storage_path=storage,
                 stop=dict(settings.stop),
                 verbose=0,
-                callbacks=[ProgressLine(total=total_iterations(settings))],
+                callbacks=[ProgressLine(total=total_iterations(settings), followers=settings.followers)],
                 failure_config=tune.FailureConfig(max_failures=tuning.max_failures),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=tuning.checkpoint_frequency,
@@ -126,8 +126,9 @@ def total_iterations(settings: RunSettings) -> int | None:
 
 
 def trial_name(trial: Trial) -> str:
-    """`trial_00003`: short, and the same for the trial's folder."""
-    return f"trial_{trial.trial_id.rpartition('_')[2]}"
+    """`trial_00003`, or `trial_00003_clip_higher` of a variant: short, and the same for the trial's folder."""
+    variant = trial.config.get("variant")
+    return f"trial_{trial.trial_id.rpartition('_')[2]}" + (f"_{variant}" if variant else "")
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
     silence()
     if not uses_cluster():
         # A built-in model is made once, here, where one can see how far it is.
-        for name in {str(config.model_name) for config in settings.variants}:
+        for name in {str(config.model_name) for config in settings.checked}:
             resolve_model(name)
     started = not ray.is_initialized()
     if started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,19 @@ from typing import Any
 from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rllib_dapo.config import DAPOConfig, sections
+from rllib_dapo.config import PRESETS, DAPOConfig, sections
+from rllib_dapo.findings import one_of, suggest
 from rllib_dapo.metrics import METRICS
-from rllib_dapo.run_file import SettingsError, Tree, put
-from rllib_dapo.validation import suggest
+from rllib_dapo.run_file import PRESET, SettingsError, Tree, put
+from rllib_dapo.setting_kinds import CHOICES, OPTIONAL
 
 SPACES = ("grid", "choice", "uniform", "loguniform")
-EXTRA_SECTIONS = ("search", "tune", "stop")
+EXTRA_SECTIONS = ("search", "variants", "tune", "stop")
 _RLLIB_METRICS = ("training_iteration", "time_total_s", "num_env_steps_sampled_lifetime")
-_WORDY = ("str", "Any", "LossAggregation")  # annotations under which a text may stand
-_NULLABLE = ("training.dual_clip", "tune.name")
+_WORDY = ("str", "Any")  # annotations under which a text may stand
+_NULLABLE = (*OPTIONAL, "tune.name")
+# A variant's name is part of its trials' names, and so of folders'.
+_VARIANT_NAME = re.compile(r"[\w.+-]+", re.ASCII)
 _ANY_VALUE = object()  # stands where only the name is looked at
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "bool": ((bool,), "true or false"),
@@ -65,14 +69,20 @@ def check_names(tree: Tree, source: str) -> None:
     Raises:
         SettingsError: For the first one found.
     """
-    known = (*sections(), *EXTRA_SECTIONS)
+    known = (*sections(), *EXTRA_SECTIONS, PRESET)
     for section, content in tree.items():
+        if section == PRESET:
+            for problem in one_of(PRESET, content, tuple(PRESETS)):
+                raise SettingsError(f"{source}: {problem}")
+            continue
         if section not in known:
             raise SettingsError(f"{source}: unknown section {section!r}{suggest(section, known)}")
         if not isinstance(content, dict):
             raise SettingsError(f"{source}: {section}={content!r} must be a section with settings under it")
         if section == "search":
             _check_search(content, source)
+        elif section == "variants":
+            _check_variants(content, source)
         elif section == "stop":
             _check_stop(flat_metrics(content), source)
         elif section == "tune":
@@ -102,13 +112,35 @@ def flat_metrics(tree: Tree, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_overlap(tree: Tree, source: str) -> None:
+    """Refuses a setting that is searched for and also differs between variants.
+
+    Args:
+        tree: Checked by `check_names`.
+        source: Where it stands, for the message.
+
+    Raises:
+        SettingsError: For the first one found.
+    """
+    for variant, settings in tree.get("variants", {}).items():
+        for name in settings:
+            for searched in tree.get("search", {}):
+                if f"{name}.".startswith(f"{searched}.") or f"{searched}.".startswith(f"{name}."):
+                    raise SettingsError(
+                        f"{source}: {name} stands in variants.{variant} and {searched} in search: let one of the two "
+                        "decide"
+                    )
+
+
 def _check_section(section: str, content: Tree, known: Mapping[str, str], source: str) -> None:
     dotted = {f"{section}.{name}": annotation for name, annotation in known.items()}
     for name, value in content.items():
         setting = f"{section}.{name}"
         if setting not in dotted:
             raise SettingsError(f"{source}: unknown setting {setting!r}{suggest(setting, dotted)}")
-        problem = None if setting in _NULLABLE and value is None else _wrong_kind(value, dotted[setting])
+        is_off = setting in _NULLABLE and value is None
+        is_word = setting in CHOICES and isinstance(value, str)  # which one is checked with the values
+        problem = None if is_off or is_word else _wrong_kind(value, dotted[setting])
         if problem:
             raise SettingsError(f"{source}: {setting}={value!r} must be {problem}")
 
@@ -139,6 +171,10 @@ def _check_search(search: Tree, source: str) -> None:
         section, _, key = name.partition(".")
         if section in EXTRA_SECTIONS:
             raise SettingsError(f"{source}: search.{name}: only what differs between trials can be searched for")
+        if section == PRESET:
+            raise SettingsError(
+                f"{source}: search.{name}: compare presets as variants, such as {{grpo: {{preset: grpo}}}}"
+            )
         check_names(put({}, name, _ANY_VALUE) if key else {section: None}, f"{source}: search")
         shape = "must be one of {grid: [...]}, {choice: [...]}, {uniform: [low, high]}, {loguniform: [low, high]}"
         if not isinstance(space, dict) or len(space) != 1 or next(iter(space)) not in SPACES:
@@ -147,6 +183,24 @@ def _check_search(search: Tree, source: str) -> None:
         is_range = kind.endswith("uniform")
         if not isinstance(values, list) or not values or (is_range and not _is_range(values, above_zero="log" in kind)):
             raise SettingsError(f"{source}: search.{name}={space!r} {shape}, with low < high")
+
+
+def _check_variants(variants: Tree, source: str) -> None:
+    for variant, settings in variants.items():
+        where = f"{source}: variants.{variant}"
+        if not _VARIANT_NAME.fullmatch(variant):
+            raise SettingsError(f"{where}: a variant's name is made of letters, digits and . _ + -")
+        if not isinstance(settings, dict):
+            raise SettingsError(
+                f"{where}={settings!r} must be settings such as {{training.epsilon_high: 0.28}}, or {{}}"
+            )
+        for name, value in settings.items():
+            section, _, key = name.partition(".")
+            if section in EXTRA_SECTIONS:
+                raise SettingsError(f"{where}.{name}: only what differs between trials can stand in a variant")
+            if not key and section != PRESET:
+                raise SettingsError(f"{where}.{name}: write a setting with its section, such as training.epsilon_high")
+            check_names(put({}, name, value), where)
 
 
 def _is_range(values: list[Any], *, above_zero: bool) -> bool:

@@ -1,7 +1,9 @@
 """What a run file means: sections are `DAPOConfig`'s methods, keys their arguments.
 
-Beside those sections a file may hold `search` (dotted names and their search spaces), `tune` (see `TuneSettings`) and
-`stop` (metrics and the values at which a trial ends). Nothing is loaded or started here.
+Beside those sections a file may hold `preset` (whose objective the sections build on: dapo, grpo or ppo), `search`
+(dotted names and their search spaces), `variants` (named sets of dotted names and values, each tried as one trial),
+`tune` (see `TuneSettings`) and `stop` (metrics and the values at which a trial ends). Nothing is loaded or started
+here.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from typing import Any
 
 from ray import tune
 
-from rllib_dapo.config import DAPOConfig
+from rllib_dapo.config import PRESETS, DAPOConfig
 from rllib_dapo.environments import resolve_environment
 from rllib_dapo.models.names import SMOLLM2, TINY
 from rllib_dapo.run_file import SettingsError, Tree, one_line, parse_override, put, read_run_file
-from rllib_dapo.setting_names import TuneSettings, check_names, flat_metrics
+from rllib_dapo.setting_names import TuneSettings, check_names, check_overlap, flat_metrics
+from rllib_dapo.variants import followers, grid_of_variants
 
 _SPACES: Mapping[str, Callable[[Any], Any]] = {
     "grid": tune.grid_search,
@@ -36,7 +39,8 @@ class RunSettings:
         name: Of the run.
         source: The file, for messages.
         config: The trials' configuration; values to be searched are Tune's search spaces.
-        variants: Configurations without search spaces which between them hold the ends of every space: what to check.
+        checked: Configurations without search spaces which between them hold every variant and the ends of every space.
+        followers: Attributes of the configuration that the name of a variant decides.
         stop: Metric to the value at which a trial ends, as Tune names metrics.
         tune: Section `tune`.
         data_hint: Where the file says that its data is to be had.
@@ -45,9 +49,10 @@ class RunSettings:
     name: str
     source: str
     config: DAPOConfig
-    variants: tuple[DAPOConfig, ...]
+    checked: tuple[DAPOConfig, ...]
     stop: Mapping[str, float]
     tune: TuneSettings
+    followers: tuple[str, ...] = ()
     data_hint: str = ""
 
 
@@ -64,40 +69,54 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     source = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     tree, data_hint = read_run_file(path)
     check_names(tree, source)
+    by_hand: dict[str, Any] = {}
     for override in overrides:
-        tree = _override(tree, override)
+        tree, value = _override(tree, override)
+        by_hand |= value
+    check_overlap(tree, source)
     search = tree.pop("search", {})
+    variants = tree.pop("variants", {})
     tuning = TuneSettings(**tree.pop("tune", {}))
     stop = flat_metrics(tree.pop("stop", {}))
-    tree = _with_absolute_paths(tree)
-    if "env" in tree.get("environment", {}):
-        tree = put(tree, "environment.env", resolve_environment(tree["environment"]["env"]))
+    names: list[Any] = list(variants) or [None]
+    trees = {name: _ready(_with(_with(tree, variants.get(name, {})), by_hand)) for name in names}
+    spaces = {name: _space(space) for name, space in search.items()}
+    configs = {name: _build(tree, spaces, source, name) for name, tree in trees.items()}
     return RunSettings(
         name=tuning.name or path.stem,
         source=source,
-        config=_build(tree, {name: _space(space) for name, space in search.items()}, source),
-        variants=tuple(_build(tree, values, source) for values in _corners(search)),
+        config=grid_of_variants(configs) if variants else configs[None],
+        checked=tuple(_build(tree, ends, source, name) for name, tree in trees.items() for ends in _corners(search)),
         stop=stop,
         tune=dataclasses.replace(tuning, metric=tuning.metric.replace(".", "/")),
+        followers=followers(configs) if variants else (),
         data_hint=data_hint,
     )
 
 
-def _override(tree: Tree, text: str) -> Tree:
+def _override(tree: Tree, text: str) -> tuple[Tree, Tree]:
+    """The tree with an override in it, and the override again if it is one of the configuration."""
     name, value = parse_override(text)
     source = f"--set {text}"
     section, _, key = name.partition(".")
-    if section in ("search", "stop"):  # their keys are dotted names
-        change = {section: {key: value}}
-        changed = {**tree, section: {**tree.get(section, {}), key: value}}
-    else:
-        change = put({}, name, value)
-        changed = put(tree, name, value)
-    check_names(change, source)
+    if section in ("search", "stop", "variants"):  # their keys are dotted names, or names of one's own
+        content = {section: {**tree.get(section, {}), key: value}}
+        check_names({section: {key: value}}, source)
+        return {**tree, **content}, {}
+    check_names(put({}, name, value), source)
+    tree = put(tree, name, value)
+    if section == "tune":
+        return tree, {}
     # What is given by hand is not searched for.
-    if name in changed.get("search", {}):
-        changed["search"] = {key: space for key, space in changed["search"].items() if key != name}
-    return changed
+    if "search" in tree:
+        tree["search"] = {key: space for key, space in tree["search"].items() if key != name}
+    return tree, {name: value}
+
+
+def _with(tree: Tree, values: Mapping[str, Any]) -> Tree:
+    for name, value in values.items():
+        tree = put(tree, name, value)
+    return tree
 
 
 def _space(space: Tree) -> Any:
@@ -115,17 +134,28 @@ def _corners(search: Tree) -> Iterator[dict[str, Any]]:
             yield {**first, name: value}
 
 
-def _build(tree: Tree, values: Mapping[str, Any], source: str) -> DAPOConfig:
+def _build(tree: Tree, values: Mapping[str, Any], source: str, variant: str | None) -> DAPOConfig:
     """A configuration from sections and from values at dotted names."""
-    for name, value in values.items():
-        tree = put(tree, name, value)
-    config = DAPOConfig()
-    for section, settings in tree.items():
+    config = PRESETS[tree.get("preset", "dapo")](DAPOConfig())
+    config.variant = variant
+    if variant is not None:
+        source = f"{source}: variants.{variant}"
+    for section, settings in _with(tree, values).items():
+        if section == "preset":
+            continue
         try:
             getattr(config, section)(**settings)
         except (ValueError, TypeError, AttributeError) as error:
             raise SettingsError(f"{source}: {section}: {one_line(error)}") from error
     return config
+
+
+def _ready(tree: Tree) -> Tree:
+    """With what depends on where we are: files as seen from here, and an environment's name resolved."""
+    tree = _with_absolute_paths(tree)
+    if "env" in tree.get("environment", {}):
+        tree = put(tree, "environment.env", resolve_environment(tree["environment"]["env"]))
+    return tree
 
 
 def _with_absolute_paths(tree: Tree) -> Tree:
@@ -134,6 +164,8 @@ def _with_absolute_paths(tree: Tree) -> Tree:
     model = tree.get("language_model", {}).get("name")
     if isinstance(model, str) and model not in (TINY, SMOLLM2) and Path(model).expanduser().is_dir():
         tree = put(tree, "language_model.name", str(Path(model).expanduser().absolute()))
+    if isinstance(tree.get("deepspeed", {}).get("config"), str):
+        tree = put(tree, "deepspeed.config", _absolute(tree["deepspeed"]["config"]))
     for name in ("environment.env_config", "evaluation.evaluation_config.env_config"):
         section, *inner = name.split(".")
         settings = tree.get(section, {})

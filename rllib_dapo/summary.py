@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import tune
 
-from rllib_dapo.progress import duration
+from rllib_dapo.progress import duration, told_by_name
 from rllib_dapo.runs import RunResult, worker_log_path
 from rllib_dapo.settings import RunSettings
 
@@ -17,7 +17,7 @@ _ACCURACY = "env_runners/accuracy"
 
 def opening_line(settings: RunSettings) -> str:
     """What is about to be trained on what."""
-    config = settings.variants[0]
+    config = settings.checked[0]
     env = config.env if isinstance(config.env, str) else config.env.__name__
     end = "" if settings.stop else "; no `stop` is set: it ends with Ctrl-C"
     return f"{settings.name}: DAPO on {env} with {config.model_name}, engine {config.engine}{end}"
@@ -48,7 +48,9 @@ def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
     best, metric = _best(done, settings), settings.tune.metric
     lines = []
     if len(done) > 1:
-        lines = [_row(_name(result), _trial_line(result, _varied(done), metric)) for result in done]
+        varied, width = _varied(done, settings.followers), max(len(_name(result)) for result in done)
+        rows = sorted(done, key=_name)  # a run that was gone on with has them in any order
+        lines = [_row(f"{_name(result):{width}}", _trial_line(result, varied, metric)) for result in rows]
         lines.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
     lines += _figures(best)
     lines.append(_row("results", outcome.folder))
@@ -111,13 +113,14 @@ def _trial_line(result: tune.Result, varied: Sequence[str], metric: str) -> str:
     config, metrics = _flat(result.config), _flat(result.metrics)
     tried = ", ".join(f"{name}={config.get(name)}" for name in varied)
     value = metrics.get(metric, math.nan)
-    return f"{tried}: {metric} {value:.4g} after {metrics['training_iteration']} iterations"
+    return f"{tried}{': ' if tried else ''}{metric} {value:.4g} after {metrics['training_iteration']} iterations"
 
 
-def _varied(results: Sequence[tune.Result]) -> list[str]:
-    """What differs between trials' configurations."""
+def _varied(results: Sequence[tune.Result], followers: Sequence[str]) -> list[str]:
+    """What differs between trials' configurations, but for what their names say already."""
     configs = [_flat(result.config) for result in results]
-    return [name for name in configs[0] if any(config.get(name) != configs[0][name] for config in configs)]
+    told = told_by_name(configs[0], followers)
+    return [name for name in configs[0] if any(c.get(name) != configs[0][name] for c in configs) and name not in told]
 
 
 def _name(result: tune.Result) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_an_override_is_read_as_yaml_with_scientific_numbers(text: str, value: A
     assert (name, read, type(read)) == (text.partition("=")[0], value, type(value))
 
 
-@pytest.mark.parametrize("text", ["training.lr", "training=3", ".lr=3", "training.=3", "=3"])
+@pytest.mark.parametrize("text", ["training.lr", "preset", "training=3", ".lr=3", "training.=3", "=3"])
 def test_an_override_without_a_name_or_a_value_says_how_to_write_one(text: str) -> None:
     with pytest.raises(SettingsError, match=r"write it as --set section\.name=value"):
         parse_override(text)
@@ -114,19 +115,90 @@ def test_search_spaces_reach_the_configuration_and_their_ends_are_checked(tmp_pa
     assert 1e-7 <= config.lr.sample() <= 1e-5
     assert config.group_size == {"grid_search": [4, 8]}
     assert config.env_config["digits"].categories == [1, 2]
-    checked = {(variant.lr, variant.group_size, variant.env_config["digits"]) for variant in settings.variants}
+    checked = {(c.lr, c.group_size, c.env_config["digits"]) for c in settings.checked}
     assert checked == {(1e-7, 4, 1), (1e-5, 4, 1), (1e-7, 8, 1), (1e-7, 4, 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "override"),
+    [
+        ("preset: grpo\ntraining: {epsilon_high: 0.28}\nkl: {estimator: k2}\n", ()),
+        ("training: {epsilon_high: 0.28}\nkl: {estimator: k2}\npreset: grpo\n", ()),
+        ("training: {epsilon_high: 0.28}\nkl: {estimator: k2}\n", ("preset=grpo",)),
+        ("preset: ppo\ntraining: {epsilon_high: 0.28}\n", ("kl.estimator=k2", "preset=grpo")),
+    ],
+)
+def test_sections_stand_on_top_of_the_preset_wherever_it_stands(
+    tmp_path: Path, text: str, override: tuple[str, ...]
+) -> None:
+    settings = _read(tmp_path, text, *override)
+    for config in (settings.config, *settings.checked):
+        assert (config.loss_aggregation, config.kl_coefficient, config.advantage_estimator) == (
+            "sequence_mean",
+            0.04,
+            "group",
+        )
+        assert (config.epsilon_high, config.kl_estimator) == (0.28, "k2")
+
+
+def test_what_may_be_switched_off_is_switched_off_by_null(tmp_path: Path) -> None:
+    settings = _read(
+        tmp_path,
+        "training: {dual_clip: null, entropy_mask_fraction: null, token_mask: null, lr_decay_updates: null}\n"
+        "importance_sampling: {cap: null, sequence_bounds: null, start_gap_limit: null}\n"
+        "critic: {value_clip: null}\ndeepspeed: {config: null}\n",
+    )
+    assert (settings.config.start_gap_limit, settings.config.value_clip) == (None, None)
+
+
+def test_a_deepspeed_file_is_looked_for_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = _read(tmp_path, "deepspeed: {config: zero.json}\n")
+    assert settings.config.deepspeed_config == str(tmp_path / "zero.json")
+    assert _read(tmp_path, "deepspeed: {config: {steps_per_print: 5}}\n").config.deepspeed_config == {
+        "steps_per_print": 5
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("masks_for_test:critical", ""),
+        ("masks_for_test:criticl", "training.token_mask='masks_for_test:criticl': module 'masks_for_test' has no attr"),
+        ("masks_for_tests:critical", "No module named 'masks_for_tests'"),
+        ("masks_for_test:SHARE", "is 0.2, which is no function"),
+    ],
+)
+def test_a_token_mask_is_looked_for_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    (tmp_path / "masks_for_test.py").write_text(
+        "SHARE = 0.2\n\ndef critical(*, response_ids, entropy, mask):\n    return mask\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    settings = _read(
+        tmp_path,
+        f"environment: {{env: rllib_dapo/Arithmetic-v0}}\nlanguage_model: {{name: tiny}}\n"
+        f"training: {{token_mask: '{name}'}}\n",
+    )
+    if not message:
+        check_run(settings, available={"CPU": 8.0, "GPU": 0.0})
+        return
+    with pytest.raises(SettingsError) as refused:
+        check_run(settings, available={"CPU": 8.0, "GPU": 0.0})
+    assert message in str(refused.value)
 
 
 def test_a_value_given_by_hand_is_not_searched_for(tmp_path: Path) -> None:
     settings = _read(tmp_path, "search: {training.lr: {grid: [1e-4, 1e-5]}}\n", "training.lr=3e-4")
     assert settings.config.lr == 3e-4
-    assert len(settings.variants) == 1
+    assert len(settings.checked) == 1
 
 
 def test_a_search_can_be_given_by_hand(tmp_path: Path) -> None:
     settings = _read(tmp_path, "training: {lr: 1e-5}\n", "search.training.lr={grid: [1e-4, 3e-4]}")
-    assert [variant.lr for variant in settings.variants] == [1e-4, 3e-4]
+    assert [config.lr for config in settings.checked] == [1e-4, 3e-4]
 
 
 def test_metrics_may_be_written_with_dots_slashes_or_nested(tmp_path: Path) -> None:
@@ -159,6 +231,14 @@ def test_metrics_may_be_written_with_dots_slashes_or_nested(tmp_path: Path) -> N
         ("training: {group_size: true}\n", "training.group_size=True must be a whole number"),
         ("training: {lr: fast}\n", "training.lr='fast' must be a number"),
         ("overlong: {penalty: high}\n", "overlong.penalty='high' must be a number"),
+        ("overlong: {filtering: 1}\n", "overlong.filtering=1 must be true or false"),
+        ("kl: {coefficient: null}\n", "kl.coefficient=None must be a number"),
+        ("kl: {beta: 0.1}\n", "unknown setting 'kl.beta'"),
+        ("critic: {value_clip: none}\n", "critic.value_clip='none' must be a number"),
+        ("importance_sampling: {caps: 2}\n", "did you mean 'importance_sampling.cap'?"),
+        ("preset: grop\n", "preset='grop' must be one of dapo, grpo, ppo; did you mean 'grpo'?"),
+        ("preset: {grpo: 1}\n", "must be one of dapo, grpo, ppo"),
+        ("search: {preset: {grid: [dapo, grpo]}}\n", "compare presets as variants"),
         ("tune: {num_sample: 3}\n", "unknown setting 'tune.num_sample'; did you mean 'tune.num_samples'?"),
         ("tune: {mode: best}\n", "tune.mode='best' must be max or min"),
         ("stop: {training_iterations: 3}\n", "no such metric; did you mean 'training_iteration'?"),

@@ -1,30 +1,64 @@
 """The mathematics of DAPO: torch only, importable on its own."""
 
-from rllib_dapo.core.advantage import group_advantages, has_signal
+from rllib_dapo.core.advantage import ADVANTAGE_ESTIMATORS, AdvantageEstimator, group_advantages, has_signal
 from rllib_dapo.core.batching import MicroBatchPlan, TrainResponse, attention_mask, collate, plan_minibatch
-from rllib_dapo.core.logprob import chunked_logprobs, logprob_and_entropy
-from rllib_dapo.core.loss import dapo_policy_loss, token_ratios
+from rllib_dapo.core.chunked import chunked_logprobs
+from rllib_dapo.core.critic import generalized_advantages, terminal_rewards, value_loss, whiten
+from rllib_dapo.core.kl import KL_ESTIMATORS, KLEstimator, kl_estimates
+from rllib_dapo.core.logprob import logprob_and_entropy
+from rllib_dapo.core.loss import dapo_policy_loss
 from rllib_dapo.core.normalizer import LOSS_AGGREGATIONS, LossAggregation, response_weights
-from rllib_dapo.core.reward import soft_overlong_punishment
+from rllib_dapo.core.objective import dapo_objective
+from rllib_dapo.core.ratio import (
+    RATIO_LEVELS,
+    RatioLevel,
+    importance_weights,
+    log_ratios,
+    sequence_ratios,
+    sequences_within,
+    token_ratios,
+)
+from rllib_dapo.core.reward import composite_reward, correctness_reward, soft_overlong_punishment
+from rllib_dapo.core.token_mask import entropy_threshold, high_entropy_mask
 from rllib_dapo.core.types import GroupSummary, PromptGroup, Response
 
 __all__ = [
+    "ADVANTAGE_ESTIMATORS",
+    "KL_ESTIMATORS",
     "LOSS_AGGREGATIONS",
+    "RATIO_LEVELS",
+    "AdvantageEstimator",
     "GroupSummary",
+    "KLEstimator",
     "LossAggregation",
     "MicroBatchPlan",
     "PromptGroup",
+    "RatioLevel",
     "Response",
     "TrainResponse",
     "attention_mask",
     "chunked_logprobs",
     "collate",
+    "composite_reward",
+    "correctness_reward",
+    "dapo_objective",
     "dapo_policy_loss",
+    "entropy_threshold",
+    "generalized_advantages",
     "group_advantages",
     "has_signal",
+    "high_entropy_mask",
+    "importance_weights",
+    "kl_estimates",
+    "log_ratios",
     "logprob_and_entropy",
     "plan_minibatch",
     "response_weights",
+    "sequence_ratios",
+    "sequences_within",
     "soft_overlong_punishment",
+    "terminal_rewards",
     "token_ratios",
+    "value_loss",
+    "whiten",
 ]

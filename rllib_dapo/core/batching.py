@@ -34,6 +34,7 @@ class TrainResponse:
         response_tokens: Length of the response, in tokens.
         loss_tokens: How many of them have loss.
         advantage: The same for all its tokens.
+        reward: Its shaped reward.
     """
 
     group: int
@@ -42,6 +43,7 @@ class TrainResponse:
     response_tokens: int
     loss_tokens: int
     advantage: float
+    reward: float
 
 
 Row = tuple[TrainResponse, ...]
@@ -178,6 +180,9 @@ def plan_minibatch(
 def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_token_id: int) -> dict[str, Tensor]:
     """Builds the tensors of one micro-batch: `R` rows of `S` tokens holding `B` responses of up to `T` tokens.
 
+    An empty plan gives one row of one padding token and no response, so that a Learner without work can run the model
+    forward and backward in step with the others.
+
     Args:
         plan: What belongs together.
         groups: The token arrays, by `TrainResponse.group`.
@@ -188,10 +193,10 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
         - `segment_ids` `[R, S]`: 0 prompt, k the k-th response of the row, -1 padding;
         - `predictor` `[B, T]`: flat index into `[R * S]` of the position whose output predicts the token;
         - `response_ids` `[B, T]`, `mask` `[B, T]` bool, `sampler_logprobs` `[B, T]` float32;
-        - `advantages`, `weights` `[B]` float64.
+        - `advantages`, `rewards`, `weights` `[B]` float64.
     """
     responses = plan.responses
-    height, width = len(plan.rows), max(map(row_tokens, plan.rows), default=0)
+    height, width = max(1, len(plan.rows)), max(map(row_tokens, plan.rows), default=1)
     longest = max((r.response_tokens for r in responses), default=0)
     batch = {
         "input_ids": torch.full((height, width), pad_token_id),
@@ -202,6 +207,7 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
         "mask": torch.zeros((len(responses), longest), dtype=torch.bool),
         "sampler_logprobs": torch.zeros((len(responses), longest)),
         "advantages": torch.tensor([r.advantage for r in responses], dtype=torch.float64),
+        "rewards": torch.tensor([r.reward for r in responses], dtype=torch.float64),
         "weights": torch.tensor(plan.weights, dtype=torch.float64),
     }
     # `torch.tensor` copies: arrays from Ray's object store are read-only, which torch's views do not know of.

@@ -1,52 +1,50 @@
-"""Log-probabilities and entropies of chosen tokens without holding all logits."""
+"""Log-probabilities of chosen tokens and entropies, from logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+
+# In place of a logit of -inf (a word the model may not use): the probability is 0 either way, but 0 times it, or times
+# a multiple of it, is 0 and not NaN.
+LOWEST_LOGIT = -1e30
 
 
 class _LogprobAndEntropy(torch.autograd.Function):
     """`log_softmax`, `gather` and entropy in few passes over `[N, V]`, none of which autograd has to keep.
 
-    With `x = logits / temperature` and `p = softmax(x)`, the log-probability of target `t` has the gradient
-    `(onehot(t) - p) / temperature` with respect to the logits. Only the logits as given (often bfloat16) and one number
-    per row are kept for it; composed of torch's own functions, three float32 copies of `[N, V]` would be.
+    Only the logits as given (often bfloat16) and two numbers per row are kept for the backward pass; composed of
+    torch's own functions, several copies of `[N, V]` would be.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        scaled = _scaled(logits, temperature)
-        log_z = scaled.logsumexp(-1)
-        logprobs = scaled.gather(-1, targets[:, None]).squeeze(-1) - log_z
-        probabilities = (scaled - log_z[:, None]).exp_()
-        entropy = log_z - torch.einsum("nv,nv->n", probabilities, scaled)
-        ctx.save_for_backward(logits, targets, log_z)
+        ctx.set_materialize_grads(False)
+        with full_precision(logits):
+            shifted = scaled_logits(logits, temperature, copy=True)
+            shift = shifted.amax(-1, keepdim=True)
+            chosen = shifted.sub_(shift).gather(-1, targets[:, None]).squeeze(-1)
+            exponentials = shifted.exp()
+            total = exponentials.sum(-1)
+            logprobs = chosen - total.log()
+            entropy = total.log() - torch.einsum("nv,nv->n", exponentials, shifted) / total
+        ctx.save_for_backward(logits, targets, shift.squeeze(-1) + total.log(), entropy)
         ctx.temperature = temperature
-        ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        logits, targets, log_z = ctx.saved_tensors
-        gradient = gradients[0] / ctx.temperature
-        result = _scaled(logits, ctx.temperature).sub_(log_z[:, None]).exp_().mul_(-gradient[:, None])
-        result.scatter_add_(-1, targets[:, None], gradient[:, None])
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None]:
+        logits, targets, log_z, entropy = ctx.saved_tensors
+        incoming = incoming_gradients(gradients, like=log_z, temperature=ctx.temperature)
+        if incoming is None:
+            return None, None, None
+        of_logprob, of_entropy = incoming
+        log_p = scaled_logits(logits, ctx.temperature, copy=True).sub_(log_z[:, None])
+        result = softmax_gradient(log_p, entropy, of_logprob, of_entropy)
+        result.scatter_add_(-1, targets[:, None], of_logprob[:, None])
         return result.to(logits.dtype), None, None
-
-
-def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    """A copy in at least float32, divided by the temperature.
-
-    A logit of -inf (a word the model may not use) becomes the lowest finite number: its probability is 0 either way,
-    but 0 times it is 0 in the entropy.
-    """
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return logits.to(dtype, copy=True).div_(temperature).clamp_(min=torch.finfo(dtype).min)
 
 
 def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -60,44 +58,50 @@ def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) 
         temperature: The sampling temperature, positive.
 
     Returns:
-        `[N]` log-probabilities in nats (with gradient) and `[N]` entropies in nats (without).
+        `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient; one that the loss makes no use of
+        costs nothing in the backward pass.
     """
     logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
-def chunked_logprobs(
-    hidden: Tensor,
-    head: Callable[[Tensor], Tensor],
-    targets: Tensor,
-    *,
-    temperature: float,
-    chunk_tokens: int,
-) -> tuple[Tensor, Tensor]:
-    """`logprob_and_entropy` of `head(hidden)`, at most `chunk_tokens` rows of logits at a time.
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Switches autocast off: it would compute the entropy's inner product in bfloat16."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
-    With more than one chunk, each is recomputed in the backward pass, so `[N, V]` is held in neither direction.
+
+def scaled_logits(logits: Tensor, temperature: float, *, copy: bool) -> Tensor:
+    """`logits / temperature` in at least float32 and finite: a copy, or in place where the type allows it."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(dtype, copy=copy).div_(temperature).clamp_(min=LOWEST_LOGIT)
+
+
+def incoming_gradients(
+    gradients: tuple[Tensor | None, ...], *, like: Tensor, temperature: float
+) -> tuple[Tensor, Tensor | None] | None:
+    """Those of log-probability and entropy, `[N]`, by the scaled logits' temperature; None where neither flows."""
+    of_logprob, of_entropy = gradients
+    if of_entropy is not None:
+        of_entropy = of_entropy / temperature
+    elif of_logprob is None:
+        return None
+    return torch.zeros_like(like) if of_logprob is None else of_logprob / temperature, of_entropy
+
+
+def softmax_gradient(log_p: Tensor, entropy: Tensor, of_logprob: Tensor, of_entropy: Tensor | None) -> Tensor:
+    """The gradient by the scaled logits, without the target's own part.
+
+    The derivative by `x_j` of the log-probability of target `t` is `[j = t] - p_j`, that of the entropy `H` is
+    `-p_j (log p_j + H)`.
 
     Args:
-        hidden: `[N, H]` last hidden states of the positions that predict the targets.
-        head: The output projection, `[n, H] -> [n, V]`.
-        targets: `[N]` token ids.
-        temperature: The sampling temperature.
-        chunk_tokens: Rows per chunk.
-
-    Returns:
-        `[N]` log-probabilities and `[N]` entropies, as `logprob_and_entropy`.
+        log_p: `[N, V]` log-probabilities, overwritten.
+        entropy: `[N]`.
+        of_logprob: `[N]` gradient by the target's log-probability.
+        of_entropy: `[N]` gradient by the entropy, or None.
     """
-
-    def one_chunk(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        return logprob_and_entropy(head(rows), ids, temperature=temperature)
-
-    if len(targets) <= chunk_tokens:
-        return one_chunk(hidden, targets)
-    pairs = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
-    if torch.is_grad_enabled():
-        results = [checkpoint(one_chunk, rows, ids, use_reentrant=False) for rows, ids in pairs]
-    else:
-        results = [one_chunk(rows, ids) for rows, ids in pairs]
-    logprobs, entropies = zip(*results, strict=True)
-    return torch.cat(logprobs), torch.cat(entropies)
+    if of_entropy is None:
+        return log_p.exp_().mul_(-of_logprob[:, None])
+    constant = of_logprob + of_entropy * entropy
+    probabilities = log_p.exp()
+    return log_p.mul_(-of_entropy[:, None]).sub_(constant[:, None]).mul_(probabilities)

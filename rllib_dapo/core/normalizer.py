@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
+from torch import Tensor
+
 LossAggregation = Literal[
     "token_mean", "group_token_mean", "sequence_mean", "sequence_sum_norm", "microbatch_token_mean"
 ]
@@ -62,3 +65,14 @@ def response_weights(
                 return 1.0 / (rows * max_response_tokens)
 
     return [weight(g, n) if n else 0.0 for g, n in zip(groups, loss_tokens, strict=True)]
+
+
+def weighted_sum(token_losses: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """`sum_i w_i sum_t l_it`: what every term of the loss is reduced with.
+
+    Args:
+        token_losses: `[B, T]`; outside the mask it may hold anything, and its gradient there is 0.
+        mask: `[B, T]` bool, True where a token has loss.
+        weights: `[B]`, see `response_weights`.
+    """
+    return (torch.where(mask, token_losses, 0.0) * weights.to(token_losses.dtype)[:, None]).sum()

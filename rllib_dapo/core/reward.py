@@ -1,6 +1,33 @@
-"""Reward shaping (paper, Section 3.4)."""
+"""Rewards and their shaping (paper, Eq. 7 and Section 3.4)."""
 
 from __future__ import annotations
+
+
+def correctness_reward(is_correct: bool) -> float:
+    """The rule-based reward of Eq. 7: 1 where the answer is equivalent to the ground truth, else -1.
+
+    Args:
+        is_correct: The verdict. Where there is none the reward is *missing* (NaN), which is neither of the two.
+    """
+    return 1.0 if is_correct else -1.0
+
+
+def composite_reward(
+    *,
+    correctness: float,
+    step_quality: float,
+    length_penalty: float,
+    weights: tuple[float, float, float] = (1.0, 0.5, 0.3),
+) -> float:
+    """A weighted sum of three verdicts: `w_0 correctness + w_1 step_quality - w_2 length_penalty`.
+
+    Args:
+        correctness: Of the final answer, for instance `correctness_reward`.
+        step_quality: Of the way to it, as heuristics or a reward model see it.
+        length_penalty: Non-negative; it is subtracted.
+        weights: `(w_0, w_1, w_2)`.
+    """
+    return weights[0] * correctness + weights[1] * step_quality - weights[2] * length_penalty
 
 
 def soft_overlong_punishment(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +17,14 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
-from rllib_dapo.core import attention_mask, chunked_logprobs
-from rllib_dapo.learner.weights import load_weights, read_weights
+from rllib_dapo.learner.forward import ForwardSettings, token_outputs
+from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
+from rllib_dapo.learner.weights import VALUE_HEAD, load_weights, read_weights, to_numpy, to_tensors, write_model
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Engine, make_engine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Settings of transformers models that change logits after the output projection.
-LOGIT_ADJUSTMENTS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 
 
 class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
@@ -34,19 +34,23 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     response tokens, `[B, T]`. Parameters stay in float32; with `dtype="bfloat16"` the computation runs under autocast,
     for at learning rates of 1e-6 an update of a bfloat16 weight rounds away.
 
-    On an EnvRunner (`inference_only=True`): it holds the engine. `get_state` of the one fits `set_state` of the other;
-    nothing else in the code knows both. Weights for engines travel in the engine's type, bfloat16 as its bits in
-    uint16, since RLlib moves states as NumPy arrays.
+    On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows both. An engine's
+    weights come in pieces from `DAPOTorchLearner.weight_pieces`, not through `get_state`, which one Learner alone
+    could not answer where the weights are sharded.
     """
 
     @override(TorchRLModule)
     def setup(self) -> None:
         """Loads the model, or starts the engine."""
         config = self.model_config
-        self._dtype: torch.dtype = getattr(torch, config["dtype"])
-        self._temperature: float = config["temperature"]
-        self._logprob_chunk_tokens: int = config["logprob_chunk_tokens"]
         self._name = name = str(resolve_model(config["name"]))
+        self.settings = ForwardSettings(
+            dtype=getattr(torch, config["dtype"]),
+            temperature=config["temperature"],
+            chunk_tokens=config["logprob_chunk_tokens"],
+        )
+        # Set by a Learner that has taken the weights apart: then they are not this module's to save or to load.
+        self.is_sharded = False
         self.engine: Engine | None = None
         if self.inference_only:
             self.engine = make_engine(
@@ -57,11 +61,13 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
                 **config["engine_settings"],
             )
             return
-        self.lm = load_causal_lm(name, dtype=torch.float32, trust_remote_code=config["trust_remote_code"])
-        disable_dropout(self.lm)
+        self.lm = self._load(torch.promote_types(self.settings.dtype, torch.float32))
+        freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
             self.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._adjusts_logits = any(getattr(self.lm.config, name, None) for name in LOGIT_ADJUSTMENTS)
+        self.value_head = self._new_value_head() if config["value_head"] else None
+        # In a tuple, so that it is no part of this module: not saved, not wrapped, not given to the optimizer.
+        self._reference = (self._load(self.settings.dtype).requires_grad_(False),) if config["reference"] else ()
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
@@ -70,30 +76,32 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward_train(self, batch: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
-        """Log-probabilities and entropies of the tokens that have loss.
+        """Log-probabilities, entropies and (with a value head) values of the tokens that have loss.
 
         Args:
             batch: A micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
             **kwargs: RLlib's; unused.
 
         Returns:
-            `logprobs` and `entropy`, `[B, T]` float32 in nats, 0 outside `batch["mask"]`.
+            `logprobs`, `entropy` and `values`, `[B, T]`, 0 outside `batch["mask"]`; see `learner.forward`.
         """
-        mask = batch["mask"]
-        with torch.autocast(mask.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            hidden, head = self._hidden_states_and_head(batch)
-            logprobs, entropy = chunked_logprobs(
-                hidden.flatten(0, 1)[batch["predictor"][mask]],
-                head,
-                batch["response_ids"][mask],
-                temperature=self._temperature,
-                chunk_tokens=self._logprob_chunk_tokens,
-            )
-        empty = logprobs.new_zeros(mask.shape)
-        return {
-            "logprobs": empty.masked_scatter(mask, logprobs),
-            "entropy": empty.masked_scatter(mask, entropy),
-        }
+        return token_outputs(self.lm, batch, self.settings, value_head=self.value_head)
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: dict[str, Tensor]) -> Tensor:
+        """`[B, T]` log-probabilities under the frozen model that training began with."""
+        (reference,) = self._reference
+        return token_outputs(reference.to(batch["mask"].device), batch, self.settings)["logprobs"]
+
+    @contextmanager
+    def settings_changed(self, **changes: Any) -> Iterator[None]:
+        """Computes otherwise for a while: to find out why sampler and trainer disagree."""
+        before = self.settings
+        self.settings = replace(before, **changes)
+        try:
+            yield
+        finally:
+            self.settings = before
 
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -108,23 +116,33 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         Args:
             components: Unused: a module has no components.
             not_components: Unused.
-            inference_only: True rounds to the engine's type (what an EnvRunner wants); False keeps float32 (what a
-                checkpoint wants).
+            inference_only: True gives nothing: engines get their weights otherwise.
             **kwargs: Unused.
+
+        Raises:
+            RuntimeError: If the weights are sharded over Learners.
         """
-        if self.engine is not None:
+        if self.engine is not None or inference_only:
             return {}
-        dtype = self._dtype if inference_only else torch.float32
-        return {name: _to_numpy(tensor, dtype) for name, tensor in self.lm.state_dict().items()}
+        if self.is_sharded:
+            raise RuntimeError("one Learner alone does not hold the weights: save a checkpoint and export it")
+        tensors = {**self.lm.state_dict(), **self._value_head_state()}
+        return {name: to_numpy(tensor, tensor.dtype) for name, tensor in tensors.items()}
 
     @override(TorchRLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Takes weights from `get_state`; an engine takes them in place and forgets what it cached."""
-        if self.engine is not None:
-            if state:
-                self.engine.load_weights(_to_tensors(state))
-        else:
-            load_weights(self.lm, dict(_to_tensors(state)))
+        """Takes the weights of `get_state`, from a module without an engine to another."""
+        if state and self.engine is None:
+            self._load_weights(dict(to_tensors(state.items())))
+
+    def load_engine_weights(self, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Gives the engine weights in place, one after the other; it forgets what it cached under the old ones.
+
+        Args:
+            arrays: From `DAPOTorchLearner.weight_pieces`.
+        """
+        assert self.engine is not None
+        self.engine.load_weights(to_tensors(arrays))
 
     @override(TorchRLModule)
     def save_to_path(
@@ -139,66 +157,55 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             **kwargs: RLlib's.
         """
         path = super().save_to_path(path, state={"weights": "safetensors"}, filesystem=filesystem, **kwargs)
-        weights = dict(_to_tensors(state)) if state else self.lm.state_dict()
-        with tempfile.TemporaryDirectory() as folder:
-            self.lm.save_pretrained(folder, state_dict=weights)
-            load_tokenizer(self._name, trust_remote_code=self.model_config["trust_remote_code"]).save_pretrained(folder)
-            pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
+        if not self.is_sharded:
+            weights = dict(to_tensors(state.items())) if state else {**self.lm.state_dict(), **self._value_head_state()}
+            with tempfile.TemporaryDirectory() as folder:
+                self.write_model(Path(folder), weights)
+                pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
         return path
+
+    def write_model(self, folder: Path, weights: dict[str, Tensor]) -> None:
+        """Writes a Hugging Face folder.
+
+        Args:
+            folder: Where to; it exists.
+            weights: All of them, by name; those of the value head begin with `value_head.`.
+        """
+        tokenizer = load_tokenizer(self._name, trust_remote_code=self.model_config["trust_remote_code"])
+        write_model(folder, self.lm, tokenizer, weights)
 
     @override(TorchRLModule)
     def restore_from_path(self, path: Any, *, filesystem: Any = None, **kwargs: Any) -> None:
         """Reads the weights that `save_to_path` wrote."""
+        if self.is_sharded:
+            return
         with tempfile.TemporaryDirectory() as folder:
             pyarrow.fs.copy_files(str(path), folder, source_filesystem=filesystem)
-            load_weights(self.lm, read_weights(Path(folder)))
+            self._load_weights(read_weights(Path(folder)))
 
     def close(self) -> None:
         """Stops the engine, if this module holds one."""
         if self.engine is not None:
             self.engine.close()
 
-    def _hidden_states_and_head(self, batch: dict[str, Tensor]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """`[R, S, H]` hidden states and the projection `[n, H] -> [n, V]`.
+    def _load(self, dtype: torch.dtype) -> PreTrainedModel:
+        model = load_causal_lm(self._name, dtype=dtype, trust_remote_code=self.model_config["trust_remote_code"])
+        disable_dropout(model)
+        return model
 
-        Projecting only the positions that predict a response token saves most of the work at large vocabularies. A
-        model that adjusts its logits afterwards is asked for the logits themselves.
-        """
-        inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-        # Rows of one response need no mask: padding lies on the right, where causal attention never looks.
-        if bool((batch["segment_ids"] > 1).any()):
-            inputs["position_ids"] = batch["position_ids"]
-            inputs["attention_mask"] = attention_mask(batch["segment_ids"])
-        if self._adjusts_logits:
-            return self.lm(**inputs).logits, nn.Identity()
-        return self.lm.base_model(**inputs).last_hidden_state, self.lm.get_output_embeddings()
+    def _new_value_head(self) -> nn.Linear:
+        """Starts at zero: a value that nothing has been learnt about yet should not move the first advantages."""
+        head = nn.Linear(self.lm.config.get_text_config().hidden_size, 1, dtype=next(self.lm.parameters()).dtype)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
 
+    def _value_head_state(self) -> dict[str, Tensor]:
+        return {} if self.value_head is None else {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
 
-def disable_dropout(model: PreTrainedModel) -> None:
-    """Switches every dropout off: the ratio compares probabilities, which must not depend on chance.
-
-    Not all of transformers' models have a module for each: some keep the probability as a number, some look it up in
-    their configuration at every step.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    for owner in (*model.modules(), model.config):
-        for name, value in list(vars(owner).items()):
-            if "dropout" in name and isinstance(value, float):
-                setattr(owner, name, 0.0)
-
-
-def _to_numpy(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """A copy as NumPy; bfloat16, which NumPy lacks, as its bits."""
-    tensor = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
-    return (
-        (tensor.view(torch.uint16) if dtype is torch.bfloat16 and tensor.is_floating_point() else tensor).numpy().copy()
-    )
-
-
-def _to_tensors(state: dict[str, np.ndarray]) -> Iterator[tuple[str, Tensor]]:
-    """The inverse of `_to_numpy`. Object-store arrays are read-only, and torch warns of such: hence the copy."""
-    for name, array in state.items():
-        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-        yield name, tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor
+    def _load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Loads the model's weights; the value head's too where they are there (an exported model has none)."""
+        own = {k.removeprefix(VALUE_HEAD): v for k, v in weights.items() if k.startswith(VALUE_HEAD)}
+        load_weights(self.lm, {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)})
+        if own and self.value_head is not None:
+            self.value_head.load_state_dict(own)

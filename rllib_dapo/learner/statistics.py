@@ -7,31 +7,55 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from rllib_dapo.learner.collectives import gather
+
 
 class TokenStatistics:
     """Running sums and maxima over the micro-batches of one update.
 
-    Means of means would be wrong: micro-batches hold different numbers of tokens.
+    Means of means would be wrong: micro-batches, and Learners, hold different numbers of tokens.
     """
 
     def __init__(self) -> None:
         """Starts empty."""
         self._sums: defaultdict[str, float | Tensor] = defaultdict(float)
         self._maxima: dict[str, Tensor] = {}
+        self._common: defaultdict[str, float | Tensor] = defaultdict(float)
 
     def add(self, **values: Tensor | float) -> None:
         """Adds to sums; nothing is moved off the device."""
         for name, value in values.items():
-            self._sums[name] = self._sums[name] + (value.detach() if isinstance(value, Tensor) else value)
+            self._sums[name] = self._sums[name] + _detached(value)
+
+    def add_common(self, **values: Tensor | float) -> None:
+        """Adds to sums that are the same on every Learner, such as the number of optimizer steps."""
+        for name, value in values.items():
+            self._common[name] = self._common[name] + _detached(value)
 
     def maximum(self, **values: Tensor) -> None:
         """Keeps the larger."""
         for name, value in values.items():
             self._maxima[name] = torch.maximum(self._maxima.get(name, value), value).detach()
 
+    def reduce(self) -> None:
+        """Makes the totals those of all Learners, on each of them."""
+        everybody = gather(({k: float(v) for k, v in self._sums.items()}, {k: float(v) for k, v in self._maxima.items()}))
+        sums: defaultdict[str, float | Tensor] = defaultdict(float)
+        maxima: dict[str, Tensor] = {}
+        for their_sums, their_maxima in everybody:
+            for name, value in their_sums.items():
+                sums[name] += value
+            for name, value in their_maxima.items():
+                maxima[name] = torch.tensor(max(value, float(maxima.get(name, value))))
+        self._sums, self._maxima = sums, maxima
+
     def sum(self, name: str) -> float:
         """A total; 0 if nothing was added."""
-        return float(self._sums[name])
+        return float(self._sums.get(name, 0.0) + self._common.get(name, 0.0))
+
+    def has(self, name: str) -> bool:
+        """Whether anything was added to a sum."""
+        return name in self._sums or name in self._common
 
     def mean(self, name: str, over: str = "tokens") -> float:
         """`sum(name) / sum(over)`; 0 over nothing."""
@@ -41,3 +65,7 @@ class TokenStatistics:
     def max(self, name: str) -> float:
         """A maximum; 0 if there was none."""
         return float(self._maxima.get(name, 0.0))
+
+
+def _detached(value: Tensor | float) -> Tensor | float:
+    return value.detach() if isinstance(value, Tensor) else value

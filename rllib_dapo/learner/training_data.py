@@ -10,8 +10,12 @@ import ray
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.annotations import override
 
+from torch import Tensor
+
 from rllib_dapo.core.batching import MiniBatchPlan
 from rllib_dapo.core.types import PromptGroup
+
+MicroBatch = dict[str, Tensor]
 
 
 @dataclass
@@ -83,7 +87,7 @@ class MicroBatches:
         is_first: Whether the policy is still the one that sampled.
     """
 
-    batches: list[dict[str, Any]]
+    batches: list[MicroBatch]
     progress: float
     is_first: bool
 

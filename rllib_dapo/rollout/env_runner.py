@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import ray
 from ray.rllib.callbacks.utils import make_callback
-from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_runner import EnvRunner
@@ -168,18 +168,29 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
         }
 
-    @override(Checkpointable)
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Takes new weights, whole or not at all.
+    def load_weights(self, pieces: Sequence[ray.ObjectRef], version: int) -> int:
+        """Gives the engine new weights, one piece after the other.
 
         Args:
-            state: May hold `rl_module` (for the engine), `weights_seq_no` and the lifetime counter.
+            pieces: What `DAPOTorchLearner.weight_pieces` put into the object store; fetched as they are needed.
+            version: Theirs (RLlib's `weights_seq_no`).
+
+        Returns:
+            The version that the engine holds now.
         """
-        if COMPONENT_RL_MODULE in state and self.module is not None:
-            weights = state[COMPONENT_RL_MODULE]
-            weights = ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights
-            self.module[DEFAULT_MODULE_ID].set_state(weights.get(DEFAULT_MODULE_ID, weights))
-            self._weights_version = state.get(WEIGHTS_SEQ_NO, 0)
+        if self.module is not None:
+            arrays = (named for piece in pieces for named in ray.get(piece))
+            self.module[DEFAULT_MODULE_ID].load_engine_weights(arrays)
+            self._weights_version = version
+        return self._weights_version
+
+    @override(Checkpointable)
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes the lifetime counter. RLlib would send weights this way; here they come through `load_weights`.
+
+        Args:
+            state: May hold `num_env_steps_sampled_lifetime`.
+        """
         if NUM_ENV_STEPS_SAMPLED_LIFETIME in state:
             self.num_env_steps_sampled_lifetime = state[NUM_ENV_STEPS_SAMPLED_LIFETIME]
 

@@ -28,21 +28,22 @@ class Decision(StrEnum):
     PROMPT_TOO_LONG = "prompt_too_long"
 
 
-def judge(group: GroupSummary, *, dynamic_sampling: bool = True) -> Decision:
+def judge(group: GroupSummary, *, dynamic_sampling: bool = True, min_verdicts: int = 2) -> Decision:
     """Accepts a group if its responses disagree in raw accuracy: `0 < number correct < G`.
 
     The test never sees a shaped reward: a length penalty must neither keep nor drop a group. Where the environment has
     no notion of correct, the raw rewards must differ by more than 1e-6. Missing verdicts are left out; a group with
-    fewer than two known rewards cannot be compared with itself and is dropped.
+    too few known rewards cannot be compared with itself and is dropped.
 
     Args:
         group: The group's summary.
         dynamic_sampling: False accepts every group that can be trained on at all.
+        min_verdicts: Known rewards that a group needs: two, or one where a critic gives the baseline.
     """
     if not group.rewards:
         return Decision.PROMPT_TOO_LONG
     known = [i for i, reward in enumerate(group.rewards) if not math.isnan(reward)]
-    if len(known) < 2:
+    if len(known) < min_verdicts:
         return Decision.MISSING
     if not dynamic_sampling:
         return Decision.ACCEPTED
@@ -66,6 +67,7 @@ class DynamicSampler:
         max_rounds: Give up refilling after so many rounds.
         max_oversampling: Bound on groups asked for in a round over groups still wanted.
         acceptance_rate: Estimate of the share that will be accepted, for the size of the first round.
+        min_verdicts: See `judge`.
     """
 
     prompts_per_step: int
@@ -74,6 +76,7 @@ class DynamicSampler:
     max_rounds: int = 10
     max_oversampling: float = 3.0
     acceptance_rate: float = 1.0
+    min_verdicts: int = 2
     accepted: list[GroupSummary] = field(default_factory=list, init=False)
     seen: list[GroupSummary] = field(default_factory=list, init=False)
     decisions: Counter[Decision] = field(default_factory=Counter, init=False)
@@ -108,7 +111,7 @@ class DynamicSampler:
         """
         for group in sorted(groups, key=lambda g: g.seed):
             self.seen.append(group)
-            decision = judge(group, dynamic_sampling=self.dynamic_sampling)
+            decision = judge(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
             self.decisions[decision] += 1
             if decision is not Decision.ACCEPTED:
                 continue

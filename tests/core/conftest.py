@@ -41,7 +41,7 @@ def _make_group(
 
 
 def _to_train(groups: Mapping[int, PromptGroup], advantages: Sequence[float]) -> list[TrainResponse]:
-    """Every response of the groups, in order, with its advantage."""
+    """Every response of the groups, in order, with its advantage and its raw reward."""
     summaries = {key: group.summary() for key, group in groups.items()}
     places = [(key, i) for key, summary in summaries.items() for i in range(len(summary.response_tokens))]
     return [
@@ -52,6 +52,7 @@ def _to_train(groups: Mapping[int, PromptGroup], advantages: Sequence[float]) ->
             response_tokens=summaries[key].response_tokens[i],
             loss_tokens=summaries[key].loss_tokens[i],
             advantage=advantage,
+            reward=groups[key].responses[i].reward,
         )
         for (key, i), advantage in zip(places, advantages, strict=True)
     ]

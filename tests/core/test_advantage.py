@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_dapo.core import group_advantages, has_signal
+from rllib_dapo.core import ADVANTAGE_ESTIMATORS, group_advantages, has_signal
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 NAN = math.nan
@@ -40,11 +40,34 @@ def test_advantages_without_the_standard_deviation_are_centred_rewards() -> None
     assert_equal(group_advantages(float64([1, -1, -1, -1]), normalize_by_std=False), [1.5, -0.5, -0.5, -0.5])
 
 
+def test_the_leave_one_out_baseline_is_the_mean_of_the_others() -> None:
+    # Means of the others: (0 + 2 + 5) / 3, (1 + 2 + 5) / 3, (1 + 0 + 5) / 3, (1 + 0 + 2) / 3.
+    rewards = float64([1.0, 0.0, 2.0, 5.0])
+    expected = [1 - 7 / 3, 0 - 8 / 3, 2 - 6 / 3, 5 - 3 / 3]
+    actual = group_advantages(rewards, normalize_by_std=False, leave_one_out=True)
+    torch.testing.assert_close(actual, float64(expected), rtol=1e-14, atol=1e-14)
+    # Of all four the mean is 2 and the deviation the root of (1 + 4 + 0 + 9) / 3.
+    scaled = [a / (math.sqrt(14 / 3) + 1e-6) for a in expected]
+    torch.testing.assert_close(group_advantages(rewards, leave_one_out=True), float64(scaled), rtol=1e-14, atol=1e-14)
+
+
+def test_the_leave_one_out_advantages_of_two_are_their_differences() -> None:
+    assert_equal(group_advantages(float64([1.0, -0.5]), normalize_by_std=False, leave_one_out=True), [1.5, -1.5])
+
+
+def test_all_three_estimators_are_there() -> None:
+    assert ADVANTAGE_ESTIMATORS == ("group", "leave_one_out", "gae")
+
+
+@pytest.mark.parametrize("leave_one_out", [True, False])
 @pytest.mark.parametrize("normalize_by_std", [True, False])
 @pytest.mark.parametrize("reward", [0.0, 1.0, -1.0, 0.1, -1 / 3, 1e9 / 7])
 @pytest.mark.parametrize("size", [2, 3, 7, 16])
-def test_equal_rewards_give_advantages_of_exactly_zero(reward: float, size: int, normalize_by_std: bool) -> None:
-    assert group_advantages(float64([reward] * size), normalize_by_std=normalize_by_std).tolist() == [0.0] * size
+def test_equal_rewards_give_advantages_of_exactly_zero(
+    reward: float, size: int, normalize_by_std: bool, leave_one_out: bool
+) -> None:
+    actual = group_advantages(float64([reward] * size), normalize_by_std=normalize_by_std, leave_one_out=leave_one_out)
+    assert actual.tolist() == [0.0] * size
 
 
 def test_rewards_equal_up_to_rounding_give_advantages_of_exactly_zero() -> None:
@@ -53,17 +76,22 @@ def test_rewards_equal_up_to_rounding_give_advantages_of_exactly_zero() -> None:
     assert group_advantages(rewards).tolist() == [0.0] * 4
 
 
+@pytest.mark.parametrize("leave_one_out", [True, False])
 @pytest.mark.parametrize("normalize_by_std", [True, False])
-def test_missing_rewards_count_neither_in_the_mean_nor_in_the_deviation(normalize_by_std: bool) -> None:
-    known = group_advantages(float64([1, -1, -1, -1]), normalize_by_std=normalize_by_std).tolist()
-    actual = group_advantages(float64([NAN, 1, -1, NAN, -1, -1]), normalize_by_std=normalize_by_std)
+def test_missing_rewards_count_neither_in_the_mean_nor_in_the_deviation(
+    normalize_by_std: bool, leave_one_out: bool
+) -> None:
+    settings = {"normalize_by_std": normalize_by_std, "leave_one_out": leave_one_out}
+    known = group_advantages(float64([1, -1, -1, -1]), **settings).tolist()
+    actual = group_advantages(float64([NAN, 1, -1, NAN, -1, -1]), **settings)
     assert actual.tolist() == [0.0, known[0], known[1], 0.0, known[2], known[3]]
 
 
 @pytest.mark.parametrize("rewards", [[], [0.7], [NAN], [NAN, NAN], [NAN, 0.7], [0.7, NAN, 0.7], [0.2, NAN, 0.2]])
 def test_groups_that_compare_nothing_have_zero_advantages(rewards: list[float]) -> None:
     assert not has_signal(float64(rewards))
-    assert group_advantages(float64(rewards)).tolist() == [0.0] * len(rewards)
+    for leave_one_out in (True, False):
+        assert group_advantages(float64(rewards), leave_one_out=leave_one_out).tolist() == [0.0] * len(rewards)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +109,30 @@ def test_float32_rewards_are_computed_in_float64() -> None:
 
 
 @QUICK
-@given(rewards=rewards_of_a_group, shift=st.integers(-1000, 1000), normalize_by_std=st.booleans())
-def test_shifting_all_rewards_changes_no_advantage(rewards: list[float], shift: int, normalize_by_std: bool) -> None:
-    before = group_advantages(float64(rewards), normalize_by_std=normalize_by_std)
-    after = group_advantages(float64(rewards) + shift, normalize_by_std=normalize_by_std)
+@given(
+    rewards=rewards_of_a_group,
+    shift=st.integers(-1000, 1000),
+    normalize_by_std=st.booleans(),
+    leave_one_out=st.booleans(),
+)
+def test_shifting_all_rewards_changes_no_advantage(
+    rewards: list[float], shift: int, normalize_by_std: bool, leave_one_out: bool
+) -> None:
+    settings = {"normalize_by_std": normalize_by_std, "leave_one_out": leave_one_out}
+    before = group_advantages(float64(rewards), **settings)
+    after = group_advantages(float64(rewards) + shift, **settings)
     torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10)
 
 
 @QUICK
-@given(rewards=rewards_of_a_group, data=st.data())
-def test_permuting_a_group_permutes_its_advantages(rewards: list[float], data: st.DataObject) -> None:
-    order = data.draw(st.permutations(range(len(rewards))))
-    permuted = group_advantages(float64(rewards)[list(order)])
-    torch.testing.assert_close(permuted, group_advantages(float64(rewards))[list(order)], rtol=1e-12, atol=1e-12)
+@given(rewards=rewards_of_a_group, leave_one_out=st.booleans(), data=st.data())
+def test_permuting_a_group_permutes_its_advantages(
+    rewards: list[float], leave_one_out: bool, data: st.DataObject
+) -> None:
+    order = list(data.draw(st.permutations(range(len(rewards)))))
+    permuted = group_advantages(float64(rewards)[order], leave_one_out=leave_one_out)
+    expected = group_advantages(float64(rewards), leave_one_out=leave_one_out)[order]
+    torch.testing.assert_close(permuted, expected, rtol=1e-12, atol=1e-12)
 
 
 @QUICK

@@ -20,7 +20,9 @@ QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 PAD = 99
 
 
-def response(group: int, index: int, *, prompt: int = 2, tokens: int = 3, advantage: float = 1.0) -> TrainResponse:
+def response(
+    group: int, index: int, *, prompt: int = 2, tokens: int = 3, advantage: float = 1.0, reward: float = 0.0
+) -> TrainResponse:
     return TrainResponse(
         group=group,
         index=index,
@@ -28,6 +30,7 @@ def response(group: int, index: int, *, prompt: int = 2, tokens: int = 3, advant
         response_tokens=tokens,
         loss_tokens=tokens,
         advantage=advantage,
+        reward=reward,
     )
 
 
@@ -104,14 +107,17 @@ def test_fewer_rows_than_learners_leave_empty_micro_batches(loss_aggregation: Lo
     assert [[micro.responses for micro in shard] for shard in shards] == [[[one]], [[]], [[]]]
 
 
-def test_an_empty_micro_batch_collates_to_empty_tensors() -> None:
+def test_an_empty_micro_batch_collates_to_a_row_of_padding_without_responses() -> None:
     batch = collate(MicroBatchPlan(rows=(), weights=()), {}, pad_token_id=PAD)
-    assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {
-        **dict.fromkeys(["input_ids", "position_ids", "segment_ids"], (0, 0)),
-        **dict.fromkeys(["predictor", "response_ids", "mask", "sampler_logprobs"], (0, 0)),
-        **dict.fromkeys(["advantages", "weights"], (0,)),
+    assert batch["input_ids"].tolist() == [[PAD]]
+    assert batch["position_ids"].tolist() == [[0]]
+    assert batch["segment_ids"].tolist() == [[-1]]
+    assert {name: tuple(tensor.shape) for name, tensor in batch.items() if not name.endswith("_ids")} == {
+        **dict.fromkeys(["predictor", "mask", "sampler_logprobs"], (0, 0)),
+        **dict.fromkeys(["advantages", "rewards", "weights"], (0,)),
     }
-    assert attention_mask(batch["segment_ids"]).shape == (0, 1, 0, 0)
+    assert batch["response_ids"].shape == (0, 0)
+    assert attention_mask(batch["segment_ids"]).tolist() == [[[[True]]]]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +161,8 @@ def two_groups(make_group: Callable[..., Any]) -> tuple[MicroBatchPlan, dict[str
         8: make_group([11, 12, 13], [[0], [14, 15]], loss_masks=[[True], [True, False]], logprobs=[[-9], [-4.5, -5.5]]),
     }
     rows = (
-        (response(4, 0, prompt=2, tokens=3, advantage=0.5), response(4, 1, prompt=2, tokens=1, advantage=-0.5)),
-        (response(8, 1, prompt=3, tokens=2, advantage=2.0),),
+        (response(4, 0, prompt=2, tokens=3, advantage=0.5, reward=1.0), response(4, 1, tokens=1, advantage=-0.5)),
+        (response(8, 1, prompt=3, tokens=2, advantage=2.0, reward=-0.25),),
     )
     plan = MicroBatchPlan(rows=rows, weights=(0.1, 0.2, 0.3))
     return plan, collate(plan, groups, pad_token_id=PAD)
@@ -176,12 +182,13 @@ def test_responses_carry_their_own_tokens_masks_and_numbers(two_groups: Any) -> 
     assert batch["mask"].tolist() == [[True, True, True], [True, False, False], [True, False, False]]
     assert batch["sampler_logprobs"].tolist() == [[-0.5, -1.5, -2.5], [-3.5, 0, 0], [-4.5, -5.5, 0]]
     assert batch["advantages"].tolist() == [0.5, -0.5, 2.0]
+    assert batch["rewards"].tolist() == [1.0, 0.0, -0.25]
     assert batch["weights"].tolist() == [0.1, 0.2, 0.3]
     assert {name: tensor.dtype for name, tensor in batch.items()} == {
         **dict.fromkeys(["input_ids", "position_ids", "segment_ids", "predictor", "response_ids"], torch.int64),
         "mask": torch.bool,
         "sampler_logprobs": torch.float32,
-        **dict.fromkeys(["advantages", "weights"], torch.float64),
+        **dict.fromkeys(["advantages", "rewards", "weights"], torch.float64),
     }
 
 

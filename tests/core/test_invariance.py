@@ -12,11 +12,15 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from rllib_dapo.core import (
     LOSS_AGGREGATIONS,
+    MicroBatchPlan,
     attention_mask,
     chunked_logprobs,
     collate,
-    dapo_policy_loss,
+    dapo_objective,
+    generalized_advantages,
+    importance_weights,
     plan_minibatch,
+    terminal_rewards,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rllib_dapo.core import LossAggregation, MicroBatchPlan, PromptGroup, TrainResponse
+    from rllib_dapo.core import LossAggregation, PromptGroup, TrainResponse
 
 VOCABULARY, HIDDEN, TEMPERATURE = 32, 16, 0.7
 INVARIANT = [name for name in LOSS_AGGREGATIONS if name != "microbatch_token_mean"]
@@ -72,12 +76,13 @@ def data(make_group: Callable[..., PromptGroup], to_train: Callable[..., list[Tr
             [rng.integers(VOCABULARY, size=n) for n in lengths],
             loss_masks=masks,
             logprobs=[-math.log(VOCABULARY) + 0.5 * rng.standard_normal(n) for n in lengths],
+            rewards=[1.0 if i % 2 else -1.0 for i in range(len(lengths))],
         )
     return groups, to_train(groups, rng.standard_normal(11).tolist())
 
 
-def micro_logprobs(model: LlamaForCausalLM, batch: Mapping[str, Tensor]) -> Tensor:
-    """`[B, T]` log-probabilities of a collated micro-batch."""
+def micro_outputs(model: LlamaForCausalLM, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """`[B, T]` log-probabilities, entropies and values (a fixed direction of the hidden states) of a micro-batch."""
     hidden = model.model(
         input_ids=batch["input_ids"],
         attention_mask=attention_mask(batch["segment_ids"]),
@@ -85,20 +90,66 @@ def micro_logprobs(model: LlamaForCausalLM, batch: Mapping[str, Tensor]) -> Tens
         use_cache=False,
     ).last_hidden_state
     predicting = hidden.flatten(0, 1)[batch["predictor"].flatten()]
-    logprobs, _ = chunked_logprobs(
+    logprobs, entropy = chunked_logprobs(
         predicting, model.lm_head, batch["response_ids"].flatten(), temperature=TEMPERATURE, chunk_tokens=16
     )
-    return logprobs.view_as(batch["response_ids"])
+    values = predicting @ torch.linspace(-0.5, 0.5, HIDDEN, dtype=torch.float64)
+    return tuple(output.view_as(batch["response_ids"]) for output in (logprobs, entropy, values))
+
+
+def policy_loss(batch: Mapping[str, Tensor], logprobs: Tensor, *_: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """DAPO's loss: no other term."""
+    return dapo_objective(
+        logprobs=logprobs,
+        old_logprobs=batch["sampler_logprobs"],
+        **{name: batch[name] for name in ("advantages", "mask", "weights")},
+        epsilon_low=0.2,
+        epsilon_high=0.28,
+    )
+
+
+def whole_objective(
+    batch: Mapping[str, Tensor], logprobs: Tensor, entropy: Tensor, values: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Every term on; what other models would have said is made up from the tokens, hence the same for every cut."""
+    mask, ids = batch["mask"], batch["response_ids"]
+    old, old_values = batch["sampler_logprobs"].double() - 1.1, torch.cos(2.0 * ids)
+    _, returns = generalized_advantages(
+        terminal_rewards(batch["rewards"], mask), old_values, mask, gamma=0.99, gae_lambda=0.95
+    )
+    return dapo_objective(
+        logprobs=logprobs,
+        old_logprobs=old,
+        **{name: batch[name] for name in ("advantages", "mask", "weights")},
+        epsilon_low=0.2,
+        epsilon_high=0.28,
+        dual_clip=3.0,
+        ratio_level="sequence",
+        token_weights=importance_weights(old, old + 0.3 * torch.sin(3.0 * ids), mask, cap=1.2),
+        entropy=entropy,
+        entropy_coefficient=0.1,
+        ref_logprobs=old + 0.3 * torch.cos(5.0 * ids),
+        kl_coefficient=0.2,
+        values=values,
+        old_values=old_values,
+        returns=returns,
+        value_loss_coefficient=0.5,
+        value_clip=0.5,
+    )
+
+
+Objective = Any  # one of the two above
 
 
 def micro_loss(
-    model: LlamaForCausalLM, plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], pad_token_id: int
+    model: LlamaForCausalLM,
+    plan: MicroBatchPlan,
+    groups: Mapping[int, PromptGroup],
+    pad_token_id: int,
+    objective: Objective = policy_loss,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     batch = collate(plan, groups, pad_token_id=pad_token_id)
-    return dapo_policy_loss(
-        micro_logprobs(model, batch), batch["sampler_logprobs"], batch["advantages"], batch["mask"], batch["weights"],
-        epsilon_low=0.2, epsilon_high=0.28,
-    )  # fmt: skip
+    return objective(batch, *micro_outputs(model, batch))
 
 
 def flat_gradient(model: LlamaForCausalLM) -> Tensor:
@@ -107,17 +158,23 @@ def flat_gradient(model: LlamaForCausalLM) -> Tensor:
 
 
 def minibatch_gradient(
-    model: LlamaForCausalLM, data: Data, *, expect_micro_batches: int | None = None, pad_token_id: int = 3, **cut: Any
+    model: LlamaForCausalLM,
+    data: Data,
+    *,
+    objective: Objective = policy_loss,
+    expect_micro_batches: int | None = None,
+    pad_token_id: int = 3,
+    **cut: Any,
 ) -> tuple[float, Tensor]:
     """Loss and gradient summed over all micro-batches of all Learners."""
     groups, responses = data
     shards = plan_minibatch(responses, max_response_tokens=20, **cut)
-    plans = [plan for shard in shards for plan in shard if plan.rows]
+    plans = [plan for shard in shards for plan in shard]
     assert expect_micro_batches in (None, len(plans))
     model.zero_grad()
     total = 0.0
     for plan in plans:
-        loss, _ = micro_loss(model, plan, groups, pad_token_id)
+        loss, _ = micro_loss(model, plan, groups, pad_token_id, objective)
         torch.autograd.backward(loss)
         total += loss.item()
     return total, flat_gradient(model)
@@ -182,6 +239,54 @@ def test_the_gradients_of_all_learners_sum_to_that_of_one_whether_rows_are_share
     assert difference(spread, alone) < 1e-10
 
 
+def test_the_example_of_the_whole_objective_reaches_its_clips(model: LlamaForCausalLM, data: Data) -> None:
+    groups, responses = data
+    ((plan,),) = plan_minibatch(
+        responses, loss_aggregation="token_mean", max_response_tokens=20, max_tokens_per_microbatch=1000
+    )
+    _, statistics = micro_loss(model, plan, groups, pad_token_id=3, objective=whole_objective)
+    for name in ("clip_low_count", "clip_high_count", "value_clip_count"):
+        assert 0 < statistics[name] < statistics["tokens"] / 2, name
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+@pytest.mark.parametrize("loss_aggregation", INVARIANT)
+def test_loss_and_gradient_of_the_whole_objective_do_not_depend_on_the_cut(
+    model: LlamaForCausalLM, data: Data, loss_aggregation: LossAggregation, num_shards: int
+) -> None:
+    arguments: dict[str, Any] = {"objective": whole_objective, "loss_aggregation": loss_aggregation}
+    whole_loss, whole = minibatch_gradient(model, data, max_tokens_per_microbatch=1000, **arguments)
+    for count, bound in CUTS.items():
+        rounded_up = -(-count // num_shards) * num_shards
+        loss, gradient = minibatch_gradient(
+            model, data, max_tokens_per_microbatch=bound, num_shards=num_shards, expect_micro_batches=rounded_up,
+            **arguments,
+        )  # fmt: skip
+        assert loss == pytest.approx(whole_loss, rel=1e-10)
+        assert difference(gradient, whole) < 1e-10
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_only_microbatch_token_mean_changes_the_whole_objective_with_the_cut(
+    model: LlamaForCausalLM, data: Data, count: int
+) -> None:
+    arguments: dict[str, Any] = {"objective": whole_objective, "loss_aggregation": "microbatch_token_mean"}
+    _, whole = minibatch_gradient(model, data, max_tokens_per_microbatch=CUTS[1], **arguments)
+    _, cut = minibatch_gradient(model, data, max_tokens_per_microbatch=CUTS[count], **arguments)
+    assert difference(cut, whole) > 0.01
+
+
+def test_an_empty_micro_batch_has_a_loss_of_zero_and_a_gradient_of_zero_for_every_weight(
+    model: LlamaForCausalLM,
+) -> None:
+    model.zero_grad()
+    loss, _ = micro_loss(model, MicroBatchPlan(rows=(), weights=()), {}, pad_token_id=3, objective=whole_objective)
+    torch.autograd.backward(loss)
+    assert loss.item() == 0.0
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert flat_gradient(model).abs().sum().item() == 0.0
+
+
 def test_the_id_of_padding_changes_nothing(model: LlamaForCausalLM, data: Data) -> None:
     cut: dict[str, Any] = {"loss_aggregation": "token_mean", "max_tokens_per_microbatch": 1000}
     _, one = minibatch_gradient(model, data, pad_token_id=3, **cut)
@@ -202,7 +307,7 @@ def test_rows_give_the_log_probabilities_and_gradients_of_the_model_run_plainly_
         max_row_tokens=max_row_tokens,
     )
     assert len(plan.rows) == {SEPARATE: 11, SHARED: 6, 1000: 3}[max_row_tokens]
-    logprobs = micro_logprobs(model, collate(plan, groups, pad_token_id=3))
+    logprobs, *_ = micro_outputs(model, collate(plan, groups, pad_token_id=3))
     upstream = torch.randn(logprobs.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     plain = []

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rllib_dapo.core import dapo_policy_loss, logprob_and_entropy, token_ratios
+from rllib_dapo.core import dapo_policy_loss, logprob_and_entropy, response_weights, token_ratios
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=40)
 PAPER: dict[str, Any] = {"epsilon_low": 0.2, "epsilon_high": 0.28}
@@ -93,6 +93,52 @@ def test_statistics_count_each_clip_where_it_stops_the_gradient() -> None:
     assert statistics["ratio_max"].item() == pytest.approx(1.5, rel=1e-14)
 
 
+def test_an_advantage_may_differ_from_token_to_token() -> None:
+    ratio = float64([[1.0, 1.5, 0.5], [0.5, 1.5, 1.0]])
+    advantages = float64([[1.0, 2.0, -3.0], [-1.0, -2.0, 0.5]])
+    everywhere = torch.ones(2, 3, dtype=torch.bool)
+    loss, statistics = dapo_policy_loss(
+        ratio.log(), torch.zeros_like(ratio), advantages, everywhere, float64([0.5, 0.25]), **PAPER
+    )
+    assert loss.item() == pytest.approx(0.5 * (-1.0 - 2 * 1.28 + 3 * 0.8) + 0.25 * (0.8 + 3.0 - 0.5), rel=1e-14)
+    assert statistics["clip_low_count"].item() == 2
+    assert statistics["clip_high_count"].item() == 1
+
+
+def test_token_weights_multiply_the_clipped_loss_and_have_no_gradient() -> None:
+    logprobs = float64([[1.0, 1.1, 9.0], [0.5, 1.5, 1.0]]).log().requires_grad_()
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    factors = float64([[2.0, 0.5, math.nan], [1.0, 0.0, 3.0]]).requires_grad_()
+    loss, _ = dapo_policy_loss(
+        logprobs, torch.zeros_like(logprobs), float64([1.0, -1.0]), mask, float64([0.5, 0.25]), **PAPER,
+        token_weights=factors,
+    )  # fmt: skip
+    assert loss.item() == pytest.approx(0.5 * (-2.0 - 0.55) + 0.25 * (0.8 + 0.0 + 3.0), rel=1e-14)
+    gradient, none = torch.autograd.grad(loss, (logprobs, factors), allow_unused=True)
+    expected = float64([[-1.0, -0.275, 0.0], [0.0, 0.0, 0.75]])
+    torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=1e-14)
+    assert none is None
+
+
+def test_the_ratio_of_a_sequence_is_clipped_for_all_its_tokens_together() -> None:
+    # Geometric means of 2, 1.1 and 0.5; on their own some tokens of every response are inside the bounds.
+    ratio = float64([[4.0, 1.0, 9.0], [1.1, 1.1, 1.1], [0.25, 1.0, 0.5]])
+    mask = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
+    logprobs = ratio.log().requires_grad_()
+    loss, statistics = dapo_policy_loss(
+        logprobs, torch.zeros_like(ratio), float64([1.0, 2.0, -1.0]), mask, float64([1.0, 0.5, 0.25]), **PAPER,
+        ratio_level="sequence",
+    )  # fmt: skip
+    assert loss.item() == pytest.approx(-2 * 1.28 - 0.5 * 3 * 2.2 + 0.25 * 3 * 0.8, rel=1e-12)
+    assert statistics["clip_high_count"].item() == 2
+    assert statistics["clip_low_count"].item() == 3
+    assert statistics["ratio_sum"].item() == pytest.approx(2 * 2.0 + 3 * 1.1 + 3 * 0.5, rel=1e-12)
+    assert statistics["ratio_max"].item() == pytest.approx(2.0, rel=1e-12)
+    # Each token of the second response: 0.5 * 3 tokens * -2 * 1.1 / 3.
+    expected = float64([[0.0, 0.0, 0.0], [-1.1, -1.1, -1.1], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(torch.autograd.grad(loss, logprobs)[0], expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("advantage", [1.0, -1.0, 0.0])
 @pytest.mark.parametrize("dual_clip", [None, 10.0])
@@ -109,11 +155,6 @@ def test_log_ratios_of_a_thousand_give_no_infinity(
     for value in (loss, gradient, *statistics.values()):
         assert bool(value.isfinite().all())
     assert token_ratios(logprobs, old, mask).tolist()[0] == pytest.approx([math.exp(-20), math.exp(20), 1.0], rel=1e-5)
-
-
-def test_ratios_outside_the_mask_are_one_whatever_is_there() -> None:
-    logprobs = float64([[math.nan, -math.inf, 3.0]])
-    assert token_ratios(logprobs, -logprobs, torch.zeros(1, 3, dtype=torch.bool)).tolist() == [[1.0, 1.0, 1.0]]
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (2, 0), (2, 3)])
@@ -139,6 +180,23 @@ def test_equal_bounds_are_ppos_symmetric_clip(seed: int, epsilon: float) -> None
         surrogate = advantage * (min(ratio, 1 + epsilon) if advantage > 0 else max(ratio, 1 - epsilon))
         expected -= batch["weights"][i].item() * surrogate
     loss, _ = dapo_policy_loss(**batch, epsilon_low=epsilon, epsilon_high=epsilon)
+    assert loss.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@QUICK
+@given(seed=st.integers(0, 2**32 - 1), epsilon=st.floats(0.01, 0.9))
+def test_the_sequence_level_with_equal_token_counts_is_gspos_mean_over_responses(seed: int, epsilon: float) -> None:
+    batch = random_batch(seed)
+    batch["mask"] = torch.arange(6).expand(4, 6) < 5
+    expected = 0.0
+    for i in range(4):
+        difference = (batch["logprobs"] - batch["old_logprobs"])[i, :5]
+        ratio, advantage = math.exp(sum(difference.tolist()) / 5), batch["advantages"][i].item()
+        clipped = min(max(ratio, 1 - epsilon), 1 + epsilon)
+        expected -= min(ratio * advantage, clipped * advantage) / 4
+    weights = response_weights([5] * 4, [0] * 4, loss_aggregation="sequence_mean", max_response_tokens=6)
+    arguments = dict(batch, weights=float64(weights), ratio_level="sequence")
+    loss, _ = dapo_policy_loss(**arguments, epsilon_low=epsilon, epsilon_high=epsilon)
     assert loss.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rllib_dapo.core import LOSS_AGGREGATIONS, response_weights
+from rllib_dapo.core.normalizer import weighted_sum
 
 if TYPE_CHECKING:
     from rllib_dapo.core import LossAggregation
@@ -76,6 +78,14 @@ def test_a_response_without_loss_tokens_has_weight_zero(
 def test_nothing_divides_by_zero_where_no_token_has_loss(loss_aggregation: LossAggregation) -> None:
     assert response_weights([0, 0], [0, 1], loss_aggregation=loss_aggregation, max_response_tokens=5) == [0.0, 0.0]
     assert response_weights([], [], loss_aggregation=loss_aggregation, max_response_tokens=5) == []
+
+
+def test_a_weighted_sum_takes_every_token_of_the_mask_with_its_responses_weight() -> None:
+    losses = torch.tensor([[1.0, 2.0, torch.nan], [4.0, torch.inf, 8.0]], dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, False, True]])
+    total = weighted_sum(losses, mask, torch.tensor([0.5, 0.25]))
+    assert total.item() == 0.5 * 3 + 0.25 * 12
+    assert torch.autograd.grad(total, losses)[0].tolist() == [[0.5, 0.5, 0.0], [0.25, 0.0, 0.25]]
 
 
 def test_lengths_and_groups_of_different_sizes_are_refused() -> None:

@@ -4,9 +4,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_dapo.core import soft_overlong_punishment
+from rllib_dapo.core import composite_reward, correctness_reward, soft_overlong_punishment
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+
+
+def test_a_verdict_is_worth_one_or_minus_one() -> None:
+    assert (correctness_reward(True), correctness_reward(False)) == (1.0, -1.0)
+
+
+def test_the_composite_reward_adds_half_the_steps_and_takes_three_tenths_of_the_length() -> None:
+    assert composite_reward(correctness=1.0, step_quality=0.0, length_penalty=0.0) == 1.0
+    assert composite_reward(correctness=0.0, step_quality=1.0, length_penalty=0.0) == 0.5
+    assert composite_reward(correctness=0.0, step_quality=0.0, length_penalty=1.0) == -0.3
+    assert composite_reward(correctness=-1.0, step_quality=0.5, length_penalty=0.25) == pytest.approx(-0.825)
+
+
+def test_the_weights_of_the_composite_reward_are_free() -> None:
+    reward = composite_reward(correctness=2.0, step_quality=3.0, length_penalty=5.0, weights=(7.0, 11.0, 13.0))
+    assert reward == 2 * 7 + 3 * 11 - 5 * 13
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,33 @@
-"""Groups of made-up tokens, and a small configuration, for everything that trains."""
+"""Groups of made-up tokens, a small configuration, and a Learner in this process, for everything that trains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import PromptGroup, Response, TrainResponse
+from rllib_dapo.core import PromptGroup, Response, TrainResponse, plan_minibatch
+from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.envs import TextSpace
+from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.module import CausalLMModule
+from rllib_dapo.learner.preparation import prepare
+from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches
+from rllib_dapo.models import load_tokenizer
 
 VOCABULARY = 100
+TEMPERATURE = 0.7
+REWARDS = (-1.0, 1.0, 0.25, 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +44,7 @@ def learner_config(raw_model: Path) -> Callable[..., DAPOConfig]:
             DAPOConfig()
             .environment("rllib_dapo/Arithmetic-v0")
             .language_model(str(name), dtype="float32", num_threads=1)
-            .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=8, temperature=0.7)
+            .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=8, temperature=TEMPERATURE)
             .training(lr=1e-2, warmup_steps=0, prompts_per_step=4, group_size=4, minibatch_size=16)
             .overlong(buffer_tokens=2)
             .env_runners(num_env_runners=0)
@@ -80,7 +92,7 @@ def _make_groups(count: int = 4, *, seed: int = 0) -> dict[int, PromptGroup]:
 
 
 def _train_responses(groups: dict[int, PromptGroup], **fields: Any) -> list[TrainResponse]:
-    """Every response, with advantages from -1.5 to 1.5."""
+    """Every response, with advantages from -1.5 to 1.5 and the rewards of `REWARDS` in every group."""
     rows = [(key, group, i) for key, group in groups.items() for i in range(len(group.responses))]
     return [
         TrainResponse(
@@ -91,6 +103,7 @@ def _train_responses(groups: dict[int, PromptGroup], **fields: Any) -> list[Trai
                 "response_tokens": len(group.responses[i].token_ids),
                 "loss_tokens": int(group.responses[i].loss_mask.sum()),
                 "advantage": -1.5 + 3.0 * row / max(1, len(rows) - 1),
+                "reward": REWARDS[i],
             }
             | fields
         )
@@ -106,3 +119,192 @@ def make_groups() -> Callable[..., dict[int, PromptGroup]]:
 @pytest.fixture(scope="session")
 def train_responses() -> Callable[..., list[TrainResponse]]:
     return _train_responses
+
+
+@pytest.fixture(scope="session")
+def make_data() -> Callable[..., GroupTrainingData]:
+    """Makes training data for one Learner from four groups, made up by default, in one mini-batch or more."""
+
+    def make(
+        minibatches: int = 1,
+        *,
+        groups: dict[int, PromptGroup] | None = None,
+        plan: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> GroupTrainingData:
+        groups = groups or _make_groups()
+        settings = {"loss_aggregation": "token_mean", "max_response_tokens": 8, "max_tokens_per_microbatch": 10_000}
+        parts = split_evenly(_train_responses(groups, **fields), minibatches)
+        plans = [plan_minibatch(part, **settings | (plan or {})) for part in parts]
+        return GroupTrainingData(groups=groups, shards=list(zip(*plans, strict=True)))
+
+    return make
+
+
+# What is expected, from one unpadded sequence at a time and nothing of ours.
+
+
+def _plain_scores(model: PreTrainedModel, group: PromptGroup, index: int, *, temperature: float) -> tuple[Tensor, Tensor]:
+    prompt = torch.tensor(group.prompt_ids.astype(np.int64))
+    response = torch.tensor(group.responses[index].token_ids.astype(np.int64))
+    logits = model(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
+    logprobs = (logits / temperature).log_softmax(-1)
+    return logprobs.gather(-1, response[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
+
+
+@pytest.fixture(scope="session")
+def plain_scores() -> Callable[..., tuple[Tensor, Tensor]]:
+    """`(model, group, index, temperature=) -> `[T]` log-probabilities and entropies of one response, with gradient."""
+
+    def scores(
+        model: PreTrainedModel, group: PromptGroup, index: int, *, temperature: float = TEMPERATURE
+    ) -> tuple[Tensor, Tensor]:
+        return _plain_scores(model, group, index, temperature=temperature)
+
+    return scores
+
+
+@pytest.fixture(scope="session")
+def sampled_by() -> Callable[..., dict[int, PromptGroup]]:
+    """Gives groups the log-probabilities that an engine with this model would have reported."""
+
+    @torch.no_grad()
+    def relabel(
+        model: PreTrainedModel, groups: Mapping[int, PromptGroup], *, temperature: float = TEMPERATURE
+    ) -> dict[int, PromptGroup]:
+        def response(group: PromptGroup, i: int) -> Response:
+            logprobs, _ = _plain_scores(model, group, i, temperature=temperature)
+            return replace(group.responses[i], logprobs=logprobs.float().numpy())
+
+        return {
+            key: replace(group, responses=tuple(response(group, i) for i in range(len(group.responses))))
+            for key, group in groups.items()
+        }
+
+    return relabel
+
+
+@pytest.fixture(scope="session")
+def random_model(raw_model: Path) -> Callable[[PretrainedConfig, Path], Path]:
+    """Saves an untrained model of any architecture, with weights far from equal and the tokenizer of `raw_model`."""
+
+    def save(config: PretrainedConfig, folder: Path) -> Path:
+        generator = torch.Generator().manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+        model.save_pretrained(folder)
+        load_tokenizer(raw_model).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+# A Learner
+
+
+class Witness(DAPOTorchLearner):
+    """Keeps what passes through: the loss's batches, each step's gradient and learning rate, how each pass was made."""
+
+    def build(self) -> None:
+        super().build()
+        self.losses: list[dict[str, Tensor]] = []
+        self.gradients: list[Tensor] = []
+        self.rates: list[float] = []
+        self.passes: list[str] = []
+        self.get_optimizer(DEFAULT_MODULE_ID).register_step_pre_hook(self._note_step)
+
+    def _note_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        self.gradients.append(torch.cat([p.grad.flatten().clone() for p in params]))
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def forward_micro_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        self.passes.append("train" if torch.is_grad_enabled() else "score")
+        return super().forward_micro_batch(batch)
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: DAPOConfig, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
+    ) -> Tensor:
+        outputs = {name: tensor.detach() for name, tensor in fwd_out.items()}
+        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        self.losses.append({**batch, **outputs, "loss": loss.detach()})
+        return loss
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A local Learner, and what tests ask of it."""
+
+    config: DAPOConfig
+
+    @cached_property
+    def group(self) -> Any:
+        """The `LearnerGroup` around it."""
+        self.config.validate()
+        config = self.config.training(learner_class=Witness)
+        return config.build_learner_group(spaces={DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))})
+
+    @property
+    def learner(self) -> Witness:
+        return self.group._learner
+
+    @property
+    def module(self) -> CausalLMModule:
+        return self.learner.policy_module
+
+    def update(self, data: GroupTrainingData) -> dict[str, float]:
+        """One update; its metrics as plain numbers."""
+        (result,) = self.group.update(training_data=data, timesteps={"num_env_steps_sampled_lifetime": 0})
+        return {name: float(stats.peek()) for name, stats in result[DEFAULT_MODULE_ID].items()}
+
+    def prepared(self, data: GroupTrainingData, *, references: list[Tensor] | None = None) -> list[MicroBatches]:
+        """The mini-batches of an update as they are before its first step."""
+        learner, (plans,) = self.learner, data.shards
+        minibatches = [
+            MicroBatches(batches=learner.collate(plan, data), progress=0.0, is_first=i == 0)
+            for i, plan in enumerate(plans)
+        ]
+
+        def reference(batch: dict[str, Tensor]) -> Tensor:
+            logprobs = self.module.reference_logprobs(batch)
+            if references is not None:
+                references.append(logprobs)
+            return logprobs
+
+        prepare(minibatches, learner.config, forward=learner.forward_micro_batch, reference=reference)
+        return minibatches
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return self.group.get_weights()[DEFAULT_MODULE_ID]
+
+    def has_weights(self, weights: Mapping[str, np.ndarray]) -> bool:
+        return all(np.array_equal(array, weights[name]) for name, array in self.weights().items())
+
+    @torch.no_grad()
+    def shake(self, size: float = 0.05) -> None:
+        """Moves every weight of the policy a little, so that it is no longer what it began as."""
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.module.lm.parameters():
+            parameter += size * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+
+
+@pytest.fixture(scope="session")
+def make_trainer() -> Callable[[DAPOConfig], Trainer]:
+    return Trainer
+
+
+@pytest.fixture(scope="session")
+def by_response() -> Callable[..., dict[tuple[int, int], Tensor]]:
+    """Takes one tensor of many micro-batches apart: group and index to its row, at tokens with loss alone."""
+
+    def rows(batches: Iterable[Mapping[str, Tensor]], name: str) -> dict[tuple[int, int], Tensor]:
+        return {
+            (int(group), int(index)): value[mask] if value.dim() else value
+            for batch in batches
+            for group, index, value, mask in zip(
+                batch["groups"], batch["indices"], batch[name], batch["mask"], strict=True
+            )
+        }
+
+    return rows

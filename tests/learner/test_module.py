@@ -15,9 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     CohereConfig,
-    FalconConfig,
     Gemma2Config,
-    GPT2Config,
     GraniteConfig,
     OPTConfig,
     PretrainedConfig,
@@ -25,8 +23,9 @@ from transformers import (
 )
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import PromptGroup, TrainResponse, collate, plan_minibatch
+from rllib_dapo.core import MicroBatchPlan, PromptGroup, TrainResponse, collate, plan_minibatch
 from rllib_dapo.learner.module import CausalLMModule
+from rllib_dapo.learner.weights import pieces
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.engine import Sampling
 
@@ -34,6 +33,8 @@ LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]
 MakeGroups = Callable[..., dict[int, PromptGroup]]
 TrainResponses = Callable[..., list[TrainResponse]]
+RandomModel = Callable[[PretrainedConfig, Path], Path]
+PlainScores = Callable[..., tuple[Tensor, Tensor]]
 
 TOKENS = {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SMALL = TOKENS | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -44,22 +45,6 @@ ADJUSTING = [
     GraniteConfig(**LLAMA_LIKE, logits_scaling=3.0),
     CohereConfig(**LLAMA_LIKE, logit_scale=4.0),
 ]
-# A module for each dropout, numbers in modules, numbers looked up in the configuration.
-DROPPING = [
-    GPT2Config(**SMALL, resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5),
-    OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, dropout=0.5, attention_dropout=0.5),
-    FalconConfig(**SMALL, alibi=False, hidden_dropout=0.5, attention_dropout=0.5),
-]
-
-
-def save_random_model(config: PretrainedConfig, raw_model: Path, folder: Path) -> Path:
-    generator = torch.Generator().manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2, generator=generator)
-    model.save_pretrained(folder)
-    load_tokenizer(raw_model).save_pretrained(folder)
-    return folder
 
 
 def micro_batches(groups: dict[int, PromptGroup], responses: list[TrainResponse], **plan: int) -> Iterator[dict]:
@@ -69,36 +54,32 @@ def micro_batches(groups: dict[int, PromptGroup], responses: list[TrainResponse]
         yield micro, collate(micro, groups, pad_token_id=0)
 
 
-def plain_forward(model: PreTrainedModel, group: PromptGroup, index: int, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of one response, from one unpadded sequence and nothing of ours."""
-    response = torch.tensor(group.responses[index].token_ids.astype(np.int64))
-    prompt = torch.tensor(group.prompt_ids.astype(np.int64))
-    logits = model(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
-    logprobs = (logits.float() / temperature).log_softmax(-1)
-    return logprobs.gather(-1, response[:, None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(-1)
-
-
-def largest_errors(
-    module: CausalLMModule,
-    model: PreTrainedModel,
-    groups: dict[int, PromptGroup],
-    responses: list[TrainResponse],
-    **plan: int,
-) -> tuple[float, float]:
+@pytest.fixture(scope="session")
+def largest_errors(plain_scores: PlainScores) -> Callable[..., tuple[float, float]]:
     """Largest differences in log-probability and entropy between the module and a plain forward pass."""
-    errors = []
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def compare(
+        module: CausalLMModule,
+        model: PreTrainedModel,
+        groups: dict[int, PromptGroup],
+        responses: list[TrainResponse],
+        **plan: int,
+    ) -> tuple[float, float]:
+        errors = []
         for micro, batch in micro_batches(groups, responses, **plan):
             output = module.forward_train(batch)
             for b, planned in enumerate(micro.responses):
-                expected = plain_forward(model, groups[planned.group], planned.index, 0.7)
+                expected = plain_scores(model, groups[planned.group], planned.index)
                 mask = torch.tensor(groups[planned.group].responses[planned.index].loss_mask)
                 for name, values in zip(("logprobs", "entropy"), expected, strict=True):
                     got = output[name][b]
                     assert (got[: len(mask)][~mask] == 0).all()
                     assert (got[len(mask) :] == 0).all()
                     errors.append(float((got[: len(mask)] - values)[mask].abs().max()))
-    return max(errors[0::2]), max(errors[1::2])
+        return max(errors[0::2]), max(errors[1::2])
+
+    return compare
 
 
 # What it computes
@@ -112,6 +93,7 @@ def test_logprobs_and_entropies_are_those_of_a_plain_forward_pass(
     make_groups: MakeGroups,
     train_responses: TrainResponses,
     raw_model: Path,
+    largest_errors: Callable[..., tuple[float, float]],
     plan: dict[str, int],
     logprob_chunk_tokens: int,
 ) -> None:
@@ -129,12 +111,13 @@ def test_models_that_adjust_their_logits_are_asked_for_the_adjusted_ones(
     build_module: BuildModule,
     make_groups: MakeGroups,
     train_responses: TrainResponses,
-    raw_model: Path,
+    random_model: RandomModel,
+    largest_errors: Callable[..., tuple[float, float]],
     tmp_path: Path,
     config: PretrainedConfig,
     plan: dict[str, int],
 ) -> None:
-    folder = save_random_model(config, raw_model, tmp_path / "model")
+    folder = random_model(config, tmp_path / "model")
     groups = make_groups(2)
     module = build_module(learner_config(folder))
     model = load_causal_lm(folder, dtype=torch.float32)
@@ -163,17 +146,17 @@ def test_gradient_checkpointing_and_chunks_change_no_gradient(
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("config", DROPPING, ids=lambda config: config.model_type)
 def test_dropout_is_off_even_in_training_mode(
     learner_config: LearnerConfig,
     build_module: BuildModule,
     make_groups: MakeGroups,
     train_responses: TrainResponses,
-    raw_model: Path,
+    random_model: RandomModel,
+    largest_errors: Callable[..., tuple[float, float]],
     tmp_path: Path,
-    config: PretrainedConfig,
 ) -> None:
-    folder = save_random_model(config, raw_model, tmp_path / "model")
+    config = OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, dropout=0.5, attention_dropout=0.5)
+    folder = random_model(config, tmp_path / "model")
     groups = make_groups(2)
     module = build_module(learner_config(folder))
     module.train()
@@ -183,11 +166,59 @@ def test_dropout_is_off_even_in_training_mode(
     assert max(largest_errors(module, model, groups, train_responses(groups))) < 2e-5
 
 
+@pytest.mark.parametrize("model_config", [None, ADJUSTING[0]], ids=["llama", "gemma2"])
+def test_an_empty_micro_batch_gives_every_weight_a_gradient_of_zero(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    random_model: RandomModel,
+    raw_model: Path,
+    tmp_path: Path,
+    model_config: PretrainedConfig | None,
+) -> None:
+    """So that Learners with work and Learners without take part in the same reduction of gradients."""
+    folder = random_model(model_config, tmp_path / "model") if model_config else raw_model
+    config = learner_config(folder).training(advantage_estimator="gae", entropy_coefficient=0.1)
+    module = build_module(config)
+    batch = collate(MicroBatchPlan(rows=(), weights=()), {}, pad_token_id=0)
+    outputs = module.forward_train(batch)
+    assert {name: tuple(tensor.shape) for name, tensor in outputs.items()} == {
+        "logprobs": (0, 0),
+        "entropy": (0, 0),
+        "values": (0, 0),
+    }
+    sum(tensor.sum() for tensor in outputs.values()).backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
+
+
+def test_settings_are_changed_for_a_while_alone(
+    learner_config: LearnerConfig,
+    build_module: BuildModule,
+    make_groups: MakeGroups,
+    train_responses: TrainResponses,
+    plain_scores: PlainScores,
+    raw_model: Path,
+) -> None:
+    module, groups = build_module(learner_config()), make_groups(1)
+    ((micro, batch),) = micro_batches(groups, train_responses(groups))
+    model, before = load_causal_lm(raw_model, dtype=torch.float32), module.settings
+    with pytest.raises(KeyError, match="left early"), module.settings_changed(temperature=1.0):
+        logprobs = module.forward_train(batch)["logprobs"]
+        raise KeyError("left early")
+    assert module.settings == before
+    for row, planned in zip(logprobs, micro.responses, strict=True):
+        expected, _ = plain_scores(model, groups[0], planned.index, temperature=1.0)
+        mask = torch.tensor(groups[0].responses[planned.index].loss_mask)
+        torch.testing.assert_close(row[: len(mask)][mask], expected[mask], rtol=0, atol=1e-5)
+
+
 def test_bfloat16_rounds_the_computation_and_not_the_weights(
     learner_config: LearnerConfig,
     build_module: BuildModule,
     make_groups: MakeGroups,
     train_responses: TrainResponses,
+    largest_errors: Callable[..., tuple[float, float]],
     raw_model: Path,
 ) -> None:
     module = build_module(learner_config().language_model(dtype="bfloat16"))
@@ -208,18 +239,19 @@ def test_a_module_of_a_learner_does_not_sample(learner_config: LearnerConfig, bu
 # How weights travel
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_a_learners_weights_arrive_in_an_engine(
     learner_config: LearnerConfig,
     build_module: BuildModule,
-    raw_model: Path,
     other_raw_model: Path,
     dtype: str,
 ) -> None:
-    config = learner_config().language_model(dtype=dtype)
-    state = build_module(learner_config(other_raw_model).language_model(dtype=dtype)).get_state(inference_only=True)
-    assert {array.dtype for array in state.values()} == {np.dtype("uint16" if dtype == "bfloat16" else "float32")}
-    engine_module = build_module(config, inference_only=True)
+    learner_module = build_module(learner_config(other_raw_model).language_model(dtype=dtype))
+    sent = list(pieces(learner_module.lm.state_dict().items(), dtype=getattr(torch, dtype), max_bytes=50_000))
+    assert len(sent) > 3
+    arrays = [named for piece in sent for named in piece]
+    assert {str(array.dtype) for _, array in arrays} == {"uint16" if dtype == "bfloat16" else dtype}
+    engine_module = build_module(learner_config().language_model(dtype=dtype), inference_only=True)
     target = build_module(learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True)
 
     def sample(module: CausalLMModule) -> list[Any]:
@@ -229,27 +261,32 @@ def test_a_learners_weights_arrive_in_an_engine(
         return [(c.token_ids.tolist(), c.logprobs.tolist()) for c in group]
 
     assert sample(engine_module) != sample(target)
-    for array in state.values():
+    for _, array in arrays:
         array.flags.writeable = False  # as they come out of the object store
-    engine_module.set_state(state)
-    assert sample(engine_module) == sample(target)
-    assert engine_module.get_state() == {}
-    engine_module.set_state({})
+    engine_module.load_engine_weights(iter(arrays))
     assert sample(engine_module) == sample(target)
 
 
-def test_bfloat16_crosses_as_its_bits(learner_config: LearnerConfig, build_module: BuildModule) -> None:
-    module = build_module(learner_config().language_model(dtype="bfloat16"))
-    exact, rounded = module.get_state(), module.get_state(inference_only=True)
-    assert exact.keys() == rounded.keys() == module.lm.state_dict().keys()
-    for name, array in exact.items():
-        assert array.dtype == np.float32
-        bits = torch.from_numpy(rounded[name]).view(torch.bfloat16)
-        assert torch.equal(bits, torch.from_numpy(array).bfloat16())
-    module.set_state(rounded)
-    for name, array in module.get_state().items():
-        assert array.dtype == np.float32
-        assert np.array_equal(array, torch.from_numpy(exact[name]).bfloat16().float().numpy())
+def test_what_rllib_sends_to_env_runners_is_empty_and_leaves_an_engine_alone(
+    learner_config: LearnerConfig, build_module: BuildModule
+) -> None:
+    """A whole state would be held by the algorithm's process too, and one Learner may not have one."""
+    learner_module, engine_module = (build_module(learner_config(), inference_only=flag) for flag in (False, True))
+    assert learner_module.get_state(inference_only=True) == engine_module.get_state() == {}
+    engine_module.set_state(learner_module.get_state())
+    assert learner_module.get_state().keys() == learner_module.lm.state_dict().keys()
+
+
+def test_a_module_whose_weights_are_elsewhere_says_so_and_leaves_them(
+    learner_config: LearnerConfig, build_module: BuildModule, tmp_path: Path
+) -> None:
+    module = build_module(learner_config())
+    module.is_sharded = True
+    with pytest.raises(RuntimeError, match="one Learner alone does not hold the weights: save a checkpoint"):
+        module.get_state()
+    module.save_to_path(tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+    module.restore_from_path(tmp_path)
 
 
 def test_a_state_is_a_copy(learner_config: LearnerConfig, build_module: BuildModule) -> None:

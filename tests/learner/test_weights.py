@@ -1,15 +1,25 @@
-"""Weights on disk: reading them, and taking a model out of a checkpoint."""
+"""Weights on disk and on their way: reading them, taking a model out of a checkpoint, cutting them into pieces."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rllib_dapo.learner.weights import MODULE_PATH, export_checkpoint, load_weights, read_weights
+from rllib_dapo.learner.weights import (
+    MODULE_PATH,
+    VALUE_HEAD_FOLDER,
+    export_checkpoint,
+    load_weights,
+    pieces,
+    read_weights,
+    to_numpy,
+    to_tensors,
+)
 from rllib_dapo.models import load_causal_lm
 
 RLLIB_FILES = ["class_and_ctor_args.pkl", "metadata.json", "module_state.pkl"]
@@ -98,3 +108,69 @@ def test_weights_of_another_model_are_refused_by_name_and_none_is_taken(
     with pytest.raises(ValueError, match="^these weights belong to another model: " + said + "$"):
         load_weights(model, weights | {name: torch.zeros(size) for name, size in added.items()})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# A value head
+
+
+def test_a_value_heads_weights_are_read_with_a_prefix(tmp_path: Path) -> None:
+    save_file({"model.norm.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    (tmp_path / VALUE_HEAD_FOLDER).mkdir()
+    save_file({"bias": torch.zeros(1)}, tmp_path / VALUE_HEAD_FOLDER / "model.safetensors")
+    assert read_weights(tmp_path).keys() == {"model.norm.weight", "value_head.bias"}
+
+
+def test_an_export_leaves_the_value_head_behind(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / MODULE_PATH / VALUE_HEAD_FOLDER).mkdir()
+    save_file({"bias": torch.zeros(1)}, checkpoint / MODULE_PATH / VALUE_HEAD_FOLDER / "model.safetensors")
+    folder = export_checkpoint(checkpoint, tmp_path / "model")
+    assert not (folder / VALUE_HEAD_FOLDER).exists()
+    assert (folder / "model.safetensors").is_file()
+
+
+# To the engines
+
+
+def test_bfloat16_crosses_as_its_bits() -> None:
+    exact = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    array = to_numpy(exact, torch.bfloat16)
+    assert array.dtype == np.uint16
+    ((name, tensor),) = to_tensors([("w", array)])
+    assert name == "w"
+    assert torch.equal(tensor, exact.bfloat16())
+    assert not torch.equal(tensor.float(), exact)
+
+
+def test_arrays_are_copies_and_whole_numbers_stay_whole() -> None:
+    weight, steps = torch.ones(3), torch.tensor([7])
+    array = to_numpy(weight, torch.float32)
+    weight += 1
+    assert array.tolist() == [1, 1, 1]
+    assert to_numpy(steps, torch.bfloat16).dtype == np.int64
+
+
+def test_read_only_arrays_become_tensors_of_their_own() -> None:
+    array = np.ones(3, dtype=np.float32)
+    array.flags.writeable = False
+    ((_, tensor),) = to_tensors([("w", array)])
+    tensor += 1
+    assert array.tolist() == [1, 1, 1]
+
+
+def test_pieces_hold_every_weight_once_in_order_and_end_where_they_are_full() -> None:
+    weights = {name: torch.full((size,), float(size)) for name, size in {"a": 2, "b": 1, "c": 9, "d": 1}.items()}
+    cut = list(pieces(weights.items(), dtype=torch.float32, max_bytes=12))
+    assert [[name for name, _ in piece] for piece in cut] == [["a", "b"], ["c"], ["d"]]
+    assert all(np.array_equal(array, weights[name].numpy()) for piece in cut for name, array in piece)
+    halves = list(pieces(weights.items(), dtype=torch.bfloat16, max_bytes=12))
+    assert [[name for name, _ in piece] for piece in halves] == [["a", "b", "c"], ["d"]]
+    assert list(pieces([], dtype=torch.float32)) == []
+
+
+def test_pieces_are_made_one_at_a_time() -> None:
+    """No process is to hold a second copy of all weights."""
+    made = []
+    weights = ((str(i), made.append(i) or torch.ones(4)) for i in range(10))
+    cut = pieces(weights, dtype=torch.float32, max_bytes=16)
+    next(cut)
+    assert made == [0]

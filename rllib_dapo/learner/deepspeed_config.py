@@ -1,0 +1,140 @@
+"""A user's DeepSpeed configuration and DAPO's own made into one. DeepSpeed itself is not needed for that."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rllib_dapo.config import DAPOConfig
+
+AUTO = "auto"
+ADAM_TYPES = ("Adam", "AdamW")
+# Sections of DeepSpeed that would do what DAPO does already, and which setting says it here.
+TAKEN = {
+    "scheduler": "training.lr_schedule and training.warmup_steps",
+    "fp16": "language_model.dtype (float32 or bfloat16)",
+    "amp": "language_model.dtype",
+    "torch_autocast": "language_model.dtype",
+    "data_efficiency": "training.minibatch_size",
+    "activation_checkpointing": "language_model.gradient_checkpointing",
+}
+
+
+def zero_stage(deepspeed_config: dict[str, Any]) -> int:
+    """The ZeRO stage that a configuration asks for; 0 if it says nothing."""
+    return int(deepspeed_config.get("zero_optimization", {}).get("stage", 0))
+
+
+def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
+    """Fills in what a configuration leaves open (by absence or as "auto") from `DAPOConfig`.
+
+    Args:
+        config: With `deepspeed_config`: a dict, or the path of a JSON file.
+
+    Returns:
+        A configuration for `deepspeed.initialize`.
+
+    Raises:
+        ValueError: If it contradicts another setting; one line with both names and values.
+    """
+    settings = _read(config.deepspeed_config)
+    for section, instead in TAKEN.items():
+        asked = settings.pop(section, {"enabled": False})
+        if not isinstance(asked, dict) or asked.get("enabled", True) not in (AUTO, False):
+            raise ValueError(f"deepspeed.config: {section} is set, but {instead} says that here: take {section} out")
+    stage = zero_stage(settings)
+    if stage not in range(4):
+        raise ValueError(f"deepspeed.config: zero_optimization.stage={stage} must be 0, 1, 2 or 3")
+    learners = max(1, config.num_learners)
+    _settle(settings, "train_micro_batch_size_per_gpu", 1, "training.max_tokens_per_microbatch bounds a micro-batch")
+    _settle(settings, "gradient_accumulation_steps", 1, "training.minibatch_size makes an optimizer step")
+    _settle(settings, "train_batch_size", learners, "training.minibatch_size makes an optimizer step")
+    clip = config.grad_clip or 0.0
+    _settle(settings, "gradient_clipping", clip, f"training.grad_clip={config.grad_clip}")
+    _settle_precision(settings, config, stage)
+    _settle_optimizer(settings, config)
+    if stage == 0:
+        # Without ZeRO, DeepSpeed clips but does not tell the norm; the Learner does both.
+        settings["gradient_clipping"] = 0.0
+    else:
+        # Micro-batches differ in number from step to step: the Learner says when a step is due.
+        _settle(settings, "managed_gradient_accumulation", False, "the Learner says when a step is due")
+    settings.setdefault("steps_per_print", 2**62)
+    return settings
+
+
+def _read(source: dict[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(source, dict):
+        return copy.deepcopy(source)
+    path = Path(str(source)).expanduser()
+    try:
+        settings = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"deepspeed.config={str(path)!r} cannot be read: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"deepspeed.config={str(path)!r} is no JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"deepspeed.config={str(path)!r} must hold a JSON object")
+    return settings
+
+
+def _settle(settings: dict[str, Any], name: str, value: Any, because: str) -> None:
+    """Sets a value that is open; refuses another one."""
+    asked = settings.get(name, AUTO)
+    if asked not in (AUTO, value):
+        raise ValueError(f'deepspeed.config: {name}={asked} contradicts {because}: set it to "auto" or {value}')
+    settings[name] = value
+
+
+def _settle_precision(settings: dict[str, Any], config: DAPOConfig, stage: int) -> None:
+    """bfloat16 under ZeRO means bfloat16 weights, float32 master weights and float32 accumulation.
+
+    Without ZeRO the module's own autocast computes in bfloat16, on float32 weights, as under DDP.
+    """
+    half = config.model_dtype == "bfloat16" and stage > 0
+    section = settings.setdefault("bf16", {})
+    asked = section.get("enabled", AUTO)
+    if asked not in (AUTO, half):
+        way_out = "use stage 1 or higher" if stage == 0 and asked else 'set it to "auto", or change the dtype'
+        raise ValueError(
+            f"deepspeed.config: bf16.enabled={str(asked).lower()} contradicts language_model.dtype="
+            f"{config.model_dtype} at ZeRO stage {stage}: {way_out}"
+        )
+    section["enabled"] = half
+    if half:
+        types = settings.setdefault("data_types", {})
+        if types.get("grad_accum_dtype", AUTO) == AUTO:
+            types["grad_accum_dtype"] = "fp32"
+
+
+def _settle_optimizer(settings: dict[str, Any], config: DAPOConfig) -> None:
+    """DeepSpeed's own Adam where the configuration has a section for it, torch's AdamW otherwise."""
+    zero = settings.get("zero_optimization", {})
+    if "optimizer" not in settings:
+        if "offload_optimizer" in zero:
+            # DeepSpeed's CPU Adam needs a compiler; torch's runs everywhere.
+            settings.setdefault("zero_force_ds_cpu_optimizer", False)
+        return
+    section = settings["optimizer"]
+    if section.get("type") not in ADAM_TYPES:
+        raise ValueError(
+            f"deepspeed.config: optimizer.type={section.get('type')!r} must be one of {', '.join(ADAM_TYPES)}, or leave "
+            "the section out"
+        )
+    params = section.setdefault("params", {})
+    for name, value, setting in (
+        ("lr", config.lr, "training.lr"),
+        ("betas", list(config.adam_betas), "training.adam_betas"),
+        ("eps", config.adam_epsilon, "training.adam_epsilon"),
+        ("weight_decay", config.weight_decay, "training.weight_decay"),
+    ):
+        asked = params.get(name, AUTO)
+        if (list(asked) if isinstance(asked, tuple) else asked) not in (AUTO, value):
+            raise ValueError(
+                f'deepspeed.config: optimizer.params.{name}={asked} contradicts {setting}={value}: set it to "auto"'
+            )
+        params[name] = value
+    section["type"] = "AdamW"  # decoupled weight decay, as everywhere here

@@ -1,0 +1,88 @@
+"""From a packed micro-batch to one hidden state, log-probability and entropy per response token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rllib_dapo.core import attention_mask, chunked_logprobs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Settings of transformers models that change logits after the output projection.
+LOGIT_ADJUSTMENTS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForwardSettings:
+    """How log-probabilities are computed.
+
+    Attributes:
+        dtype: Of the computation: under autocast where the parameters are wider.
+        temperature: The sampling temperature.
+        chunk_tokens: Rows of logits held at a time.
+    """
+
+    dtype: torch.dtype
+    temperature: float
+    chunk_tokens: int
+
+
+def token_outputs(
+    lm: PreTrainedModel, batch: dict[str, Tensor], settings: ForwardSettings, *, value_head: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """Runs the model on a micro-batch.
+
+    Args:
+        lm: The language model.
+        batch: A micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
+        settings: See there.
+        value_head: `[n, H] -> [n, 1]`, the value of the state before each token.
+
+    Returns:
+        `logprobs` and `entropy`, `[B, T]` in nats, and `values` `[B, T]` where there is a value head; all 0 outside
+        `batch["mask"]`.
+    """
+    mask = batch["mask"]
+    wider = next(lm.parameters()).dtype != settings.dtype
+    with torch.autocast(mask.device.type, dtype=settings.dtype, enabled=wider):
+        features, inputs, head = _features(lm, batch, needs_features=value_head is not None)
+        predicting = batch["predictor"][mask]
+        logprobs, entropy = chunked_logprobs(
+            inputs.flatten(0, 1)[predicting],
+            head,
+            batch["response_ids"][mask],
+            temperature=settings.temperature,
+            chunk_tokens=settings.chunk_tokens,
+        )
+        outputs = {"logprobs": logprobs, "entropy": entropy}
+        if value_head is not None:
+            values = value_head(features.flatten(0, 1)[predicting]).squeeze(-1)
+            outputs["values"] = values.to(logprobs.dtype)
+    empty = logprobs.new_zeros(mask.shape)
+    return {name: empty.masked_scatter(mask, values) for name, values in outputs.items()}
+
+
+def _features(
+    lm: PreTrainedModel, batch: dict[str, Tensor], *, needs_features: bool
+) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """`[R, S, H]` hidden states, what the output projection takes, and the projection `[n, .] -> [n, V]`.
+
+    Projecting only the positions that predict a response token saves most of the work at large vocabularies. A model
+    that adjusts its logits afterwards is asked for the logits themselves.
+    """
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    # Rows of one response need no mask: padding lies on the right, where causal attention never looks.
+    if bool((batch["segment_ids"] > 1).any()):
+        inputs["position_ids"] = batch["position_ids"]
+        inputs["attention_mask"] = attention_mask(batch["segment_ids"])
+    if any(getattr(lm.config, name, None) for name in LOGIT_ADJUSTMENTS):
+        output = lm(**inputs, output_hidden_states=needs_features)
+        return (output.hidden_states[-1] if needs_features else output.logits), output.logits, nn.Identity()
+    hidden = lm.base_model(**inputs).last_hidden_state
+    return hidden, hidden, lm.get_output_embeddings()

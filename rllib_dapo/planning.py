@@ -1,0 +1,133 @@
+"""From accepted groups to an update: shaped rewards, advantages, and who trains on what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from rllib_dapo.core import GroupSummary, TrainResponse, group_advantages, plan_minibatch, soft_overlong_punishment
+from rllib_dapo.core.batching import MiniBatchPlan, split_evenly
+from rllib_dapo.learner.training_data import GroupTrainingData
+from rllib_dapo.rollout.stream import SampledGroup
+
+if TYPE_CHECKING:
+    from rllib_dapo.config import DAPOConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShapedResponse:
+    """A response as the update sees it, and the punishment that is part of its reward."""
+
+    response: TrainResponse
+    penalty: float
+
+
+def plan_update(
+    accepted: Sequence[GroupSummary], groups: Mapping[int, SampledGroup], config: DAPOConfig
+) -> tuple[GroupTrainingData | None, dict[str, float]]:
+    """Plans one training step's update.
+
+    Args:
+        accepted: The informative groups.
+        groups: By seed, where their tokens are.
+        config: The algorithm's configuration.
+
+    Returns:
+        The training data (None if no response can be trained on), and figures on the shaping.
+    """
+    shaped = [one for index, group in enumerate(accepted) for one in shape_group(group, index, config)]
+    if not shaped:
+        return None, {}
+    responses = [one.response for one in shaped]
+    count = min(len(responses), max(1, round(len(responses) / config.minibatch_size)))
+    plans = [_plan_minibatch(part, config) for part in split_evenly(responses, count)]
+    data = GroupTrainingData(
+        groups={index: groups[group.seed].data for index, group in enumerate(accepted)},
+        shards=list(zip(*plans, strict=True)),
+    )
+    return data, {
+        "overlong_penalty_mean": sum(one.penalty for one in shaped) / len(shaped),
+        "shaped_reward_mean": sum(response.reward for response in responses) / len(responses),
+    }
+
+
+def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[GroupTrainingData]:
+    """For each Learner, responses to score without training on them."""
+    responses = [
+        _train_response(group.summary, index, i, advantage=0.0, reward=0.0)
+        for index, group in enumerate(groups)
+        for i in range(len(group.summary.rewards))
+        if group.summary.loss_tokens[i]
+    ]
+    data = {index: group.data for index, group in enumerate(groups)}
+    return [GroupTrainingData(groups=data, shards=[[plan]]) for plan in _plan_minibatch(responses, config)]
+
+
+def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[ShapedResponse]:
+    """Rewards with the soft overlong punishment (Eq. 13) and advantages within the group (Eq. 9).
+
+    Overlong filtering takes truncated responses out of the loss, and `truncated_in_baseline` says whether they still
+    count in the group's mean. Responses without a verdict count nowhere. With a critic, advantages come later.
+
+    Args:
+        group: An accepted group.
+        index: Its place in the training data.
+        config: The algorithm's configuration.
+    """
+    penalties = [_overlong_penalty(tokens, config) for tokens in group.response_tokens]
+    rewards = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(penalties, dtype=torch.float64)
+    is_filtered = [config.overlong_filtering and truncated for truncated in group.is_truncated]
+    compared = rewards.clone()
+    if not config.truncated_in_baseline:
+        compared[torch.tensor(is_filtered)] = math.nan
+    advantages = torch.zeros_like(rewards)
+    if not config.has_critic:
+        advantages = group_advantages(
+            compared,
+            normalize_by_std=config.normalize_advantages_by_std,
+            leave_one_out=config.advantage_estimator == "leave_one_out",
+        )
+    return [
+        ShapedResponse(
+            response=_train_response(group, index, i, advantage=float(advantages[i]), reward=float(rewards[i])),
+            penalty=penalties[i],
+        )
+        for i in range(len(group.rewards))
+        if not math.isnan(group.rewards[i]) and group.loss_tokens[i] and not is_filtered[i]
+    ]
+
+
+def _plan_minibatch(responses: Sequence[TrainResponse], config: DAPOConfig) -> list[MiniBatchPlan]:
+    return plan_minibatch(
+        responses,
+        loss_aggregation=config.loss_aggregation,
+        max_response_tokens=config.max_response_tokens,
+        max_tokens_per_microbatch=config.max_tokens_per_microbatch,
+        max_row_tokens=config.max_shared_row_tokens,
+        num_shards=max(1, config.num_learners),
+    )
+
+
+def _overlong_penalty(response_tokens: int, config: DAPOConfig) -> float:
+    return soft_overlong_punishment(
+        response_tokens,
+        max_response_tokens=config.max_response_tokens,
+        buffer_tokens=config.overlong_buffer_tokens,
+        penalty=config.overlong_penalty,
+    )
+
+
+def _train_response(group: GroupSummary, index: int, i: int, *, advantage: float, reward: float) -> TrainResponse:
+    return TrainResponse(
+        group=index,
+        index=i,
+        prompt_tokens=group.prompt_tokens,
+        response_tokens=group.response_tokens[i],
+        loss_tokens=group.loss_tokens[i],
+        advantage=advantage,
+        reward=reward,
+    )

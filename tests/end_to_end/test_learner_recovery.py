@@ -1,0 +1,134 @@
+"""Two Learners under ZeRO-3 are killed, after an update and in the middle of a save, and go on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from rllib_dapo import DAPO, DAPOConfig
+from rllib_dapo.learner.checkpoint import MANIFEST, RANKS, ask_learners
+from rllib_dapo.learner.collectives import rank
+from rllib_dapo.learner.learner import DAPOTorchLearner
+from rllib_dapo.learner.weights import export_checkpoint
+from rllib_dapo.rollout.engine import Sampling, make_engine
+
+NUMBERS = ("policy_loss", "gradient_norm", "entropy", "mean_token_probability", "ratio_max")
+
+
+@pytest.fixture(scope="module")
+def sharded_config(small_config: Callable[..., DAPOConfig]) -> DAPOConfig:
+    return (
+        small_config(engine="transformers", num_learners=2)
+        .dynamic_sampling(enabled=False)
+        .training(lr_schedule="linear", lr_decay_updates=20)
+        .deepspeed({"zero_optimization": {"stage": 3}})
+    )
+
+
+def build(config: DAPOConfig) -> DAPO:
+    return config.copy(copy_frozen=False).build_algo()
+
+
+def train_on(algo: DAPO, iterations: int = 2) -> list[dict[str, float]]:
+    """What each iteration showed, of the rollout and of the update."""
+    numbers = []
+    for _ in range(iterations):
+        result = algo.train()
+        learner = result["learners"][DEFAULT_MODULE_ID]
+        rollout = {name: result["env_runners"][name] for name in ("episode_return_mean", "response_length_mean")}
+        numbers.append(rollout | {name: learner[name] for name in (*NUMBERS, "default_optimizer_learning_rate")})
+    return numbers
+
+
+def die_while_saving(learner: DAPOTorchLearner) -> None:
+    """Makes the second Learner's process end where its shard is written, and the save not yet over."""
+    if rank() == 1:
+        learner.fingerprint = lambda: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+
+
+def test_killed_learners_go_on_from_the_last_good_checkpoint(
+    cluster: None, sharded_config: DAPOConfig, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    undisturbed = build(sharded_config)
+    try:
+        undisturbed.train()
+        undisturbed.train()
+        undisturbed.save_to_path(good)
+        expected = train_on(undisturbed)
+        # Killed after an update.
+        second = ask_learners(undisturbed.learner_group, lambda _: os.getpid())[1]
+        os.kill(second, signal.SIGKILL)
+        with pytest.raises(Exception, match="(?i)died|closed|connection"):
+            undisturbed.train()
+    finally:
+        undisturbed.stop()
+
+    restored = build(sharded_config)
+    try:
+        restored.restore_from_path(good)
+        assert_same(train_on(restored), expected)
+        # Killed in the middle of a save.
+        ask_learners(restored.learner_group, die_while_saving)
+        with pytest.raises(Exception, match="(?i)died|closed|connection"):
+            restored.save_to_path(bad)
+        assert (bad / RANKS).is_dir()
+        assert not (bad / MANIFEST).exists()
+    finally:
+        restored.stop()
+
+    again = build(sharded_config)
+    try:
+        with pytest.raises(ValueError, match="is no whole checkpoint"):
+            again.restore_from_path(bad)
+        again.restore_from_path(good)
+        assert_same(train_on(again), expected)
+    finally:
+        again.stop()
+
+    assert_exported_model_samples(good, tmp_path / "model")
+    assert_refused_by_one_learner(sharded_config, good)
+
+
+def assert_same(numbers: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    for got, wanted in zip(numbers, expected, strict=True):
+        assert got == pytest.approx(wanted, rel=1e-5, abs=1e-7)
+
+
+def assert_exported_model_samples(checkpoint: Path, folder: Path) -> None:
+    """A model trained under ZeRO-3 is an ordinary one for vLLM."""
+    export_checkpoint(checkpoint, folder)
+    engine = make_engine(
+        "vllm",
+        model=str(folder),
+        dtype="float32",
+        trust_remote_code=False,
+        max_model_len=32,
+        max_concurrent_responses=8,
+        cpu_kv_cache_gib=0.25,
+        seed=0,
+        engine_kwargs={},
+    )
+    try:
+        sampling = Sampling(num_responses=4, max_tokens=6, temperature=1.0, top_p=1.0)
+        (responses,) = engine.generate([[3, 4, 5]], sampling=sampling, seeds=[0])
+        assert len(responses) == 4
+        assert all(np.isfinite(response.logprobs).all() for response in responses)
+    finally:
+        engine.close()
+
+
+def assert_refused_by_one_learner(config: DAPOConfig, checkpoint: Path) -> None:
+    alone = build(config.copy(copy_frozen=False).learners(num_learners=0))
+    try:
+        with pytest.raises(ValueError, match="was written by 2 Learners with sharding 'ZeRO 3', but this run has 1 Learner"):
+            alone.restore_from_path(checkpoint)
+    finally:
+        alone.stop()

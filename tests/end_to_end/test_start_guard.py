@@ -1,0 +1,83 @@
+"""The guard before the first update: engine and Learner are compared, and a gap is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from rllib_dapo import DAPO, DAPOConfig
+from rllib_dapo.models import load_causal_lm
+
+Make = Callable[..., DAPOConfig]
+
+
+@contextmanager
+def running(config: DAPOConfig) -> Iterator[DAPO]:
+    algo = config.build_algo()
+    try:
+        yield algo
+    finally:
+        algo.stop()
+
+
+def with_other_weights(algo: DAPO, model: Path) -> None:
+    """An update that went astray."""
+    weights = load_causal_lm(model, dtype="float32").state_dict().items()
+    algo.env_runner.module[DEFAULT_MODULE_ID].engine.load_weights(weights)
+
+
+def test_raw_log_probabilities_stop_the_run_and_are_named(cluster: None, small_config: Make) -> None:
+    config = small_config(engine="vllm").dynamic_sampling(enabled=False)
+    config.rollout(temperature=0.4, engine_kwargs={"logprobs_mode": "raw_logprobs"})
+    with running(config) as algo, pytest.raises(RuntimeError, match="raw log-probabilities") as caught:
+        algo.train()
+    assert "importance_sampling.start_gap_limit=0.2" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_weights_stop_the_run_and_are_named(
+    cluster: None, small_config: Make, other_raw_model: Path
+) -> None:
+    config = small_config(engine="transformers").dynamic_sampling(enabled=False)
+    config.importance_sampling(start_gap_limit=0.01)
+    with running(config) as algo:
+        with_other_weights(algo, other_raw_model)
+        with pytest.raises(RuntimeError, match="weights: the engine's are not the Learner's"):
+            algo.train()
+
+
+def test_told_to_correct_it_trains_with_truncated_importance_sampling(
+    cluster: None, small_config: Make, other_raw_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_config(engine="transformers").dynamic_sampling(enabled=False)
+    config.importance_sampling(start_gap_limit=0.01, on_start_gap="correct")
+    with running(config) as algo:
+        with_other_weights(algo, other_raw_model)
+        first = algo.train()["learners"][DEFAULT_MODULE_ID]
+        second = algo.train()["learners"][DEFAULT_MODULE_ID]
+    assert "truncated importance sampling is on from here" in caplog.text
+    assert 0 < first["importance_capped_fraction"] < 1
+    # After an update the engine has the right weights again.
+    assert second["importance_capped_fraction"] == 0
+    assert second["sampler_logprob_gap_max"] < 1e-4
+
+
+def test_a_run_without_a_gap_starts_without_a_word(
+    cluster: None, small_config: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(small_config(engine="transformers").dynamic_sampling(enabled=False)) as algo:
+        learner = algo.train()["learners"][DEFAULT_MODULE_ID]
+    assert "nats per token" not in caplog.text
+    assert "importance_capped_fraction" not in learner
+
+
+def test_one_update_per_rollout_is_warned_of(
+    cluster: None, small_config: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_config(engine="transformers").training(minibatch_size=32)
+    with running(config):
+        assert "epsilon" in caplog.text

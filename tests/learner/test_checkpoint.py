@@ -1,0 +1,277 @@
+"""Checkpoints: whole or refused, and what is restored is what was saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray.rllib.core import COMPONENT_LEARNER_GROUP
+from torch import Tensor
+
+from rllib_dapo import DAPOConfig
+from rllib_dapo.learner.checkpoint import (
+    MANIFEST,
+    Manifest,
+    ask_learners,
+    check_learners,
+    fingerprint,
+    read_manifest,
+    read_rank,
+    restore_learners,
+    save_learners,
+)
+from rllib_dapo.learner.training_data import GroupTrainingData
+from rllib_dapo.learner.weights import MODULE_PATH
+from rllib_dapo.metrics import METRICS
+
+LearnerConfig = Callable[..., DAPOConfig]
+MakeTrainer = Callable[[DAPOConfig], Any]
+Data = Callable[..., GroupTrainingData]
+
+RANK = "ranks/rank_00000.pt"
+MODEL = str(MODULE_PATH / "model.safetensors")
+
+
+def save(trainer: Any, folder: Path) -> Path:
+    """As `DAPO.save_to_path` does, without the rest of the algorithm."""
+    state = trainer.group.get_state(for_checkpoint=True)
+    trainer.group.save_to_path(folder / COMPONENT_LEARNER_GROUP, state=state)
+    save_learners(trainer.group, folder)
+    return folder
+
+
+def restore(trainer: Any, folder: Path) -> None:
+    manifest = check_learners(trainer.group, folder)
+    trainer.group.restore_from_path(folder / COMPONENT_LEARNER_GROUP)
+    restore_learners(trainer.group, folder, manifest)
+
+
+@pytest.fixture
+def config(learner_config: LearnerConfig) -> DAPOConfig:
+    """Everything that a Learner keeps between updates: moments, a value head, a place in a schedule."""
+    return learner_config().training(
+        lr=1e-2, warmup_steps=1, lr_schedule="linear", lr_decay_updates=10, advantage_estimator="gae"
+    )
+
+
+@pytest.fixture
+def trained(make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data) -> Any:
+    trainer = make_trainer(config)
+    for _ in range(2):
+        trainer.update(make_data(minibatches=2))
+    return trainer
+
+
+@pytest.fixture
+def checkpoint(trained: Any, tmp_path: Path) -> Path:
+    return save(trained, tmp_path / "checkpoint")
+
+
+# What goes on
+
+
+@pytest.mark.parametrize("updates_before", [0, 3], ids=["a new Learner", "one that is further"])
+def test_a_restored_learner_goes_on_as_if_it_had_never_stopped(
+    trained: Any,
+    checkpoint: Path,
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    updates_before: int,
+) -> None:
+    resumed = make_trainer(config.copy(copy_frozen=False))
+    for _ in range(updates_before):
+        resumed.update(make_data(minibatches=1))
+    restore(resumed, checkpoint)
+    assert resumed.has_weights(trained.weights())
+    # the warm-up's last optimizer step has the full rate already, so three came after it
+    assert resumed.learner.updates_after_warmup == trained.learner.updates_after_warmup == 3
+    expected, found = (trainer.update(make_data(minibatches=2)) for trainer in (trained, resumed))
+    assert resumed.has_weights(trained.weights())
+    assert resumed.learner.rates[-2:] == trained.learner.rates[-2:] == pytest.approx([7e-3, 6e-3])
+    for gradient, other in zip(resumed.learner.gradients[-2:], trained.learner.gradients[-2:], strict=True):
+        assert torch.equal(gradient, other)
+    names = {metric.name for metric in METRICS if metric.source == "learners/default_policy"} & expected.keys()
+    assert {name: found[name] for name in names} == {name: expected[name] for name in names}
+
+
+def test_a_state_that_is_copied_takes_weights_and_moments_along(
+    trained: Any, make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
+) -> None:
+    other = make_trainer(config.copy(copy_frozen=False))
+    other.group.set_state(trained.group.get_state())
+    assert other.has_weights(trained.weights())
+    other.learner.updates_after_warmup = trained.learner.updates_after_warmup
+    for trainer in (trained, other):
+        trainer.update(make_data(minibatches=2))
+    assert other.has_weights(trained.weights())
+
+
+# What is on disk
+
+
+def test_the_list_of_files_is_written_last_and_is_of_all_files(checkpoint: Path) -> None:
+    files = {file for file in checkpoint.rglob("*") if file.is_file()}
+    listed = read_manifest(checkpoint).files
+    assert {checkpoint / name for name in listed} == files - {checkpoint / MANIFEST}
+    assert {RANK, MODEL} <= listed.keys()
+    newest = (checkpoint / MANIFEST).stat().st_mtime_ns
+    assert all(file.stat().st_mtime_ns <= newest for file in files)
+
+
+def test_a_save_that_fails_leaves_no_whole_checkpoint(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_is_full(checkpoint: Path) -> dict[str, Any]:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(trained.learner, "training_state", disk_is_full)
+    with pytest.raises(OSError, match="no space left"):
+        save(trained, tmp_path)
+    assert (tmp_path / MODEL).is_file()
+    with pytest.raises(ValueError, match=f"^{tmp_path} is no whole checkpoint .no {MANIFEST}.*; take an older one$"):
+        read_manifest(tmp_path)
+
+
+def test_saving_again_into_the_same_folder_lists_what_is_there_now(
+    trained: Any, checkpoint: Path, make_data: Data
+) -> None:
+    before = read_manifest(checkpoint)
+    trained.update(make_data())
+    save(trained, checkpoint)
+    after = read_manifest(checkpoint)
+    assert after.files.keys() == before.files.keys()
+    assert after.fingerprints != before.fingerprints
+
+
+def held(value: Any) -> list[type]:
+    """The types of everything in a nest of dicts and sequences."""
+    if isinstance(value, dict):
+        return [kind for pair in value.items() for item in pair for kind in held(item)]
+    if isinstance(value, list | tuple):
+        return [kind for item in value for kind in held(item)]
+    return [type(value)]
+
+
+def test_a_learners_file_holds_tensors_and_plain_values_alone(trained: Any, checkpoint: Path) -> None:
+    state = torch.load(checkpoint / RANK, weights_only=True)
+    assert state.keys() == {"optimizer", "updates_after_warmup"}
+    assert set(held(state)) <= {Tensor, float, int, bool, str, type(None)}
+    found = read_rank(checkpoint, 0)["optimizer"]["state"]
+    moments = trained.learner.get_optimizer("default_policy").state_dict()["state"]
+    assert found.keys() == moments.keys()
+    assert all(torch.equal(found[i]["exp_avg"], moments[i]["exp_avg"]) for i in moments)
+
+
+def test_rllibs_own_files_hold_neither_weights_nor_moments(trained: Any, checkpoint: Path) -> None:
+    assert all(file.stat().st_size < 50_000 for file in checkpoint.rglob("*.pkl"))
+    state = trained.learner.get_state(for_checkpoint=True)
+    assert state["rl_module"] == {"default_policy": {}}
+    assert "optimizer" not in state
+    assert trained.learner.get_state()["optimizer"]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", [RANK, MODEL, "learner_group/learner/state.pkl"])
+@pytest.mark.parametrize(
+    ("harm", "found"),
+    [
+        (lambda file: file.unlink(), r"is missing"),
+        (lambda file: file.write_bytes(file.read_bytes()[:7]), r"has 7 bytes instead of \d+"),
+    ],
+    ids=["missing", "shortened"],
+)
+def test_a_damaged_checkpoint_is_refused_by_the_files_name(
+    trained: Any, checkpoint: Path, name: str, harm: Callable[[Path], Any], found: str
+) -> None:
+    (checkpoint / name).stat()
+    harm(checkpoint / name)
+    with pytest.raises(ValueError, match=f"^{checkpoint} is damaged: {name} {found}; take an older one$"):
+        check_learners(trained.group, checkpoint)
+
+
+def test_a_checkpoint_that_was_cut_short_is_refused(trained: Any, checkpoint: Path) -> None:
+    (checkpoint / MANIFEST).rename(checkpoint / f"{MANIFEST}.partial")
+    with pytest.raises(ValueError, match=rf"\(no {MANIFEST}\): saving it was cut short; take an older one$"):
+        check_learners(trained.group, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "written"),
+    [
+        ({"num_learners": 2}, "2 Learners with sharding 'none'"),
+        ({"sharding": "ZeRO 3"}, "1 Learner with sharding 'ZeRO 3'"),
+        ({"num_learners": 4, "sharding": "ZeRO 1"}, "4 Learners with sharding 'ZeRO 1'"),
+    ],
+)
+def test_a_checkpoint_of_other_learners_is_refused_with_both_sides_and_the_way_out(
+    trained: Any, checkpoint: Path, change: dict[str, Any], written: str
+) -> None:
+    replace(read_manifest(checkpoint), **change).write(checkpoint)
+    with pytest.raises(ValueError, match="was written by") as caught:
+        check_learners(trained.group, checkpoint)
+    message = str(caught.value)
+    assert message.startswith(f"{checkpoint} was written by {written}, but this run has 1 Learner with sharding 'none'")
+    assert "learners.num_learners" in message
+    assert "rllib-dapo export" in message
+    assert "\n" not in message
+
+
+def test_weights_that_did_not_come_back_stop_the_run(
+    trained: Any, checkpoint: Path, make_trainer: MakeTrainer, config: DAPOConfig
+) -> None:
+    other = make_trainer(config.copy(copy_frozen=False))
+    with pytest.raises(RuntimeError, match=r"weights were not restored: fingerprints \[.*\], not \[.*\]$"):
+        restore_learners(other.group, checkpoint, read_manifest(checkpoint))
+
+
+# The parts
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    manifest = Manifest(num_learners=2, sharding="ZeRO 2", fingerprints=[2**60 + 1, -3], files={"a": 3})
+    manifest.write(tmp_path)
+    assert read_manifest(tmp_path) == manifest
+    assert json.loads((tmp_path / MANIFEST).read_text()) == asdict(manifest)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", MANIFEST]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_fingerprint_changes_with_the_last_bit_of_any_weight(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(7, 9, generator=generator).to(dtype), torch.randn(20_000, generator=generator).to(dtype)]
+    before = fingerprint(weights)
+    for weight, place in ((weights[0], (3, 3)), (weights[1], (19_999,))):
+        kept = weight[place].clone()
+        weight[place] = torch.nextafter(kept.float(), torch.tensor(9.0)).to(dtype) if dtype != torch.bfloat16 else -kept
+        assert weight[place] != kept
+        assert fingerprint(weights) != before
+        weight[place] = kept
+    assert fingerprint(weights) == before
+
+
+def test_a_fingerprint_does_not_depend_on_the_number_of_threads() -> None:
+    """A checkpoint may be restored on another machine, where sums are taken in another order."""
+    weights = [torch.randn(1_000_003, generator=torch.Generator().manual_seed(0))]
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(fingerprint(weights))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_first_learner_that_fails_is_heard(trained: Any) -> None:
+    def fail(learner: Any) -> None:
+        raise KeyError("this Learner")
+
+    with pytest.raises(KeyError, match="this Learner"):
+        ask_learners(trained.group, fail)
+    assert ask_learners(trained.group, lambda learner: learner.sharding) == ["none"]
