@@ -65,6 +65,7 @@ def plan(config: DAPOConfig, groups: Sequence[PromptGroup]) -> GroupTrainingData
             response_tokens=len(response.token_ids),
             loss_tokens=len(response.token_ids),
             advantage=1.0 if i % 2 else -1.0,
+            reward=0.0,
         )
         for g, group in enumerate(groups)
         for i, response in enumerate(group.responses)
