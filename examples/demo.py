@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from rllib_dapo import preflight, runs
 from rllib_dapo.learner.weights import export_checkpoint
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
 from rllib_dapo.report import curves_picture
 from rllib_dapo.rollout.environment import make_environment
-from rllib_dapo.run_file import SettingsError
-from rllib_dapo.settings import RunSettings, read_settings
-from rllib_dapo.summary import evaluations, failure_lines, is_interrupted
+from rllib_dapo.run import preflight, tuner
+from rllib_dapo.run.file import SettingsError
+from rllib_dapo.run.settings import RunSettings, read_settings
+from rllib_dapo.run.summary import evaluations, failure_lines, is_interrupted
 
 REPO = Path(__file__).resolve().parents[1]
 RUN_FILE = REPO / "tune_configs" / "tiny_arithmetic.yaml"
@@ -38,7 +38,7 @@ Three things to try next:
 
 def main(overrides: list[str]) -> int:
     began = time.monotonic()
-    runs.silence()
+    tuner.silence()
     try:
         settings = read_settings(RUN_FILE, overrides)
         preflight.check_run(settings)
@@ -48,7 +48,7 @@ def main(overrides: list[str]) -> int:
     shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True)
     print("A tiny language model that adds, but hedges, learns by DAPO to commit itself: minutes on two CPU cores.")
-    outcome = runs.run(settings, str(OUTPUTS / "run"))
+    outcome = tuner.run(settings, str(OUTPUTS / "run"))
     failures = failure_lines(outcome)
     if failures:
         print(*failures, sep="\n", file=sys.stderr)

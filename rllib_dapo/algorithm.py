@@ -29,15 +29,21 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_dapo import metrics as names
+from rllib_dapo.checks.settings import idle_clip_warning
 from rllib_dapo.config import DAPOConfig
 from rllib_dapo.evaluation import evaluation_metrics
-from rllib_dapo.learner.checkpoint import ask_learners, check_learners, restore_learners, save_learners
+from rllib_dapo.learner.checkpoint import (
+    ask_learners,
+    begin_saving,
+    check_learners,
+    restore_learners,
+    save_learners,
+)
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.planning import plan_scoring, plan_update
 from rllib_dapo.rollout.sampler import DynamicSampler
 from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, SampledGroup
 from rllib_dapo.start_guard import describe_gap
-from rllib_dapo.validation import idle_clip_warning
 
 logger = logging.getLogger(__name__)
 
@@ -293,6 +299,7 @@ class DAPO(Algorithm):
                 pyarrow.fs.copy_files(folder, target, destination_filesystem=filesystem)
             return str(path)
         folder = Path(tempfile.mkdtemp() if path is None else path).absolute()
+        begin_saving(folder)
         super().save_to_path(folder, state=self.get_state(for_checkpoint=True), **kwargs)
         save_learners(self.learner_group, folder)
         return str(path or folder)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rllib_dapo.run_file import SettingsError
+from rllib_dapo.run.file import SettingsError
 
 _INTERRUPTED = 130  # as shells say it of a command ended by Ctrl-C
 
@@ -40,14 +40,14 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
 ) -> None:
     """Train as a run file says. Search spaces in it make the run a sweep."""
-    from rllib_dapo import preflight, runs, settings
-    from rllib_dapo.summary import failure_lines, is_interrupted, opening_line, summary_lines
+    from rllib_dapo.run import preflight, settings, tuner
+    from rllib_dapo.run.summary import failure_lines, is_interrupted, opening_line, summary_lines
 
-    runs.silence()
+    tuner.silence()
     try:
         run_settings = settings.read_settings(find_run_file(file), set_ or [])
         preflight.check_run(run_settings)
-        path = runs.newest_run(run_settings.name, storage) if resume else runs.new_run(run_settings.name, storage)
+        path = tuner.newest_run(run_settings.name, storage) if resume else tuner.new_run(run_settings.name, storage)
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -55,7 +55,7 @@ def train(
     for warning in preflight.warnings(run_settings):
         typer.echo(warning, err=True)
     typer.echo(f"results: {path}")
-    outcome = runs.resume(run_settings, path) if resume else runs.run(run_settings, path)
+    outcome = tuner.resume(run_settings, path) if resume else tuner.run(run_settings, path)
     for line in summary_lines(outcome, run_settings):
         typer.echo(line)
     failures = failure_lines(outcome)
@@ -70,10 +70,10 @@ def export(
     folder: Annotated[Path, typer.Argument(help="The model's new folder.")],
 ) -> None:
     """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
-    from rllib_dapo import runs
     from rllib_dapo.learner.weights import export_checkpoint
+    from rllib_dapo.run import tuner
 
-    runs.silence()
+    tuner.silence()
     try:
         written = export_checkpoint(checkpoint, folder)
     except (ValueError, OSError) as error:
@@ -105,7 +105,7 @@ def find_run_file(name: str) -> Path:
     Raises:
         SettingsError: If there is none.
     """
-    from rllib_dapo.validation import suggest
+    from rllib_dapo.checks.settings import suggest
 
     path, known = Path(name).expanduser(), preset_files()
     if path.is_file():

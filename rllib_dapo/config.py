@@ -9,10 +9,10 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from rllib_dapo.checks.kinds import KLPlacement, OnStartGap
+from rllib_dapo.checks.settings import check_known_settings, check_settings
 from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
 from rllib_dapo.learner.schedule import LRSchedule
-from rllib_dapo.setting_kinds import KLPlacement, OnStartGap
-from rllib_dapo.validation import check_known_settings, check_settings
 
 
 class DAPOConfig(AlgorithmConfig):

@@ -94,7 +94,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("kl", _LEARNER, "nats", UPDATE, "mean estimate per token of the KL divergence to the reference"),
     Metric("trained_token_fraction", _LEARNER, "share", UPDATE, "tokens that masks left in the loss"),
     Metric("importance_capped_fraction", _LEARNER, "share", UPDATE, "tokens whose importance weight hit the cap"),
-    Metric("masked_response_fraction", _LEARNER, "share", UPDATE, "responses masked: trainer and sampler too far apart"),
+    Metric(
+        "masked_response_fraction", _LEARNER, "share", UPDATE, "responses masked: trainer and sampler too far apart"
+    ),
     Metric("value_loss", _LEARNER, "1", UPDATE, "mean value loss of the mini-batches, before its coefficient"),
     Metric("value_clip_fraction", _LEARNER, "share", UPDATE, "tokens whose value loss is clipped"),
     Metric("explained_variance", _LEARNER, "share", UPDATE, "variance of the returns that the values explain"),

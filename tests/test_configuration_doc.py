@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.checks.kinds import ATTRIBUTES, CHOICES, COUNTS, FLAGS, NUMBERS, OPTIONAL, attribute_of
 from rllib_dapo.config import OWN_SECTIONS, PRESETS, RLLIB_SECTIONS
-from rllib_dapo.setting_kinds import ATTRIBUTES, CHOICES, COUNTS, FLAGS, NUMBERS, OPTIONAL, attribute_of
-from rllib_dapo.setting_names import EXTRA_SECTIONS, allowed_settings
+from rllib_dapo.run.names import EXTRA_SECTIONS, allowed_settings
 
 TEXT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \|", re.MULTILINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ LOGGED_BY_THE_LOOP = {
     "generation_seconds",
     "scoring_seconds",
 }
+DOC = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 
 def names(source: str) -> set[str]:
@@ -60,6 +62,17 @@ def test_names_are_listed_once_per_source() -> None:
     assert len(set(listed)) == len(listed)
     assert {metric.source for metric in METRICS} == {"env_runners", "learners/default_policy"}
     assert all(metric.unit and metric.reduction and metric.meaning for metric in METRICS)
+
+
+def test_the_documentation_has_the_tables_rows_in_their_order() -> None:
+    rows: list[tuple[str, ...]] = []
+    for line in DOC.read_text().splitlines():
+        if line.startswith("## "):
+            source = line.removeprefix("## ").strip("`").removesuffix("/...")
+        if line.startswith("| `"):
+            name, unit, reduction, meaning = line.removeprefix("| ").removesuffix(" |").split(" | ", 3)
+            rows.append((name.strip("`"), source, unit, reduction, meaning.replace("\\|", "|")))
+    assert rows == [tuple(metric) for metric in METRICS]
 
 
 def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
@@ -106,10 +119,15 @@ def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSample
 
 def test_an_updates_figures_by_hand() -> None:
     statistics = TokenStatistics()
-    statistics.add(tokens=3, entropy_sum=6.0, probability_sum=1.5, ratio_sum=3.0, clip_low_count=1, clip_high_count=0)
-    statistics.add(tokens=1, entropy_sum=0.0, probability_sum=0.5, ratio_sum=2.0, clip_low_count=0, clip_high_count=1)
-    statistics.add(policy_loss=torch.tensor(0.5), minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(2.0))
-    statistics.add(policy_loss=torch.tensor(-0.25), minibatches=1, skipped_updates=1)
+    # of 3 and 2 response tokens a mask has left 3 and 1
+    statistics.add(tokens=3, ratio_sum=3.0, clip_low_count=1, clip_high_count=0)
+    statistics.add(tokens=1, ratio_sum=2.0, clip_low_count=0, clip_high_count=1)
+    statistics.add(response_tokens=3, entropy_sum=6.0, probability_sum=1.5)
+    statistics.add(response_tokens=2, entropy_sum=1.5, probability_sum=1.0)
+    statistics.add(policy_loss=torch.tensor(0.5))
+    statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(2.0))
+    statistics.add(policy_loss=torch.tensor(-0.25))
+    statistics.add_common(minibatches=1, skipped_updates=1)
     statistics.add(gap_sum=0.5, gap_tokens=2)
     statistics.maximum(ratio_max=torch.tensor(2.0), gradient_norm_max=torch.tensor(2.0), gap_max=torch.tensor(0.375))
     metrics = learner_metrics(statistics)
@@ -129,9 +147,42 @@ def test_an_updates_figures_by_hand() -> None:
             "sampler_logprob_gap_mean": 0.25,
             "sampler_logprob_gap_max": 0.375,
             "trained_tokens": 4,
+            "trained_token_fraction": 0.8,
         }
     )
+
+
+def test_figures_of_what_is_switched_on_by_hand() -> None:
+    statistics = TokenStatistics()
+    statistics.add(tokens=4, response_tokens=5, kl_sum=0.5, importance_capped=2, masked_responses=1, responses=3)
+    # returns 1, 1, 0, 0: their variance is 0.25; the values miss them by a mean square of 0.05
+    statistics.add(value_loss_sum=0.25, value_clip_count=1, return_sum=2.0, return_square_sum=2.0)
+    statistics.add(value_error_square_sum=0.2)
+    statistics.add_common(minibatches=2)
+    metrics = learner_metrics(statistics)
+    switched_on = {
+        "kl": 0.125,
+        "importance_capped_fraction": 0.4,
+        "masked_response_fraction": 1 / 3,
+        "value_loss": 0.125,
+        "value_clip_fraction": 0.25,
+        "explained_variance": 0.8,
+    }
+    assert {name: metrics[name] for name in switched_on} == pytest.approx(switched_on)
     assert metrics.keys() == names("learners/default_policy") - {"num_gradient_updates_lifetime"}
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
+def test_returns_that_are_all_equal_have_nothing_to_explain(value: float) -> None:
+    statistics = TokenStatistics()
+    statistics.add(
+        tokens=3,
+        value_loss_sum=1.0,
+        value_error_square_sum=0.3,
+        return_sum=3 * value,
+        return_square_sum=sum([value * value] * 3),
+    )
+    assert learner_metrics(statistics)["explained_variance"] == 0.0
 
 
 def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:

@@ -68,7 +68,12 @@ def test_long_responses_are_punished_before_they_are_compared(make_summary: Make
     expected = {0: (1, 1.375, 0), 1: (0.5, 0.875, -0.5), 2: (-2, -1.625, -1), 3: (-1, -0.625, 0)}
     assert shaped(group, config) == approximately(expected)
     config.overlong(penalty=0.0)
-    assert {index: advantage for index, (_, advantage, _) in shaped(group, config).items()} == {0: 1, 1: 1, 2: -1, 3: -1}
+    assert {index: advantage for index, (_, advantage, _) in shaped(group, config).items()} == {
+        0: 1,
+        1: 1,
+        2: -1,
+        3: -1,
+    }
 
 
 def test_a_response_says_where_its_tokens_are_and_how_many(make_summary: MakeSummary, config: DAPOConfig) -> None:
@@ -106,10 +111,11 @@ def test_one_response_left_has_nothing_to_be_compared_with(make_summary: MakeSum
     assert shaped(group, config) == approximately({0: (1, 0, 0)})
 
 
-def test_responses_without_a_verdict_or_without_loss_count_nowhere(
-    make_summary: MakeSummary, config: DAPOConfig
-) -> None:
+def test_a_response_without_a_verdict_counts_nowhere(make_summary: MakeSummary, config: DAPOConfig) -> None:
     assert shaped(make_summary(rewards=(1, nan, -1)), config) == approximately({0: (1, 1, 0), 2: (-1, -1, 0)})
+
+
+def test_a_response_without_loss_tokens_counts_in_the_mean_alone(make_summary: MakeSummary, config: DAPOConfig) -> None:
     group = make_summary(rewards=(1, -1), response_tokens=(3, 0))
     assert shaped(group, config) == approximately({0: (1, 1, 0)})
 

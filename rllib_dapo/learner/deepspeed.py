@@ -18,6 +18,7 @@ import torch.distributed as dist
 from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
@@ -39,8 +40,16 @@ class DeepSpeedLearner(DAPOTorchLearner):
         """Joins the process group of all Learners, or makes one of its own, then builds module and engine."""
         self._settings = resolve_deepspeed_config(self.config)
         self._stage = zero_stage(self._settings)
+        # On CPUs DeepSpeed would compile a library for messages in shared memory, which gloo does without a compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         _join_process_group()
         super().build()
+
+    @override(TorchLearner)
+    def _map_module_to_device(self, module: MultiRLModule) -> None:
+        """Weights that are to be sharded stay in main memory until DeepSpeed takes them, part by part."""
+        if self._stage < 3:
+            super()._map_module_to_device(module)
 
     @override(TorchLearner)
     def _make_modules_ddp_if_necessary(self) -> None:
@@ -140,6 +149,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
 
     @override(DAPOTorchLearner)
     def set_training_state(self, state: dict[str, Any], checkpoint: Path) -> None:
+        """Has DeepSpeed read its shards."""
         path, _ = self._engine.load_checkpoint(str(checkpoint / FOLDER), tag=TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {checkpoint / FOLDER}")
@@ -147,6 +157,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
     @property
     @override(DAPOTorchLearner)
     def sharding(self) -> str:
+        """Which ZeRO stage."""
         return f"ZeRO {self._stage}"
 
     @override(DAPOTorchLearner)

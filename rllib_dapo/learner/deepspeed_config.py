@@ -121,8 +121,8 @@ def _settle_optimizer(settings: dict[str, Any], config: DAPOConfig) -> None:
     section = settings["optimizer"]
     if section.get("type") not in ADAM_TYPES:
         raise ValueError(
-            f"deepspeed.config: optimizer.type={section.get('type')!r} must be one of {', '.join(ADAM_TYPES)}, or leave "
-            "the section out"
+            f"deepspeed.config: optimizer.type={section.get('type')!r} must be one of {', '.join(ADAM_TYPES)}, or "
+            "leave the section out"
         )
     params = section.setdefault("params", {})
     for name, value, setting in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -60,6 +61,9 @@ class DAPOTorchLearner(TorchLearner):
     def build(self) -> None:
         """Takes its share of the CPU, then builds module and optimizer."""
         set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_learners))
+        if not torch.cuda.is_available():
+            # Transformers asks DeepSpeed, where it is installed, for the accelerator, and it warns if nobody chose one.
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         self._statistics = TokenStatistics()
         self.updates_after_warmup = 0
         self.importance_cap = self.config.importance_cap

@@ -99,9 +99,7 @@ def _fix_old_logprobs(
 
 def _kl_penalty(batch: MicroBatch, config: DAPOConfig) -> Tensor:
     """`[B, T]` KL estimates under the old policy, times their coefficient."""
-    kl = kl_estimates(
-        batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=config.kl_estimator
-    )
+    kl = kl_estimates(batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=config.kl_estimator)
     return config.kl_coefficient * kl
 
 

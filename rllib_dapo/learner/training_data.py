@@ -9,7 +9,6 @@ from typing import Any
 import ray
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.annotations import override
-
 from torch import Tensor
 
 from rllib_dapo.core.batching import MiniBatchPlan

@@ -96,3 +96,54 @@ def test_no_tokens_give_empty_results_that_still_reach_the_head(problem: tuple[T
     assert logprobs.shape == entropy.shape == (0,)
     (gradient,) = torch.autograd.grad(logprobs.sum(), weight)
     assert torch.equal(gradient, torch.zeros_like(weight))
+
+
+class Scaled(nn.Linear):
+    """A head that does more than its base class."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return 2.0 * super().forward(rows)
+
+
+def hooked(head: nn.Linear) -> nn.Linear:
+    """As ZeRO's stage 3 does: the weight is gathered as the module is called."""
+    head.register_forward_pre_hook(lambda module, inputs: None)
+    return head
+
+
+@pytest.mark.parametrize(
+    ("make_head", "expected"),
+    [
+        (lambda: nn.Linear(HIDDEN, VOCABULARY), True),
+        (lambda: nn.Linear(HIDDEN, VOCABULARY, bias=False), True),
+        (lambda: hooked(nn.Linear(HIDDEN, VOCABULARY)), False),
+        (lambda: Scaled(HIDDEN, VOCABULARY), False),
+        (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(HIDDEN, VOCABULARY)), False),
+        (lambda: nn.Sequential(nn.Linear(HIDDEN, VOCABULARY)), False),
+        (nn.Identity, False),
+    ],
+)
+def test_a_head_is_plain_where_calling_it_is_a_product_and_no_more(
+    make_head: Callable[[], nn.Module], expected: bool
+) -> None:
+    assert is_plain_linear(make_head()) is expected
+
+
+@pytest.mark.parametrize("chunk_tokens", [4, TOKENS])
+@pytest.mark.parametrize("make_head", [nn.Linear, lambda *sizes: hooked(nn.Linear(*sizes)), Scaled])
+def test_every_kind_of_head_gives_its_own_log_probabilities_and_gradients(
+    problem: tuple[Tensor, Tensor, Tensor], make_head: Callable[[int, int], nn.Module], chunk_tokens: int
+) -> None:
+    hidden, _, targets = problem
+    torch.manual_seed(0)
+    head = make_head(HIDDEN, VOCABULARY).double()
+    expected = logprob_and_entropy(head(hidden), targets, temperature=0.8)
+    actual = chunked_logprobs(hidden, head, targets, temperature=0.8, chunk_tokens=chunk_tokens)
+    torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
+    inputs, upstream = (hidden, *head.parameters()), (torch.linspace(-1, 1, TOKENS), torch.linspace(2, 1, TOKENS))
+    torch.testing.assert_close(
+        torch.autograd.grad(actual, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+        rtol=1e-12,
+        atol=1e-12,
+    )

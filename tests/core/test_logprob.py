@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rllib_dapo.core import logprob_and_entropy
 
+
 def close(actual: Tensor, expected: list[float]) -> None:
     torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=1e-13)
 

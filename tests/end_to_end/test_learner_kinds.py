@@ -24,9 +24,10 @@ from rllib_dapo.learner.training_data import GroupTrainingData
 VOCABULARY, MAX_TOKENS = 30, 8
 # Bounds on a micro-batch in tokens, and the micro-batches that one Learner makes of it.
 CUTS = {1: 1000, 2: 100, 5: 40}
-# Relative to the norm of the weights. In bfloat16 the sums are rounded in different places (bfloat16 weights under ZeRO,
-# autocast over float32 weights under DDP), and the weights themselves are compared as the engine gets them, in bfloat16:
-# a last place is 4e-3 to 8e-3 of a number.
+# Relative to the norm of the weights. In bfloat16 the sums are rounded in different places (bfloat16 weights under
+# ZeRO, autocast over float32 weights under DDP), and the weights themselves are compared as the engine gets them, in
+# bfloat16: a last place is 4e-3 to 8e-3 of a number. Measured: 9e-4 under DDP and ZeRO 0, 3.7e-3 under ZeRO 1 to 3,
+# where five updates move the weights by 3.6e-2.
 LIMITS = {"float32": 1e-5, "bfloat16": 6e-3}
 
 
@@ -157,7 +158,6 @@ def test_the_gradient_does_not_depend_on_micro_batches_or_on_the_number_of_learn
                     gradients[count, num_learners] = gradient(group, data)
             whole = gradients[1, 0]
             differences = [difference(other, whole) for other in gradients.values()]
-            print(name, [f"{d:.1e}" for d in differences])
             if name == "microbatch_token_mean":
                 assert max(differences) > 0.01
             else:
@@ -209,13 +209,16 @@ def test_every_kind_of_learner_comes_to_the_same_weights(
     stage: int | None,
 ) -> None:
     far = difference(after_five_updates(num_learners, stage=stage), expected("float32"))
-    print(f"{num_learners} Learners, ZeRO {stage}: {far:.1e}")
     assert far < LIMITS["float32"]
 
 
 @pytest.mark.parametrize(
     ("num_learners", "stage"),
-    [(0, 2), (2, 3), *(pytest.param(n, s, marks=pytest.mark.slow) for n, s in ((2, None), (2, 0), (2, 1), (2, 2), (1, 3)))],
+    [
+        (0, 2),
+        (2, 3),
+        *(pytest.param(n, s, marks=pytest.mark.slow) for n, s in ((2, None), (2, 0), (2, 1), (2, 2), (1, 3))),
+    ],
 )
 def test_in_bfloat16_with_float32_master_weights_they_differ_by_rounding_alone(
     after_five_updates: Callable[..., np.ndarray],
@@ -227,7 +230,6 @@ def test_in_bfloat16_with_float32_master_weights_they_differ_by_rounding_alone(
     after = expected("bfloat16")
     far = difference(after_five_updates(num_learners, stage=stage, dtype="bfloat16"), after)
     moved = difference(after, at_the_start(raw_model))
-    print(f"bfloat16, {num_learners} Learners, ZeRO {stage}: {far:.1e}; five updates move the weights by {moved:.1e}")
     assert far < LIMITS["bfloat16"] < moved / 4
 
 

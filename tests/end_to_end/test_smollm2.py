@@ -15,11 +15,13 @@ from rllib_dapo.core import PromptGroup, Response, TrainResponse, collate
 from rllib_dapo.core.batching import MicroBatchPlan
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.settings import read_settings
+from rllib_dapo.run.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "mawps-addsub.jsonl"
-TEXT = "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. 70 - 27 = 43, so she gave him 43."
+TEXT = (
+    "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. 70 - 27 = 43, so she gave him 43."
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,7 +41,6 @@ def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(c
             result = algo.train()
             rollout, learner = result["env_runners"], result["learners"].get(DEFAULT_MODULE_ID, {})
             gap = text_gap(algo)
-            print({name: rollout[name] for name in ("accuracy", "groups_generated", "groups_accepted")}, learner, gap)
             if rollout["groups_accepted"]:
                 with_signal += 1
                 assert learner["gradient_norm"] > 0

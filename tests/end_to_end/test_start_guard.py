@@ -39,9 +39,7 @@ def test_raw_log_probabilities_stop_the_run_and_are_named(cluster: None, small_c
     assert "\n" not in str(caught.value)
 
 
-def test_other_weights_stop_the_run_and_are_named(
-    cluster: None, small_config: Make, other_raw_model: Path
-) -> None:
+def test_other_weights_stop_the_run_and_are_named(cluster: None, small_config: Make, other_raw_model: Path) -> None:
     config = small_config(engine="transformers").dynamic_sampling(enabled=False)
     config.importance_sampling(start_gap_limit=0.01)
     with running(config) as algo:

@@ -144,7 +144,9 @@ def make_data() -> Callable[..., GroupTrainingData]:
 # What is expected, from one unpadded sequence at a time and nothing of ours.
 
 
-def _plain_scores(model: PreTrainedModel, group: PromptGroup, index: int, *, temperature: float) -> tuple[Tensor, Tensor]:
+def _plain_scores(
+    model: PreTrainedModel, group: PromptGroup, index: int, *, temperature: float
+) -> tuple[Tensor, Tensor]:
     prompt = torch.tensor(group.prompt_ids.astype(np.int64))
     response = torch.tensor(group.responses[index].token_ids.astype(np.int64))
     logits = model(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
@@ -242,7 +244,7 @@ class Trainer:
     def group(self) -> Any:
         """The `LearnerGroup` around it."""
         self.config.validate()
-        config = self.config.training(learner_class=Witness)
+        config = self.config.learners(learner_class=Witness)
         return config.build_learner_group(spaces={DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))})
 
     @property

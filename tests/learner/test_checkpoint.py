@@ -18,6 +18,7 @@ from rllib_dapo.learner.checkpoint import (
     MANIFEST,
     Manifest,
     ask_learners,
+    begin_saving,
     check_learners,
     fingerprint,
     read_manifest,
@@ -39,6 +40,7 @@ MODEL = str(MODULE_PATH / "model.safetensors")
 
 def save(trainer: Any, folder: Path) -> Path:
     """As `DAPO.save_to_path` does, without the rest of the algorithm."""
+    begin_saving(folder)
     state = trainer.group.get_state(for_checkpoint=True)
     trainer.group.save_to_path(folder / COMPONENT_LEARNER_GROUP, state=state)
     save_learners(trainer.group, folder)
@@ -124,9 +126,14 @@ def test_the_list_of_files_is_written_last_and_is_of_all_files(checkpoint: Path)
     assert all(file.stat().st_mtime_ns <= newest for file in files)
 
 
+@pytest.mark.parametrize("saves_before", [0, 1])
 def test_a_save_that_fails_leaves_no_whole_checkpoint(
-    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves_before: int
 ) -> None:
+    """Not even where a whole one lay before, some of whose files have been replaced."""
+    for _ in range(saves_before):
+        save(trained, tmp_path)
+
     def disk_is_full(checkpoint: Path) -> dict[str, Any]:
         raise OSError("no space left on device")
 

@@ -127,9 +127,7 @@ def test_the_settings_that_were_given_stay_as_they_are(resolve: Resolve) -> None
     assert settings == before
 
 
-def test_settings_may_lie_in_a_file(
-    resolve: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_may_lie_in_a_file(resolve: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "zero.json").write_text(json.dumps(at_stage(3)))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve(str(tmp_path / "zero.json")) == resolve("~/zero.json") == resolve(at_stage(3))
@@ -216,7 +214,9 @@ def test_a_contradiction_is_refused_in_one_line_with_both_names(
 
 
 def test_bfloat16_of_deepspeed_contradicts_a_float32_model(resolve: Resolve) -> None:
-    with pytest.raises(ValueError, match=r"bf16\.enabled=true contradicts language_model\.dtype=float32 at ZeRO stage 2"):
+    with pytest.raises(
+        ValueError, match=r"bf16\.enabled=true contradicts language_model\.dtype=float32 at ZeRO stage 2"
+    ):
         resolve(at_stage(2, bf16={"enabled": True}), dtype="float32")
 
 

@@ -103,8 +103,8 @@ def test_nor_does_it_with_every_term_of_the_objective(
     cut, cut_metrics = updated({"max_tokens_per_microbatch": 30, "max_row_tokens": 20})
     assert len(cut.losses) > len(whole.losses) == 2
     for found, expected in zip(cut.gradients, whole.gradients, strict=True):
-        assert distance(found, expected) < 1e-9
-    assert whole_metrics == pytest.approx(cut_metrics, rel=1e-6, abs=1e-9)
+        assert distance(found, expected) < 1e-6  # the model's norms round to float32 even in float64
+    assert whole_metrics == pytest.approx(cut_metrics, rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize("settings", [lambda config: config, everything], ids=["dapo", "everything"])
@@ -325,7 +325,7 @@ def test_every_metric_of_the_table_is_reported_where_it_applies(
     make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data
 ) -> None:
     plain = make_trainer(learner_config()).update(make_data(minibatches=2))
-    assert REPORTED - CONDITIONAL <= plain.keys()
+    assert plain.keys() >= REPORTED - CONDITIONAL
     assert not CONDITIONAL & plain.keys()
     full = make_trainer(everything(learner_config())).update(make_data(minibatches=2))
     assert full.keys() >= REPORTED

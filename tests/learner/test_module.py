@@ -203,9 +203,11 @@ def test_settings_are_changed_for_a_while_alone(
     module, groups = build_module(learner_config()), make_groups(1)
     ((micro, batch),) = micro_batches(groups, train_responses(groups))
     model, before = load_causal_lm(raw_model, dtype=torch.float32), module.settings
-    with pytest.raises(KeyError, match="left early"), module.settings_changed(temperature=1.0):
+    with module.settings_changed(temperature=1.0):
         logprobs = module.forward_train(batch)["logprobs"]
-        raise KeyError("left early")
+    assert module.settings == before
+    with pytest.raises(KeyError), module.settings_changed(temperature=2.0):
+        module.forward_train({})
     assert module.settings == before
     for row, planned in zip(logprobs, micro.responses, strict=True):
         expected, _ = plain_scores(model, groups[0], planned.index, temperature=1.0)

@@ -25,7 +25,7 @@ CUTS = [{}, {"max_tokens_per_microbatch": 40}, {"max_tokens_per_microbatch": 1},
 
 @pytest.fixture
 def config(learner_config: LearnerConfig) -> DAPOConfig:
-    """In float64 rounding is no matter, however a mini-batch is cut."""
+    """In float64 rounding hardly matters, however a mini-batch is cut: it is that of the model's norms, in float32."""
     return learner_config().language_model(dtype="float64")
 
 
@@ -196,9 +196,9 @@ def test_a_users_mask_is_given_ids_entropies_and_mask_and_narrows_the_entropy_ma
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda mask: mask.float(), r"gave torch\.float32 \(16, 8\): it must give torch\.bool \(16, 8\)"),
-        (lambda mask: mask[:, :3], r"gave torch\.bool \(16, 3\): it must give torch\.bool \(16, 8\)"),
-        (lambda mask: mask[0], r"gave torch\.bool \(8,\): it must give torch\.bool \(16, 8\)"),
+        (lambda mask: mask.float(), r"gave torch\.float32 \(16, 7\): it must give torch\.bool \(16, 7\)"),
+        (lambda mask: mask[:, :3], r"gave torch\.bool \(16, 3\): it must give torch\.bool \(16, 7\)"),
+        (lambda mask: mask[0], r"gave torch\.bool \(7,\): it must give torch\.bool \(16, 7\)"),
     ],
     ids=["numbers", "too short", "one row"],
 )
@@ -323,7 +323,7 @@ def test_a_critics_advantages_do_not_depend_on_the_cut(
         )
         for cut in others:
             for key, values in whole.items():
-                torch.testing.assert_close(cut[key], values, rtol=0, atol=1e-9)
+                torch.testing.assert_close(cut[key], values, rtol=0, atol=1e-6)
 
 
 def test_without_division_by_the_deviation_a_critics_advantages_are_as_they_are(

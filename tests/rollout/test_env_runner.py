@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import ray
 import torch
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -239,17 +240,19 @@ def test_a_callback_may_be_a_plain_function_that_logs_a_metric(rollout_config: M
     assert runner.get_metrics()["letters"].peek() == sum(len(response.text) for response in group.responses)
 
 
-def state_of(folder: Any) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in load_causal_lm(folder, dtype=torch.float32).state_dict().items()}
+def state_of(folder: Any) -> list[tuple[str, np.ndarray]]:
+    return [(name, tensor.numpy()) for name, tensor in load_causal_lm(folder, dtype=torch.float32).state_dict().items()]
 
 
 def test_new_weights_change_the_version_and_what_is_sampled(
-    rollout_config: MakeConfig, raw_model: Any, other_raw_model: Any
+    cluster: None, rollout_config: MakeConfig, raw_model: Any, other_raw_model: Any
 ) -> None:
     runner = TextEnvRunner(config=rollout_config())
     before = tokens_of(groups_of(runner, range(3)))
     for version, folder in ((0, other_raw_model), (7, other_raw_model), (0, raw_model)):
-        runner.set_state({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: state_of(folder)}, WEIGHTS_SEQ_NO: version})
+        arrays = state_of(folder)
+        pieces = [ray.put(arrays[start : start + 5]) for start in range(0, len(arrays), 5)]
+        assert runner.load_weights(pieces, version) == version
         groups = groups_of(runner, range(3))
         assert [group.weights_version for group in groups] == [version] * 3
         assert runner.get_state()[WEIGHTS_SEQ_NO] == version
@@ -267,12 +270,19 @@ def logprobs_under(folder: Any, group: PromptGroup, response: Any) -> np.ndarray
     return logprobs.gather(-1, ids[0, len(group.prompt_ids) :, None]).squeeze(-1).numpy()
 
 
-def test_a_state_without_weights_leaves_engine_and_version_alone(rollout_config: MakeConfig) -> None:
+def test_a_state_leaves_engine_and_version_alone(rollout_config: MakeConfig, other_raw_model: Any) -> None:
+    """RLlib would send weights so, whole and through the algorithm's process."""
     runner = TextEnvRunner(config=rollout_config())
     before = tokens_of(groups_of(runner, range(2)))
-    runner.set_state({WEIGHTS_SEQ_NO: 5, "num_env_steps_sampled_lifetime": 100})
+    weights = {COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: dict(state_of(other_raw_model))}}
+    runner.set_state({WEIGHTS_SEQ_NO: 5, "num_env_steps_sampled_lifetime": 100, **weights})
     assert runner.get_state() == {WEIGHTS_SEQ_NO: 0, "num_env_steps_sampled_lifetime": 100}
     assert tokens_of(groups_of(runner, range(2))) == before
+
+
+def test_an_env_runner_without_an_engine_keeps_its_version(rollout_config: MakeConfig) -> None:
+    runner = TextEnvRunner(config=rollout_config().env_runners(num_env_runners=1), worker_index=0)
+    assert runner.load_weights([], 3) == 0
 
 
 def test_the_local_env_runner_beside_remote_ones_knows_its_spaces_and_holds_no_engine(

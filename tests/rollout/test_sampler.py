@@ -108,6 +108,31 @@ def test_without_dynamic_sampling_whatever_can_be_trained_on_is_taken(
     assert judge(make_summary(rewards=rewards, is_correct=is_correct), dynamic_sampling=False) is decision
 
 
+@pytest.mark.parametrize("dynamic_sampling", [True, False])
+@pytest.mark.parametrize(
+    ("rewards", "is_correct", "decision"),
+    [
+        ((1,), (True,), Decision.ALL_CORRECT),
+        ((nan, -1), (None, False), Decision.ALL_WRONG),
+        ((nan, 0.5), None, Decision.NO_SIGNAL),
+        ((nan,), (None,), Decision.MISSING),
+        ((nan, nan), None, Decision.MISSING),
+        ((), (), Decision.PROMPT_TOO_LONG),
+    ],
+)
+def test_with_a_baseline_of_its_own_a_single_verdict_can_be_trained_on(
+    make_summary: MakeSummary,
+    rewards: Sequence[float],
+    is_correct: Sequence[bool | None],
+    decision: Decision,
+    dynamic_sampling: bool,
+) -> None:
+    group = make_summary(rewards=rewards, is_correct=is_correct)
+    known = decision not in (Decision.MISSING, Decision.PROMPT_TOO_LONG)
+    expected = Decision.ACCEPTED if known and not dynamic_sampling else decision
+    assert judge(group, dynamic_sampling=dynamic_sampling, min_verdicts=1) is expected
+
+
 # Filling a batch
 
 
@@ -227,3 +252,13 @@ def test_without_dynamic_sampling_one_round_of_the_wanted_size_fills_the_batch(
     run.step(prompts_per_step=4, dynamic_sampling=False)
     assert run.rounds == [range(0, 4)]
     assert run.accepted == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(("min_verdicts", "accepted"), [(1, [0, 2]), (2, [2])])
+def test_a_batch_takes_groups_of_as_many_verdicts_as_are_needed(
+    make_summary: MakeSummary, min_verdicts: int, accepted: list[int]
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=3, next_seed=0, dynamic_sampling=False, min_verdicts=min_verdicts)
+    rewards = [(nan, 1), (nan, nan), (1, 1)]
+    sampler.offer([make_summary(seed, rewards=rewards[seed]) for seed in sampler.next_round()])
+    assert [group.seed for group in sampler.accepted] == accepted

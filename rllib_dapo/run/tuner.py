@@ -18,11 +18,11 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from rllib_dapo.models import resolve_model
-from rllib_dapo.preflight import uses_cluster
-from rllib_dapo.progress import ProgressLine
-from rllib_dapo.run_file import SettingsError
-from rllib_dapo.settings import RunSettings
-from rllib_dapo.worker_log import WorkerLog, worker_log
+from rllib_dapo.run.file import SettingsError
+from rllib_dapo.run.preflight import uses_cluster
+from rllib_dapo.run.progress import ProgressLine
+from rllib_dapo.run.settings import RunSettings
+from rllib_dapo.run.worker_log import WorkerLog, worker_log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

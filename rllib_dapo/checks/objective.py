@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rllib_dapo.findings import at_least, two_numbers, within
+from rllib_dapo.checks.findings import at_least, two_numbers, within
 
 if TYPE_CHECKING:
     from rllib_dapo.config import DAPOConfig
@@ -93,6 +93,12 @@ def _check_kl(config: DAPOConfig) -> Iterator[str]:
         yield (
             "kl.estimator='k1' has no effect in the loss, where the mean of its gradient is zero: use k2 or k3, or "
             "kl.placement=reward"
+        )
+    in_reward = config.needs_reference and config.kl_placement == "reward"
+    if in_reward and config.overlong_filtering and config.truncated_in_baseline and not config.has_critic:
+        yield (
+            "overlong.filtering=True takes truncated responses out of what is trained, and with kl.placement=reward "
+            "only what is trained is compared: set overlong.truncated_in_baseline to false"
         )
 
 

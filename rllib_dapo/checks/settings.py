@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_dapo.findings import at_least, suggest, two_numbers, within
+from rllib_dapo.checks.findings import at_least, suggest, two_numbers, within
+from rllib_dapo.checks.kinds import check_choices, check_kinds
+from rllib_dapo.checks.objective import check_objective, idle_clip_warning
 from rllib_dapo.models import check_model_name
-from rllib_dapo.objective_checks import check_objective, idle_clip_warning
-from rllib_dapo.setting_kinds import check_choices, check_kinds
 
 if TYPE_CHECKING:
     from rllib_dapo.config import DAPOConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rllib_dapo.progress import ProgressLine, duration, progress_line, waiting_line
+from rllib_dapo.run.progress import ProgressLine, duration, progress_line, waiting_line
 
 RESULT: dict[str, Any] = {
     "training_iteration": 12,

@@ -14,12 +14,12 @@ from ray._private.services import find_bootstrap_address
 from ray._private.utils import get_num_cpus
 
 from rllib_dapo.algorithm import DAPO
+from rllib_dapo.checks.settings import idle_clip_warning
 from rllib_dapo.config import DAPOConfig
-from rllib_dapo.environments import try_environment
 from rllib_dapo.learner.preparation import resolve_token_mask
-from rllib_dapo.run_file import SettingsError, one_line
-from rllib_dapo.settings import RunSettings
-from rllib_dapo.validation import idle_clip_warning
+from rllib_dapo.run.environments import try_environment
+from rllib_dapo.run.file import SettingsError, one_line
+from rllib_dapo.run.settings import RunSettings
 
 _RLLIB_AFTERWORD = "To suppress all validation errors"
 

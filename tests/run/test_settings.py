@@ -10,12 +10,12 @@ import pytest
 from ray.tune.search.sample import Domain
 
 from rllib_dapo.config import sections
-from rllib_dapo.preflight import check_placement, check_run
-from rllib_dapo.run_file import SettingsError, parse_override
-from rllib_dapo.setting_names import allowed_settings
-from rllib_dapo.settings import RunSettings, read_settings
+from rllib_dapo.run.file import SettingsError, parse_override
+from rllib_dapo.run.names import allowed_settings
+from rllib_dapo.run.preflight import check_placement, check_run
+from rllib_dapo.run.settings import RunSettings, read_settings
 
-PRESETS = Path(__file__).parent.parent / "tune_configs"
+PRESETS = Path(__file__).parents[2] / "tune_configs"
 TWO_CORES = {"GPU": 0.0, "CPU": 2.0}
 
 

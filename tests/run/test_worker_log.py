@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
-from rllib_dapo.worker_log import WorkerLog, worker_log
+from rllib_dapo.run.worker_log import WorkerLog, worker_log
 
 BATCH = {
     "actor_name": "TextEnvRunner",

@@ -8,9 +8,9 @@ from typing import Any
 
 from ray import tune
 
-from rllib_dapo.progress import duration, told_by_name
-from rllib_dapo.runs import RunResult, worker_log_path
-from rllib_dapo.settings import RunSettings
+from rllib_dapo.run.progress import duration, told_by_name
+from rllib_dapo.run.settings import RunSettings
+from rllib_dapo.run.tuner import RunResult, worker_log_path
 
 _ACCURACY = "env_runners/accuracy"
 

@@ -12,9 +12,9 @@ import pytest
 from ray import tune
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.checks.settings import check_settings, idle_clip_warning, suggest
 from rllib_dapo.config import PRESETS
 from rllib_dapo.learner.learner import DAPOTorchLearner
-from rllib_dapo.validation import check_settings, idle_clip_warning, suggest
 
 NEEDS_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 
@@ -92,6 +92,11 @@ def valid_config() -> DAPOConfig:
         ("kl.estimator", {"kl_estimator": "k4"}, "one of k1, k2, k3"),
         ("kl.estimator", {"kl_estimator": "k1", "kl_coefficient": 0.1}, "use k2 or k3, or kl.placement=reward"),
         ("kl.placement", {"kl_placement": "rewards"}, "loss, reward; did you mean 'reward'?"),
+        (
+            "overlong.filtering",
+            {"overlong_filtering": True, "kl_placement": "reward", "kl_coefficient": 0.1},
+            "set overlong.truncated_in_baseline to false",
+        ),
         ("importance_sampling.cap", {"importance_cap": 0.5}, "at least 1"),
         ("importance_sampling.cap", {"importance_cap": 2.0, "old_logprobs": "sampler"}, "old_logprobs=trainer"),
         ("importance_sampling.sequence_bounds", {"importance_sequence_bounds": (1.0, 2.0)}, "such as [0.5, 2.0]"),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from rllib_dapo.checks.findings import one_of
 from rllib_dapo.core import ADVANTAGE_ESTIMATORS, KL_ESTIMATORS, LOSS_AGGREGATIONS, RATIO_LEVELS
-from rllib_dapo.findings import one_of
 from rllib_dapo.learner.schedule import LR_SCHEDULES
 from rllib_dapo.rollout.engine import ENGINES
 

@@ -17,11 +17,11 @@ from typing import Any
 from ray import tune
 
 from rllib_dapo.config import PRESETS, DAPOConfig
-from rllib_dapo.environments import resolve_environment
 from rllib_dapo.models.names import SMOLLM2, TINY
-from rllib_dapo.run_file import SettingsError, Tree, one_line, parse_override, put, read_run_file
-from rllib_dapo.setting_names import TuneSettings, check_names, check_overlap, flat_metrics
-from rllib_dapo.variants import followers, grid_of_variants
+from rllib_dapo.run.environments import resolve_environment
+from rllib_dapo.run.file import SettingsError, Tree, one_line, parse_override, put, read_run_file
+from rllib_dapo.run.names import TuneSettings, check_names, check_overlap, flat_metrics
+from rllib_dapo.run.variants import followers, grid_of_variants
 
 _SPACES: Mapping[str, Callable[[Any], Any]] = {
     "grid": tune.grid_search,

@@ -11,14 +11,14 @@ import ray
 from ray import tune
 from ray.tune.search.variant_generator import generate_variants
 
-from rllib_dapo.preflight import check_run, warnings
-from rllib_dapo.progress import ProgressLine
-from rllib_dapo.run_file import SettingsError
-from rllib_dapo.runs import RunResult, trial_name
-from rllib_dapo.settings import RunSettings, read_settings
-from rllib_dapo.summary import summary_lines
+from rllib_dapo.run.file import SettingsError
+from rllib_dapo.run.preflight import check_run, warnings
+from rllib_dapo.run.progress import ProgressLine
+from rllib_dapo.run.settings import RunSettings, read_settings
+from rllib_dapo.run.summary import summary_lines
+from rllib_dapo.run.tuner import RunResult, trial_name
 
-PRESETS = Path(__file__).parent.parent / "tune_configs"
+PRESETS = Path(__file__).parents[2] / "tune_configs"
 TWO_CORES = {"GPU": 0.0, "CPU": 2.0}
 
 BASE = """

@@ -12,11 +12,11 @@ from typing import Any
 from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_dapo.checks.findings import one_of, suggest
+from rllib_dapo.checks.kinds import CHOICES, OPTIONAL
 from rllib_dapo.config import PRESETS, DAPOConfig, sections
-from rllib_dapo.findings import one_of, suggest
 from rllib_dapo.metrics import METRICS
-from rllib_dapo.run_file import PRESET, SettingsError, Tree, put
-from rllib_dapo.setting_kinds import CHOICES, OPTIONAL
+from rllib_dapo.run.file import PRESET, SettingsError, Tree, put
 
 SPACES = ("grid", "choice", "uniform", "loguniform")
 EXTRA_SECTIONS = ("search", "variants", "tune", "stop")

@@ -1,0 +1,1 @@
+"""Run files: reading and checking them, making trials of them, telling how these go."""
