@@ -1,11 +1,13 @@
 """Text environments for language models: single-step Gymnasium environments, data sets and answer rules.
 
-Importing this package registers ``rllib_dapo/Arithmetic-v0`` and ``rllib_dapo/Math-v0`` with Gymnasium.
+Importing this package registers its environments with Gymnasium, under the names that begin with ``rllib_dapo/``.
 """
 
 import gymnasium
 
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.pool import PoolSettings, VerifierPool
+from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.splits import DatasetOrder
 from rllib_dapo.envs.verify import ANSWER_RULES
@@ -13,16 +15,23 @@ from rllib_dapo.envs.verify import ANSWER_RULES
 __all__ = [
     "ANSWER_RULES",
     "DatasetOrder",
+    "PoolSettings",
     "Problem",
+    "RuleScoredEnv",
     "SingleStepTextEnv",
     "TextSpace",
     "Verdict",
+    "VerifierPool",
     "register_environments",
 ]
 
 _ENTRY_POINTS = {
     "rllib_dapo/Arithmetic-v0": "rllib_dapo.envs.arithmetic:ArithmeticEnv",
     "rllib_dapo/Math-v0": "rllib_dapo.envs.math:MathEnv",
+    "rllib_dapo/Object-v0": "rllib_dapo.envs.adapters.object_env:ObjectEnv",
+    "rllib_dapo/OpenEnv-v0": "rllib_dapo.envs.adapters.openenv:OpenEnvEnv",
+    "rllib_dapo/ReasoningGym-v0": "rllib_dapo.envs.adapters.reasoning_gym:ReasoningGymEnv",
+    "rllib_dapo/RewardFunction-v0": "rllib_dapo.envs.adapters.reward_function:RewardFunctionEnv",
 }
 
 

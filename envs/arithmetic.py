@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.base import Problem
+from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.splits import SPLITS, split_of
-from rllib_dapo.envs.verify import ANSWER_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _SEARCH_LIMIT = 50_000  # expressions looked at, about a second, before a split 
 _PATIENCE = 20  # draws, in units of how many it takes on average: e**-20 is never
 
 
-class ArithmeticEnv(SingleStepTextEnv):
+class ArithmeticEnv(RuleScoredEnv):
     """Asks for the value of an expression such as ``12+57=``.
 
     Held-out expressions are told from the others by a hash of what they say, order of summands and factors aside: with
@@ -69,7 +69,6 @@ class ArithmeticEnv(SingleStepTextEnv):
         self._heldout_fraction = check_fraction("heldout_fraction", given["heldout_fraction"])
         self._seed = check_integer("seed", given["seed"], low=0)
         self._template = check_template("template", given["template"], "expression")
-        self._rule = ANSWER_RULES[check_choice("answer_rule", given["answer_rule"], ANSWER_RULES)]
         self._fallback = self._first_in_split()
         share = self._heldout_fraction if self._split == "heldout" else 1 - self._heldout_fraction
         self._draw_limit = math.ceil(min(_PATIENCE / share, _SEARCH_LIMIT))
@@ -84,10 +83,6 @@ class ArithmeticEnv(SingleStepTextEnv):
             answer=str(evaluate(operands, operations)),
             problem_id=expression,
         )
-
-    def score(self, problem: Problem, response: str) -> Verdict:
-        """Compares with the chosen rule, by default as whole numbers."""
-        return self._rule(response, problem.answer)
 
     def _draws(self, rng: np.random.Generator) -> Iterator[tuple[tuple[int, ...], str]]:
         while True:

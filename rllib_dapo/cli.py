@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rllib_dapo.run.file import SettingsError
+from rllib_dapo.run.file import SettingsError, parse_override, put
 
 _INTERRUPTED = 130  # as shells say it of a command ended by Ctrl-C
 
@@ -82,6 +82,54 @@ def export(
     typer.echo(f"model: {written}")
 
 
+@app.command("check-env")
+def check_env(
+    env: Annotated[str, typer.Argument(metavar="ID|module:Class", help="A Gymnasium id, or a class of your own.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A setting: environment.env_config.digits=3. May be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Look whether an environment keeps the rules that training relies on, and say what to mend."""
+    from rllib_dapo.check_env import check_environment
+    from rllib_dapo.run import tuner
+    from rllib_dapo.run.environments import resolve_environment
+
+    tuner.silence()
+    try:
+        found = check_environment(resolve_environment(env), _env_config(set_ or []))
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    for finding in found:
+        typer.echo(str(finding), err=True)
+    typer.echo(f"{env}: {f'{len(found)} to mend' if found else 'all is well'}")
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .parquet, .jsonl, .json or .csv file of problems.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file, .jsonl or .parquet.")],
+    question: Annotated[list[str] | None, typer.Option(help="A column of the question; may be repeated.")] = None,
+    answer: Annotated[list[str] | None, typer.Option(help="A column of the answer; may be repeated.")] = None,
+) -> None:
+    """Write the problems whose answers are integers or can be made into one, as the paper did with its data."""
+    from rllib_dapo.envs.integer_answers import prepare as prepare_file
+
+    named = {"question": question, "answer": answer}
+    try:
+        done = prepare_file(source, target, columns={side: names for side, names in named.items() if names})
+    except (ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(
+        f"{target}: {done.kept} as they are, {done.transformed} made to ask for an integer; {done.dropped} left out"
+    )
+
+
 @app.command()
 def presets() -> None:
     """List the run files that come with this package."""
@@ -114,3 +162,15 @@ def find_run_file(name: str) -> Path:
     if is_preset and path.stem in known:
         return known[path.stem]
     raise SettingsError(f"{name}: no such file, nor a preset{suggest(path.stem, known)}; presets: {', '.join(known)}")
+
+
+def _env_config(overrides: list[str]) -> dict[str, Any]:
+    """The environment's settings out of texts `env_config.name=value`, or `environment.env_config.name=value`."""
+    tree: dict[str, Any] = {"env_config": {}}
+    for text in overrides:
+        name, value = parse_override(text)
+        name = name.removeprefix("environment.")
+        if not name.startswith("env_config."):
+            raise SettingsError(f"--set {text}: write it as --set env_config.name=value")
+        tree = put(tree, name, value)
+    return dict(tree["env_config"])

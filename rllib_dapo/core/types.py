@@ -25,6 +25,7 @@ class Response:
         reward: The environment's raw reward; NaN when no verdict could be had (a *missing* reward).
         is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no verdict.
         text: The response as text, for people; never tokenised again.
+        reason: Why the reward is missing, one line: ``timeout: ...``, ``crash: ...``, ``too long: ...``.
     """
 
     token_ids: NDArray[np.int32]
@@ -34,6 +35,7 @@ class Response:
     reward: float
     is_correct: bool | None
     text: str
+    reason: str = ""
 
     @property
     def is_missing(self) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +22,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.envs import SingleStepTextEnv
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.rollout.engine import Completion, Sampling
 from rllib_dapo.rollout.environment import make_environment
@@ -126,13 +127,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         generated = time.perf_counter()
         groups = [
             PromptGroup(
-                seed=seed,
-                prompt=prompt,
-                prompt_ids=ids,
-                responses=tuple(self._respond(env, seed, completion) for completion in completions[i]),
-                weights_version=self._weights_version,
+                seed=seed, prompt=prompt, prompt_ids=ids, responses=responses, weights_version=self._weights_version
             )
-            for i, (seed, prompt, ids) in enumerate(zip(seeds, prompts, prompt_ids, strict=True))
+            for seed, prompt, ids, responses in zip(
+                seeds, prompts, prompt_ids, self._respond(env, seeds, completions), strict=True
+            )
         ]
         self._after_sampling(groups)
         return RolloutResult(
@@ -225,35 +224,47 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             completions[i] = group
         return completions
 
-    def _respond(self, env: gym.Env[Any, Any], seed: int, completion: Completion) -> Response:
-        """Steps the environment with one response's text and keeps its tokens beside the verdict."""
-        text = self.tokenizer.decode(completion.token_ids.tolist(), skip_special_tokens=True)
-        reward, is_correct = self._score(env, seed, text)
-        return Response(
-            token_ids=completion.token_ids,
-            loss_mask=np.ones(len(completion.token_ids), dtype=np.bool_),
-            logprobs=completion.logprobs,
-            finish_reason=completion.finish_reason,
-            reward=reward,
-            is_correct=is_correct,
-            text=text,
-        )
+    def _respond(
+        self, env: gym.Env[Any, Any], seeds: Sequence[int], completions: list[list[Completion]]
+    ) -> list[tuple[Response, ...]]:
+        """Has all texts judged, side by side where the environment can, and keeps tokens beside verdicts."""
+        texts = [
+            [self.tokenizer.decode(c.token_ids.tolist(), skip_special_tokens=True) for c in group]
+            for group in completions
+        ]
+        asked = [(seed, text) for seed, group in zip(seeds, texts, strict=True) for text in group]
+        answers = iter(self._judge_together(env, asked) if _takes_submissions(env) else self._judge_in_turn(env, asked))
+        return [
+            tuple(_response(completion, text, *next(answers)) for completion, text in zip(*group, strict=True))
+            for group in zip(completions, texts, strict=True)
+        ]
 
-    def _score(self, env: gym.Env[Any, Any], seed: int, text: str) -> tuple[float, bool | None]:
-        """The environment's verdict. An environment that raises on some text gives a missing reward, not a crash."""
-        try:
-            env.reset(seed=seed)
-            _, reward, terminated, truncated, info = env.step(text)
-        except Exception:
-            if not self._told_of_raising:  # once is enough: it may happen for every response
-                logger.exception("the environment raised on seed %d, text %.200r: its reward is missing", seed, text)
-                self._told_of_raising = True
-            return float("nan"), None
-        if not (terminated or truncated):
-            raise ValueError(f"environment {self.config.env!r} did not end after one step: give single-step episodes")
-        reward = float(reward)
-        correct = info.get("is_correct")
-        return (reward, None if correct is None else bool(correct)) if np.isfinite(reward) else (float("nan"), None)
+    @staticmethod
+    def _judge_together(env: SingleStepTextEnv, asked: list[tuple[int, str]]) -> list[tuple[float, dict[str, Any]]]:
+        tickets = [env.submit(seed, text) for seed, text in asked]
+        return [env.collect(ticket) for ticket in tickets]
+
+    def _judge_in_turn(
+        self, env: gym.Env[Any, Any], asked: list[tuple[int, str]]
+    ) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Steps the environment with each. One that raises on some text gives a missing reward, not a crash."""
+        for seed, text in asked:
+            try:
+                env.reset(seed=seed)
+                _, reward, terminated, truncated, info = env.step(text)
+            except Exception as error:
+                if not self._told_of_raising:  # once is enough: it may happen for every response
+                    logger.exception(
+                        "the environment raised on seed %d, text %.200r: its reward is missing", seed, text
+                    )
+                    self._told_of_raising = True
+                yield float("nan"), {"missing_reason": f"crash: the environment raised {type(error).__name__}: {error}"}
+                continue
+            if not (terminated or truncated):
+                raise ValueError(
+                    f"environment {self.config.env!r} did not end after one step: give single-step episodes"
+                )
+            yield float(reward), info
 
     def _hand_over(self, group: PromptGroup) -> SampledGroup:
         return SampledGroup(summary=group.summary(), data=ray.put(group) if self.worker_index > 0 else group)
@@ -323,6 +334,26 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
     def _create_env(self, config: DAPOConfig) -> gym.Env[Any, Any]:
         return make_environment(config.env, self._env_context(config))
+
+
+def _takes_submissions(env: gym.Env[Any, Any]) -> TypeGuard[SingleStepTextEnv]:
+    """Whether responses can be handed to the environment all at once; not where a wrapper has its say."""
+    return isinstance(env, SingleStepTextEnv) and env.takes_submissions
+
+
+def _response(completion: Completion, text: str, reward: float, info: Mapping[str, Any]) -> Response:
+    is_missing = not np.isfinite(reward)
+    correct = None if is_missing else info.get("is_correct")
+    return Response(
+        token_ids=completion.token_ids,
+        loss_mask=np.ones(len(completion.token_ids), dtype=np.bool_),
+        logprobs=completion.logprobs,
+        finish_reason=completion.finish_reason,
+        reward=float("nan") if is_missing else reward,
+        is_correct=None if correct is None else bool(correct),
+        text=text,
+        reason=str(info.get("missing_reason", f"the reward is {reward}")) if is_missing else "",
+    )
 
 
 def sampling_seed(run_seed: int, stream: int, weights_version: int, prompt_seed: int) -> int:

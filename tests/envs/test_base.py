@@ -92,14 +92,14 @@ def test_a_scorer_that_raises_gives_a_missing_verdict_and_one_warning(caplog: py
         _, reward, _, _, info = env.step("r")
         assert math.isnan(reward)
         assert info["is_correct"] is None
-        assert info["missing_reason"] == "the scorer raised RuntimeError: boom"
+        assert info["missing_reason"] == "crash: the scorer raised RuntimeError: boom"
     assert [record.message for record in caplog.records] == ["FixedVerdictEnv.score failed on problem 0"]
 
 
 def test_a_scorer_that_returns_no_verdict_is_told_so() -> None:
     _, reward, _, _, info = step(True)
     assert math.isnan(reward)
-    assert info["missing_reason"] == "score must return a Verdict, not bool"
+    assert info["missing_reason"] == "crash: score must return a Verdict, not bool"
 
 
 def test_the_scorer_may_set_the_reward_beside_its_verdict() -> None:
@@ -120,7 +120,15 @@ def test_a_reward_that_is_no_finite_number_is_missing(reward: Any) -> None:
     value, info = judge(Verdict(is_correct=True, reward=reward))
     assert math.isnan(value)
     assert info["is_correct"] is None
-    assert info["missing_reason"] == f"the scorer gave the reward {reward!r}"
+    assert info["missing_reason"] == f"crash: the scorer gave the reward {reward!r}"
+
+
+def test_what_a_reward_is_made_of_is_told_beside_it() -> None:
+    parts = {"format": 0.5, "answer": -1.0}
+    _, reward, _, _, info = step(Verdict(is_correct=False, reward=-0.5, components=parts))
+    assert reward == -0.5
+    assert info["reward_components"] == parts
+    assert "reward_components" not in step(Verdict(is_correct=False))[4]
 
 
 def test_numpy_values_become_plain_ones() -> None:
@@ -158,7 +166,7 @@ def test_settings_come_as_a_mapping_or_by_name_and_names_win() -> None:
 
 def test_unknown_settings_are_refused_either_way() -> None:
     guess = r"^ReverseEnv: unknown setting 'lenght' \(value 3\); did you mean 'length'\?"
-    message = guess + " Known settings: length, render_mode$"
+    message = guess + " Known settings: length, render_mode, verify_in, verify_memory_mib, .*$"
     with pytest.raises(ValueError, match=message):
         ReverseEnv({"lenght": 3})
     with pytest.raises(ValueError, match=message):

@@ -108,8 +108,8 @@ def test_thirty_competition_problems_are_asked_as_published(shared_data: Callabl
 
 
 @pytest.mark.parametrize("name", ["gsm8k-train.jsonl", "mawps.jsonl", "mawps-addsub.jsonl", "aime-2024.parquet"])
-@pytest.mark.parametrize("rule", ["strict", "last_number"])
-def test_both_rules_can_judge_every_real_problem(
+@pytest.mark.parametrize("rule", ["strict", "last_number", "boxed", "numeric", "math_verify"])
+def test_these_rules_can_judge_every_real_problem(
     shared_data: Callable[[str], Path], caplog: pytest.LogCaptureFixture, name: str, rule: str
 ) -> None:
     MathEnv({"path": shared_data(name), "answer_rule": rule})

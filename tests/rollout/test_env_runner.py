@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import pytest
 import ray
 import torch
@@ -18,7 +19,7 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
-from rllib_dapo.envs import TextSpace
+from rllib_dapo.envs import Problem, SingleStepTextEnv, TextSpace, Verdict
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.env_runner import EVALUATION_STREAM, TRAINING_STREAM, TextEnvRunner, sampling_seed
 from rllib_dapo.rollout.sampler import Decision, judge
@@ -167,6 +168,8 @@ def test_an_environment_without_a_verdict_gives_a_missing_reward(rollout_config:
             assert math.isnan(response.reward)
             assert response.is_correct is None
             assert response.is_missing
+            raised = "crash: the environment raised OverflowError: this text was not foreseen"
+            assert response.reason == (raised if even == "raise" else "the reward is inf")
     assert {response.is_missing for response in responses} == {True, False}
 
 
@@ -174,6 +177,75 @@ def test_an_environment_that_goes_on_after_one_step_is_refused(rollout_config: M
     runner = TextEnvRunner(config=rollout_config(ParityEnv, even="go on"))
     with pytest.raises(ValueError, match="did not end after one step"):
         runner.sample_groups(range(6))
+
+
+def hostile_env() -> type[SingleStepTextEnv]:
+    """An environment whose scorer does not survive every digit; the class is sent whole, as one from a notebook is."""
+
+    class HostileEnv(SingleStepTextEnv):
+        def problem(self, seed: int) -> Problem:
+            return Problem(prompt=f"{seed}+0=", answer="", problem_id=str(seed))
+
+        def score(self, problem: Problem, response: str) -> Verdict:
+            import os
+
+            eaten = []
+            while response[-1:] in ("0", "4"):
+                eaten += [bytearray(1 << 24)] if response[-1:] == "4" else []
+            if response[-1:] == "2":
+                os._exit(1)
+            return Verdict(is_correct=response[-1:] in ("1", "3", "5", "7", "9"))
+
+    return HostileEnv
+
+
+HOSTILE_SETTINGS = {"verify_in": "process", "verify_seconds": 2, "verify_memory_mib": 64, "verify_processes": 2}
+REASONS = {"0": "timeout: no verdict", "2": "crash: the process ended with status 1", "4": "crash: out of memory"}
+
+
+def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(rollout_config: MakeConfig) -> None:
+    runner = TextEnvRunner(config=rollout_config(hostile_env(), **HOSTILE_SETTINGS))
+    responses = [response for group in groups_of(runner, range(10)) for response in group.responses]
+    for response in responses:
+        digit = response.text[-1:]
+        assert response.is_missing is (digit in REASONS)
+        assert response.reason.startswith(REASONS.get(digit, ""))
+        assert (response.reason == "") is (digit not in REASONS)
+        if not response.is_missing:
+            assert response.is_correct is (digit in ("1", "3", "5", "7", "9"))
+    assert {response.text[-1:] for response in responses} >= REASONS.keys()
+    processes = psutil.Process().children()
+    runner.stop()
+    assert not [process for process in processes if process.is_running() and "child.py" in str(process.cmdline())]
+
+
+def test_training_goes_on_beside_a_scorer_that_fails(rollout_config: MakeConfig, cluster: None) -> None:
+    config = rollout_config(hostile_env(), **HOSTILE_SETTINGS).env_runners(num_env_runners=1)
+    algo = config.training(prompts_per_step=4, group_size=8).dynamic_sampling(enabled=False).build_algo()
+    try:
+        results = [algo.train() for _ in range(2)]
+    finally:
+        algo.stop()
+    for result in results:
+        assert 0 < result["env_runners"]["missing_reward_fraction"] < 1
+        assert result["learners"][DEFAULT_MODULE_ID]["trained_tokens"] > 0
+
+
+class DoubledEnv(gym.Wrapper):
+    """Doubles the rewards of sums."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(gym.make("rllib_dapo/Arithmetic-v0", max_operand=9))
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict]:
+        observation, reward, *rest = super().step(action)
+        return observation, 2 * float(reward), *rest
+
+
+def test_a_wrapper_has_its_say_in_every_reward(rollout_config: MakeConfig) -> None:
+    runner = TextEnvRunner(config=rollout_config(DoubledEnv))
+    rewards = {response.reward for group in groups_of(runner, range(20)) for response in group.responses}
+    assert rewards == {-2.0, 2.0}
 
 
 def test_training_leaves_missing_rewards_out(rollout_config: MakeConfig, cluster: None) -> None:

@@ -1,0 +1,134 @@
+"""Environments whose episode is a conversation: text in, text out, until it is over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+
+from rllib_dapo.envs.settings import check_integer, is_finite_number, merge_settings
+from rllib_dapo.envs.spaces import TextSpace
+from rllib_dapo.envs.verify import MissingReason
+
+_SEED_BOUND = 2**31  # what an unseeded reset draws from
+_MAX_CHARACTERS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What the other side says to one response.
+
+    Attributes:
+        observation: What the model reads next.
+        reward: For this response. None: 0 within an episode; at its end, unless ``is_correct`` says more, no verdict.
+        is_correct: Whether the episode is a success, at its end; None where there is no such notion, or no verdict.
+        done: Whether the episode is over.
+        reason: Why there is no verdict.
+    """
+
+    observation: str = ""
+    reward: float | None = None
+    is_correct: bool | None = None
+    done: bool = True
+    reason: str = ""
+
+
+class TurnsEnv(gymnasium.Env[str, str]):
+    """An environment of which a subclass writes ``begin`` and ``turn``.
+
+    A reward that is missing at the end of an episode, or is no finite number, is NaN with the cause in
+    ``info["missing_reason"]``.
+
+    Settings, with their defaults:
+        max_turns: 1; the episode is cut off (truncated) after so many responses.
+        success_at: None; if set, an episode whose last reward is at least this is a success.
+
+    Args:
+        config: Settings by name; what RLlib hands to an environment class.
+        **kwargs: Settings by name; what ``gymnasium.make`` hands over. They win over ``config``.
+
+    Raises:
+        ValueError: If a setting is refused.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own annotation)
+    default_settings: ClassVar[Mapping[str, Any]] = {"max_turns": 1, "success_at": None}
+
+    def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.settings = merge_settings(type(self).__name__, self.default_settings, {**(config or {}), **kwargs})
+        self.observation_space = TextSpace(_MAX_CHARACTERS)
+        self.action_space = TextSpace(_MAX_CHARACTERS)
+        self._max_turns = check_integer("max_turns", self.settings["max_turns"], low=1)
+        self._success_at = self.settings["success_at"]
+        if self._success_at is not None and not is_finite_number(self._success_at):
+            raise ValueError(f"success_at={self._success_at!r}: must be a number, or None")
+        self._turns_left = 0
+
+    def begin(self, seed: int) -> str:
+        """Starts the episode of a seed and returns the prompt: a pure function of ``seed`` and the settings."""
+        raise NotImplementedError
+
+    def turn(self, response: str) -> Turn:
+        """Answers a response. It is untrusted text."""
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Starts the episode of ``seed``, or of a seed drawn from the environment's own generator.
+
+        Returns:
+            The prompt, and ``{"problem_id"}``.
+        """
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(_SEED_BOUND))
+        prompt = self.begin(seed)
+        self._turns_left = self._max_turns
+        return prompt, {"problem_id": str(seed)}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Hands over a response.
+
+        Returns:
+            What the model reads next, the reward (NaN if missing), terminated, truncated, and the info.
+
+        Raises:
+            gymnasium.error.ResetNeeded: If the episode has not begun or is already over.
+            gymnasium.error.InvalidAction: If the action is no text.
+        """
+        if not self._turns_left:
+            raise gymnasium.error.ResetNeeded("the episode is over or has not begun: call reset()")
+        if not isinstance(action, str):
+            raise gymnasium.error.InvalidAction(f"the action must be a str, not {type(action).__name__}")
+        turn = self.turn(action)
+        self._turns_left -= 1
+        truncated = not turn.done and not self._turns_left
+        if turn.done:
+            self._turns_left = 0
+        reward, info = self._judge(turn, is_over=turn.done or truncated)
+        return turn.observation, reward, turn.done, truncated, info
+
+    def _judge(self, turn: Turn, *, is_over: bool) -> tuple[float, dict[str, Any]]:
+        from rllib_dapo.core.reward import correctness_reward  # not above: it brings torch, which no environment needs
+
+        if turn.reason:
+            return math.nan, {"is_correct": None, "missing_reason": turn.reason}
+        if turn.reward is not None and not is_finite_number(turn.reward):
+            return math.nan, {
+                "is_correct": None,
+                "missing_reason": f"{MissingReason.CRASH}: the reward is {turn.reward!r}",
+            }
+        if not is_over:
+            return float(turn.reward or 0), {}
+        is_correct = turn.is_correct
+        if turn.reward is not None and self._success_at is not None:
+            is_correct = float(turn.reward) >= self._success_at
+        if turn.reward is None and is_correct is None:
+            return math.nan, {
+                "is_correct": None,
+                "missing_reason": f"{MissingReason.CRASH}: the episode ended without a reward",
+            }
+        info = {} if is_correct is None else {"is_correct": bool(is_correct)}
+        return float(correctness_reward(bool(is_correct)) if turn.reward is None else turn.reward), info

@@ -1,0 +1,41 @@
+"""Environments whose problems have one right answer, which one of the answer rules compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.settings import is_finite_number
+from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, check_rule
+
+
+class RuleScoredEnv(SingleStepTextEnv):
+    """Scores by the rule that the setting ``answer_rule`` names; a subclass has that setting and writes ``problem``.
+
+    Where a subclass has the setting ``tolerance`` too, it is the rule's, if the rule is ``numeric``.
+
+    Raises:
+        ValueError: If one of the two is refused.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.rule = check_rule("answer_rule", self.settings["answer_rule"])
+        self.needs_process = self.rule in SLOW_RULES
+        tolerance = self.settings.get("tolerance", 0.0)
+        if not is_finite_number(tolerance) or tolerance < 0:
+            raise ValueError(f"tolerance={tolerance!r}: must be a number, at least 0")
+        self._rule_settings = (float(tolerance),) if self.rule == "numeric" else ()
+
+    def score(self, problem: Problem, response: str) -> Verdict:
+        """Applies the rule."""
+        return ANSWER_RULES[self.rule](*self.scoring_arguments(problem, response))
+
+    def scoring_rule(self) -> str:
+        """The rule, which every process of the pool knows by name."""
+        return self.rule
+
+    def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
+        """The response, the ground truth, and the rule's own settings."""
+        return response, problem.answer, *self._rule_settings

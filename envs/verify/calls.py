@@ -1,0 +1,75 @@
+"""What is asked of a verifier's process, in the form in which it travels."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES
+from rllib_dapo.envs.verify.verdict import Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentRule:
+    """A rule as processes know it.
+
+    Attributes:
+        name: One of `ANSWER_RULES`, or a fingerprint of the function.
+        function: A pickled function, in base64; empty for a rule of ours.
+    """
+
+    name: str
+    function: str = field(default="", repr=False)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it takes microseconds, never hangs, and needs nothing loaded."""
+        return not self.function and self.name not in SLOW_RULES
+
+
+Rule: TypeAlias = str | Callable[..., Any] | SentRule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Call:
+    """One verdict that is wanted, and where it goes."""
+
+    rule: SentRule
+    arguments: tuple[str | float, ...]
+    verdict: Future[Verdict]
+
+    @property
+    def characters(self) -> int:
+        """How much text it carries."""
+        return sum(len(argument) for argument in self.arguments if isinstance(argument, str))
+
+
+def prepare(rule: Rule) -> SentRule:
+    """Makes a rule ready for sending; worth doing once where it is used often.
+
+    Args:
+        rule: A name from `ANSWER_RULES`, or a function of texts that returns a `Verdict`, a bool or a number. One that
+            another process can import is sent by name, any other whole.
+
+    Raises:
+        ValueError: If the name is unknown, or if the function cannot be sent.
+    """
+    if isinstance(rule, SentRule):
+        return rule
+    if isinstance(rule, str):
+        if rule not in ANSWER_RULES:
+            raise ValueError(f"rule={rule!r}: must be one of {', '.join(ANSWER_RULES)}, or a function")
+        return SentRule(name=rule)
+    import cloudpickle
+
+    # What pickling raises is as open as what a user's object holds.
+    try:
+        pickled = cloudpickle.dumps(rule)
+    except Exception as error:
+        raise ValueError(f"{rule!r} cannot be sent to another process: {type(error).__name__}: {error}") from error
+    fingerprint = hashlib.blake2b(pickled, digest_size=16).hexdigest()
+    return SentRule(name=fingerprint, function=base64.b64encode(pickled).decode())

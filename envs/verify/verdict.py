@@ -1,0 +1,56 @@
+"""What a scorer says of one response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class VerdictKind(StrEnum):
+    """The kinds of verdicts."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    MISSING = "missing"
+    GRADED = "graded"  # a reward from an environment that knows no correct and wrong
+
+
+class MissingReason(StrEnum):
+    """The first words of a missing verdict's reason, where scoring itself failed."""
+
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    TOO_LONG = "too long"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What a scorer thinks of one response.
+
+    Attributes:
+        is_correct: Whether the response solves the problem. None: the scorer could not tell, or, if a reward is given,
+            the environment grades and knows no correct and wrong.
+        reward: Overrides the reward +1 (correct) or -1 (wrong) of the DAPO paper's Eq. 7.
+        prediction: The answer found in the response, in a form in which equal answers are equal texts.
+        reason: Why there is no verdict, or what was wrong; one line. See `missing`.
+        components: What the reward is made of, by name; for the record.
+    """
+
+    is_correct: bool | None
+    reward: float | None = None
+    prediction: str = ""
+    reason: str = ""
+    components: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def kind(self) -> VerdictKind:
+        """Which of the four kinds this is."""
+        if self.is_correct is None:
+            return VerdictKind.MISSING if self.reward is None else VerdictKind.GRADED
+        return VerdictKind.CORRECT if self.is_correct else VerdictKind.WRONG
+
+
+def missing(reason: MissingReason, detail: str) -> Verdict:
+    """Returns the verdict of a scorer that failed: ``timeout: ...``, ``crash: ...`` or ``too long: ...``."""
+    return Verdict(is_correct=None, reason=f"{reason}: {detail}")

@@ -1,0 +1,71 @@
+"""The examples, as a shell runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _run(name: str, *arguments: str, folder: Path) -> list[str]:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_custom_environment_trains(tmp_path: Path, raw_model: Path) -> None:
+    lines = _run("custom_environment.py", str(raw_model), "1", "transformers", folder=tmp_path)
+    assert lines[-1].startswith("iteration 1: accuracy 0.")
+
+
+def test_the_custom_environment_is_short() -> None:
+    assert len((EXAMPLES / "custom_environment.py").read_text().splitlines()) < 60
+
+
+@pytest.mark.skipif(find_spec("openenv") is None, reason="needs the package openenv")
+def test_an_environment_on_a_server_trains(tmp_path: Path, raw_model: Path) -> None:
+    lines = _run("openenv.py", str(raw_model), "1", "transformers", folder=tmp_path)
+    assert lines[-1].startswith("iteration 1: accuracy 0.")
+    assert lines[-1].endswith("missing 0.000")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
+def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: Path, raw_model: Path) -> None:
+    overrides = {
+        "language_model.name": raw_model,
+        "language_model.dtype": "float32",
+        "language_model.num_threads": 1,
+        "rollout.engine": "transformers",
+        "rollout.max_response_tokens": 16,
+        "env_runners.num_env_runners": 0,
+    }
+    lines = _run("reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items()), folder=tmp_path)
+    assert sum(line.startswith("3/3 ") for line in lines) == 5
+    assert sum("in the last iteration" in line for line in lines) == 5
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_an_example_is_short(name: str) -> None:
+    assert len((EXAMPLES / name).read_text().splitlines()) < 150
+
+
+def test_the_environment_of_the_example_is_sound(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from rllib_dapo.cli import main; main()", "check-env"]
+    done = subprocess.run(
+        [*command, "custom_environment:LastDigitEnv"],
+        cwd=EXAMPLES,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "custom_environment:LastDigitEnv: all is well\n"), done.stderr

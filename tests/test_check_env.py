@@ -1,0 +1,371 @@
+"""`check-env` passes what we ship, and finds each of the faults planted here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from rllib_dapo import check_env, env_probe
+from rllib_dapo.check_env import check_environment
+from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
+
+# One fault each, on top of an environment that has none.
+FAULTY = """
+import itertools, math, random, threading
+import gymnasium
+from rllib_dapo.envs import Problem, SingleStepTextEnv, TextSpace, Verdict
+
+count = itertools.count()
+
+
+class Sound(gymnasium.Env):
+    observation_space, action_space = TextSpace(1000), TextSpace(200_000)
+
+    def __init__(self, config=None, **kwargs):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.seed = int(self.np_random.integers(100)) if seed is None else seed
+        return self.prompt(self.seed), {}
+
+    def prompt(self, seed):
+        return f"Say {seed}."
+
+    def step(self, action):
+        return "", self.reward(action), True, False, self.info(action)
+
+    def reward(self, action):
+        return float(str(self.seed) in action)
+
+    def info(self, action):
+        return {}
+
+
+class IgnoresSeed(Sound):
+    def prompt(self, seed):
+        return "Say 5."
+
+
+class DrawsAnew(Sound):
+    def prompt(self, seed):
+        return f"Say {next(count)}."
+
+
+class RemembersResponses(Sound):
+    said = ""
+
+    def prompt(self, seed):
+        return f"Say {seed}{self.said}."
+
+    def reward(self, action):
+        self.said = " again" if action == "something" else self.said
+        return 0.0
+
+
+class SharedByCopies(Sound):
+    last = {}
+
+    def __init__(self, config=None, **kwargs):
+        self.number = len(self.last)
+        self.last[self.number] = self
+
+    def prompt(self, seed):
+        return f"Say {seed} for number {self.number}."
+
+
+class OfOneProcess(Sound):
+    def prompt(self, seed):
+        return f"Say {hash(str(seed)) % 1000}."
+
+
+class ObservesNumbers(Sound):
+    def prompt(self, seed):
+        return seed
+
+
+class StepObservesNone(Sound):
+    def step(self, action):
+        return None, 0.0, True, False, {}
+
+
+class NoText(Sound):
+    def prompt(self, seed):
+        return " "
+
+
+class NoInfo(Sound):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class SmallAlphabet(Sound):
+    action_space = gymnasium.spaces.Text(200_000)
+
+
+class Infinite(Sound):
+    def reward(self, action):
+        return math.inf if not action else 0.0
+
+
+class RewardOfText(Sound):
+    def reward(self, action):
+        return "1.0"
+
+
+class NoReason(Sound):
+    def reward(self, action):
+        return math.nan
+
+
+class RaisesOnNull(Sound):
+    def reward(self, action):
+        if chr(0) in action:
+            raise ValueError("null byte")
+        return 0.0
+
+
+class ScorerRaises(SingleStepTextEnv):
+    def problem(self, seed):
+        return Problem(prompt=f"Say {seed}.", answer=str(seed), problem_id=str(seed))
+
+    def score(self, problem, response):
+        return Verdict(is_correct=int(response) == int(problem.answer))
+
+
+class CorrectAsText(Sound):
+    def info(self, action):
+        return {"is_correct": "yes"}
+
+
+class NeverEnds(Sound):
+    def step(self, action):
+        return "go on", 0.0, False, False, {}
+
+
+class NeverReturns(Sound):
+    def reward(self, action):
+        if len(action) > 50_000:
+            threading.Event().wait()
+        return 0.0
+
+
+class Slow(Sound):
+    def prompt(self, seed):
+        threading.Event().wait(0.03)
+        return super().prompt(seed)
+
+
+class FourValues(Sound):
+    def step(self, action):
+        return "", 0.0, True, {}
+
+
+class NoSeeding(Sound):
+    def reset(self, *, seed=None, options=None):
+        self.seed = seed or 0
+        return self.prompt(self.seed), {}
+
+
+class FailsToStart(Sound):
+    def __init__(self, config=None, **kwargs):
+        raise RuntimeError("no licence")
+"""
+
+FOUND = {
+    "IgnoresSeed": "12 different seeds gave 1 different prompts",
+    "DrawsAnew": "reset(seed=0) gave 'Say ",
+    "RemembersResponses": "after other episodes 'Say 0 again.'",
+    "SharedByCopies": "two environments with the same settings give different prompts for seed 0",
+    "OfOneProcess": "in another process",
+    "ObservesNumbers": "reset observes int, not text: 0",
+    "StepObservesNone": "step observes NoneType, not text: None",
+    "NoText": "reset gives an empty prompt",
+    "NoInfo": "reset returned 'Say 0.'",
+    "SmallAlphabet": "does not hold the response",
+    "Infinite": "step('') gave the reward inf, which is no finite number",
+    "RewardOfText": "step('') gave the reward '1.0', which is no finite number",
+    "NoReason": "step('') gave the reward NaN, which means that there is no verdict, but not why",
+    "RaisesOnNull": r"step('\x00') raised ValueError: null byte",
+    "ScorerRaises": "step(''): crash: the scorer raised ValueError: invalid literal for int()",
+    "CorrectAsText": "step('') gave info['is_correct'] = 'yes'",
+    "NeverEnds": "an episode of 100 responses '' did not end",
+    "NeverReturns": "did not return within 2 s",
+    "Slow": "reset takes 0.03 s (median of 5); 0.01 s is a lot",
+    "FourValues": "step('') returned ('', 0.0, True, {})",
+    "NoSeeding": "Gymnasium's checker",
+    "FailsToStart": "making it raised RuntimeError: no licence",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "faulty_envs.py").write_text(FAULTY)
+    sys.path.insert(0, str(folder))
+    return importlib.import_module("faulty_envs")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the other process, which takes seconds to start."""
+    monkeypatch.setattr(check_env, "_check_processes", lambda *_: None)
+
+
+def test_an_environment_without_a_fault_has_none(faulty: ModuleType) -> None:
+    assert check_environment(faulty.Sound) == []
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", [name for name in FOUND if name != "OfOneProcess"])
+def test_a_planted_fault_is_found_with_its_cure(faulty: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "Slow":
+        monkeypatch.setattr(check_env, "RESET_SECONDS", 0.01)
+    if name == "NeverReturns":
+        monkeypatch.setattr(env_probe, "PATIENCE_SECONDS", 2.0)
+    found = check_environment(getattr(faulty, name))
+    assert any(FOUND[name] in finding.fault for finding in found), found
+    assert all(finding.cure and "\n" not in finding.fault for finding in found)
+
+
+def test_a_problem_that_hangs_on_the_process_is_found(faulty: ModuleType) -> None:
+    (found,) = check_environment(faulty.OfOneProcess)
+    assert FOUND["OfOneProcess"] in found.fault
+    assert "hash()" in found.cure
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_first_fault_does_not_hide_the_next(faulty: ModuleType) -> None:
+    class Two(faulty.IgnoresSeed, faulty.Infinite):  # type: ignore[name-defined]
+        pass
+
+    faults = [finding.fault for finding in check_environment(Two)]
+    assert any(FOUND["IgnoresSeed"] in fault for fault in faults)
+    assert any(FOUND["Infinite"] in fault for fault in faults)
+
+
+def words(prompt: str, response: str) -> float:
+    return float(len(response.split()))
+
+
+class Echo:
+    def reset(self, seed: int) -> str:
+        return f"Say {seed}."
+
+    def step(self, text: str) -> float:
+        return float(len(text) < 10)
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> str:
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{i}+{i}?", "answer": str(2 * i)}) + "\n" for i in range(50)))
+    return str(path)
+
+
+SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
+    "arithmetic": lambda path: ("rllib_dapo/Arithmetic-v0", {}),
+    "math": lambda path: ("rllib_dapo/Math-v0", {"path": path}),
+    "numeric": lambda path: ("rllib_dapo/Math-v0", {"path": path, "answer_rule": "numeric"}),
+    "object": lambda path: ("rllib_dapo/Object-v0", {"object": Echo}),
+    "reward function": lambda path: ("rllib_dapo/RewardFunction-v0", {"path": path, "reward": words}),
+    "reward sources": lambda path: (
+        "rllib_dapo/RewardFunction-v0",
+        {"path": path, "reward": {"right": {"rule": "strict"}, "form": {"regex": "^Answer"}}},
+    ),
+    "reasoning-gym": lambda path: ("rllib_dapo/ReasoningGym-v0", {"task": "leg_counting"}),
+}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_environment_has_no_fault(name: str, problems: str) -> None:
+    if name == "reasoning-gym" and find_spec("reasoning_gym") is None:
+        pytest.skip("needs the package reasoning-gym")
+    assert check_environment(*SHIPPED[name](problems)) == []
+
+
+@pytest.mark.parametrize("name", ["math", "reasoning-gym"])
+def test_a_shipped_environment_is_the_same_in_every_process(name: str, problems: str) -> None:
+    if name == "reasoning-gym" and find_spec("reasoning_gym") is None:
+        pytest.skip("needs the package reasoning-gym")
+    assert check_environment(*SHIPPED[name](problems)) == []
+
+
+class ReverseEnv(SingleStepTextEnv):
+    """What the README shows."""
+
+    default_settings = {"length": 4}  # noqa: RUF012
+
+    def problem(self, seed: int) -> Problem:
+        word = "".join("abcdefgh"[(seed >> shift) % 8] for shift in range(self.settings["length"]))
+        return Problem(prompt=f"Reverse {word}: ", answer=word[::-1], problem_id=word)
+
+    def score(self, problem: Problem, response: str) -> Verdict:
+        return Verdict(is_correct=response.strip() == problem.answer)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_environment_of_ones_own_has_no_fault() -> None:
+    assert check_environment(ReverseEnv, {"length": 6}) == []
+
+
+def _command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = "from rllib_dapo.cli import main; main()"
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_the_command_says_that_all_is_well(tmp_path: Path) -> None:
+    done = _command("check-env", "rllib_dapo/Arithmetic-v0", "--set", "env_config.digits=3", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "rllib_dapo/Arithmetic-v0: all is well\n", "")
+
+
+def test_the_command_says_what_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(FAULTY)
+    done = _command("check-env", "mine:Infinite", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "mine:Infinite: 1 to mend\n")
+    fault, cure = done.stderr.splitlines()
+    assert fault == FOUND["Infinite"]
+    assert cure.startswith("    -> return a float")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["rllib_dapo/Arithmatic-v0"], 2, "did you mean 'rllib_dapo/Arithmetic-v0'?"),
+        (["nowhere:Env"], 2, "module nowhere cannot be imported"),
+        (["rllib_dapo/Arithmetic-v0", "--set", "training.lr=1"], 2, "write it as --set env_config.name=value"),
+        (
+            ["rllib_dapo/Arithmetic-v0", "--set", "env_config.digit=1"],
+            1,
+            "making it raised ValueError: ArithmeticEnv: unknown",
+        ),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_check(tmp_path: Path, arguments: list[str], code: int, told: str) -> None:
+    done = _command("check-env", *arguments, folder=tmp_path)
+    assert done.returncode == code
+    assert told in done.stderr
+
+
+def test_the_command_prepares_a_file(tmp_path: Path) -> None:
+    rows = [{"text": "A", "truth": "1"}, {"text": "B", "truth": "1/2"}, {"text": "C", "truth": "x"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = ["--question", "text", "--answer", "truth"]
+    done = _command("prepare", "in.jsonl", "out.jsonl", *named, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "out.jsonl: 1 as they are, 1 made to ask for an integer; 1 left out\n"
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+    done = _command("prepare", "nowhere.jsonl", "out.jsonl", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("path='nowhere.jsonl': no such file")
