@@ -21,6 +21,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
 
 from rllib_dapo.learner.checkpoint import fingerprint
 from rllib_dapo.learner.collectives import rank, world_size
@@ -173,7 +174,7 @@ def _join_process_group() -> None:
     """
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     os.environ.update(
         RANK=str(dist.get_rank()),
         WORLD_SIZE=str(dist.get_world_size()),

@@ -67,7 +67,9 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             self.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.value_head = self._new_value_head() if config["value_head"] else None
         # In a tuple, so that it is no part of this module: not saved, not wrapped, not given to the optimizer.
-        self._reference = (self._load(self.settings.dtype).requires_grad_(False),) if config["reference"] else ()
+        self._reference: tuple[PreTrainedModel, ...] = ()
+        if config["reference"]:
+            self._reference = (self._load(self.settings.dtype).requires_grad_(False),)
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
@@ -90,7 +92,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     @torch.no_grad()
     def reference_logprobs(self, batch: dict[str, Tensor]) -> Tensor:
         """`[B, T]` log-probabilities under the frozen model that training began with."""
-        (reference,) = self._reference
+        reference = self._reference[0]
         return token_outputs(reference.to(batch["mask"].device), batch, self.settings)["logprobs"]
 
     @contextmanager
