@@ -220,6 +220,29 @@ def test_the_divergences_gradient_pulls_back_to_the_first_policy(
     assert metrics["kl"] == pytest.approx(float(torch.cat(estimates).mean()), rel=1e-6)
 
 
+def test_in_the_reward_the_divergence_is_reported_and_has_no_gradient_of_its_own(
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    gradient_of: Callable[..., Tensor],
+) -> None:
+    trainer, data = make_trainer(config.kl(coefficient=0.5, placement="reward")), make_data()
+    trainer.shake()
+    policy = load_causal_lm(trainer.config.model_name, dtype=torch.float64)
+    policy.load_state_dict(trainer.module.lm.state_dict())
+    metrics = trainer.update(data)
+    (batch,) = trainer.learner.losses
+    places = zip(batch["groups"].tolist(), batch["indices"].tolist(), strict=True)
+    advantages = dict(zip(places, batch["advantages"].tolist(), strict=True))
+    assert len(set(advantages.values())) == 16
+
+    def loss(planned: TrainResponse, logprobs: Tensor, entropies: Tensor, mask: Tensor) -> Tensor:
+        return -advantages[planned.group, planned.index] * logprobs[mask].sum()
+
+    assert_same(trainer.learner.gradients[0], gradient_of(policy, data, loss), tolerance=1e-8)
+    assert metrics["kl"] > 0
+
+
 # The reference
 
 
