@@ -180,10 +180,12 @@ def test_the_entropy_bonus_is_in_the_gradient(
     assert_same(trainer.learner.gradients[0], expected)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("estimator", ["k2", "k3"])
 def test_the_divergence_is_zero_at_the_start_and_so_is_its_gradient(
-    make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, estimator: str
+    make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, estimator: str, dtype: str
 ) -> None:
+    config.language_model(dtype=dtype)
     with_kl = make_trainer(config.copy(copy_frozen=False).kl(coefficient=10.0, estimator=estimator))
     without, data = make_trainer(config), make_data()
     assert with_kl.update(data)["kl"] == 0.0
