@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import gymnasium
 
-from rllib_dapo.core.reward import correctness_reward
 from rllib_dapo.envs.settings import check_choice, is_finite_number, merge_settings
 from rllib_dapo.envs.spaces import TextSpace
 
@@ -170,7 +169,7 @@ def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
             return _missing(verdict.prediction, verdict.reason or "the scorer gave no verdict")
         return float(verdict.reward), {"prediction": verdict.prediction}
     is_correct = bool(verdict.is_correct)
-    reward = correctness_reward(is_correct) if verdict.reward is None else float(verdict.reward)
+    reward = (1.0 if is_correct else -1.0) if verdict.reward is None else float(verdict.reward)
     return reward, {"is_correct": is_correct, "prediction": verdict.prediction}
 
 

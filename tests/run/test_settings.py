@@ -157,7 +157,7 @@ def test_a_deepspeed_file_is_looked_for_from_here(tmp_path: Path, monkeypatch: p
     settings = _read(tmp_path, "deepspeed: {config: zero.json}\n")
     # Read at once: a Learner may run where the file is not.
     assert settings.config.deepspeed_config == {"zero_optimization": {"stage": 2}}
-    with pytest.raises(SettingsError, match="nowhere.json' cannot be read"):
+    with pytest.raises(SettingsError, match=r"nowhere\.json' cannot be read"):
         _read(tmp_path, "deepspeed: {config: nowhere.json}\n")
     assert _read(tmp_path, "deepspeed: {config: {steps_per_print: 5}}\n").config.deepspeed_config == {
         "steps_per_print": 5
