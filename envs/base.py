@@ -235,8 +235,6 @@ def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
         The reward (NaN if there is none), and ``prediction``, ``is_correct`` unless it is a mere grade,
         ``missing_reason`` where missing, and ``reward_components`` if there are any.
     """
-    from rllib_dapo.core.reward import correctness_reward  # not above: it brings torch, which no environment needs
-
     if not isinstance(verdict, Verdict):
         verdict = missing(MissingReason.CRASH, f"score must return a Verdict, not {type(verdict).__name__}")
     if verdict.reward is not None and not is_finite_number(verdict.reward):
@@ -249,5 +247,5 @@ def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
         return math.nan, info | {"is_correct": None, "missing_reason": verdict.reason or "the scorer gave no verdict"}
     if verdict.is_correct is not None:
         info["is_correct"] = bool(verdict.is_correct)
-    reward = correctness_reward(bool(verdict.is_correct)) if verdict.reward is None else verdict.reward
+    reward = (1.0 if verdict.is_correct else -1.0) if verdict.reward is None else verdict.reward
     return float(reward), info

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rllib_dapo.envs.base import Problem
-from rllib_dapo.envs.datasets import Dataset, load_dataset
+from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
-from rllib_dapo.envs.splits import SPLITS, DatasetOrder, split_of
+from rllib_dapo.envs.splits import SPLITS, split_of
 from rllib_dapo.envs.verify import ANSWER_RULES
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ class MathEnv(RuleScoredEnv):
     Reset seeds 0 .. N-1 are the first epoch over the N problems, N .. 2N-1 the second, in another order.
 
     Settings, with their defaults:
-        path: The Parquet or JSON-lines file, or a list of them; has no default. See ``datasets.load_dataset``.
+        path: A Parquet, JSON-lines or CSV file, a Hugging Face data set, or a list of these; has no default. See
+            ``sources.find_sources``.
+        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not told by themselves.
+        weights: None; if set, a number for each entry of ``path``: its share of the problems.
+        max_prompt_characters: 1,000,000; longer prompts are left out and counted.
+        disjoint_from: None; files like ``path`` that must not share a problem with it.
         answer_rule: "strict", the public DAPO recipe's; "boxed", "numeric", "last_number", "exact_integer", or
             "math_verify", which knows that (x+1)^2 is x^2+2x+1 and runs in a process. See ``verify``.
         tolerance: 0.0; how far a decimal may be from the truth under "numeric", as a share of the truth.
@@ -53,6 +58,10 @@ class MathEnv(RuleScoredEnv):
 
     default_settings: ClassVar[Mapping[str, Any]] = {
         "path": None,
+        "columns": None,
+        "weights": None,
+        "max_prompt_characters": MAX_PROMPT_CHARACTERS,
+        "disjoint_from": None,
         "answer_rule": "strict",
         "tolerance": 0.0,
         "template": DAPO_TEMPLATE,
@@ -70,8 +79,15 @@ class MathEnv(RuleScoredEnv):
         seed = check_integer("seed", given["seed"], low=0)
         limit = None if given["limit"] is None else check_integer("limit", given["limit"], low=1)
         self._template = check_template("template", given["template"], "problem")
-        self.problems = select_problems(load_dataset(given["path"]), self.rule, split, heldout_fraction)[:limit]
-        self._order = DatasetOrder(size=len(self.problems), seed=seed)
+        longest = check_integer(
+            "max_prompt_characters", given["max_prompt_characters"], low=1, high=MAX_PROMPT_CHARACTERS
+        )
+        dataset = load_dataset(given["path"], columns=given["columns"], max_prompt_characters=longest)
+        self.problems = select_problems(dataset, self.rule, split, heldout_fraction)[:limit]
+        self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
+        if given["disjoint_from"] is not None:
+            others = load_dataset(given["disjoint_from"], columns=given["columns"], max_prompt_characters=longest)
+            refuse_overlap(self.problems, others.problems, bare=unwrap, settings="path or disjoint_from")
 
     def problem(self, seed: int) -> Problem:
         """Returns the problem at position ``seed`` of the endless visit to the data set."""

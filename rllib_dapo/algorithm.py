@@ -294,9 +294,9 @@ class DAPO(Algorithm):
         """
         if filesystem is not None or "://" in str(path):
             filesystem, target = (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
-            with tempfile.TemporaryDirectory() as folder:
-                self.save_to_path(folder, **kwargs)
-                pyarrow.fs.copy_files(folder, target, destination_filesystem=filesystem)
+            with tempfile.TemporaryDirectory() as temporary:
+                self.save_to_path(temporary, **kwargs)
+                pyarrow.fs.copy_files(temporary, target, destination_filesystem=filesystem)
             return str(path)
         folder = Path(tempfile.mkdtemp() if path is None else path).absolute()
         begin_saving(folder)
@@ -315,9 +315,9 @@ class DAPO(Algorithm):
         """
         if filesystem is not None or "://" in str(path):
             filesystem, source = (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
-            with tempfile.TemporaryDirectory() as folder:
-                pyarrow.fs.copy_files(source, folder, source_filesystem=filesystem)
-                self.restore_from_path(folder, component=component, **kwargs)
+            with tempfile.TemporaryDirectory() as temporary:
+                pyarrow.fs.copy_files(source, temporary, source_filesystem=filesystem)
+                self.restore_from_path(temporary, component=component, **kwargs)
             return
         folder = Path(path).absolute()
         if component is None:

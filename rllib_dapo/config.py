@@ -437,10 +437,16 @@ class DAPOConfig(AlgorithmConfig):
         """Training with DeepSpeed, which shards optimizer, gradients and weights over Learners.
 
         Args:
-            config: DeepSpeed's settings, or the path of a JSON file with them; what stands there as `"auto"` is filled
-                in from this configuration. None trains without.
+            config: DeepSpeed's settings, or the path of a JSON file with them, which is read here and now: Learners may
+                run where it is not. What stands there as `"auto"` is filled in from this configuration. None trains
+                without.
+
+        Raises:
+            ValueError: If a file cannot be read.
         """
-        _assign(self, deepspeed_config=config)
+        from rllib_dapo.learner.deepspeed_config import read_deepspeed_config
+
+        _assign(self, deepspeed_config=read_deepspeed_config(config) if isinstance(config, str) else config)
         return self
 
     def grpo(self) -> Self:

@@ -25,6 +25,16 @@ def _make_raw_model(folder: Path, *, seed: int) -> Path:
     return tiny_model(recipe, cache_dir=folder)
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A local Ray that ends with the module; four logical CPUs, so that every layout of actors finds a place."""
+    import ray
+
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model that writes numbers after sums, mostly wrong ones; made in a second or two."""

@@ -153,6 +153,11 @@ def _check_deepspeed(config: DAPOConfig) -> Iterator[str]:
     if importlib.util.find_spec("deepspeed") is None:
         yield "deepspeed.config is set, but DeepSpeed is not installed: pip install 'rllib-dapo[deepspeed]'"
         return
+    if config.num_learners == 0 and config.num_env_runners == 0 and config.engine == "vllm":
+        yield (
+            "learners.num_learners=0 and env_runners.num_env_runners=0 put DeepSpeed and vLLM into one process, where "
+            "each makes torch's process group its own: set one of them to 1"
+        )
     from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config
 
     try:

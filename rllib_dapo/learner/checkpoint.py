@@ -133,11 +133,11 @@ def restore_learners(learner_group: LearnerGroup, checkpoint: Path, manifest: Ma
 
 def ask_learners(learner_group: LearnerGroup, question: Callable[[DAPOTorchLearner], T]) -> list[T]:
     """Every Learner's answer, by rank; the first exception is raised here, where RLlib would pass over it."""
-    results = list(learner_group.foreach_learner(question))
+    results = list(learner_group.foreach_learner(lambda learner: (rank(), question(learner))))
     for result in results:
         if not result.ok:
             raise result.get()
-    return [result.get() for result in sorted(results, key=lambda r: r.actor_id or 0)]
+    return [answer for _, answer in sorted((result.get() for result in results), key=lambda pair: pair[0])]
 
 
 def _learners(count: int, sharding: str) -> str:

@@ -17,10 +17,12 @@ import torch
 import torch.distributed as dist
 from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
 
 from rllib_dapo.learner.checkpoint import fingerprint
 from rllib_dapo.learner.collectives import rank, world_size
@@ -42,8 +44,17 @@ class DeepSpeedLearner(DAPOTorchLearner):
         self._stage = zero_stage(self._settings)
         # On CPUs DeepSpeed would compile a library for messages in shared memory, which gloo does without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        _join_process_group()
+        self._owns_process_group = _join_process_group()
         super().build()
+
+    @override(Learner)
+    def shutdown(self) -> None:
+        """Lets go of what DeepSpeed holds, and ends a process group that nobody else is in."""
+        super().shutdown()
+        self._engine.destroy()
+        if self._owns_process_group:
+            deepspeed.comm.destroy_process_group()
+            self._owns_process_group = False
 
     @override(TorchLearner)
     def _map_module_to_device(self, module: MultiRLModule) -> None:
@@ -166,16 +177,21 @@ class DeepSpeedLearner(DAPOTorchLearner):
         return fingerprint(getattr(p, "ds_tensor", p) for p in self.policy_module.parameters())
 
 
-def _join_process_group() -> None:
+def _join_process_group() -> bool:
     """RLlib has connected the Learners by now, but not said so in the variables that DeepSpeed reads.
 
     A Learner without a process of its own has nobody to connect to: it is a group of one.
+
+    Returns:
+        Whether the group was made here.
     """
-    if not dist.is_initialized():
+    is_alone = not dist.is_initialized()
+    if is_alone:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     os.environ.update(
         RANK=str(dist.get_rank()),
         WORLD_SIZE=str(dist.get_world_size()),
         LOCAL_RANK="0",  # a Learner sees only the GPU that is its own
     )
+    return is_alone

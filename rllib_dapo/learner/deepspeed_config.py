@@ -28,6 +28,26 @@ def zero_stage(deepspeed_config: dict[str, Any]) -> int:
     return int(deepspeed_config.get("zero_optimization", {}).get("stage", 0))
 
 
+def read_deepspeed_config(path: str) -> dict[str, Any]:
+    """Reads a JSON file.
+
+    Raises:
+        ValueError: If it cannot be read or holds no JSON object; one line.
+    """
+    file = Path(path).expanduser()
+    try:
+        settings = json.loads(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"deepspeed.config={str(file)!r} cannot be read: {getattr(error, 'strerror', error)}"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"deepspeed.config={str(file)!r} is no JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"deepspeed.config={str(file)!r} must hold a JSON object")
+    return settings
+
+
 def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
     """Fills in what a configuration leaves open (by absence or as "auto") from `DAPOConfig`.
 
@@ -40,7 +60,8 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
     Raises:
         ValueError: If it contradicts another setting; one line with both names and values.
     """
-    settings = _read(config.deepspeed_config)
+    source = config.deepspeed_config
+    settings = read_deepspeed_config(source) if isinstance(source, str) else copy.deepcopy(source or {})
     for section, instead in TAKEN.items():
         asked = settings.pop(section, {"enabled": False})
         if not isinstance(asked, dict) or asked.get("enabled", True) not in (AUTO, False):
@@ -63,21 +84,6 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
         # Micro-batches differ in number from step to step: the Learner says when a step is due.
         _settle(settings, "managed_gradient_accumulation", False, "the Learner says when a step is due")
     settings.setdefault("steps_per_print", 2**62)
-    return settings
-
-
-def _read(source: dict[str, Any] | str | None) -> dict[str, Any]:
-    if isinstance(source, dict):
-        return copy.deepcopy(source)
-    path = Path(str(source)).expanduser()
-    try:
-        settings = json.loads(path.read_text())
-    except OSError as error:
-        raise ValueError(f"deepspeed.config={str(path)!r} cannot be read: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"deepspeed.config={str(path)!r} is no JSON: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"deepspeed.config={str(path)!r} must hold a JSON object")
     return settings
 
 

@@ -61,13 +61,15 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
                 **config["engine_settings"],
             )
             return
-        self.lm = self._load(torch.promote_types(self.settings.dtype, torch.float32))
+        self.lm = self._load()
         freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
             self.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.value_head = self._new_value_head() if config["value_head"] else None
         # In a tuple, so that it is no part of this module: not saved, not wrapped, not given to the optimizer.
-        self._reference = (self._load(self.settings.dtype).requires_grad_(False),) if config["reference"] else ()
+        self._reference: tuple[PreTrainedModel, ...] = ()
+        if config["reference"]:
+            self._reference = (self._load().requires_grad_(False),)
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
@@ -89,9 +91,13 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     @torch.no_grad()
     def reference_logprobs(self, batch: dict[str, Tensor]) -> Tensor:
-        """`[B, T]` log-probabilities under the frozen model that training began with."""
-        (reference,) = self._reference
-        return token_outputs(reference.to(batch["mask"].device), batch, self.settings)["logprobs"]
+        """`[B, T]` log-probabilities under the frozen model that training began with.
+
+        Its weights have the type of the policy's, float32 unless DeepSpeed has made it bfloat16: computed otherwise,
+        the two would differ by rounding before anything is learnt, and the divergence have a gradient of nothing else.
+        """
+        reference = self._reference[0].to(batch["mask"].device, next(self.lm.parameters()).dtype)
+        return token_outputs(reference, batch, self.settings)["logprobs"]
 
     @contextmanager
     def settings_changed(self, **changes: Any) -> Iterator[None]:
@@ -188,7 +194,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         if self.engine is not None:
             self.engine.close()
 
-    def _load(self, dtype: torch.dtype) -> PreTrainedModel:
+    def _load(self) -> PreTrainedModel:
+        dtype = torch.promote_types(self.settings.dtype, torch.float32)
         model = load_causal_lm(self._name, dtype=dtype, trust_remote_code=self.model_config["trust_remote_code"])
         disable_dropout(model)
         return model

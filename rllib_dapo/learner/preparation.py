@@ -112,7 +112,7 @@ def _compare_within_groups(batches: Sequence[MicroBatch], config: DAPOConfig) ->
     groups: defaultdict[int, dict[int, float]] = defaultdict(dict)
     for group, index, reward in (row for rows in gather(mine) for row in rows):
         groups[group][index] = reward
-    advantages = {}
+    advantages: dict[tuple[int, int], float] = {}
     for group, rewards in groups.items():
         order = sorted(rewards)
         values = group_advantages(

@@ -126,6 +126,12 @@ def valid_config() -> DAPOConfig:
         ("overlong.truncated_in_baseline", {"truncated_in_baseline": None}, "true or false"),
         ("deepspeed.config", {"deepspeed_config": 3}, "the path of a JSON file"),
         pytest.param("deepspeed.config", {"deepspeed_config": "nowhere.json"}, "cannot be read", marks=NEEDS_DEEPSPEED),
+        pytest.param(
+            "learners.num_learners",
+            {"num_learners": 0, "num_env_runners": 0, "deepspeed_config": {}},
+            "set one of them to 1",
+            marks=NEEDS_DEEPSPEED,
+        ),
         ("training.epsilon_low", {"epsilon_low": "0.2"}, "must be a number"),
         ("training.epsilon_high", {"epsilon_high": float("nan")}, "must be a number"),
         ("training.group_size", {"group_size": 2.5}, "must be a whole number"),

@@ -1,22 +1,13 @@
-"""A real Ray cluster and a small configuration for whole runs."""
+"""A small configuration for whole runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 
 from rllib_dapo import DAPOConfig
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A local cluster that ends with the module; four logical CPUs, so that every layout finds a place."""
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,7 @@ def max_gap_after_an_update(algo: DAPO) -> float:
                     response_tokens=len(response.token_ids),
                     loss_tokens=len(response.token_ids),
                     advantage=0.0,
+                    reward=0.0,
                 ),
             )
             for i, response in enumerate(group.responses)

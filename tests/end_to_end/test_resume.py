@@ -11,7 +11,7 @@ from pathlib import Path
 SCRIPT = """
 import json, sys
 import ray
-from rllib_dapo import DAPO, DAPOConfig
+from rllib_dapo import DAPO, DAPOConfig, algorithm
 
 what, checkpoint, model = sys.argv[1:]
 
@@ -29,15 +29,15 @@ def config():
     )
 
 recorded = {}
-make_plan = DAPO._plan
+plan_update = algorithm.plan_update
 
-def record(self, accepted, groups):
-    data, shaping = make_plan(self, accepted, groups)
+def record(accepted, groups, config):
+    data, shaping = plan_update(accepted, groups, config)
     recorded["plan"] = data
     recorded["prompts"] = [groups[g.seed].group().prompt for g in accepted]
     return data, shaping
 
-DAPO._plan = record
+algorithm.plan_update = record
 
 ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
 if what == "run":

@@ -1,13 +1,12 @@
-"""A small configuration, and Ray for the modules that need it."""
+"""A small configuration for everything that samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from rllib_dapo import DAPOConfig
 
@@ -15,14 +14,6 @@ from rllib_dapo import DAPOConfig
 @pytest.fixture(autouse=True)
 def _tiny_tensors(one_thread: None) -> None:
     """All tests of this room compute with tiny tensors."""
-
-
-@pytest.fixture(scope="package")
-def cluster() -> Iterator[None]:
-    """A local cluster that ends with this room's tests."""
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -153,8 +153,12 @@ def test_what_may_be_switched_off_is_switched_off_by_null(tmp_path: Path) -> Non
 
 def test_a_deepspeed_file_is_looked_for_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 2}}')
     settings = _read(tmp_path, "deepspeed: {config: zero.json}\n")
-    assert settings.config.deepspeed_config == str(tmp_path / "zero.json")
+    # Read at once: a Learner may run where the file is not.
+    assert settings.config.deepspeed_config == {"zero_optimization": {"stage": 2}}
+    with pytest.raises(SettingsError, match=r"nowhere\.json' cannot be read"):
+        _read(tmp_path, "deepspeed: {config: nowhere.json}\n")
     assert _read(tmp_path, "deepspeed: {config: {steps_per_print: 5}}\n").config.deepspeed_config == {
         "steps_per_print": 5
     }
