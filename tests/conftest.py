@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +65,12 @@ def _make_summary(
     is_correct: Sequence[bool | None] | None = None,
     response_tokens: Sequence[int] | None = None,
     is_truncated: Sequence[bool] | None = None,
+    reasons: Sequence[str] | None = None,
+    predictions: Sequence[str] | None = None,
+    components: Sequence[Mapping[str, float]] | None = None,
+    num_turns: Sequence[int] | None = None,
 ) -> GroupSummary:
-    """A group's summary; by default nothing is known of correctness, and each response has 3 tokens and an end."""
+    """A group's summary; by default nothing is known of correctness, and each response is one turn of 3 tokens."""
     from rllib_dapo.core import GroupSummary
 
     tokens = tuple(response_tokens or (3 for _ in rewards))
@@ -79,6 +83,10 @@ def _make_summary(
         rewards=tuple(rewards),
         is_correct=tuple(is_correct or (None for _ in rewards)),
         is_truncated=tuple(is_truncated or (False for _ in rewards)),
+        reasons=tuple(reasons or ("" for _ in rewards)),
+        predictions=tuple(predictions or ("" for _ in rewards)),
+        components=tuple(components or ({} for _ in rewards)),
+        num_turns=tuple(num_turns or (1 for _ in rewards)),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Response:
         is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no verdict.
         text: The response as text, for people; never tokenised again.
         reason: Why the reward is missing, one line: ``timeout: ...``, ``crash: ...``, ``too long: ...``.
+        prediction: The answer that the environment found in the response; equal answers are equal texts. Empty: none.
+        components: What the reward is made of, by name.
+        num_turns: How often the policy spoke: 1, or more where the environment answers back.
     """
 
     token_ids: NDArray[np.int32]
@@ -36,6 +40,9 @@ class Response:
     is_correct: bool | None
     text: str
     reason: str = ""
+    prediction: str = ""
+    components: Mapping[str, float] = field(default_factory=dict)
+    num_turns: int = 1
 
     @property
     def is_missing(self) -> bool:
@@ -73,6 +80,10 @@ class PromptGroup:
             rewards=tuple(r.reward for r in responses),
             is_correct=tuple(r.is_correct for r in responses),
             is_truncated=tuple(r.finish_reason == "length" for r in responses),
+            reasons=tuple(r.reason for r in responses),
+            predictions=tuple(r.prediction for r in responses),
+            components=tuple(r.components for r in responses),
+            num_turns=tuple(r.num_turns for r in responses),
         )
 
 
@@ -88,3 +99,7 @@ class GroupSummary:
     rewards: tuple[float, ...]
     is_correct: tuple[bool | None, ...]
     is_truncated: tuple[bool, ...]
+    reasons: tuple[str, ...]
+    predictions: tuple[str, ...]
+    components: tuple[Mapping[str, float], ...]
+    num_turns: tuple[int, ...]

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 # Keeps the draws of evaluation apart from those of training under the same run seed.
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1
 
+# Predictions travel to the driver with every summary; a longer one is a wrong answer however it ends.
+_PREDICTION_CHARACTERS = 256
+
 
 class TextEnvRunner(EnvRunner, Checkpointable):
     """Resets a text environment with a seed, samples a group of responses, steps the environment with each.
@@ -353,6 +356,8 @@ def _response(completion: Completion, text: str, reward: float, info: Mapping[st
         is_correct=None if correct is None else bool(correct),
         text=text,
         reason=str(info.get("missing_reason", f"the reward is {reward}")) if is_missing else "",
+        prediction=str(info.get("prediction", ""))[:_PREDICTION_CHARACTERS],
+        components={str(name): float(value) for name, value in info.get("reward_components", {}).items()},
     )
 
 
