@@ -10,6 +10,7 @@ from rllib_dapo.envs.pool import PoolSettings, VerifierPool
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.splits import DatasetOrder
+from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import ANSWER_RULES
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "RuleScoredEnv",
     "SingleStepTextEnv",
     "TextSpace",
+    "Turn",
+    "TurnsEnv",
     "Verdict",
     "VerifierPool",
     "register_environments",
@@ -27,6 +30,7 @@ __all__ = [
 
 _ENTRY_POINTS = {
     "rllib_dapo/Arithmetic-v0": "rllib_dapo.envs.arithmetic:ArithmeticEnv",
+    "rllib_dapo/CalculatorMath-v0": "rllib_dapo.envs.calculator.env:CalculatorMathEnv",
     "rllib_dapo/Math-v0": "rllib_dapo.envs.math:MathEnv",
     "rllib_dapo/Object-v0": "rllib_dapo.envs.adapters.object_env:ObjectEnv",
     "rllib_dapo/OpenEnv-v0": "rllib_dapo.envs.adapters.openenv:OpenEnvEnv",

@@ -13,7 +13,7 @@ from rllib_dapo.envs.mixing import MixedOrder, check_weights
 from rllib_dapo.envs.readers import final_answer, read_rows
 from rllib_dapo.envs.schema import Columns, check_columns
 from rllib_dapo.envs.sources import PathSetting, Source, find_sources
-from rllib_dapo.envs.splits import DatasetOrder
+from rllib_dapo.envs.splits import DatasetOrder, text_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,19 +117,15 @@ def refuse_overlap(
     Raises:
         ValueError: If a problem is in both; one line.
     """
-    trained_on = {_key(bare(problem.prompt)) for problem in training}
+    trained_on = {text_key(bare(problem.prompt)) for problem in training}
     problems = list(heldout)
-    shared = [problem for problem in problems if _key(bare(problem.prompt)) in trained_on]
+    shared = [problem for problem in problems if text_key(bare(problem.prompt)) in trained_on]
     if shared:
         example = " ".join(bare(shared[0].prompt).split())[:_SHOWN]
         raise ValueError(
             f"{len(shared)} of {len(problems)} held-out problems are also trained on, such as "
             f"{shared[0].problem_id} ({example!r}): change {settings}"
         )
-
-
-def _key(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
 
 
 @lru_cache(maxsize=8)

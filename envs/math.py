@@ -10,7 +10,7 @@ from rllib_dapo.envs.base import Problem
 from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
-from rllib_dapo.envs.splits import SPLITS, split_of
+from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 from rllib_dapo.envs.verify import ANSWER_RULES
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def select_problems(dataset: Dataset, rule: str, split: str, heldout_fraction: f
     if unsolvable:
         message = "left out %d of %d problems: answer_rule=%r cannot accept their ground truth"
         logger.warning(message, unsolvable, len(dataset.problems), rule)
-    # The wording around a problem is not part of it: wrapped and bare copies share a split.
-    selected = tuple(p for p in solvable if split in ("all", split_of(unwrap(p.prompt), heldout_fraction)))
+    # The wording around a problem is not part of it, nor are case and white space: its copies share a split.
+    selected = tuple(p for p in solvable if split in ("all", split_of(text_key(unwrap(p.prompt)), heldout_fraction)))
     if not selected:
         raise ValueError(
             f"split={split!r}: no problem is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction} "

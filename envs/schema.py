@@ -104,8 +104,8 @@ def find_schema(where: str, names: Iterable[str], columns: Columns, *, need_answ
 
 def _detect(names: frozenset[str]) -> Schema:
     if names >= _RECIPE:
-        identity = "extra_info.index" if "extra_info" in names else None
-        return Schema(prompt=("prompt",), answer=("reward_model.ground_truth",), identity=identity)
+        index = "extra_info.index" if "extra_info" in names else None
+        return Schema(prompt=("prompt",), answer=("reward_model.ground_truth",), identity=index)
     prompt, answer, identity = (
         tuple(name for name in known if name in names)[:1] for known in (PROMPT_COLUMNS, ANSWER_COLUMNS, ID_COLUMNS)
     )

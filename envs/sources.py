@@ -79,7 +79,7 @@ def find_sources(path: PathSetting) -> tuple[Source, ...]:
         FileNotFoundError: If a file is not there.
         ValueError: If it is neither.
     """
-    listed = list(path) if isinstance(path, list | tuple) else [path]
+    listed: list[Any] = list(path) if isinstance(path, list | tuple) else [path]
     if not listed or not all(isinstance(one, str | os.PathLike | Mapping) for one in listed):
         raise ValueError(
             f"path={path!r}: must be a .parquet, .jsonl, .json or .csv file, "

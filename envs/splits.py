@@ -17,6 +17,11 @@ SPLITS = ("train", "heldout")
 _HASH_RANGE = 2**64
 
 
+def text_key(text: str) -> str:
+    """Returns what two copies of a problem have in common: its text without regard to case and white space."""
+    return " ".join(text.casefold().split())
+
+
 def split_of(key: str, heldout_fraction: float) -> str:
     """Returns the split that a problem belongs to: "train" or "heldout".
 

@@ -12,6 +12,7 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,18 +61,21 @@ def server() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen([sys.executable, __file__, SERVE, str(port)], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
     try:
         told = []
-        for line in process.stderr or ():
+        for line in process.stderr:
             told.append(line)
             if "running on" in line:
                 break
         else:
             raise RuntimeError("the server did not start:\n" + "".join(told))
+        # It goes on to tell of every session: a pipe that nobody empties would bring it to a stop.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> None:

@@ -201,5 +201,5 @@ def _check_processes(made: gym.Env[Any, Any], env: Any, settings: Mapping[str, A
         if here != there:
             raise Fault(
                 f"reset(seed={seed}) gives {show(here)} here, and {show(there)} in another process",
-                "sort sets of texts before drawing from them, and use no hash() of a text, nor what else differs by process",
+                "sort sets of texts before drawing from them; use no hash() of texts, nor anything else of one process",
             )

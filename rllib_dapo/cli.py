@@ -65,6 +65,86 @@ def train(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL|CHECKPOINT", help="A model folder, hub or built-in name, or a run's checkpoint."),
+    ],
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="An environment, or module:Class. May be repeated.")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A run file or preset, with `datasets` for several data sets in one go."),
+    ] = None,
+    k: Annotated[int | None, typer.Option("--k", help="Responses to each problem. [default: 32]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sampling. [default: 1.0]")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Of sampling. [default: 0.7]")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many problems of each data set.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of sampling and intervals. [default: 0]")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="A setting: environment.env_config.path=FILE. May be repeated."
+        ),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Responses and figures; an interrupted evaluation there goes on.")
+    ] = None,
+    num_env_runners: Annotated[
+        int | None, typer.Option(help="Engines side by side, on Ray; 0: one in this process. [default: 0]")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Problems sampled and kept together. [default: as many as fill the engine]")
+    ] = None,
+) -> None:
+    """Measure avg@k, pass@k and maj@k of a model or checkpoint, on one data set or several."""
+    from rllib_dapo.run import evaluation, tuner
+    from rllib_dapo.run.evaluation_progress import EvaluationProgress
+    from rllib_dapo.run.evaluation_settings import read_evaluation
+
+    tuner.silence()
+    options = {
+        "evaluation.evaluation_samples_per_prompt": k,
+        "evaluation.evaluation_temperature": temperature,
+        "evaluation.evaluation_top_p": top_p,
+        "evaluation.evaluation_num_prompts": limit,
+        "debugging.seed": seed,
+        "env_runners.num_env_runners": num_env_runners,
+    }
+    try:
+        settings = read_evaluation(
+            model,
+            file=None if file is None else find_run_file(file),
+            envs=env or [],
+            overrides=set_ or [],
+            options={name: value for name, value in options.items() if value is not None},
+        )
+        prepared = evaluation.prepare(settings, output=output, batch=batch)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    for note in prepared.notes:
+        typer.echo(note)
+    for line in evaluation.opening_lines(prepared):
+        typer.echo(line)
+    try:
+        result = evaluation.run(prepared, EvaluationProgress())
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: the same command with --output {prepared.folder} goes on where it stopped", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    except Exception as error:  # an engine that does not start, say: one line here, and all of it in a file
+        for line in evaluation.failure_lines(prepared, error):
+            typer.echo(line, err=True)
+        raise typer.Exit(1) from None
+    for line in evaluation.table_lines(result):
+        typer.echo(line)
+    if json_file is not None:
+        evaluation.write_text(evaluation.result_json(result), json_file.expanduser())
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, as `train` names it at its end.")],
     folder: Annotated[Path, typer.Argument(help="The model's new folder.")],

@@ -71,6 +71,8 @@ class DAPOConfig(AlgorithmConfig):
         self.top_p = 1.0
         self.max_concurrent_responses = 256
         self.max_groups_in_flight = 512
+        self.max_turns = 16
+        self.num_env_threads = 1
         self.cpu_kv_cache_gib = 1.0
 
         # `self.training()`
@@ -196,6 +198,8 @@ class DAPOConfig(AlgorithmConfig):
         top_p: float | None = NotProvided,
         max_concurrent_responses: int | None = NotProvided,
         max_groups_in_flight: int | None = NotProvided,
+        max_turns: int | None = NotProvided,
+        num_env_threads: int | None = NotProvided,
         cpu_kv_cache_gib: float | None = NotProvided,
         engine_kwargs: dict[str, Any] | None = NotProvided,
     ) -> Self:
@@ -204,11 +208,15 @@ class DAPOConfig(AlgorithmConfig):
         Args:
             engine: `"vllm"` or `"transformers"`.
             max_prompt_tokens: Longer prompts are dropped and counted, never cut.
-            max_response_tokens: `L_max`: hard limit on a response, in tokens.
+            max_response_tokens: `L_max`: hard limit on a response, in tokens; where an environment answers back, on all
+                turns of an episode and the answers between them.
             temperature: Of training rollouts. The Learner divides its logits by the same.
             top_p: Of training rollouts; below 1 the sampler's log-probabilities are no longer the policy's.
             max_concurrent_responses: Responses one engine works on at a time.
             max_groups_in_flight: Groups under way on one EnvRunner.
+            max_turns: An episode is cut off after so many responses, if the environment does not end it before.
+            num_env_threads: Threads of an EnvRunner that step environments which take several steps, or do not derive
+                from `SingleStepTextEnv`: more than 1 where they wait for a server. 1: in the EnvRunner's own thread.
             cpu_kv_cache_gib: vLLM's key-value cache on a machine without a GPU, in GiB.
             engine_kwargs: Passed on to `vllm.LLM`, or to transformers' `generate`.
         """
@@ -221,6 +229,8 @@ class DAPOConfig(AlgorithmConfig):
             top_p=top_p,
             max_concurrent_responses=max_concurrent_responses,
             max_groups_in_flight=max_groups_in_flight,
+            max_turns=max_turns,
+            num_env_threads=num_env_threads,
             cpu_kv_cache_gib=cpu_kv_cache_gib,
             engine_kwargs=engine_kwargs,
         )

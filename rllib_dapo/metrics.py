@@ -7,6 +7,7 @@ means. The names stand under RLlib's own keys: `env_runners/...` and `learners/d
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rllib_dapo.core.types import GroupSummary
+from rllib_dapo.envs.verify.verdict import MissingReason
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.statistics import TokenStatistics
@@ -43,6 +45,7 @@ ENTROPY = "entropy"
 RESPONSE_LENGTH_MEAN = "response_length_mean"
 NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
+REWARD_COMPONENTS = "reward_components/"
 
 _ENV: Source = "env_runners"
 _LEARNER: Source = "learners/default_policy"
@@ -53,7 +56,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(EPISODE_RETURN_MEAN, _ENV, "reward", STEP, "mean raw reward of all responses with a verdict"),
     Metric(EPISODE_RETURN_MIN, _ENV, "reward", STEP, "smallest raw reward"),
     Metric(EPISODE_RETURN_MAX, _ENV, "reward", STEP, "largest raw reward"),
-    Metric(EPISODE_LEN_MEAN, _ENV, "steps", STEP, "environment steps per episode"),
+    Metric(EPISODE_LEN_MEAN, _ENV, "steps", STEP, "environment steps per episode: how often the policy spoke"),
     Metric(EPISODE_LEN_MIN, _ENV, "steps", STEP, "fewest environment steps of an episode"),
     Metric(EPISODE_LEN_MAX, _ENV, "steps", STEP, "most environment steps of an episode"),
     Metric(ACCURACY, _ENV, "share", STEP, "correct responses over responses with a verdict, before filtering"),
@@ -63,6 +66,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("response_length_max", _ENV, "tokens", STEP, "longest response"),
     Metric("truncated_fraction", _ENV, "share", STEP, "responses that hit the length limit"),
     Metric("missing_reward_fraction", _ENV, "share", STEP, "responses without a verdict"),
+    Metric("missing_timeout", _ENV, "responses", STEP, "without a verdict: scoring passed its deadline"),
+    Metric("missing_crash", _ENV, "responses", STEP, "without a verdict: scoring raised, died or ran out of memory"),
+    Metric("missing_too_long", _ENV, "responses", STEP, "without a verdict: too long a text to score"),
+    Metric("missing_other", _ENV, "responses", STEP, "without a verdict: any other reason"),
+    Metric(f"{REWARD_COMPONENTS}*", _ENV, "reward", STEP, "mean of each part of the reward, by its name in place of *"),
     Metric("groups_generated", _ENV, "groups", STEP, "groups sampled"),
     Metric("groups_accepted", _ENV, "groups", STEP, "informative groups trained on"),
     Metric("groups_all_correct", _ENV, "groups", STEP, "dropped: every response correct"),
@@ -76,7 +84,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(ROLLOUT_TOKENS_PER_SECOND, _ENV, "tokens/s", STEP, "sampled tokens over the time of sampling"),
     Metric("generation_seconds", _ENV, "s", STEP, "time in the engines, summed over EnvRunners"),
     Metric("scoring_seconds", _ENV, "s", STEP, "time in environments, summed over EnvRunners"),
-    Metric("policy_loss", _LEARNER, "1", UPDATE, "mean loss of the mini-batches"),
+    Metric("policy_loss", _LEARNER, "1", UPDATE, "mean policy loss of the mini-batches"),
+    Metric("total_loss", _LEARNER, "1", UPDATE, "mean of all that is minimized: with divergence, entropy and values"),
     Metric(ENTROPY, _LEARNER, "nats", UPDATE, "mean entropy of the policy at response tokens"),
     Metric("mean_token_probability", _LEARNER, "probability", UPDATE, "mean probability of the sampled tokens"),
     Metric("clip_fraction_low", _LEARNER, "share", UPDATE, "tokens with negative advantage under 1 - epsilon_low"),
@@ -110,12 +119,9 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
         sampler: After its last round.
     """
     groups = sampler.seen
-    rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
-    responses = sum(len(g.rewards) for g in groups)
     decisions = {str(decision): count for decision, count in sampler.decisions.items()}
     result = {
         **verdict_metrics(groups),
-        "missing_reward_fraction": _share(responses - len(rewards), responses),
         "groups_generated": len(groups),
         "groups_accepted": len(sampler.accepted),
         "groups_surplus": sampler.surplus,
@@ -128,7 +134,7 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
 
 
 def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
-    """Rewards, accuracy and lengths of all responses of some groups; empty where there is none."""
+    """Rewards, accuracy, lengths and missing verdicts of all responses of some groups; empty where there is none."""
     rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
     verdicts = [c for g in groups for c in g.is_correct if c is not None]
     lengths = [n for g in groups for n in g.response_tokens]
@@ -138,19 +144,44 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
             EPISODE_RETURN_MEAN: sum(rewards) / len(rewards),
             EPISODE_RETURN_MIN: min(rewards),
             EPISODE_RETURN_MAX: max(rewards),
-            EPISODE_LEN_MEAN: 1.0,
-            EPISODE_LEN_MIN: 1,
-            EPISODE_LEN_MAX: 1,
         }
     if verdicts:
         result[ACCURACY] = sum(verdicts) / len(verdicts)
     if lengths:
+        turns = [n for g in groups for n in g.num_turns]
         result |= {
+            EPISODE_LEN_MEAN: sum(turns) / len(turns),
+            EPISODE_LEN_MIN: min(turns),
+            EPISODE_LEN_MAX: max(turns),
             RESPONSE_LENGTH_MEAN: sum(lengths) / len(lengths),
             "response_length_max": max(lengths),
             "truncated_fraction": _share(sum(t for g in groups for t in g.is_truncated), len(lengths)),
+            "missing_reward_fraction": _share(len(lengths) - len(rewards), len(lengths)),
+            **_missing_by_cause(groups),
         }
-    return result
+    return result | _component_means(groups)
+
+
+def _missing_by_cause(groups: Sequence[GroupSummary]) -> dict[str, int]:
+    """Counts of missing verdicts by what stands before the colon of their reasons."""
+    causes = Counter(
+        reason.partition(":")[0]
+        for group in groups
+        for reward, reason in zip(group.rewards, group.reasons, strict=True)
+        if math.isnan(reward)
+    )
+    known = {f"missing_{cause.replace(' ', '_')}": causes.pop(cause, 0) for cause in MissingReason}
+    return {**known, "missing_other": causes.total()}
+
+
+def _component_means(groups: Sequence[GroupSummary]) -> dict[str, float]:
+    """Of each part of the reward the mean over the responses that have it."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        for components in group.components:
+            for name, value in components.items():
+                values[name].append(value)
+    return {f"{REWARD_COMPONENTS}{name}": math.fsum(v) / len(v) for name, v in sorted(values.items())}
 
 
 def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
@@ -162,7 +193,8 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
     taken = statistics.sum("gradient_updates")
     response_tokens = statistics.sum("response_tokens")
     result = {
-        "policy_loss": statistics.mean("policy_loss", over="minibatches"),
+        "policy_loss": statistics.mean("policy_loss_sum", over="minibatches"),
+        "total_loss": statistics.mean("total_loss", over="minibatches"),
         ENTROPY: statistics.mean("entropy_sum", over="response_tokens"),
         "mean_token_probability": statistics.mean("probability_sum", over="response_tokens"),
         "clip_fraction_low": statistics.mean("clip_low_count"),

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import importlib
 import json
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from rllib_dapo import check_env, env_probe
 from rllib_dapo.check_env import check_environment
+from rllib_dapo.cli import app
 from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.run import tuner
 
 # One fault each, on top of an environment that has none.
 FAULTY = """
@@ -200,7 +206,7 @@ FOUND = {
     "CorrectAsText": "step('') gave info['is_correct'] = 'yes'",
     "NeverEnds": "an episode of 100 responses '' did not end",
     "NeverReturns": "did not return within 2 s",
-    "Slow": "reset takes 0.03 s (median of 5); 0.01 s is a lot",
+    "Slow": " s (median of 5); 0.01 s is a lot",
     "FourValues": "step('') returned ('', 0.0, True, {})",
     "NoSeeding": "Gymnasium's checker",
     "FailsToStart": "making it raised RuntimeError: no licence",
@@ -217,24 +223,35 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the other process, which takes seconds to start."""
+    """Without the other process, which takes seconds to start; and what the command does to its process is left out."""
     monkeypatch.setattr(check_env, "_check_processes", lambda *_: None)
+    monkeypatch.setattr(tuner, "silence", lambda: None)
 
 
 def test_an_environment_without_a_fault_has_none(faulty: ModuleType) -> None:
     assert check_environment(faulty.Sound) == []
 
 
-@pytest.mark.usefixtures("quick")
+def told(*arguments: str) -> Result:
+    """What the command says, in this process, which has imported all that it needs."""
+    return CliRunner().invoke(app, ["check-env", *arguments], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("quick", "faulty")
 @pytest.mark.parametrize("name", [name for name in FOUND if name != "OfOneProcess"])
-def test_a_planted_fault_is_found_with_its_cure(faulty: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_planted_fault_is_found_with_its_cure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "Slow":
         monkeypatch.setattr(check_env, "RESET_SECONDS", 0.01)
     if name == "NeverReturns":
         monkeypatch.setattr(env_probe, "PATIENCE_SECONDS", 2.0)
-    found = check_environment(getattr(faulty, name))
-    assert any(FOUND[name] in finding.fault for finding in found), found
-    assert all(finding.cure and "\n" not in finding.fault for finding in found)
+    outcome = told(f"faulty_envs:{name}")
+    *lines, last = outcome.output.splitlines()
+    faults, cures = lines[::2], lines[1::2]
+    assert any(FOUND[name] in fault for fault in faults), outcome.output
+    assert all(cure.startswith("    -> ") for cure in cures)
+    assert last == f"faulty_envs:{name}: {len(faults)} to mend"
+    assert len(cures) == len(faults)
+    assert outcome.exit_code == 1
 
 
 def test_a_problem_that_hangs_on_the_process_is_found(faulty: ModuleType) -> None:
@@ -274,6 +291,7 @@ def problems(tmp_path: Path) -> str:
 
 SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "arithmetic": lambda path: ("rllib_dapo/Arithmetic-v0", {}),
+    "calculator": lambda path: ("rllib_dapo/CalculatorMath-v0", {}),
     "math": lambda path: ("rllib_dapo/Math-v0", {"path": path}),
     "numeric": lambda path: ("rllib_dapo/Math-v0", {"path": path, "answer_rule": "numeric"}),
     "object": lambda path: ("rllib_dapo/Object-v0", {"object": Echo}),
@@ -284,21 +302,42 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     ),
     "reasoning-gym": lambda path: ("rllib_dapo/ReasoningGym-v0", {"task": "leg_counting"}),
 }
+IN_EVERY_PROCESS = ("math", "reasoning-gym")
+NEEDS = {"reasoning-gym": "reasoning_gym", "openenv": "openenv"}
+
+
+def _need_package_of(name: str) -> None:
+    if name in NEEDS and find_spec(NEEDS[name]) is None:
+        pytest.skip(f"needs the package {NEEDS[name]}")
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in IN_EVERY_PROCESS])
 def test_a_shipped_environment_has_no_fault(name: str, problems: str) -> None:
-    if name == "reasoning-gym" and find_spec("reasoning_gym") is None:
-        pytest.skip("needs the package reasoning-gym")
     assert check_environment(*SHIPPED[name](problems)) == []
 
 
-@pytest.mark.parametrize("name", ["math", "reasoning-gym"])
+@pytest.mark.parametrize("name", IN_EVERY_PROCESS)
 def test_a_shipped_environment_is_the_same_in_every_process(name: str, problems: str) -> None:
-    if name == "reasoning-gym" and find_spec("reasoning_gym") is None:
-        pytest.skip("needs the package reasoning-gym")
+    _need_package_of(name)
     assert check_environment(*SHIPPED[name](problems)) == []
+
+
+def test_no_shipped_environment_is_left_out(problems: str) -> None:
+    checked = {make(problems)[0] for make in SHIPPED.values()} | {"rllib_dapo/OpenEnv-v0"}
+    assert checked == {name for name in gymnasium.registry if name.startswith("rllib_dapo/")}
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The address of an OpenEnv server: that of the example."""
+    _need_package_of("openenv")
+    with runpy.run_path(str(Path(__file__).parents[1] / "examples" / "openenv.py"))["server"]() as url:
+        yield url
+
+
+def test_an_environment_on_a_server_has_no_fault(server: str) -> None:
+    assert check_environment("rllib_dapo/OpenEnv-v0", {"url": server}) == []
 
 
 class ReverseEnv(SingleStepTextEnv):
@@ -339,8 +378,9 @@ def test_the_command_says_what_to_mend(tmp_path: Path) -> None:
     assert cure.startswith("    -> return a float")
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["rllib_dapo/Arithmatic-v0"], 2, "did you mean 'rllib_dapo/Arithmetic-v0'?"),
         (["nowhere:Env"], 2, "module nowhere cannot be imported"),
@@ -352,20 +392,20 @@ def test_the_command_says_what_to_mend(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_command_refuses_what_it_cannot_check(tmp_path: Path, arguments: list[str], code: int, told: str) -> None:
-    done = _command("check-env", *arguments, folder=tmp_path)
-    assert done.returncode == code
-    assert told in done.stderr
+def test_the_command_refuses_what_it_cannot_check(arguments: list[str], code: int, message: str) -> None:
+    outcome = told(*arguments)
+    assert outcome.exit_code == code
+    assert message in outcome.output
 
 
-def test_the_command_prepares_a_file(tmp_path: Path) -> None:
+def test_the_command_prepares_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"text": "A", "truth": "1"}, {"text": "B", "truth": "1/2"}, {"text": "C", "truth": "x"}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     named = ["--question", "text", "--answer", "truth"]
-    done = _command("prepare", "in.jsonl", "out.jsonl", *named, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "out.jsonl: 1 as they are, 1 made to ask for an integer; 1 left out\n"
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["prepare", "in.jsonl", "out.jsonl", *named], catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, "out.jsonl: 1 as they are, 1 made to ask for an integer; 1 left out\n")
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
-    done = _command("prepare", "nowhere.jsonl", "out.jsonl", folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("path='nowhere.jsonl': no such file")
+    done = CliRunner().invoke(app, ["prepare", "nowhere.jsonl", "out.jsonl"], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert done.output.startswith("path='nowhere.jsonl': no such file")

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from rllib_dapo.cli import app
 
 TINY = ["train", "tiny_arithmetic"]
 
@@ -81,6 +84,8 @@ REFUSED = {
     ),
     "a misspelt preset": (["train", "tiny_arithmatic"], "nor a preset; did you mean 'tiny_arithmetic'?"),
     "no run to resume": ([*TINY, "--resume", "--storage", "nowhere"], "--resume: no run of 'tiny_arithmetic'"),
+    "no file to prepare": (["prepare", "nowhere.jsonl", "new.jsonl"], "path='nowhere.jsonl': no such file"),
+    "a file to prepare of no known kind": (["prepare", "nowhere.jsonl", "new.txt"], "new.txt: must end in .jsonl or"),
     "no checkpoint to export": (["export", "nowhere", "model"], "nowhere holds no trained model"),
 }
 GREETED = {"help": ["--help"], "help of train": ["train", "--help"], "presets": ["presets"]}
@@ -140,3 +145,20 @@ def test_presets_are_listed_with_what_they_are_for(told: dict[str, Any]) -> None
     files = sorted((Path(__file__).parent.parent / "tune_configs").glob("*.yaml"))
     assert [line.split()[0] for line in lines] == [file.stem for file in files]
     assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_a_file_is_prepared_whose_columns_are_named(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_text("story,ask,value\nAnn has 3.,How many?,3\nA half.,How much?,1/2\nPi.,How much?,3.14\n")
+    columns = ["--question", "story", "--question", "ask", "--answer", "value"]
+    done = CliRunner().invoke(app, ["prepare", str(source), str(target), *columns])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{target}: 1 as they are, 1 made to ask for an integer; 1 left out\n"
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["answer"] for row in rows] == ["3", "3"]
+    assert rows[0]["question"] == "Ann has 3. How many?"
+    assert rows[1]["question"].startswith(r"A half. How much? The answer can be written as $\frac{k}{d}$ with integers")
+    assert [row["problem_id"] for row in rows] == ["in/0", "in/1"]
+    named_wrongly = CliRunner().invoke(app, ["prepare", str(source), str(target), "--question", "storry"])
+    assert named_wrongly.exit_code == 2
+    assert "columns names 'storry', but there are story, ask, value; did you mean 'story'?" in named_wrongly.stderr

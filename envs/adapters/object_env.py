@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rllib_dapo.envs.adapters.references import resolve_reference
-from rllib_dapo.envs.adapters.turns import Turn, TurnsEnv
+from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import MissingReason
 
 _SHAPES = (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
+import time
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from rllib_dapo.envs.adapters.turns import Turn, TurnsEnv
 from rllib_dapo.envs.settings import is_finite_number
+from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import MissingReason
 
 logger = logging.getLogger(__name__)
@@ -18,7 +21,24 @@ logger = logging.getLogger(__name__)
 # What stands for the prompt of a problem that the server did not give; no response to it gets a verdict.
 NO_PROMPT = "The server of this environment does not answer."
 
+# After this time no response to a lost prompt is on its way any more, and the seed is a problem like any other again.
+_LOST_SECONDS = 3600.0
+
 _NOT_TEXT = ("metadata", "done", "reward")  # fields of every observation
+
+
+@dataclass(kw_only=True, slots=True)
+class _Known:
+    """What environments that were forked from one another know of their server."""
+
+    was_reached: bool = False
+    action_field: str | None = None
+    lost: dict[int, tuple[float, str]] = field(default_factory=dict)  # by seed: when its prompt was lost, and why
+
+    def why_lost(self, seed: int) -> str:
+        """Returns why there is no prompt for a seed, or nothing if it may be asked for."""
+        when, why = self.lost.get(seed, (-math.inf, ""))
+        return why if time.monotonic() - when < _LOST_SECONDS else ""
 
 
 class OpenEnvEnv(TurnsEnv):
@@ -26,7 +46,7 @@ class OpenEnvEnv(TurnsEnv):
 
     Every reset opens a session of its own, with the reset seed, and the end of an episode closes it. A server that
     cannot be reached is refused when the environment is first reset. One that dies, hangs or raises later on gives no
-    verdict: the reward is missing, and later episodes try again.
+    verdict: the episode is cut off (truncated), its reward is missing, and later episodes try again.
 
     Settings, with their defaults:
         url: The server's address, such as "http://localhost:8000"; has no default.
@@ -69,10 +89,15 @@ class OpenEnvEnv(TurnsEnv):
                 raise ValueError(f"{name}={given[name]!r}: must be a mapping from names to values")
         self._make_client = _client_class()
         self._client: Any = None
-        self._action_field: str | None = given["action_field"]
-        self._was_reached = False
-        self._lost: dict[int, str] = {}
+        self._known = _Known(action_field=given["action_field"])
         self._seed = 0
+        self._is_cut_off = False
+
+    def fork(self) -> OpenEnvEnv:
+        """Returns an environment for an episode beside this one's."""
+        other = type(self)(self.settings)
+        other._known = self._known
+        return other
 
     def begin(self, seed: int) -> str:
         """Opens a session and resets it with the seed.
@@ -82,39 +107,51 @@ class OpenEnvEnv(TurnsEnv):
             ValueError: If the server's schema does not tell which field takes a text.
         """
         self._end_session()
-        self._seed = seed
+        self._seed, self._is_cut_off = seed, False
+        known = self._known
+        # A problem whose prompt was lost is not scored when the server is back: that prompt was another one.
+        if known.why_lost(seed):
+            return NO_PROMPT
         # Whatever the network or a server may raise: while training, it costs this one problem.
         try:
             self._client = self._open_session()
             result = self._client.reset(seed=seed, **(self.settings["reset_options"] or {}))
-            self._action_field = self._action_field or self._text_field()
+            known.action_field = known.action_field or self._text_field()
             prompt = self._text_of(result.observation)
         except Exception as error:
             self._end_session(in_background=True)
-            if not self._was_reached:
+            if not known.was_reached:
                 raise _unreachable(self.settings["url"], error) from error
-            if not self._lost:
+            if not known.lost:
                 logger.warning("%s: no problem for seed %d: %s", self.settings["url"], seed, _told(error))
-            self._lost[seed] = _told(error)
+            known.lost[seed] = (time.monotonic(), _told(error))
             return NO_PROMPT
-        self._was_reached = True
+        known.was_reached = True
         return prompt
 
     def turn(self, response: str) -> Turn:
         """Sends a response; without an answer there is no verdict."""
-        # A problem whose prompt was lost once is not scored when the server is back: that prompt was another one.
-        if self._seed in self._lost:
-            return Turn(reason=f"{self._lost[self._seed]} (the server gave no problem)")
+        if why := self._known.why_lost(self._seed):
+            self._is_cut_off = True
+            return Turn(reason=f"{why} (the server gave no problem)")
         try:
             text = response.encode("utf-8", "replace").decode()  # half characters cannot be sent
-            result = self._client.step({**(self.settings["action"] or {}), self._action_field: text})
+            result = self._client.step({**(self.settings["action"] or {}), self._known.action_field: text})
             turn = Turn(observation=self._text_of(result.observation), reward=result.reward, done=bool(result.done))
         except Exception as error:
             self._end_session(in_background=True)
+            self._is_cut_off = True
             return Turn(reason=f"{_told(error)} (the server gave no verdict)")
         if turn.done:
             self._end_session()
         return turn
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Hands over a response, as any conversation does; where the server is lost, the episode is truncated."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self._is_cut_off:
+            terminated, truncated = False, True
+        return observation, reward, terminated, truncated, info
 
     def close(self) -> None:
         """Ends the session, if there is one."""
@@ -158,7 +195,7 @@ class OpenEnvEnv(TurnsEnv):
         fields = {name: value for name, value in observation.items() if name not in _NOT_TEXT}
         if field is not None:
             if field not in observation:
-                raise ValueError(f"observation_field={field!r}: the observation has {', '.join(observation)}")
+                raise ValueError(f"observation_field={field!r}: the observation has {', '.join(fields)}")
             fields = {field: observation[field]}
         texts = [value for value in fields.values() if isinstance(value, str)]
         return texts[0] if len(texts) == 1 else json.dumps(fields, ensure_ascii=False)
@@ -168,7 +205,10 @@ def _client_class() -> Any:
     try:
         from openenv.core import GenericEnvClient
     except ImportError as error:
-        raise ValueError(f"needs the package openenv ({error}): pip install rllib-dapo[openenv]") from error
+        raise ValueError(
+            f"needs the package openenv ({error}): pip install rllib-dapo[openenv], then pip install --no-deps "
+            "openenv==0.10.0"
+        ) from error
     return GenericEnvClient
 
 

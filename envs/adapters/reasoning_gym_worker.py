@@ -7,10 +7,13 @@ unless told otherwise at its start; and some scorers take minutes, or any amount
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import difflib
 import json
 import os
+import random
+import re
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
@@ -27,12 +30,14 @@ BLOCK = 500
 
 _OWN = ("seed", "size")
 _CACHED_DATASETS = 64
+_CACHED_ENTRIES = 512  # some tasks search for half a second, and every response to a problem asks for it again
 _MEMORY_BYTES = 4 * 2**30
 
 _LONGEST_ANSWER = 10_000
 _LONGEST_EXPRESSION = 1_000
 _LARGEST_NUMBER = 10**15
 _LARGEST_EXPONENT = 100
+_ODD_NUMBER = re.compile(r"[eE][+-]?\d{3}|\d_")  # 1e-999999999 is 0 to Python, and endless work to sympy
 _FUNCTIONS = frozenset(
     """
     Abs abs acos acosh asin asinh atan atanh cos cosh cot coth csc erf exp ln log sec sech sin sinh sqrt tan tanh
@@ -62,7 +67,7 @@ def is_harmless_list(answer: str) -> bool:
 
 def is_plain_expression(answer: str) -> bool:
     """Whether the answer is arithmetic over bounded numbers, names and well-known functions, and nothing else."""
-    if len(answer) > _LONGEST_EXPRESSION:
+    if len(answer) > _LONGEST_EXPRESSION or _ODD_NUMBER.search(answer):
         return False
     try:
         return _is_plain(ast.parse(answer.strip(), mode="eval").body, powers=2)
@@ -105,7 +110,7 @@ class Tasks:
     def __init__(self, task: Any, settings: dict[str, Any]) -> None:
         from reasoning_gym.factory import DATASETS
 
-        if task not in DATASETS:
+        if not isinstance(task, str) or task not in DATASETS:
             raise Refused(
                 f"task={task!r}: no such task{_guess(task, DATASETS)}; there are {', '.join(sorted(DATASETS))}"
             )
@@ -119,6 +124,7 @@ class Tasks:
         self._task = task
         self._settings = settings
         self._dataset = lru_cache(maxsize=_CACHED_DATASETS)(self._make)
+        self._entry = lru_cache(maxsize=_CACHED_ENTRIES)(self._make_entry)
         try:
             self._dataset(0)
         except Exception as error:
@@ -126,22 +132,29 @@ class Tasks:
             raise Refused(f"task={task!r} refuses its settings {settings!r}: {told}") from error
 
     def entry(self, seed: int, index: int) -> dict[str, Any]:
-        """Returns an entry of the data set of a seed."""
-        found: dict[str, Any] = self._dataset(seed)[index]
-        return found
+        """Returns an entry of the data set of a seed; it is the caller's own, for some scorers change what they get."""
+        return copy.deepcopy(self._entry(seed, index))
 
     def score(self, seed: int, index: int, answer: str) -> dict[str, Any]:
         """Scores an answer to an entry, 0 to 1, and says why where it was not looked at."""
         entry = self.entry(seed, index)
         if answer != entry["answer"]:  # what is equal is right, and every scorer compares before it does anything else
-            harmful = len(answer) > _LONGEST_ANSWER or (self._task in EXPRESSIONS and not is_plain_expression(answer))
-            if harmful or (self._task in LISTS and not is_harmless_list(answer)):
+            # A composite's entry is scored by the task that it came from.
+            tasks = {self._task, entry["metadata"].get("source_dataset")}
+            harmful = len(answer) > _LONGEST_ANSWER or (tasks & EXPRESSIONS and not is_plain_expression(answer))
+            if harmful or (tasks & LISTS and not is_harmless_list(answer)):
                 return {"score": 0.0, "reason": "the answer is too long, or nothing that this task asks for"}
         # The right answer is never refused: a scorer that raises does so because of what the model wrote.
         try:
             return {"score": float(self._dataset(seed).score_answer(answer, entry)), "reason": ""}
         except Exception as error:
             return {"score": 0.0, "reason": f"the scorer raised {type(error).__name__}"}
+
+    def _make_entry(self, seed: int, index: int) -> dict[str, Any]:
+        dataset = self._dataset(seed)
+        random.seed(f"{seed}/{index}")  # codeio and list_functions draw from Python's own generator, too
+        made: dict[str, Any] = dataset[index]
+        return made
 
     def _make(self, seed: int) -> Any:
         from reasoning_gym.composite import DatasetSpec
@@ -184,7 +197,7 @@ def main() -> None:
 
 
 def _guess(name: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1)
+    close = difflib.get_close_matches(name, list(known), n=1) if isinstance(name, str) else []
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

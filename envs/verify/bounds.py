@@ -140,7 +140,7 @@ def _value(size: float) -> float:
     """The value of something of that size, if it may stand in an exponent."""
     if size > _LARGEST_EXPONENT:
         raise _TooLarge(f"an exponent of more than {10**_LARGEST_EXPONENT:.0f}")
-    return 10.0**size
+    return math.pow(10.0, size)
 
 
 def _power(base: float, exponent: float) -> float:

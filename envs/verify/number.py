@@ -105,7 +105,7 @@ def _are_equal(number: _Number, truth: _Number, tolerance: float) -> bool:
     if number.value == truth.value or not tolerance:
         return number.value == truth.value
     # What is written as a whole number or a fraction is meant exactly.
-    allowed = Fraction(tolerance) * max(1, abs(truth.value))
+    allowed = Fraction(tolerance) * max(Fraction(1), abs(truth.value))
     return (number.is_decimal or truth.is_decimal) and abs(number.value - truth.value) <= allowed
 
 

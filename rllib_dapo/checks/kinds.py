@@ -33,6 +33,8 @@ COUNTS = (
     "rollout.max_response_tokens",
     "rollout.max_concurrent_responses",
     "rollout.max_groups_in_flight",
+    "rollout.max_turns",
+    "rollout.num_env_threads",
     "training.prompts_per_step",
     "training.group_size",
     "training.minibatch_size",

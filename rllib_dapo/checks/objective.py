@@ -138,5 +138,10 @@ def _check_advantages(config: DAPOConfig) -> Iterator[str]:
     yield from within("training.gamma", config.gamma, "[0, 1]")
     yield from within("critic.gae_lambda", config.gae_lambda, "[0, 1]")
     yield from at_least("critic.value_loss_coefficient", config.value_loss_coefficient, 0)
+    if config.has_critic and config.value_loss_coefficient == 0:
+        yield (
+            f"critic.value_loss_coefficient={config.value_loss_coefficient} would never train the value model that "
+            "training.advantage_estimator=gae asks for: raise it, or use another estimator"
+        )
     if config.value_clip is not None and not config.value_clip > 0:
         yield f"critic.value_clip={config.value_clip} must be positive, or null to switch it off"

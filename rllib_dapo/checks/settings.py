@@ -78,7 +78,8 @@ def _check_model(config: DAPOConfig) -> Iterator[str]:
 
 
 def _check_rollout(config: DAPOConfig) -> Iterator[str]:
-    for name in ("max_prompt_tokens", "max_response_tokens", "max_concurrent_responses", "max_groups_in_flight"):
+    counts = ("max_prompt_tokens", "max_response_tokens", "max_concurrent_responses", "max_groups_in_flight")
+    for name in (*counts, "max_turns", "num_env_threads"):
         yield from at_least(f"rollout.{name}", getattr(config, name), 1)
     for section, name in (("rollout", "temperature"), ("evaluation", "evaluation_temperature")):
         if not getattr(config, name) > 0:

@@ -63,8 +63,9 @@ def dapo_objective(
         value_clip: See `core.critic.value_loss`.
 
     Returns:
-        The scalar loss, and detached statistics: those of `dapo_policy_loss`; `kl_sum`, a sum over tokens, where there
-        is a reference; those of `value_loss` where it takes part.
+        The scalar loss, and detached statistics: those of `dapo_policy_loss`, and that loss itself as
+        `policy_loss_sum`; `kl_sum`, a sum over tokens, where there is a reference; those of `value_loss` where it takes
+        part.
 
     Raises:
         ValueError: If a term has a coefficient and lacks its input.
@@ -73,6 +74,7 @@ def dapo_objective(
         logprobs, old_logprobs, advantages, mask, weights, epsilon_low=epsilon_low, epsilon_high=epsilon_high,
         dual_clip=dual_clip, ratio_level=ratio_level, token_weights=token_weights,
     )  # fmt: skip
+    statistics["policy_loss_sum"] = loss.detach()
     if kl_coefficient or ref_logprobs is not None:
         reference = _required(ref_logprobs, "kl_coefficient", "ref_logprobs")
         # Without a coefficient the divergence is only reported: nothing is kept for a backward pass.

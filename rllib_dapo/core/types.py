@@ -15,6 +15,15 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TurnRecord:
+    """One turn of an episode, as text: what the policy said, the step's reward, and what the environment answered."""
+
+    said: str
+    reward: float
+    observation: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
     """One sampled response `o_i` and what the environment said of it.
 
@@ -23,13 +32,13 @@ class Response:
         loss_mask: `[T]` bool, True where the policy chose the token (False on an environment's own tokens).
         logprobs: `[T]` float32, the sampler's log-probability of each token at the sampling temperature.
         finish_reason: The engine's word: `"length"` is the only sign of truncation.
-        reward: The environment's raw reward; NaN when no verdict could be had (a *missing* reward).
+        reward: The environment's raw reward, summed over its steps; NaN when no verdict could be had (it is *missing*).
         is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no verdict.
-        text: The response as text, for people; never tokenised again.
+        text: The response as text, an environment's answers included; for people, never tokenised again.
         reason: Why the reward is missing, one line: ``timeout: ...``, ``crash: ...``, ``too long: ...``.
         prediction: The answer that the environment found in the response; equal answers are equal texts. Empty: none.
         components: What the reward is made of, by name.
-        num_turns: How often the policy spoke: 1, or more where the environment answers back.
+        turns: What was said and answered, turn by turn; one turn unless the environment answers back.
     """
 
     token_ids: NDArray[np.int32]
@@ -42,7 +51,12 @@ class Response:
     reason: str = ""
     prediction: str = ""
     components: Mapping[str, float] = field(default_factory=dict)
-    num_turns: int = 1
+    turns: tuple[TurnRecord, ...] = ()
+
+    @property
+    def num_turns(self) -> int:
+        """How often the policy spoke, as often as the environment was stepped."""
+        return max(1, len(self.turns))
 
     @property
     def is_missing(self) -> bool:

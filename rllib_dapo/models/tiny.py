@@ -8,7 +8,7 @@ import json
 import string
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rllib_dapo.models.cache import Progress, cached_folder
 from rllib_dapo.models.loading import prompt_token_ids
@@ -68,11 +68,16 @@ class TinyRecipe:
     batch_size: int = 64
     lr: float = 1e-3
     version: int = 1
+    kind: ClassVar[str] = "tiny"
 
     def folder_name(self) -> str:
         """Returns a name that differs from every other recipe's."""
         digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
-        return f"tiny-seed{self.seed}-{digest[:12]}"
+        return f"{self.kind}-seed{self.seed}-{digest[:12]}"
+
+    def records(self) -> Iterator[tuple[str, ...]]:
+        """Yields what it learns from, without end: prompt and response, and further turns where there are any."""
+        return warm_up_records(self)
 
 
 def tiny_model(recipe: TinyRecipe, *, cache_dir: Path | None = None) -> Path:
@@ -138,7 +143,7 @@ def _warm_up(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe.steps))
     digits = torch.tensor(tokenizer.convert_tokens_to_ids(list(string.digits)))
-    records = warm_up_records(recipe)
+    records = recipe.records()
     progress = Progress("making the tiny model")
     for step in range(recipe.steps):
         ids, is_response = _tensors(list(islice(records, recipe.batch_size)), tokenizer)
@@ -175,17 +180,27 @@ def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
     return ((problem.prompt, problem.answer) for problem in map(env.problem, count()))
 
 
-def _tensors(records: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
+def _tensors(records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
     """Returns token ids and which of them are response, both ``[B, T]``, padded on the right."""
     import torch
 
-    prompts = [prompt_token_ids(tokenizer, prompt) for prompt, _ in records]
-    responses = [tokenizer(answer + _EOS, add_special_tokens=False)["input_ids"] for _, answer in records]
-    length = max(len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True))
-    ids = torch.full((len(records), length), SPECIAL_TOKENS.index(_PAD))
+    rows = [_one_row(record, tokenizer) for record in records]
+    length = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(_PAD))
     is_response = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        end = len(prompt) + len(response)
-        ids[row, :end] = torch.tensor(prompt + response)
-        is_response[row, len(prompt) : end] = True
+    for row, (row_ids, row_is_response) in enumerate(rows):
+        ids[row, : len(row_ids)] = torch.tensor(row_ids)
+        is_response[row, : len(row_ids)] = torch.tensor(row_is_response)
+    return ids, is_response
+
+
+def _one_row(record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[bool]]:
+    """Puts the turns of a record behind each other as a rollout does."""
+    ids = prompt_token_ids(tokenizer, record[0])
+    is_response = [False] * len(ids)
+    for number, text in enumerate(record[1:]):
+        speaks = number % 2 == 0
+        turn = tokenizer(text + _EOS * speaks, add_special_tokens=False)["input_ids"]
+        ids += turn
+        is_response += [speaks] * len(turn)
     return ids, is_response

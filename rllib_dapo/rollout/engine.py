@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,31 +42,87 @@ class Completion:
     finish_reason: FinishReason
 
 
-class Engine(Protocol):
-    """Samples responses to prompts and takes new weights."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Asks an engine to go on from some tokens.
+
+    Attributes:
+        key: The caller's own number, which comes back with every completion.
+        prompt_ids: Token ids to go on from.
+        sampling: How to draw, and how many responses.
+        seed: The same seed, tokens and weights give the same responses.
+    """
+
+    key: int
+    prompt_ids: Sequence[int]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """One response of a request, by the request's `key` and its place among the responses."""
+
+    key: int
+    index: int
+    completion: Completion
+
+
+class Engine(ABC):
+    """Samples responses to prompts and takes new weights.
+
+    A caller adds requests and steps the engine until it is idle; it may add more between two steps, and gets every
+    response as soon as it has ended.
+    """
+
+    @abstractmethod
+    def add(self, request: Request) -> None:
+        """Takes a request. Nothing is computed yet."""
+
+    @abstractmethod
+    def step(self) -> list[Finished]:
+        """Computes for a while, and returns the responses that ended meanwhile, often none."""
+
+    @property
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether all that was asked for has been returned."""
+
+    @abstractmethod
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Replaces the weights, named as in the Hugging Face model, and forgets everything cached under old ones."""
+
+    def forget_prompts(self) -> None:  # noqa: B027 (most engines keep nothing)
+        """Forgets what is cached of earlier prompts, so that what comes next is computed as by a new engine."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Gives up whatever is being generated."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees memory and processes; the engine is of no use afterwards."""
 
     def generate(
         self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
     ) -> list[list[Completion]]:
-        """Samples `sampling.num_responses` responses to each prompt.
+        """Samples `sampling.num_responses` responses to each prompt, and waits for all of them.
 
         Args:
             prompts: Token ids of each prompt.
             sampling: How to draw.
-            seeds: One seed for each prompt; the same seed, prompt and weights give the same responses.
+            seeds: One seed for each prompt.
 
         Returns:
             For each prompt its responses, in order.
         """
-
-    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replaces the weights, named as in the Hugging Face model, and forgets everything cached under old ones."""
-
-    def abort(self) -> None:
-        """Gives up whatever is being generated."""
-
-    def close(self) -> None:
-        """Frees memory and processes; the engine is of no use afterwards."""
+        for key, (prompt_ids, seed) in enumerate(zip(prompts, seeds, strict=True)):
+            self.add(Request(key=key, prompt_ids=prompt_ids, sampling=sampling, seed=seed))
+        groups: list[dict[int, Completion]] = [{} for _ in prompts]
+        while not self.is_idle:
+            for finished in self.step():
+                groups[finished.key][finished.index] = finished.completion
+        return [[group[index] for index in sorted(group)] for group in groups]
 
 
 def make_engine(

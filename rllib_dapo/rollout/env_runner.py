@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -22,24 +22,20 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 
 from rllib_dapo.core.types import PromptGroup, Response
-from rllib_dapo.envs import SingleStepTextEnv
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
-from rllib_dapo.rollout.engine import Completion, Sampling
+from rllib_dapo.rollout.answers import Answerer, make_answerer
+from rllib_dapo.rollout.engine import Sampling
 from rllib_dapo.rollout.environment import make_environment
 from rllib_dapo.rollout.episodes import to_episode
+from rllib_dapo.rollout.loop import Prompt, RolloutLoop
 from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
 from rllib_dapo.threads import set_num_threads
 
 if TYPE_CHECKING:
     from rllib_dapo.config import DAPOConfig
 
-logger = logging.getLogger(__name__)
-
 # Keeps the draws of evaluation apart from those of training under the same run seed.
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1
-
-# Predictions travel to the driver with every summary; a longer one is a wrong answer however it ends.
-_PREDICTION_CHARACTERS = 256
 
 
 class TextEnvRunner(EnvRunner, Checkpointable):
@@ -62,11 +58,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._callbacks = [cls() for cls in force_list(config.callbacks_class)]
         self._weights_version = 0
         self._next_own_seed = 0
-        self._told_of_raising = False
         model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
-        self.env: gym.Env[Any, Any]
-        self.evaluation_env: gym.Env[Any, Any] | None = None
+        self.env: gym.Env[Any, Any]  # where episodes take several steps there are more like it
+        self._answerer: Answerer | None = None
+        self._evaluation_answerer: Answerer | None = None
         self.make_env()
         self.module: Any = None
         # With remote EnvRunners, the local one only knows the spaces: an engine there would be a second one.
@@ -77,7 +73,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     def make_env(self) -> None:
         """(Re)creates the training environment from the configuration; evaluation's is made when first needed."""
         self._close_envs()
-        self.env = self._create_env(self.config)
+        self._answerer = self._make_answerer(self.config)
+        self.env = self._answerer.env
         make_callback(
             "on_environment_created",
             callbacks_objects=self._callbacks,
@@ -121,26 +118,23 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """
         if self.module is None:
             raise RuntimeError(f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only")
-        env = self._evaluation_env() if evaluation else self.env
-        prompts = [env.reset(seed=seed)[0] for seed in seeds]
+        answerer = self._answerer_of(evaluation)
+        prompts = [answerer.env.reset(seed=seed)[0] for seed in seeds]
         prompt_ids = [np.asarray(prompt_token_ids(self.tokenizer, prompt), dtype=np.int32) for prompt in prompts]
-
         started = time.perf_counter()
-        completions = self._generate(seeds, prompt_ids, evaluation=evaluation)
-        generated = time.perf_counter()
+        responses, engine_seconds = self._respond(answerer, seeds, prompt_ids, evaluation=evaluation)
+        waited = time.perf_counter() - started - engine_seconds
         groups = [
             PromptGroup(
-                seed=seed, prompt=prompt, prompt_ids=ids, responses=responses, weights_version=self._weights_version
+                seed=seed, prompt=prompt, prompt_ids=ids, responses=group, weights_version=self._weights_version
             )
-            for seed, prompt, ids, responses in zip(
-                seeds, prompts, prompt_ids, self._respond(env, seeds, completions), strict=True
-            )
+            for seed, prompt, ids, group in zip(seeds, prompts, prompt_ids, responses, strict=True)
         ]
         self._after_sampling(groups)
         return RolloutResult(
             groups=[self._hand_over(group) for group in groups],
-            generation_seconds=generated - started,
-            scoring_seconds=time.perf_counter() - generated,
+            generation_seconds=engine_seconds,
+            scoring_seconds=waited,
         )
 
     @override(EnvRunner)
@@ -209,72 +203,33 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             self.module[DEFAULT_MODULE_ID].close()
             self.module = None
 
-    def _generate(
-        self, seeds: Sequence[int], prompt_ids: list[np.ndarray], *, evaluation: bool
-    ) -> list[list[Completion]]:
-        """Responses for every prompt that is short enough; none for one that is not (never cut silently)."""
-        limit = self.config.max_prompt_tokens
-        short = [i for i, ids in enumerate(prompt_ids) if len(ids) <= limit]
-        stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
-        engine = self.module[DEFAULT_MODULE_ID].engine
-        outputs = engine.generate(
-            [prompt_ids[i].tolist() for i in short],
-            sampling=self._evaluation_sampling() if evaluation else self._training_sampling(),
-            seeds=[sampling_seed(self.config.seed or 0, stream, self._weights_version, seeds[i]) for i in short],
-        )
-        completions: list[list[Completion]] = [[] for _ in seeds]
-        for i, group in zip(short, outputs, strict=True):
-            completions[i] = group
-        return completions
-
     def _respond(
-        self, env: gym.Env[Any, Any], seeds: Sequence[int], completions: list[list[Completion]]
-    ) -> list[tuple[Response, ...]]:
-        """Has all texts judged, side by side where the environment can, and keeps tokens beside verdicts."""
-        texts = [
-            [self.tokenizer.decode(c.token_ids.tolist(), skip_special_tokens=True) for c in group]
-            for group in completions
-        ]
-        asked = [(seed, text) for seed, group in zip(seeds, texts, strict=True) for text in group]
-        answers = iter(self._judge_together(env, asked) if _takes_submissions(env) else self._judge_in_turn(env, asked))
-        return [
-            tuple(_response(completion, text, *next(answers)) for completion, text in zip(*group, strict=True))
-            for group in zip(completions, texts, strict=True)
-        ]
-
-    @staticmethod
-    def _judge_together(env: SingleStepTextEnv, asked: list[tuple[int, str]]) -> list[tuple[float, dict[str, Any]]]:
-        tickets = [env.submit(seed, text) for seed, text in asked]
-        return [env.collect(ticket) for ticket in tickets]
-
-    def _judge_in_turn(
-        self, env: gym.Env[Any, Any], asked: list[tuple[int, str]]
-    ) -> Iterator[tuple[float, dict[str, Any]]]:
-        """Steps the environment with each. One that raises on some text gives a missing reward, not a crash."""
-        for seed, text in asked:
-            try:
-                env.reset(seed=seed)
-                _, reward, terminated, truncated, info = env.step(text)
-            except Exception as error:
-                if not self._told_of_raising:  # once is enough: it may happen for every response
-                    logger.exception(
-                        "the environment raised on seed %d, text %.200r: its reward is missing", seed, text
-                    )
-                    self._told_of_raising = True
-                yield float("nan"), {"missing_reason": f"crash: the environment raised {type(error).__name__}: {error}"}
-                continue
-            if not (terminated or truncated):
-                raise ValueError(
-                    f"environment {self.config.env!r} did not end after one step: give single-step episodes"
-                )
-            yield float(reward), info
+        self, answerer: Answerer, seeds: Sequence[int], prompt_ids: list[np.ndarray], *, evaluation: bool
+    ) -> tuple[list[tuple[Response, ...]], float]:
+        """Responses to every prompt that is short enough, none to one that is not; and the time in the engine."""
+        short = [i for i, ids in enumerate(prompt_ids) if len(ids) <= self.config.max_prompt_tokens]
+        stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
+        draw = partial(sampling_seed, self.config.seed or 0, stream, self._weights_version)
+        loop = RolloutLoop(
+            engine=self.module[DEFAULT_MODULE_ID].engine,
+            answerer=answerer,
+            tokenizer=self.tokenizer,
+            sampling=self._evaluation_sampling() if evaluation else self._training_sampling(),
+            max_turns=self.config.max_turns,
+            turn_seed=draw,
+        )
+        prompts = [Prompt(seed=seeds[i], token_ids=prompt_ids[i].tolist(), sampling_seed=draw(seeds[i])) for i in short]
+        responses: list[tuple[Response, ...]] = [() for _ in seeds]
+        for i, group in zip(short, loop.run(prompts), strict=True):
+            responses[i] = group
+        return responses, loop.engine_seconds
 
     def _hand_over(self, group: PromptGroup) -> SampledGroup:
         return SampledGroup(summary=group.summary(), data=ray.put(group) if self.worker_index > 0 else group)
 
     def _after_sampling(self, groups: list[PromptGroup]) -> None:
         """Counts the steps, and builds episodes only if somebody listens."""
-        steps = sum(len(group.responses) for group in groups)
+        steps = sum(response.num_turns for group in groups for response in group.responses)
         self.num_env_steps_sampled_lifetime += steps
         if steps:
             self._metrics_num_env_steps_sampled.inc(value=steps)
@@ -321,47 +276,41 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             top_p=config.evaluation_top_p,
         )
 
-    def _evaluation_env(self) -> gym.Env[Any, Any]:
-        if self.evaluation_env is None:
-            self.evaluation_env = self._create_env(self.config.get_evaluation_config_object())
-        return self.evaluation_env
+    def _answerer_of(self, evaluation: bool) -> Answerer:
+        if not evaluation:
+            assert self._answerer is not None
+            return self._answerer
+        if self._evaluation_answerer is None:
+            self._evaluation_answerer = self._make_answerer(self.config.get_evaluation_config_object())
+        return self._evaluation_answerer
 
     def _close_envs(self) -> None:
-        for env in (self.env, self.evaluation_env):
-            if env is not None:
-                env.close()
-        self.evaluation_env = None
+        for answerer in (self._answerer, self._evaluation_answerer):
+            if answerer is not None:
+                answerer.close()
+        self._answerer = self._evaluation_answerer = None
 
-    def _env_context(self, config: DAPOConfig) -> EnvContext:
-        return EnvContext(config.env_config, worker_index=self.worker_index, num_workers=self.num_workers)
+    def _make_answerer(self, config: DAPOConfig) -> Answerer:
+        return make_answerer(
+            lambda made: make_environment(config.env, self._env_context(config, made)),
+            num_threads=self.config.num_env_threads,
+        )
 
-    def _create_env(self, config: DAPOConfig) -> gym.Env[Any, Any]:
-        return make_environment(config.env, self._env_context(config))
-
-
-def _takes_submissions(env: gym.Env[Any, Any]) -> TypeGuard[SingleStepTextEnv]:
-    """Whether responses can be handed to the environment all at once; not where a wrapper has its say."""
-    return isinstance(env, SingleStepTextEnv) and env.takes_submissions
-
-
-def _response(completion: Completion, text: str, reward: float, info: Mapping[str, Any]) -> Response:
-    is_missing = not np.isfinite(reward)
-    correct = None if is_missing else info.get("is_correct")
-    return Response(
-        token_ids=completion.token_ids,
-        loss_mask=np.ones(len(completion.token_ids), dtype=np.bool_),
-        logprobs=completion.logprobs,
-        finish_reason=completion.finish_reason,
-        reward=float("nan") if is_missing else reward,
-        is_correct=None if correct is None else bool(correct),
-        text=text,
-        reason=str(info.get("missing_reason", f"the reward is {reward}")) if is_missing else "",
-        prediction=str(info.get("prediction", ""))[:_PREDICTION_CHARACTERS],
-        components={str(name): float(value) for name, value in info.get("reward_components", {}).items()},
-    )
+    def _env_context(self, config: DAPOConfig, made: int = 0) -> EnvContext:
+        return EnvContext(
+            config.env_config, worker_index=self.worker_index, vector_index=made, num_workers=self.num_workers
+        )
 
 
-def sampling_seed(run_seed: int, stream: int, weights_version: int, prompt_seed: int) -> int:
-    """The engine's seed for one prompt: the same run, weights and prompt give the same draws on any EnvRunner."""
-    sequence = np.random.SeedSequence([run_seed, stream, weights_version, prompt_seed])
+def sampling_seed(run_seed: int, stream: int, weights_version: int, prompt_seed: int, *turn: int) -> int:
+    """The engine's seed for one prompt: the same run, weights and prompt give the same draws on any EnvRunner.
+
+    Args:
+        run_seed: The run's.
+        stream: Training's or evaluation's.
+        weights_version: Which weights sample.
+        prompt_seed: The prompt's reset seed.
+        *turn: Place in the group and turn, from an episode's second turn on.
+    """
+    sequence = np.random.SeedSequence([run_seed, stream, weights_version, prompt_seed, *turn])
     return int(sequence.generate_state(1, np.uint32)[0]) >> 1

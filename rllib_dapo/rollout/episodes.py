@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
 
 
 def to_episode(group: PromptGroup, response: Response) -> SingleAgentEpisode:
-    """One finished single-step episode: observation is the prompt, action the response's text.
+    """One finished episode: observation is the prompt, action the response's text; one step for each turn.
 
-    Token ids and log-probabilities ride along as `extra_model_outputs`.
+    The sampled tokens and their log-probabilities ride along as `extra_model_outputs`, each step's with its turn.
 
     Args:
         group: The response's group.
@@ -18,16 +19,26 @@ def to_episode(group: PromptGroup, response: Response) -> SingleAgentEpisode:
     """
     episode = SingleAgentEpisode()
     episode.add_env_reset(group.prompt, infos={"seed": group.seed})
-    episode.add_env_step(
-        "",
-        response.text,
-        response.reward,
-        infos={"is_correct": response.is_correct},
-        terminated=True,
-        extra_model_outputs={
-            "token_ids": response.token_ids,
-            "action_logp": response.logprobs,
-            "weights_seq_no": group.weights_version,
-        },
-    )
+    turns = response.turns or (TurnRecord(said=response.text, reward=response.reward, observation=""),)
+    spans = _sampled_spans(response)
+    for number, (turn, span) in enumerate(zip(turns, spans, strict=True), start=1):
+        is_last = number == len(turns)
+        episode.add_env_step(
+            turn.observation,
+            turn.said,
+            turn.reward,
+            infos={"is_correct": response.is_correct} if is_last else {},
+            terminated=is_last,
+            extra_model_outputs={
+                "token_ids": response.token_ids[span],
+                "action_logp": response.logprobs[span],
+                "weights_seq_no": group.weights_version,
+            },
+        )
     return episode
+
+
+def _sampled_spans(response: Response) -> list[slice]:
+    """Where each turn's tokens are: the runs of True in the loss mask."""
+    edges = np.flatnonzero(np.diff(response.loss_mask, prepend=False, append=False))
+    return [slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

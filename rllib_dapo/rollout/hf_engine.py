@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 
 from rllib_dapo.models import load_causal_lm
-from rllib_dapo.rollout.engine import Completion, Sampling
+from rllib_dapo.rollout.engine import Completion, Engine, Finished, Request, Sampling
 
 
-class TransformersEngine:
+class TransformersEngine(Engine):
     """A `rollout.engine.Engine` around `PreTrainedModel.generate`.
 
     Groups are generated one after the other, each from its own seed, so what is sampled for a prompt does not depend
@@ -35,22 +36,33 @@ class TransformersEngine:
         self._model.eval()
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
+        self._waiting: deque[Request] = deque()
         eos = self._model.generation_config.eos_token_id
         self._eos_ids = np.atleast_1d(np.asarray([] if eos is None else eos))
         self._pad_id = int(self._eos_ids[0]) if self._eos_ids.size else 0
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`."""
-        return [self._one_group(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    def add(self, request: Request) -> None:
+        """See `Engine.add`."""
+        self._waiting.append(request)
+
+    def step(self) -> list[Finished]:
+        """See `Engine.step`: all responses of one request."""
+        request = self._waiting.popleft()
+        group = self._one_group(request.prompt_ids, request.sampling, request.seed)
+        return [Finished(key=request.key, index=index, completion=one) for index, one in enumerate(group)]
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Engine.is_idle`."""
+        return not self._waiting
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`."""
         self._model.load_state_dict(dict(weights))
 
     def abort(self) -> None:
-        """Nothing is ever under way between calls."""
+        """See `Engine.abort`: nothing is ever half done between two steps."""
+        self._waiting.clear()
 
     def close(self) -> None:
         """See `Engine.close`."""

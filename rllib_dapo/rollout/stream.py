@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -102,19 +102,33 @@ class RolloutStream:
         """
         if not seeds:
             return []
-        runners = self._group.num_remote_env_runners()
-        requests = split_seeds(seeds, num_runners=max(1, runners), max_groups_in_flight=self._max_groups_in_flight)
-        if runners == 0:
-            local = self._group.local_env_runner
-            return [local.sample_groups(request, evaluation=evaluation) for request in requests]
-        return self._sample_remotely(deque(requests), evaluation)
+        runners = max(1, self._group.num_remote_env_runners())
+        requests = split_seeds(seeds, num_runners=runners, max_groups_in_flight=self._max_groups_in_flight)
+        return list(self.results(requests, evaluation=evaluation))
 
-    def _sample_remotely(self, pending: deque[list[int]], evaluation: bool) -> list[RolloutResult]:
+    def results(self, requests: Sequence[Sequence[int]], *, evaluation: bool = False) -> Iterator[RolloutResult]:
+        """Samples requests that are cut already, each on one EnvRunner, in one call of its `sample_groups`.
+
+        Args:
+            requests: Prompt seeds of each request; at least one.
+            evaluation: See `TextEnvRunner.sample_groups`.
+
+        Yields:
+            The results as they come in.
+
+        Raises:
+            TimeoutError: As `sample`; so are the others.
+        """
+        if self._group.num_remote_env_runners() == 0:
+            local = self._group.local_env_runner
+            return (local.sample_groups(request, evaluation=evaluation) for request in requests)
+        return self._sample_remotely(deque(list(request) for request in requests), evaluation)
+
+    def _sample_remotely(self, pending: deque[list[int]], evaluation: bool) -> Iterator[RolloutResult]:
         started = time.monotonic()
         # A tag of its own keeps this call's answers apart from those to a call that was given up.
         tag = next(self._tags)
         in_flight: dict[int, list[int]] = {}
-        results: list[RolloutResult] = []
         while pending or in_flight:
             healthy = self._group.healthy_env_runner_ids()
             for worker in [w for w in in_flight if w not in healthy]:
@@ -130,9 +144,8 @@ class RolloutStream:
                 if isinstance(result, RolloutFailure):
                     raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
                 if in_flight.pop(worker, None) is not None:
-                    results.append(result)
+                    yield result
             self._check_time(started, pending, in_flight)
-        return results
 
     def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
         self._group.foreach_env_runner_async(

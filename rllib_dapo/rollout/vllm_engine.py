@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from rllib_dapo.rollout.engine import Completion, Sampling
+from rllib_dapo.rollout.engine import Completion, Engine, Finished, Request, Sampling
 
 # The engine core runs in this process: weights are then handed over as tensors, and nothing outlives the actor.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -28,7 +29,7 @@ GIB = 1 << 30
 CPU_BATCHED_TOKENS = 4096
 
 
-class VLLMEngine:
+class VLLMEngine(Engine):
     """A `rollout.engine.Engine` around `vllm.LLM`."""
 
     def __init__(
@@ -63,6 +64,8 @@ class VLLMEngine:
             settings["enable_chunked_prefill"] = False
             settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
         self._llm: LLM | None = LLM(**(settings | engine_kwargs))
+        self._names = count()
+        self._asked: dict[str, tuple[int, int]] = {}
 
     @property
     def llm(self) -> LLM:
@@ -71,26 +74,45 @@ class VLLMEngine:
             raise RuntimeError("this vLLM engine was closed")
         return self._llm
 
-    def generate(
-        self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
-    ) -> list[list[Completion]]:
-        """See `Engine.generate`: vLLM batches all prompts continuously."""
-        outputs = self.llm.generate(
-            [TokensPrompt(prompt_token_ids=list(ids)) for ids in prompts],
-            [self._parameters(sampling, seed) for seed in seeds],
-            use_tqdm=False,
-        )
-        return [[_completion(output) for output in request.outputs] for request in outputs]
+    def add(self, request: Request) -> None:
+        """See `Engine.add`: vLLM batches all requests continuously.
+
+        Every response is a request of its own, which is what vLLM makes of a request for several responses too, but
+        here each is returned as soon as it ends. The prompt's keys and values are shared through the prefix cache.
+        """
+        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
+        for index in range(request.sampling.num_responses):
+            name = str(next(self._names))
+            self._asked[name] = (request.key, index)
+            self.llm.llm_engine.add_request(name, prompt, _parameters(request.sampling, request.seed + index))
+
+    def step(self) -> list[Finished]:
+        """See `Engine.step`: one forward pass."""
+        finished = []
+        for output in self.llm.llm_engine.step():
+            key, index = self._asked.pop(output.request_id)
+            finished.append(Finished(key=key, index=index, completion=_completion(output.outputs[0])))
+        return finished
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Engine.is_idle`."""
+        return not self._asked
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`: in place, then the prefix cache of the old weights is dropped."""
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         self.llm.reset_prefix_cache()
 
+    def forget_prompts(self) -> None:
+        """See `Engine.forget_prompts`: what the prefix cache holds was computed in other batches, and so rounded."""
+        self.llm.reset_prefix_cache()
+
     def abort(self) -> None:
         """See `Engine.abort`."""
         engine = self.llm.llm_engine
         engine.abort_request(list(engine.output_processor.request_states), internal=True)
+        self._asked.clear()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -99,19 +121,18 @@ class VLLMEngine:
             self._llm = None
             gc.collect()
 
-    @staticmethod
-    def _parameters(sampling: Sampling, seed: int) -> SamplingParams:
-        return SamplingParams(
-            n=sampling.num_responses,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            seed=seed,
-            logprobs=0,
-            flat_logprobs=True,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+
+def _parameters(sampling: Sampling, seed: int) -> SamplingParams:
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        seed=seed,
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
 
 
 def _completion(output: CompletionOutput) -> Completion:

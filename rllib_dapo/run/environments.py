@@ -12,6 +12,7 @@ import gymnasium
 from ray import tune
 
 from rllib_dapo.checks.settings import suggest
+from rllib_dapo.envs import Problem
 from rllib_dapo.rollout.environment import is_tune_name, make_environment
 from rllib_dapo.run.file import SettingsError, one_line
 
@@ -47,13 +48,18 @@ def resolve_environment(env: Any) -> Any:
     return getattr(module, name)
 
 
-def try_environment(env: Any, env_config: Mapping[str, Any], *, setting: str = "environment.env_config") -> None:
+def try_environment(
+    env: Any, env_config: Mapping[str, Any], *, setting: str = "environment.env_config"
+) -> tuple[Problem, ...]:
     """Makes the environment once, resets it and closes it.
 
     Args:
         env: As `resolve_environment` returns it.
         env_config: Its settings.
         setting: What the settings are called, for the message.
+
+    Returns:
+        All problems that it has, where it goes through a list of them: its attribute ``problems``.
 
     Raises:
         SettingsError: If that fails, or if what it observes is no text.
@@ -62,6 +68,7 @@ def try_environment(env: Any, env_config: Mapping[str, Any], *, setting: str = "
     try:
         made = make_environment(env, env_config)
         observation, _ = made.reset(seed=0)
+        problems = _listed_problems(made)
         made.close()
     except Exception as error:
         kind = "" if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: "
@@ -71,6 +78,13 @@ def try_environment(env: Any, env_config: Mapping[str, Any], *, setting: str = "
             f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a language model needs "
             "an environment whose observations and actions are texts"
         )
+    return problems
+
+
+def _listed_problems(env: Any) -> tuple[Problem, ...]:
+    problems = getattr(getattr(env, "unwrapped", env), "problems", ())
+    is_list = isinstance(problems, list | tuple) and all(isinstance(problem, Problem) for problem in problems)
+    return tuple(problems) if is_list else ()
 
 
 def _import(env: str, module_name: str) -> Any:

@@ -15,7 +15,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_dapo.checks.findings import one_of, suggest
 from rllib_dapo.checks.kinds import CHOICES, OPTIONAL
 from rllib_dapo.config import PRESETS, DAPOConfig, sections
-from rllib_dapo.metrics import METRICS
+from rllib_dapo.metrics import METRICS, REWARD_COMPONENTS
 from rllib_dapo.run.file import PRESET, SettingsError, Tree, put
 
 SPACES = ("grid", "choice", "uniform", "loguniform")
@@ -219,7 +219,7 @@ def _check_metric(name: str, where: str) -> None:
     """Refuses a metric that nobody reports: Tune would wait for it without end."""
     known = [*_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
     name = name.removeprefix("evaluation/")
-    if name.startswith("env_runners/avg@"):
+    if name.startswith(("env_runners/avg@", f"env_runners/{REWARD_COMPONENTS}")):
         return
     if name not in known and ("/" not in name or suggest(name, known)):
         raise SettingsError(f"{where}: no such metric{suggest(name, known)}")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray._private.accelerators import get_accelerator_manager_for_resource
@@ -16,11 +16,15 @@ from ray._private.utils import get_num_cpus
 from rllib_dapo.algorithm import DAPO
 from rllib_dapo.checks.settings import idle_clip_warning
 from rllib_dapo.config import DAPOConfig
+from rllib_dapo.envs import Problem
+from rllib_dapo.envs.datasets import refuse_overlap
+from rllib_dapo.envs.math import unwrap
 from rllib_dapo.learner.preparation import resolve_token_mask
 from rllib_dapo.run.environments import try_environment
 from rllib_dapo.run.file import SettingsError, one_line
 from rllib_dapo.run.settings import RunSettings
 
+_TRAINING, _EVALUATION = "environment.env_config", "evaluation.evaluation_config.env_config"
 _RLLIB_AFTERWORD = "To suppress all validation errors"
 
 
@@ -37,7 +41,7 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
     for config in settings.checked:
         _check_values(config, _source(config, settings))
         _check_token_mask(config, _source(config, settings))
-    tried: list[Any] = []
+    tried: list[_Tried] = []
     for config in settings.checked:
         _check_environments(config, settings, tried)
     if available is None and not uses_cluster():
@@ -122,20 +126,49 @@ def _check_values(config: DAPOConfig, source: str) -> None:
         raise SettingsError(f"{source}: {one_line(error).partition(_RLLIB_AFTERWORD)[0].strip()}") from error
 
 
-def _check_environments(config: DAPOConfig, settings: RunSettings, tried: list[Any]) -> None:
-    """Tries the training and the evaluation environment, each setting of them once."""
+class _Tried(NamedTuple):
+    """An environment that was made once, and the list of problems that it goes through, if it has one."""
+
+    env: Any
+    env_config: Mapping[str, Any]
+    problems: tuple[Problem, ...]
+
+
+def _check_environments(config: DAPOConfig, settings: RunSettings, tried: list[_Tried]) -> None:
+    """Tries the training and the evaluation environment, each setting of them once, and keeps their problems apart."""
     if config.env is None:
         raise SettingsError(f"{settings.source}: environment.env is not set: give an id such as rllib_dapo/Math-v0")
     evaluation = config.get_evaluation_config_object() or config
-    for name, env, env_config in (
-        ("environment.env_config", config.env, config.env_config),
-        ("evaluation.evaluation_config.env_config", evaluation.env, evaluation.env_config),
-    ):
-        if (env, env_config) in tried:
-            continue
-        tried.append((env, env_config))
-        try:
-            try_environment(env, env_config, setting=name)
-        except SettingsError as error:
-            about_data = settings.data_hint and "path=" in str(error)
-            raise SettingsError(f"{error}. Data: {settings.data_hint}" if about_data else str(error)) from error
+    training_problems, heldout_problems = (
+        _problems(env, env_config, name, settings, tried)
+        for name, env, env_config in (
+            (_TRAINING, config.env, config.env_config),
+            (_EVALUATION, evaluation.env, evaluation.env_config),
+        )
+    )
+    if config.evaluation_interval or config.evaluate_before_training:
+        _check_overlap(training_problems, heldout_problems, _source(config, settings))
+
+
+def _problems(
+    env: Any, env_config: Mapping[str, Any], name: str, settings: RunSettings, tried: list[_Tried]
+) -> tuple[Problem, ...]:
+    known = next((one for one in tried if (one.env, one.env_config) == (env, env_config)), None)
+    if known is not None:
+        return known.problems
+    try:
+        problems = try_environment(env, env_config, setting=name)
+    except SettingsError as error:
+        about_data = settings.data_hint and "path=" in str(error)
+        raise SettingsError(f"{error}. Data: {settings.data_hint}" if about_data else str(error)) from error
+    tried.append(_Tried(env, env_config, problems))
+    return problems
+
+
+def _check_overlap(training: tuple[Problem, ...], heldout: tuple[Problem, ...], source: str) -> None:
+    """Refuses an evaluation on what is trained on, where both environments go through lists of problems."""
+    way_out = f"{_TRAINING}.split to train and {_EVALUATION}.split to heldout, or the path of one of the two"
+    try:
+        refuse_overlap(training, heldout, bare=unwrap, settings=way_out)
+    except ValueError as error:
+        raise SettingsError(f"{source}: {error}") from None

@@ -116,6 +116,11 @@ def valid_config() -> DAPOConfig:
         ),
         ("critic.gae_lambda", {"gae_lambda": 1.01}, "in [0, 1]"),
         ("critic.value_loss_coefficient", {"value_loss_coefficient": -1.0}, "at least 0"),
+        (
+            "critic.value_loss_coefficient",
+            {"value_loss_coefficient": 0.0, "advantage_estimator": "gae"},
+            "would never train the value model",
+        ),
         ("critic.value_clip", {"value_clip": 0.0}, "null to switch it off"),
         (
             "dynamic_sampling.enabled",

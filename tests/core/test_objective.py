@@ -27,7 +27,7 @@ TERMS: dict[str, Any] = {
     "value_loss_coefficient": 0.5,
     "value_clip": 0.3,
 }
-POLICY_STATISTICS = {"tokens", "ratio_sum", "ratio_max", "clip_low_count", "clip_high_count"}
+POLICY_STATISTICS = {"tokens", "ratio_sum", "ratio_max", "clip_low_count", "clip_high_count", "policy_loss_sum"}
 VALUE_STATISTICS = {
     "value_loss_sum",
     "return_sum",
@@ -100,6 +100,7 @@ def test_the_objective_adds_up_as_worked_by_hand() -> None:
             "ratio_max": 1,
             "clip_low_count": 0,
             "clip_high_count": 0,
+            "policy_loss_sum": policy,
             "kl_sum": 2.5,
             "value_loss_sum": 1.25,
             "return_sum": 6,
@@ -121,7 +122,8 @@ def test_without_coefficients_the_objective_is_the_policy_loss_and_nothing_else_
     arguments = {name: leaves.get(name, batch[name]) for name in names}
     expected, expected_statistics = dapo_policy_loss(**arguments, **CLIP, ratio_level=ratio_level)
     assert loss.item() == expected.item()
-    assert set(statistics) == set(expected_statistics) | {"kl_sum"} == POLICY_STATISTICS | {"kl_sum"}
+    assert statistics["policy_loss_sum"].item() == expected.item()
+    assert set(statistics) == set(expected_statistics) | {"policy_loss_sum", "kl_sum"} == POLICY_STATISTICS | {"kl_sum"}
     gradients = torch.autograd.grad(loss, tuple(leaves.values()), allow_unused=True)
     assert torch.equal(gradients[0], torch.autograd.grad(expected, leaves["logprobs"])[0])
     assert gradients[1:] == (None, None)

@@ -1,14 +1,16 @@
 """Whatever a model writes: a verdict, in time, and nothing else."""
 
-import os
+import math
 import runpy
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from rllib_dapo.envs.math import MathEnv
 from rllib_dapo.envs.pool import PoolSettings, VerifierPool
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, Verdict, VerdictKind
 
@@ -18,8 +20,17 @@ DEADLINE = 5.0
 
 
 @pytest.fixture(autouse=True)
-def _an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Empty folders wherever a text could make something write, which stay empty, and no new process."""
+    folders = {name: tmp_path / name for name in ("HOME", "TMPDIR", "here")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.chdir(folders["here"])
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert not [file for folder in folders.values() for file in folder.rglob("*")]
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def kinds(verdicts: list[Verdict]) -> Counter[VerdictKind]:
@@ -27,6 +38,7 @@ def kinds(verdicts: list[Verdict]) -> Counter[VerdictKind]:
     counted = Counter(verdict.kind for verdict in verdicts)
     assert counted.keys() <= {VerdictKind.CORRECT, VerdictKind.WRONG, VerdictKind.MISSING}
     assert all("\n" not in verdict.reason and len(verdict.reason) <= 300 for verdict in verdicts)
+    assert all(verdict.reason for verdict in verdicts if verdict.kind is VerdictKind.MISSING)
     assert all(len(verdict.prediction) <= 400 for verdict in verdicts)
     return counted
 
@@ -38,19 +50,17 @@ def test_there_are_more_than_300_hostile_answers() -> None:
 
 @pytest.mark.parametrize("rule", QUICK_RULES)
 def test_a_rule_of_texts_finds_every_hostile_answer_wrong_within_milliseconds(rule: str) -> None:
-    before, slowest, verdicts = psutil.Process().children(), 0.0, []
+    slowest, verdicts = 0.0, []
     for response in HOSTILE:
         began = time.thread_time()
         verdicts.append(ANSWER_RULES[rule](response, "58"))
         slowest = max(slowest, time.thread_time() - began)
     assert kinds(verdicts) == {VerdictKind.WRONG: len(HOSTILE)}
     assert slowest < 0.1  # milliseconds; the bound is for a machine that is busy with something else
-    assert psutil.Process().children() == before
-    assert os.listdir() == []
 
 
 @pytest.mark.parametrize("rule", ["strict", "math_verify"])
-def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(rule: str, tmp_path: Path) -> None:
+def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(rule: str) -> None:
     before = set(psutil.Process().children())
     pool = VerifierPool(PoolSettings(seconds=DEADLINE, processes=2))
     began = time.monotonic()
@@ -66,7 +76,49 @@ def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(rule: st
     assert late <= len(HOSTILE) // 100  # nearly all are stopped by bounds, not by the deadline
     assert all(v.reason.startswith("timeout: ") for v in verdicts if v.kind is VerdictKind.MISSING)
     assert seconds < 60 + late * DEADLINE
-    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("rule", QUICK_RULES)
+def test_through_the_pool_a_rule_of_texts_says_what_it_says_here(rule: str) -> None:
+    pool = VerifierPool(PoolSettings(processes=2))
+    verdicts = pool.results([pool.submit(rule, response, "58") for response in HOSTILE])
+    pool.close()
+    assert verdicts == [ANSWER_RULES[rule](response, "58") for response in HOSTILE]
+
+
+@pytest.mark.parametrize("rule", QUICK_RULES)
+def test_an_environment_rewards_every_hostile_answer_or_says_why_not(
+    rule: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    problem = tmp_path_factory.mktemp("problem") / "one.jsonl"
+    problem.write_text('{"question": "What is 29 + 29?", "answer": "58"}\n')
+    env = MathEnv(path=problem, answer_rule=rule)
+    # As a runner does it, and as Gymnasium does.
+    outcomes = [env.collect(ticket) for ticket in [env.submit(0, response) for response in HOSTILE]]
+    for response in HOSTILE:
+        env.reset(seed=0)
+        _, reward, terminated, _, info = env.step(response)
+        assert terminated
+        outcomes.append((reward, info))
+    env.close()
+    assert len(outcomes) == 2 * len(HOSTILE)
+    assert all((reward, info["is_correct"]) == (-1.0, False) for reward, info in outcomes)
+
+
+def test_an_environment_that_knows_mathematics_rewards_them_too_or_says_why_not(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    problem = tmp_path_factory.mktemp("problem") / "one.jsonl"
+    problem.write_text('{"question": "What is 29 + 29?", "answer": "58"}\n')
+    env = MathEnv(path=problem, answer_rule="math_verify", verify_processes=2)
+    some = HOSTILE[::3]  # of every idea: the pool's own test above takes all
+    outcomes = [env.collect(ticket) for ticket in [env.submit(0, response) for response in some]]
+    env.close()
+    known = [info for reward, info in outcomes if reward == -1.0 and info["is_correct"] is False]
+    missing = [info for reward, info in outcomes if math.isnan(reward) and info["is_correct"] is None]
+    assert len(known) + len(missing) == len(some)
+    assert all(info["missing_reason"].startswith("timeout: ") for info in missing)
+    assert len(missing) <= len(some) // 50
 
 
 def test_the_truth_is_found_between_hostile_answers() -> None:

@@ -8,6 +8,7 @@ import pytest
 from rllib_dapo.envs.datasets import load_dataset
 from rllib_dapo.envs.integer_answers import integer_problem, prepare
 from rllib_dapo.envs.math import DAPO_TEMPLATE
+from rllib_dapo.envs.verify import strict
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,23 @@ def test_what_cannot_be_prepared_is_refused_and_nothing_is_written(tmp_path: Pat
 def test_competition_problems_have_integers_already(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     done = prepare(shared_data("aime-2024.parquet"), tmp_path / "aime.parquet")
     assert (done.kept, done.transformed, done.dropped) == (30, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "transformed", "dropped"),
+    [
+        ("gsm8k-train.jsonl", 7473, 0, 0),
+        ("mawps.jsonl", 1709, 0, 272),  # decimals, which may be rounded
+        ("mawps-addsub.jsonl", 269, 0, 126),
+    ],
+)
+def test_real_files_keep_their_integers_and_every_rule_can_judge_what_is_left(
+    shared_data: Callable[[str], Path], tmp_path: Path, name: str, kept: int, transformed: int, dropped: int
+) -> None:
+    done = prepare(shared_data(name), tmp_path / "prepared.parquet")
+    assert (done.kept, done.transformed, done.dropped) == (kept, transformed, dropped)
+    problems = load_dataset(tmp_path / "prepared.parquet").problems
+    assert len(problems) == kept + transformed
+    for problem in problems:
+        assert str(int(problem.answer)) == problem.answer
+        assert strict(f"So it is.\nAnswer: ${problem.answer}$", problem.answer).is_correct

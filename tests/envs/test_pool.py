@@ -139,6 +139,23 @@ def test_more_sleepers_than_processes_do_not_hold_the_others_up(pool: VerifierPo
     assert len(pool.pids) <= 2  # those that stood in have gone again
 
 
+def test_among_hundreds_of_calls_bad_ones_of_every_kind_cost_the_others_at_most_a_deadline(pool: VerifierPool) -> None:
+    rules = {action: prepare(scorer(action)) for action in ("sleep", "exit", "eat")}
+    actions = list(rules)
+    bad = {7 * i: actions[i % 3] for i in range(12)}  # interleaved from the first on
+    futures = [
+        pool.submit(rules[bad.get(i, actions[i % 3])], "bad" if i in bad else str(i % 2), "1") for i in range(300)
+    ]
+    judged = timed(futures)
+    for i, (verdict, at) in enumerate(judged):
+        if i in bad:
+            cause = MissingReason.TIMEOUT if bad[i] == "sleep" else MissingReason.CRASH
+            assert verdict.reason.startswith(f"{cause}: ")
+        else:
+            assert verdict.is_correct is (i % 2 == 1)
+            assert at < SECONDS + SLACK
+
+
 def test_a_killed_process_is_replaced_and_takes_at_most_one_verdict_along(pool: VerifierPool) -> None:
     assert pool.submit("strict", "Answer: 1", "1").result().is_correct
     asked = [pool.submit("strict", "x" * 10_000 + f"\nAnswer: {i % 2}", "1") for i in range(2000)]

@@ -249,14 +249,16 @@ def test_tokens_outside_the_clip_range_are_counted_by_side(
 def test_a_gradient_that_is_not_finite_is_left_out_and_counted(
     make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data, advantage: float
 ) -> None:
-    trainer = make_trainer(learner_config())
+    trainer = make_trainer(learner_config().training(warmup_steps=0))
     before = trainer.weights()
     metrics = trainer.update(make_data(advantage=advantage))
     assert (metrics["skipped_updates"], metrics["gradient_updates"]) == (1, 0)
+    assert trainer.learner.updates_after_warmup == 0  # the schedule counts steps that were taken
     assert metrics["num_gradient_updates_lifetime"] == 0
     assert trainer.has_weights(before)
     metrics = trainer.update(make_data())
     assert (metrics["skipped_updates"], metrics["gradient_updates"]) == (0, 1)
+    assert trainer.learner.updates_after_warmup == 1
     assert all(np.isfinite(array).all() for array in trainer.weights().values())
     assert not trainer.has_weights(before)
 
@@ -349,6 +351,19 @@ def test_metrics_are_means_over_all_tokens_of_the_update(
         expected = torch.cat([v[batch["mask"]] for v, batch in zip(values, seen, strict=True)]).mean()
         assert metrics[name] == pytest.approx(float(expected), rel=1e-5)
     assert metrics["policy_loss"] == pytest.approx(sum(float(batch["loss"]) for batch in seen) / 2, abs=1e-6)
+    assert metrics["total_loss"] == pytest.approx(metrics["policy_loss"], abs=1e-6)
+
+
+def test_the_policy_loss_is_told_apart_from_what_else_is_minimized(
+    make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data
+) -> None:
+    config = learner_config().training(advantage_estimator="gae").critic(value_loss_coefficient=0.5)
+    trainer = make_trainer(config)
+    metrics = trainer.update(make_data(minibatches=2))
+    assert metrics["total_loss"] == pytest.approx(sum(float(b["loss"]) for b in trainer.learner.losses) / 2, abs=1e-6)
+    assert metrics["value_loss"] > 0
+    rest = metrics["total_loss"] - metrics["policy_loss"]
+    assert rest == pytest.approx(0.5 * metrics["value_loss"], abs=1e-6)
 
 
 def test_an_updates_metrics_are_its_own(

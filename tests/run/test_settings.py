@@ -10,6 +10,7 @@ import pytest
 from ray.tune.search.sample import Domain
 
 from rllib_dapo.config import sections
+from rllib_dapo.envs.math import DAPO_TEMPLATE
 from rllib_dapo.run.file import SettingsError, parse_override
 from rllib_dapo.run.names import allowed_settings
 from rllib_dapo.run.preflight import check_placement, check_run
@@ -291,15 +292,104 @@ def test_the_smollm2_preset_fits_two_cores(problems: Path) -> None:
     check_run(settings, available=TWO_CORES)
 
 
-def test_the_papers_preset_is_valid_and_asks_for_gpus(problems: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_papers_preset_is_valid_and_asks_for_gpus(
+    problems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    paths = (
-        f"{name}.path={problems}" for name in ("environment.env_config", "evaluation.evaluation_config.env_config")
-    )
-    settings = read_settings(PRESETS / "dapo.yaml", list(paths))
+    other = tmp_path / "competition.jsonl"
+    other.write_text('{"question": "What is the 2024th prime?", "answer": "17599"}\n')
+    paths = [f"environment.env_config.path={problems}", f"evaluation.evaluation_config.env_config.path={other}"]
+    settings = read_settings(PRESETS / "dapo.yaml", paths)
     check_run(settings, available={"CPU": 32.0, "GPU": 9.0})
     with pytest.raises(SettingsError, match=r"asks for 9 GPUs \(main 1 x 0, EnvRunners 8 x 1, Learners 1 x 1\)"):
         check_run(settings, available=TWO_CORES)
+
+
+OVERLAP = """
+language_model: {name: tiny}
+environment: {env: rllib_dapo/Math-v0, env_config: {split: SPLIT}}
+evaluation: {evaluation_interval: 5, evaluation_config: {env_config: {}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("split", "overrides", "shared"),
+    [
+        ("all", (), "10 of 10"),
+        ("train", (), "9 of 9"),
+        ("all", ("evaluation.evaluation_config.env_config.split=heldout",), "1 of 1"),
+        # Another file with some of the same problems, one of them in the recipe's wording, one in capitals.
+        ("all", ("evaluation.evaluation_config.env_config.path=COPY",), "2 of 3"),
+        ("all", ("evaluation.evaluation_interval=null", "evaluation.evaluate_before_training=true"), "10 of 10"),
+    ],
+)
+def test_an_evaluation_on_what_is_trained_on_is_refused_in_one_line(
+    problems: Path, tmp_path: Path, split: str, overrides: tuple[str, ...], shared: str
+) -> None:
+    copy = tmp_path / "copy.jsonl"
+    prompts = [DAPO_TEMPLATE.format(problem="3+1?"), " 4+1?\n", "What else?"]
+    copy.write_text("".join(json.dumps({"question": prompt, "answer": "4"}) + "\n" for prompt in prompts))
+    paths = [override.replace("COPY", str(copy)) for override in overrides]
+    settings = _read(tmp_path, OVERLAP.replace("SPLIT", split), f"environment.env_config.path={problems}", *paths)
+    with pytest.raises(SettingsError) as refused:
+        check_run(settings, available=TWO_CORES)
+    message = str(refused.value)
+    assert message.startswith(f"{tmp_path}/run.yaml: {shared} held-out problems are also trained on, such as ")
+    assert "change environment.env_config.split to train and evaluation.evaluation_config.env_config.split" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("split", "overrides"),
+    [
+        ("train", ("evaluation.evaluation_config.env_config.split=heldout",)),
+        ("all", ("evaluation.evaluation_interval=null",)),  # nothing is evaluated
+    ],
+)
+def test_an_evaluation_on_other_problems_or_none_may_start(
+    problems: Path, tmp_path: Path, split: str, overrides: tuple[str, ...]
+) -> None:
+    settings = _read(tmp_path, OVERLAP.replace("SPLIT", split), f"environment.env_config.path={problems}", *overrides)
+    check_run(settings, available=TWO_CORES)
+
+
+def test_the_overlap_of_each_variant_is_looked_at(problems: Path, tmp_path: Path) -> None:
+    text = OVERLAP.replace("SPLIT", "train").replace("env_config: {}", "env_config: {split: heldout}")
+    text += "variants: {apart: {}, mixed: {environment.env_config.split: all}}\n"
+    settings = _read(tmp_path, text, f"environment.env_config.path={problems}")
+    with pytest.raises(
+        SettingsError, match=r"run\.yaml: variants\.mixed: 1 of 1 held-out problems are also trained on"
+    ):
+        check_run(settings, available=TWO_CORES)
+
+
+def test_problems_of_an_environment_of_ones_own_are_kept_apart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "listed_env_for_test.py").write_text(
+        "from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict\n"
+        "class ListedEnv(SingleStepTextEnv):\n"
+        "    default_settings = {'first': 0}\n"
+        "    @property\n"
+        "    def problems(self):\n"
+        "        first = self.settings['first']\n"
+        "        return [Problem(prompt=f'{n}?', answer='1', problem_id=f'own/{n}') for n in range(first, first + 3)]\n"
+        "    def problem(self, seed):\n"
+        "        return self.problems[seed % 3]\n"
+        "    def score(self, problem, response):\n"
+        "        return Verdict(is_correct=response == problem.answer)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    text = "environment: {env: 'listed_env_for_test:ListedEnv'}\nlanguage_model: {name: tiny}\n"
+    text += "evaluation: {evaluation_interval: 5, evaluation_config: {env_config: {first: FIRST}}}\n"
+    check_run(_read(tmp_path, text.replace("FIRST", "3")), available=TWO_CORES)
+    with pytest.raises(SettingsError, match=r"1 of 3 held-out problems are also trained on, such as own/2 \('2\?'\)"):
+        check_run(_read(tmp_path, text.replace("FIRST", "2")), available=TWO_CORES)
+
+
+def test_the_parts_of_a_reward_are_metrics_too(tmp_path: Path) -> None:
+    settings = _read(tmp_path, "tune: {metric: env_runners.reward_components.format}\n")
+    assert settings.tune.metric == "env_runners/reward_components/format"
 
 
 def test_a_trial_that_can_never_be_placed_says_what_to_lower(tmp_path: Path) -> None:

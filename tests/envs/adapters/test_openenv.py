@@ -6,6 +6,7 @@ import math
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from rllib_dapo.envs.adapters import openenv
 from rllib_dapo.envs.adapters.openenv import NO_PROMPT, OpenEnvEnv
 
 pytestmark = pytest.mark.skipif(find_spec("openenv") is None, reason="needs the package openenv")
@@ -39,13 +41,15 @@ class Server:
         for line in self.process.stderr:
             told.append(line)
             if "running on" in line:
+                # What it says of every session would fill the pipe in the end, and stop it.
+                threading.Thread(target=self.process.stderr.read, daemon=True).start()
                 return
         raise AssertionError("".join(told))
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
             self.process = None
 
 
@@ -148,7 +152,7 @@ def test_the_field_that_takes_the_response_is_the_one_that_needs_a_text(
 ) -> None:
     env = make(server)
     env.reset(seed=0)
-    assert env._action_field == "message"
+    assert env._known.action_field == "message"
 
 
 def test_what_the_model_reads_can_be_chosen(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
@@ -162,13 +166,22 @@ def test_what_the_model_reads_can_be_chosen(server: Server, make: Callable[..., 
     [
         ("raise", "crash: RuntimeError: Server error: "),
         ("nothing", "crash: the episode ended without a reward"),
-        ("hang", "timeout: TimeoutError"),
     ],
 )
 def test_a_server_without_an_answer_gives_no_verdict_and_the_next_one_comes(
     server: Server, make: Callable[..., OpenEnvEnv], text: str, reason: str
 ) -> None:
-    env = make(server, deadline=1)
+    gives_no_verdict_and_goes_on(make(server, deadline=1), text, reason)
+
+
+def test_a_session_that_hangs_costs_its_deadline_and_no_other_session(
+    mortal: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
+    # A server of its own: what hangs keeps its place there for ever.
+    gives_no_verdict_and_goes_on(make(mortal, deadline=1), "hang", "timeout: TimeoutError")
+
+
+def gives_no_verdict_and_goes_on(env: OpenEnvEnv, text: str, reason: str) -> None:
     env.reset(seed=0)
     began = time.monotonic()
     _, reward, _, _, info = env.step(text)
@@ -188,7 +201,10 @@ def test_odd_texts_reach_the_server(server: Server, make: Callable[..., OpenEnvE
 
 
 def test_a_server_that_dies_costs_verdicts_and_nothing_else(
-    mortal: Server, make: Callable[..., OpenEnvEnv], caplog: pytest.LogCaptureFixture
+    mortal: Server,
+    make: Callable[..., OpenEnvEnv],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.WARNING, "rllib_dapo.envs.adapters.openenv")
     env = make(mortal, connect_deadline=2)
@@ -211,6 +227,27 @@ def test_a_server_that_dies_costs_verdicts_and_nothing_else(
     assert math.isnan(env.step("1")[1])
     prompt, _ = env.reset(seed=3)
     assert env.step(solve(prompt))[1] == 1.0
+    # Much later nobody answers that prompt any more.
+    monkeypatch.setattr(openenv, "_LOST_SECONDS", 0.0)
+    prompt, _ = env.reset(seed=2)
+    assert env.step(solve(prompt))[1] == 1.0
+
+
+def test_episodes_side_by_side_share_what_is_known_of_the_server(
+    mortal: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
+    env = make(mortal, connect_deadline=2)
+    env.reset(seed=0)
+    fork = env.fork()
+    prompt, _ = fork.reset(seed=1)
+    assert fork.step(solve(prompt)) == ("", 1.0, True, False, {})
+    mortal.stop()
+    assert env.reset(seed=2)[0] == NO_PROMPT
+    mortal.start()
+    # It is another environment that takes the response to the prompt that was lost.
+    fork.reset(seed=2)
+    assert math.isnan(fork.step("1")[1])
+    fork.close()
 
 
 def test_a_server_that_was_never_there_is_refused(mortal: Server) -> None:

@@ -1,6 +1,9 @@
 import copy
 import math
 import os
+import runpy
+import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +16,9 @@ from gymnasium.utils.env_checker import check_env
 
 from rllib_dapo.envs.adapters import reasoning_gym
 from rllib_dapo.envs.adapters.reasoning_gym import ReasoningGymEnv
+from rllib_dapo.envs.adapters.reasoning_gym_worker import EXPRESSIONS, LISTS
 
+HOSTILE = runpy.run_path(str(Path(__file__).parents[1] / "hostile.py"))["HOSTILE"]
 pytestmark = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
 
 
@@ -154,12 +159,24 @@ def test_a_copy_goes_its_own_way(legs: ReasoningGymEnv) -> None:
     twin.close()
 
 
-def test_no_answer_is_run(make: Callable[..., ReasoningGymEnv], tmp_path: Path) -> None:
-    env = make("puzzle24")
-    env.reset(seed=0)
-    _, reward, _, _, info = env.step(f"<answer>open({str(tmp_path / 'pwned')!r}, 'w')</answer>")
-    assert (reward, info["is_correct"]) == (0.0, False)
+def test_hostile_answers_are_scored_in_the_process_and_never_run(
+    make: Callable[..., ReasoningGymEnv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # which the process inherits
+    before, imported = set(psutil.Process().children(recursive=True)), set(sys.modules)
+    # All tasks whose scorers run an answer through Python, in equal shares.
+    env = make("composite", datasets=[{"name": name} for name in sorted(LISTS | EXPRESSIONS)], answer_tag=None)
+    began = time.monotonic()
+    for seed, answer in enumerate([*HOSTILE, *(f"open({str(tmp_path / 'pwned')!r}, 'w')" for _ in range(50))]):
+        env.reset(seed=seed % 50)
+        _, reward, _, _, info = env.step(answer)
+        assert reward < 0.5, answer[:100]
+        assert info["is_correct"] is False
+    assert time.monotonic() - began < 60
     assert os.listdir(tmp_path) == []
+    assert not any(name.partition(".")[0] == "reasoning_gym" for name in set(sys.modules) - imported)
+    (worker,) = set(psutil.Process().children(recursive=True)) - before
+    assert worker.children() == []
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ ATTACKS = [
 ALONE = {"composite": {"datasets": [{"name": "leg_counting"}, {"name": "puzzle24", "weight": 2.0}]}}
 
 
-@pytest.mark.parametrize("answer", [*ATTACKS, "1 if", "x" * 2_000, "1e999", "2**101", "(((2**9)**9)**9)**9", ""])
+@pytest.mark.parametrize(
+    "answer", [*ATTACKS, "1 if", "x" * 2_000, "1e999", "1e-9999999", "1_0", "2**101", "(((2**9)**9)**9)**9", ""]
+)
 def test_only_arithmetic_is_a_plain_expression(answer: str) -> None:
     assert not is_plain_expression(answer)
 
@@ -115,17 +117,31 @@ def test_every_task_makes_and_scores_problems_for_any_seed() -> None:
                 assert task.score(seed, index, entry["answer"])["score"] >= 0.99, name
             for answer in ("", "no idea", "1", "[1, 2]"):
                 assert 0 <= task.score(seed, index, answer)["score"] <= 1, name
-        assert task.entry(7, 3) == task.entry(7, 3), name
+        assert Tasks(name, ALONE.get(name, {})).entry(7, 3) == task.entry(7, 3), name
 
 
 @needs_package
 def test_no_answer_is_run(empty_folder: Path) -> None:
     for name in sorted(LISTS | EXPRESSIONS):
-        task = Tasks(name, {})
-        for attack in ATTACKS:
-            result = task.score(0, 0, attack)
-            assert result["score"] < 0.1, (name, attack)
+        for task in (Tasks(name, {}), Tasks("composite", {"datasets": [{"name": name}]})):
+            for attack in ATTACKS:
+                result = task.score(0, 0, attack)
+                assert result["score"] < 0.1, (name, attack)
     assert os.listdir(empty_folder) == []
+
+
+@needs_package
+def test_a_scorer_that_evaluates_answers_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reasoning_gym.factory import DATASETS
+
+    asked = []
+    for name in sorted(LISTS | EXPRESSIONS):
+        monkeypatch.setattr(DATASETS[name][0], "score_answer", lambda self, answer, entry: asked.append(answer) or 0.5)
+        for task in (Tasks(name, {}), Tasks("composite", {"datasets": [{"name": name}]})):
+            for attack in ATTACKS:
+                if attack != "__builtins__" or name in EXPRESSIONS:
+                    assert task.score(0, 0, attack)["reason"].startswith("the answer is too long, or nothing"), name
+    assert asked == []
 
 
 @needs_package
@@ -134,6 +150,7 @@ def test_a_task_knows_its_settings_and_refuses_others() -> None:
     for task, settings, message in (
         ("leg_countin", {}, r"^task='leg_countin': no such task; did you mean 'leg_counting'\?; there are ab, acre, "),
         (None, {}, "^task=None: no such task; there are ab, acre, "),
+        (["ab"], {}, r"^task=\['ab'\]: no such task; there are ab, acre, "),
         ("leg_counting", {"max_animal": 3}, "^unknown setting 'max_animal' .*; did you mean 'max_animals'"),
         ("leg_counting", {"seed": 3}, "^unknown setting 'seed'"),
         ("leg_counting", {"max_animals": -3}, "^task='leg_counting' refuses its settings"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium
@@ -24,9 +24,11 @@ class Turn:
     Attributes:
         observation: What the model reads next.
         reward: For this response. None: 0 within an episode; at its end, unless ``is_correct`` says more, no verdict.
-        is_correct: Whether the episode is a success, at its end; None where there is no such notion, or no verdict.
+        is_correct: Whether the episode is a success; None where there is no such notion, or no verdict. Before its end:
+            whether it is one if it is cut off here, for want of turns or tokens.
         done: Whether the episode is over.
         reason: Why there is no verdict.
+        info: What else ``step`` tells, such as a ``prediction``.
     """
 
     observation: str = ""
@@ -34,6 +36,7 @@ class Turn:
     is_correct: bool | None = None
     done: bool = True
     reason: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TurnsEnv(gymnasium.Env[str, str]):
@@ -111,24 +114,23 @@ class TurnsEnv(gymnasium.Env[str, str]):
         return turn.observation, reward, turn.done, truncated, info
 
     def _judge(self, turn: Turn, *, is_over: bool) -> tuple[float, dict[str, Any]]:
-        from rllib_dapo.core.reward import correctness_reward  # not above: it brings torch, which no environment needs
-
+        info = dict(turn.info)
         if turn.reason:
-            return math.nan, {"is_correct": None, "missing_reason": turn.reason}
+            return math.nan, info | {"is_correct": None, "missing_reason": turn.reason}
         if turn.reward is not None and not is_finite_number(turn.reward):
-            return math.nan, {
-                "is_correct": None,
-                "missing_reason": f"{MissingReason.CRASH}: the reward is {turn.reward!r}",
-            }
-        if not is_over:
-            return float(turn.reward or 0), {}
+            return math.nan, info | _missing(f"the reward is {turn.reward!r}")
         is_correct = turn.is_correct
-        if turn.reward is not None and self._success_at is not None:
+        if is_over and turn.reward is not None and self._success_at is not None:
             is_correct = float(turn.reward) >= self._success_at
-        if turn.reward is None and is_correct is None:
-            return math.nan, {
-                "is_correct": None,
-                "missing_reason": f"{MissingReason.CRASH}: the episode ended without a reward",
-            }
-        info = {} if is_correct is None else {"is_correct": bool(is_correct)}
-        return float(correctness_reward(bool(is_correct)) if turn.reward is None else turn.reward), info
+        if is_correct is not None:
+            info["is_correct"] = bool(is_correct)
+        if turn.reward is not None:
+            return float(turn.reward), info
+        verdict = None if is_correct is None else 1.0 if is_correct else -1.0
+        if not is_over:
+            return 0.0, info if verdict is None else info | {"reward_if_cut_off": verdict}
+        return (math.nan, info | _missing("the episode ended without a reward")) if verdict is None else (verdict, info)
+
+
+def _missing(detail: str) -> dict[str, Any]:
+    return {"is_correct": None, "missing_reason": f"{MissingReason.CRASH}: {detail}"}

@@ -1,0 +1,169 @@
+"""Estimators of accuracy as a function of the number of samples: avg@k, pass@k, maj@k, and their intervals.
+
+All are exact expectations over the subsets of `k` of a problem's `n` responses: nothing is drawn, and the value at
+`k = n` is what the responses themselves give. Only the intervals draw, from a seed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from math import comb, fsum
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_SAMPLES = 1024  # beyond, the number of subsets is no float
+
+
+class Votes(NamedTuple):
+    """How often one answer was given to a problem, and whether it is right (between 0 and 1 if verdicts disagree)."""
+
+    count: int
+    value: float
+
+
+def sample_counts(num_samples: int) -> tuple[int, ...]:
+    """The numbers of samples at which a curve is drawn: 1, 2, 4, ... and `num_samples` itself."""
+    powers = [1 << i for i in range(num_samples.bit_length()) if 1 << i < num_samples]
+    return (*powers, num_samples)
+
+
+def average_at(num_correct: int, num_samples: int) -> float:
+    """avg@k of one problem: the share of correct responses, whatever k."""
+    return num_correct / num_samples
+
+
+def pass_at(num_correct: int, num_samples: int, k: int) -> float:
+    """pass@k of one problem, without bias: `1 - C(n - c, k) / C(n, k)` (arXiv 2107.03374, Eq. 1).
+
+    The probability that at least one of `k` responses, taken from the `n` without replacement, is correct.
+
+    Args:
+        num_correct: `c`.
+        num_samples: `n`.
+        k: At most `n`.
+
+    Raises:
+        ValueError: If `k` is not within 1 and `n`.
+    """
+    _check_k(k, num_samples)
+    return 1.0 - comb(num_samples - num_correct, k) / comb(num_samples, k)
+
+
+def tally(predictions: Sequence[str], verdicts: Sequence[bool | None]) -> tuple[Votes, ...]:
+    """Counts a problem's answers.
+
+    A response without a prediction casts no vote. One whose verdict is missing votes for its prediction all the same;
+    an answer is as right as the verdicts there are on it say, and wrong if there is none.
+
+    Args:
+        predictions: Of each response; equal answers are equal texts, and the empty text is none.
+        verdicts: Of each response; None where missing.
+
+    Returns:
+        One entry for each answer, in an order that depends on counts and values alone.
+    """
+    found: dict[str, list[bool | None]] = defaultdict(list)
+    for prediction, verdict in zip(predictions, verdicts, strict=True):
+        if prediction:
+            found[prediction].append(verdict)
+    votes = []
+    for of_answer in found.values():
+        known = [verdict for verdict in of_answer if verdict is not None]
+        votes.append(Votes(len(of_answer), sum(known) / len(known) if known else 0.0))
+    return tuple(sorted(votes, reverse=True))
+
+
+def majority_at(votes: Sequence[Votes], num_samples: int, k: int) -> float:
+    """maj@k of one problem: how probably the answer that most of `k` responses give is right.
+
+    The expectation over all subsets of `k` of the `n` responses, and over the answers that tie for most votes in a
+    subset, each equally probable. A subset in which nobody votes is wrong.
+
+    Args:
+        votes: From `tally`.
+        num_samples: `n`, those that cast no vote included.
+        k: At most `n`.
+
+    Raises:
+        ValueError: If `k` is not within 1 and `n`.
+    """
+    _check_k(k, num_samples)
+    return float(_majorities(tuple(sorted(votes, reverse=True)), num_samples)[k - 1])
+
+
+def bootstrap(
+    values: NDArray[np.float64], *, seed: int, resamples: int = 2000, level: float = 0.95
+) -> NDArray[np.float64]:
+    """Percentile intervals of means over problems, by drawing the problems anew with replacement.
+
+    Args:
+        values: `[P, M]`, one row for each problem, one column for each figure; all columns share the draws.
+        seed: Of the draws.
+        resamples: How often.
+        level: Share of the resampled means within the interval.
+
+    Returns:
+        `[2, M]`: lower and upper ends. With one problem they are its value: there is nothing to draw.
+    """
+    rng = np.random.default_rng(seed)
+    problems = len(values)
+    means = np.stack([values[rng.integers(problems, size=problems)].mean(axis=0) for _ in range(resamples)])
+    outside = (1 - level) / 2
+    return np.quantile(means, [outside, 1 - outside], axis=0)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, rounded once."""
+    return fsum(values) / len(values)
+
+
+# Many problems of a data set have the same counts.
+@lru_cache(maxsize=4096)
+def _majorities(votes: tuple[Votes, ...], num_samples: int) -> NDArray[np.float64]:
+    """`[n]`: maj@k for k = 1, ..., n.
+
+    For an answer to win with `v` votes, no other may have more than `v`; if `t` others have just `v`, it is the one
+    chosen with probability `1 / (t + 1)`. Subsets are counted by their number of votes for other answers and by `t`;
+    those who cast no vote fill up.
+    """
+    silent = num_samples - sum(vote.count for vote in votes)
+    subsets = np.array([float(comb(num_samples, k)) for k in range(num_samples + 1)])
+    result = np.zeros(num_samples + 1)
+    for i, (count, value) in enumerate(votes):
+        if not value:
+            continue
+        others = [vote.count for vote in (*votes[:i], *votes[i + 1 :])]
+        for winning in range(1, count + 1):
+            ways = np.convolve(_ways(others, winning, num_samples), [float(comb(silent, s)) for s in range(silent + 1)])
+            chances = ways[: num_samples - winning + 1] / subsets[winning:]
+            result[winning:] += value * comb(count, winning) * chances
+    result.flags.writeable = False  # shared by all who ask
+    return result[1:]
+
+
+def _ways(others: Sequence[int], most: int, num_samples: int) -> NDArray[np.float64]:
+    """`[n + 1]`: ways to take so many votes for other answers, none of which gets over `most`, divided among ties."""
+    rivals = sum(count >= most for count in others)
+    ways = np.zeros((num_samples + 1, rivals + 1))
+    ways[0, 0] = 1.0
+    for count in others:
+        grown = ways.copy()
+        for taken in range(1, min(count, most) + 1):
+            chosen = comb(count, taken) * ways[:-taken]
+            if taken < most:
+                grown[taken:] += chosen
+            else:
+                grown[taken:, 1:] += chosen[:, :-1]
+        ways = grown
+    return ways @ (1.0 / np.arange(1, rivals + 2))
+
+
+def _check_k(k: int, num_samples: int) -> None:
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"k={k} must lie between 1 and the number of responses, {num_samples}")

@@ -1,0 +1,208 @@
+"""From the responses to the figures: per problem, over all problems with intervals, and against k."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rllib_dapo.evaluation.estimators import (
+    average_at,
+    bootstrap,
+    majority_at,
+    mean,
+    pass_at,
+    sample_counts,
+    tally,
+)
+
+if TYPE_CHECKING:
+    import pandas
+    from numpy.typing import NDArray
+
+# What is measured, in the order of tables and legends.
+MEASURES = ("avg", "pass", "maj")
+
+PROBLEM_COLUMNS = {
+    "problem_id": "string",
+    "seed": "int64",
+    "prompt": "string",
+    "answer": "string",
+    "responses": "int32",
+    "correct": "int32",
+    "missing": "int32",
+    "truncated": "int32",
+    "majority": "string",
+    "reward_mean": "float64",
+    "tokens_mean": "float64",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One measure against the number of samples: `[K]` values and the ends of their 95 % intervals."""
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """What came out of one data set.
+
+    Attributes:
+        num_samples: `n`, responses to each problem.
+        num_problems: Problems with responses.
+        too_long: Problems without, because their prompt is longer than `rollout.max_prompt_tokens`.
+        counts: The `K` numbers of samples of the curves; the last is `num_samples`.
+        curves: By measure; `maj` is not there where the environment finds no predictions, and none is where it only
+            grades.
+        reward: Mean reward of the responses with a verdict, and its interval; None where there is none.
+        totals: Responses, and how many of them are correct, without a verdict, truncated; their mean length in tokens.
+        missing: How many verdicts are missing, by the first words of their reasons.
+        per_problem: Rows of a table, see `problem_columns`.
+    """
+
+    num_samples: int
+    num_problems: int
+    too_long: int
+    counts: tuple[int, ...]
+    curves: Mapping[str, Curve]
+    reward: tuple[float, float, float] | None
+    totals: Mapping[str, float]
+    missing: Mapping[str, int]
+    per_problem: Sequence[dict[str, Any]]
+
+
+def figures(responses: pandas.DataFrame, *, num_samples: int, num_problems: int, seed: int) -> Figures:
+    """Computes the figures of one data set.
+
+    Args:
+        responses: One row each, as `responses.Parts.read` gives them.
+        num_samples: Responses to each problem.
+        num_problems: How many problems were asked.
+        seed: Of the intervals' draws.
+
+    Raises:
+        ValueError: If there is no response.
+    """
+    if responses.empty:
+        raise ValueError("nothing to evaluate: no prompt fits rollout.max_prompt_tokens")
+    problems = [rows for _, rows in responses.groupby("seed", sort=False)]
+    measures = _measures(responses)
+    counts = sample_counts(num_samples)
+    values = np.array([_values(rows, num_samples, counts, measures) for rows in problems])
+    rewards = [rows["reward"].mean() for rows in problems if rows["reward"].notna().any()]
+    missing = responses["missing_reason"].dropna()
+    return Figures(
+        num_samples=num_samples,
+        num_problems=len(problems),
+        too_long=num_problems - len(problems),
+        counts=counts,
+        curves=_curves(values, measures, len(counts), seed),
+        reward=_with_interval(rewards, seed),
+        totals={
+            "responses": len(responses),
+            "correct": int(_is_true(responses).sum()),
+            "missing": len(missing),
+            "truncated": int((responses["finish_reason"] == "length").sum()),
+            "tokens_mean": mean(responses["tokens"].tolist()),
+        },
+        missing=dict(sorted(Counter(reason.partition(":")[0] for reason in missing).items())),
+        per_problem=[_problem_row(rows, num_samples, measures) for rows in problems],
+    )
+
+
+def problem_columns(found: Figures) -> dict[str, str]:
+    """Names and types of the per-problem table: with the measures that there are, at all samples."""
+    return PROBLEM_COLUMNS | {f"{measure}@{found.num_samples}": "float64" for measure in found.curves}
+
+
+def summary(found: Figures) -> dict[str, Any]:
+    """The figures as plain values for JSON; a measure that there is not is null."""
+    k = found.num_samples
+    curves = found.curves
+    measured: dict[str, Any] = {f"{m}@{k}": float(curves[m].value[-1]) if m in curves else None for m in MEASURES}
+    return {
+        **measured,
+        "problems": found.num_problems,
+        "intervals": {f"{m}@{k}": [float(c.low[-1]), float(c.high[-1])] for m, c in curves.items()},
+        "curves": {m: dict(zip(map(str, found.counts), c.value.tolist(), strict=True)) for m, c in curves.items()},
+        "reward_mean": None if found.reward is None else found.reward[0],
+        **found.totals,
+        "missing_by_reason": dict(found.missing),
+        "prompts_too_long": found.too_long,
+    }
+
+
+def _measures(responses: pandas.DataFrame) -> tuple[str, ...]:
+    if responses["is_correct"].isna().all():
+        # Where rewards are known all the same, the environment only grades. Without any, all that is known is that
+        # nothing is known to be correct.
+        return () if responses["reward"].notna().any() else ("avg", "pass")
+    return MEASURES if (responses["prediction"] != "").any() else MEASURES[:2]
+
+
+def _values(
+    rows: pandas.DataFrame, num_samples: int, counts: Sequence[int], measures: Sequence[str]
+) -> NDArray[np.float64]:
+    """`[M * K]`: the measures of one problem, each at all counts."""
+    correct = int(_is_true(rows).sum())
+    votes = _votes(rows)
+    at = {
+        "avg": lambda k: average_at(correct, num_samples),
+        "pass": lambda k: pass_at(correct, num_samples, k),
+        "maj": lambda k: majority_at(votes, num_samples, k),
+    }
+    return np.array([at[measure](k) for measure in measures for k in counts])
+
+
+def _curves(values: NDArray[np.float64], measures: Sequence[str], num_counts: int, seed: int) -> dict[str, Curve]:
+    if not measures:
+        return {}
+    means = np.array([mean(column) for column in values.T])
+    low, high = bootstrap(values, seed=seed)
+    places = {measure: slice(i * num_counts, (i + 1) * num_counts) for i, measure in enumerate(measures)}
+    return {m: Curve(value=means[place], low=low[place], high=high[place]) for m, place in places.items()}
+
+
+def _problem_row(rows: pandas.DataFrame, num_samples: int, measures: Sequence[str]) -> dict[str, Any]:
+    first = rows.iloc[0]
+    given = Counter(prediction for prediction in rows["prediction"] if prediction)
+    reward = rows["reward"].mean()
+    values = _values(rows, num_samples, [num_samples], measures)
+    return {
+        **{name: first[name] for name in ("problem_id", "prompt", "answer")},
+        "seed": int(first["seed"]),
+        "responses": len(rows),
+        "correct": int(_is_true(rows).sum()),
+        "missing": int(rows["missing_reason"].notna().sum()),
+        "truncated": int((rows["finish_reason"] == "length").sum()),
+        # of those that tie, the one that was given first
+        "majority": given.most_common(1)[0][0] if given else None,
+        "reward_mean": None if math.isnan(reward) else float(reward),
+        "tokens_mean": float(rows["tokens"].mean()),
+        **{f"{m}@{num_samples}": float(value) for m, value in zip(measures, values, strict=True)},
+    }
+
+
+def _votes(rows: pandas.DataFrame) -> Any:
+    verdicts = [None if verdict is None or verdict != verdict else bool(verdict) for verdict in rows["is_correct"]]
+    return tally(rows["prediction"].tolist(), verdicts)
+
+
+def _with_interval(values: Sequence[float], seed: int) -> tuple[float, float, float] | None:
+    if not values:
+        return None
+    low, high = bootstrap(np.array(values)[:, None], seed=seed)
+    return mean(values), float(low[0]), float(high[0])
+
+
+def _is_true(rows: pandas.DataFrame) -> Any:
+    """A missing verdict is not a correct one."""
+    return rows["is_correct"].eq(True)

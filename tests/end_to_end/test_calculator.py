@@ -1,0 +1,27 @@
+"""Learning to use a tool: the preset, as the command line runs it, until it calls and copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rllib_dapo.run.settings import read_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_tiny_model_learns_to_call_a_calculator(cluster: None) -> None:
+    settings = read_settings(ROOT / "tune_configs" / "tiny_calculator.yaml", [])
+    algo = settings.config.copy(copy_frozen=False).build_algo()
+    try:
+        first, *_, last = [algo.train() for _ in range(20)]
+    finally:
+        algo.stop()
+    before = first["evaluation_at_start"]["env_runners"]
+    after = last["evaluation"]["env_runners"]
+    assert before["avg@8"] < 0.3
+    assert after["avg@8"] > 0.8
+    assert before["episode_len_mean"] < 1.6 < after["episode_len_mean"]
