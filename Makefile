@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint type bench clean
+.PHONY: help setup demo test test-slow test-browser lint type bench clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -20,7 +20,10 @@ test: setup  ## the tests that need no GPU and no patience
 	.venv/bin/pytest $(TESTS)
 
 test-slow: setup  ## the slow tests
-	.venv/bin/pytest $(TESTS) -m "slow and not gpu"
+	.venv/bin/pytest $(TESTS) -m "slow and not gpu and not browser"
+
+test-browser: setup  ## the tests of pages, in Chromium (Debian: apt-get install chromium)
+	.venv/bin/pytest tests/browser -m browser
 
 lint: setup  ## style and formatting
 	.venv/bin/ruff check .

@@ -17,7 +17,7 @@ import torch
 
 from rllib_dapo.learner.weights import export_checkpoint
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
-from rllib_dapo.report import curves_picture
+from rllib_dapo.reporting.picture import curves_picture
 from rllib_dapo.rollout.environment import make_environment
 from rllib_dapo.run import preflight, tuner
 from rllib_dapo.run.file import SettingsError

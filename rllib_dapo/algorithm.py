@@ -12,8 +12,10 @@ import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.debug import update_global_seed_if_necessary
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -27,6 +29,7 @@ from ray.rllib.utils.metrics import (
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo import metrics as names
 from rllib_dapo.checks.settings import idle_clip_warning
@@ -41,6 +44,8 @@ from rllib_dapo.learner.checkpoint import (
 )
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.planning import plan_scoring, plan_update
+from rllib_dapo.recording import recording_place, write_step
+from rllib_dapo.renewal import fixed_differences
 from rllib_dapo.rollout.sampler import DynamicSampler
 from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, SampledGroup
 from rllib_dapo.start_guard import describe_gap
@@ -48,6 +53,7 @@ from rllib_dapo.start_guard import describe_gap
 logger = logging.getLogger(__name__)
 
 EVALUATION_AT_START = "evaluation_at_start"
+ENGINES = "engines"
 ROLLOUT_STATE = "dapo_rollout"
 GUARD_GROUPS = 4
 CORRECTION_CAP = 2.0
@@ -75,22 +81,87 @@ class DAPO(Algorithm):
     @override(Algorithm)
     def setup(self, config: DAPOConfig) -> None:
         """Builds EnvRunners and Learners and gives the former the latter's weights."""
-        self._next_seed = 0
-        self._acceptance_rate = 1.0
-        self._evaluation_at_start: dict[str, Any] | None = None
-        self._is_guarded = self.config.start_gap_limit is None
-        self._weights_version = 0
+        self._was_reset = False
+        self._start_counting()
         warning = idle_clip_warning(self.config)
         if warning:
             logger.warning(warning)
         resolve_model(self.config.model_name)  # made once here, before every actor looks for it
         super().setup(config)
+        self._built_config = self.config
+        self._make_stream()
+        self._sync_weights()
+
+    def _start_counting(self) -> None:
+        """Nothing has been sampled, trained or evaluated yet."""
+        self._next_seed = 0
+        self._acceptance_rate = 1.0
+        self._evaluation_at_start: dict[str, Any] | None = None
+        self._is_guarded = self.config.start_gap_limit is None
+        self._weights_version = 0
+
+    def _make_stream(self) -> None:
         self._stream = RolloutStream(
             self.env_runner_group,
             max_groups_in_flight=self.config.max_groups_in_flight,
             timeout_seconds=self.config.sample_timeout_s,
             restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
         )
+
+    @override(Algorithm)
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins again under another configuration, with the engines and their processes that are there.
+
+        What follows is what a new `DAPO` would do: Learners are built anew from the start model, EnvRunners take over
+        the settings and make their environments anew, all counters are at zero. Tune calls this where trials share
+        actors (`TuneConfig.reuse_actors`), and then restores a checkpoint where the trial has one.
+
+        Args:
+            new_config: By attribute name, as Tune has it, or a `DAPOConfig`.
+
+        Returns:
+            False, and nothing is changed, where settings differ that the engines or the actors were made with.
+        """
+        new = self.get_default_config().update_from_dict(
+            new_config.to_dict() if isinstance(new_config, DAPOConfig) else new_config
+        )
+        new.algo_class = type(self)
+        new.validate()
+        new.freeze()
+        differences = fixed_differences(self._built_config, new)
+        self.config = self._built_config
+        if differences:
+            logger.warning("these actors cannot be used again, since they were made with other %s", differences)
+            return False
+        self.config = self._built_config = new
+        self._start_over()
+        return True
+
+    def _start_over(self) -> None:
+        """The steps of `Algorithm.__init__` and `setup`, but for making EnvRunners and their engines."""
+        config = self.config
+        self._was_reset = True
+        self._start_counting()
+        update_global_seed_if_necessary(config.framework_str, config.seed)
+        self.callbacks = [cls() for cls in force_list(config.callbacks_class)]
+        self.metrics = MetricsLogger(root=True, stats_cls_lookup=config.stats_cls_lookup)
+        self.evaluation_config = config.get_evaluation_config_object()
+        self.evaluation_config.validate()
+        self.evaluation_config.freeze()
+        self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.start_over(config), timeout_seconds=config.weight_sync_timeout_s
+        )
+        self.learner_group.shutdown()
+        self.learner_group = None  # its memory, before another model is loaded
+        spec = config.get_multi_rl_module_spec(spaces=self.spaces, inference_only=False)
+        self.learner_group = config.build_learner_group(rl_module_spec=spec)
+        make_callback(
+            "on_algorithm_init",
+            self.callbacks,
+            config.callbacks_on_algorithm_init,
+            kwargs={"algorithm": self, "metrics_logger": self.metrics},
+        )
+        self._make_stream()
         self._sync_weights()
 
     @override(Algorithm)
@@ -105,6 +176,13 @@ class DAPO(Algorithm):
         if training_data is None:
             self._report_no_signal(sampler)
             return
+        if self.config.record_groups:
+            write_step(
+                recording_place(self._storage, self.logdir),
+                self._weights_version,
+                [groups[summary.seed].group() for summary in sampler.accepted],
+                self.config,
+            )
         if not self._is_guarded:
             self._guard([groups[summary.seed] for summary in sampler.accepted])
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -187,12 +265,14 @@ class DAPO(Algorithm):
         """Hands the Learners' weights to every engine and makes sure that each has them."""
         answers = ask_learners(self.learner_group, lambda learner: (learner.weight_pieces(), learner.weights_version))
         pieces, version = answers[0]
-        versions = self.env_runner_group.foreach_env_runner(
-            lambda runner: runner.load_weights(pieces, version),
+        loaded = self.env_runner_group.foreach_env_runner(
+            lambda runner: (runner.load_weights(pieces, version), runner.worker_index, runner.engine_facts),
             local_env_runner=self.config.num_env_runners == 0,
             timeout_seconds=self.config.weight_sync_timeout_s,
         )
         self._weights_version = version
+        self._engines = {str(index): facts for _, index, facts in loaded}
+        versions = [version for version, _, _ in loaded]
         if set(versions) - {version}:
             raise RuntimeError(f"engines hold other weights than version {version} after a sync: versions {versions}")
 
@@ -201,6 +281,11 @@ class DAPO(Algorithm):
         """Gives restarted EnvRunners the current weights before they sample again."""
         restored = env_runner_group.probe_unhealthy_env_runners()
         if restored:
+            if self._was_reset:  # Ray made them again with the configuration of the first of the trials
+                config = self.config
+                env_runner_group.foreach_env_runner(
+                    lambda runner: runner.start_over(config), remote_worker_ids=restored, local_env_runner=False
+                )
             self._sync_weights()
         return restored or []
 
@@ -233,10 +318,11 @@ class DAPO(Algorithm):
 
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
-        """RLlib's iteration, with the evaluation before training beside the first result."""
+        """RLlib's iteration, with the engines' processes, and the evaluation before training, beside the result."""
         if self.config.evaluate_before_training and self._evaluation_at_start is None:
             self._evaluation_at_start = self.evaluate()
         result = super().step()
+        result[ENGINES] = self._engines
         if self._evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self._evaluation_at_start
         return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -145,6 +145,38 @@ def evaluate(
 
 
 @app.command()
+def report(
+    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run's folder or URI, as `train` names it.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page. [default: report.html in the run's folder]")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all the page's figures there too.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table there too, one row for each trial.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="By which trials are compared. [default: the run's `tune.metric`]")
+    ] = None,
+    mode: Annotated[Literal["max", "min"], typer.Option(help="Whether more of the metric is better, or less.")] = "max",
+) -> None:
+    """Make one HTML page of a run or sweep, which opens without a network."""
+    from rllib_dapo.reporting.command import write_report
+    from rllib_dapo.run import tuner
+
+    tuner.silence()
+    try:
+        page = write_report(
+            run_dir, output=output, json_file=json_file, csv_file=csv_file, metric=metric, mode=mode, say=typer.echo
+        )
+    except (SettingsError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"report: {page}")
+
+
+@app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, as `train` names it at its end.")],
     folder: Annotated[Path, typer.Argument(help="The model's new folder.")],
@@ -160,6 +192,75 @@ def export(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     typer.echo(f"model: {written}")
+
+
+@app.command()
+def dashboard(
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of a Ray's head. [default: the one that runs here]")
+    ] = None,
+    prometheus: Annotated[
+        str, typer.Option(metavar="URL", help="Where Prometheus is, or will be.")
+    ] = "http://localhost:9090",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Only write Grafana's JSON there, to be imported.")
+    ] = None,
+) -> None:
+    """Prepare Prometheus and Grafana for the Ray that runs here, and say how to look at it."""
+    from rllib_dapo.dashboards import provision
+    from rllib_dapo.run import tuner
+
+    tuner.silence()
+    if json_file is not None:
+        provision.write_json(json_file.expanduser())
+        typer.echo(f"Grafana dashboard: {json_file}")
+        return
+    try:
+        session = provision.find_session(address)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    written = provision.provision(session, prometheus_url=prometheus)
+    for line in [*provision.address_lines(session), *provision.start_lines(written, prometheus_url=prometheus)]:
+        typer.echo(line)
+
+
+@app.command()
+def replay(
+    recording: Annotated[
+        Path, typer.Argument(help="Of a run with rollout.record_groups: its folder, or that of one of its trials.")
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Another setting: training.epsilon_high=0.4, or [0.2, 0.28, 0.4] for a row of each. May be repeated.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Only the first so many training steps.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every step there.")
+    ] = None,
+) -> None:
+    """Make the updates of a recorded run again under other settings, without a sampler, and compare."""
+    from rllib_dapo.run import replay as replaying
+    from rllib_dapo.run import tuner
+
+    tuner.silence()
+    try:
+        settings = replaying.read_replay(recording, set_ or [], limit=steps)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{recording}: {len(settings.steps)} training steps, {len(settings.configs)} settings")
+    rows = list(replaying.run_replay(settings))
+    for line in replaying.table_lines(rows):
+        typer.echo(line)
+    for file, write in ((json_file, replaying.write_json), (csv_file, replaying.write_csv)):
+        if file is not None:
+            write(rows, file.expanduser())
 
 
 @app.command("check-env")
@@ -238,10 +339,10 @@ def find_run_file(name: str) -> Path:
     path, known = Path(name).expanduser(), preset_files()
     if path.is_file():
         return path
-    is_preset = path.parent in (Path(), Path("tune_configs")) and path.suffix in ("", ".yaml")
-    if is_preset and path.stem in known:
-        return known[path.stem]
-    raise SettingsError(f"{name}: no such file, nor a preset{suggest(path.stem, known)}; presets: {', '.join(known)}")
+    preset = path.name.removesuffix(".yaml")  # other dots are part of a name
+    if path.parent in (Path(), Path("tune_configs")) and preset in known:
+        return known[preset]
+    raise SettingsError(f"{name}: no such file, nor a preset{suggest(preset, known)}; presets: {', '.join(known)}")
 
 
 def _env_config(overrides: list[str]) -> dict[str, Any]:

@@ -50,8 +50,9 @@ class DAPOConfig(AlgorithmConfig):
 
         super().__init__(algo_class=algo_class or DAPO)
 
-        # Which of a run file's variants this is.
+        # Which of a run file's variants this is, and what a search drew for both clip bounds together.
         self.variant: str | None = None
+        self.epsilon_draw: float | str | None = None
 
         # `self.language_model()`
         self.model_name: str | None = None
@@ -74,6 +75,7 @@ class DAPOConfig(AlgorithmConfig):
         self.max_turns = 16
         self.num_env_threads = 1
         self.cpu_kv_cache_gib = 1.0
+        self.record_groups = False
 
         # `self.training()`
         self.lr = 1e-6
@@ -202,6 +204,7 @@ class DAPOConfig(AlgorithmConfig):
         num_env_threads: int | None = NotProvided,
         cpu_kv_cache_gib: float | None = NotProvided,
         engine_kwargs: dict[str, Any] | None = NotProvided,
+        record_groups: bool | None = NotProvided,
     ) -> Self:
         """How responses are sampled.
 
@@ -219,6 +222,8 @@ class DAPOConfig(AlgorithmConfig):
                 from `SingleStepTextEnv`: more than 1 where they wait for a server. 1: in the EnvRunner's own thread.
             cpu_kv_cache_gib: vLLM's key-value cache on a machine without a GPU, in GiB.
             engine_kwargs: Passed on to `vllm.LLM`, or to transformers' `generate`.
+            record_groups: Keep the groups that are trained on as Parquet files in the trial's folder `recording`, for
+                `rllib-dapo replay`; see `recording`.
         """
         _assign(
             self,
@@ -233,6 +238,7 @@ class DAPOConfig(AlgorithmConfig):
             num_env_threads=num_env_threads,
             cpu_kv_cache_gib=cpu_kv_cache_gib,
             engine_kwargs=engine_kwargs,
+            record_groups=record_groups,
         )
         return self
 

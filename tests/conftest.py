@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,39 @@ def raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_raw_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same shape as `raw_model`, other weights."""
     return _make_raw_model(tmp_path_factory.mktemp("other_raw_model"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def sweep_folder(raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep over both clip bounds: four trials, four iterations each, with evaluations and samples."""
+    folder = tmp_path_factory.mktemp("sweep")
+    settings = {
+        "language_model.name": raw_model,
+        "language_model.num_threads": 1,
+        "rollout.engine": "transformers",
+        "training.lr": "1e-3",
+        "training.prompts_per_step": 4,
+        "training.group_size": 4,
+        "training.minibatch_size": 8,
+        "dynamic_sampling.enabled": "false",
+        "environment.env_config.max_operand": 9,
+        "evaluation.evaluation_interval": 2,
+        "evaluation.evaluation_num_prompts": 4,
+        "evaluation.evaluation_samples_per_prompt": 2,
+        "reporting.sample_table_interval": 2,
+        "env_runners.num_env_runners": 0,
+        "search.training.epsilon_low": "{grid: [0.1, 0.2]}",
+        "search.training.epsilon_high": "{grid: [0.2, 0.3]}",
+        "tune.checkpoint_frequency": 2,
+        "tune.max_concurrent_trials": 1,
+        "stop.training_iteration": 4,
+    }
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "rllib_dapo", "train", "tiny_arithmetic", "--storage", str(folder), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = folder.glob("tiny_arithmetic_*")
+    return run
 
 
 @pytest.fixture

@@ -86,6 +86,8 @@ REFUSED = {
     "no run to resume": ([*TINY, "--resume", "--storage", "nowhere"], "--resume: no run of 'tiny_arithmetic'"),
     "no file to prepare": (["prepare", "nowhere.jsonl", "new.jsonl"], "path='nowhere.jsonl': no such file"),
     "a file to prepare of no known kind": (["prepare", "nowhere.jsonl", "new.txt"], "new.txt: must end in .jsonl or"),
+    "no recording to replay": (["replay", "nowhere"], "nowhere: no recording there: train with --set rollout.record"),
+    "a misspelt scheduler": (_set("tune.scheduler.type=ahsa"), "tune.scheduler.type='ahsa' must be one of fifo"),
     "no checkpoint to export": (["export", "nowhere", "model"], "nowhere holds no trained model"),
 }
 GREETED = {"help": ["--help"], "help of train": ["train", "--help"], "presets": ["presets"]}

@@ -21,6 +21,7 @@ OnStartGap = Literal["raise", "correct", "warn"]
 FLAGS = (
     "language_model.trust_remote_code",
     "language_model.gradient_checkpointing",
+    "rollout.record_groups",
     "training.normalize_advantages_by_std",
     "dynamic_sampling.enabled",
     "overlong.filtering",

@@ -57,6 +57,16 @@ class DAPOTorchLearner(TorchLearner):
 
     config: DAPOConfig
 
+    def __repr__(self) -> str:
+        """`DAPOTorchLearner, one of 2 · tiny`: what Ray's dashboard and logs call this actor.
+
+        Ray asks once, when the actor has been made, and RLlib numbers Learners only after that.
+        """
+        # The class of the actor is one that RLlib derives.
+        name = next(cls.__name__ for cls in type(self).__mro__ if not cls.__name__.startswith("_"))
+        place = f", one of {self.config.num_learners}" if self.config.num_learners > 1 else ""
+        return f"{name}{place} · {Path(str(self.config.model_name)).name}"
+
     @override(TorchLearner)
     def build(self) -> None:
         """Takes its share of the CPU, then builds module and optimizer."""

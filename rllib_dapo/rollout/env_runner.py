@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -19,7 +22,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.debug import update_global_seed_if_necessary
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
@@ -69,6 +74,12 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         if self.worker_index > 0 or config.num_env_runners == 0:
             self.make_module()
 
+    def __repr__(self) -> str:
+        """`TextEnvRunner 1/2 · vllm · tiny`: what Ray's dashboard and logs call this actor."""
+        count = self.config.num_env_runners
+        place = f" {self.worker_index}/{count}" if self.worker_index and count else ""
+        return f"{type(self).__name__}{place} · {self.config.engine} · {Path(str(self.config.model_name)).name}"
+
     @override(EnvRunner)
     def make_env(self) -> None:
         """(Re)creates the training environment from the configuration; evaluation's is made when first needed."""
@@ -93,6 +104,32 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_env_runners))
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()
+        self._engine_started = datetime.now(UTC).isoformat(timespec="milliseconds")
+
+    def start_over(self, config: DAPOConfig) -> None:
+        """Begins as a new EnvRunner would under another configuration, but with the engine that is there.
+
+        The engine needs weights before it is asked again.
+
+        Args:
+            config: Of which everything that made the engine is as it was, see `renewal.fixed_differences`.
+        """
+        self.config = config.copy(copy_frozen=False)
+        self._callbacks = [cls() for cls in force_list(config.callbacks_class)]
+        self.metrics = MetricsLogger(stats_cls_lookup=config.stats_cls_lookup, root=False)
+        self.num_env_steps_sampled_lifetime = 0
+        self._weights_version = 0
+        self._next_own_seed = 0
+        self._seed = None if config.seed is None else config.seed + self.worker_index
+        update_global_seed_if_necessary(framework=config.framework_str, seed=self._seed)
+        self.make_env()
+        if self.module is not None:
+            self.module[DEFAULT_MODULE_ID].engine.forget_prompts()
+
+    @property
+    def engine_facts(self) -> dict[str, Any] | None:
+        """In which process the engine runs and since when (UTC); None where there is none."""
+        return None if self.module is None else {"pid": os.getpid(), "started": self._engine_started}
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:

@@ -17,6 +17,7 @@ from rllib_dapo.checks.kinds import CHOICES, OPTIONAL
 from rllib_dapo.config import PRESETS, DAPOConfig, sections
 from rllib_dapo.metrics import METRICS, REWARD_COMPONENTS
 from rllib_dapo.run.file import PRESET, SettingsError, Tree, put
+from rllib_dapo.run.stoppers import STOP_RULES, check_stop_rule
 
 SPACES = ("grid", "choice", "uniform", "loguniform")
 EXTRA_SECTIONS = ("search", "variants", "tune", "stop")
@@ -47,6 +48,10 @@ class TuneSettings:
         checkpoint_frequency: Iterations between checkpoints; there is also one at the end.
         num_to_keep: The newest checkpoints that are kept.
         max_failures: How often a failed trial starts again from its last checkpoint.
+        scheduler: `{type: fifo | asha | pbt, ...}`, see `run.schedulers`.
+        searcher: `{type: random | optuna, ...}`, see `run.searchers`.
+        reuse_actors: A trial takes over the processes, and so the engine, of one that has ended or pauses, where no
+            setting between them asks for others.
     """
 
     name: str | None = None
@@ -57,6 +62,9 @@ class TuneSettings:
     checkpoint_frequency: int = 20
     num_to_keep: int = 2
     max_failures: int = 0
+    scheduler: dict[str, Any] = dataclasses.field(default_factory=lambda: {"type": "fifo"})
+    searcher: dict[str, Any] = dataclasses.field(default_factory=lambda: {"type": "random"})
+    reuse_actors: bool = True
 
 
 def check_names(tree: Tree, source: str) -> None:
@@ -151,6 +159,8 @@ def _wrong_kind(value: Any, annotation: str) -> str | None:
         return None
     # RLlib annotates CPUs as int and takes fractions: only our own annotations are taken at their word.
     kinds, wanted = _KINDS.get(annotation.removesuffix(" | None"), ((), None))
+    if annotation == "dict[str, Any]":
+        return None if isinstance(value, dict) else "settings, such as {type: ...}"
     if isinstance(value, str):
         return None if any(word in annotation for word in _WORDY) else wanted or "a number, or what RLlib documents"
     # To Python, True is an int.
@@ -210,6 +220,10 @@ def _is_range(values: list[Any], *, above_zero: bool) -> bool:
 
 def _check_stop(stop: Tree, source: str) -> None:
     for name, value in stop.items():
+        if name in STOP_RULES:
+            for problem in check_stop_rule(name, value):
+                raise SettingsError(f"{source}: {problem}")
+            continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise SettingsError(f"{source}: stop.{name}={value!r} must be a number")
         _check_metric(name, f"{source}: stop.{name}")
@@ -217,7 +231,7 @@ def _check_stop(stop: Tree, source: str) -> None:
 
 def _check_metric(name: str, where: str) -> None:
     """Refuses a metric that nobody reports: Tune would wait for it without end."""
-    known = [*_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
+    known = [*STOP_RULES, *_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
     name = name.removeprefix("evaluation/")
     if name.startswith(("env_runners/avg@", f"env_runners/{REWARD_COMPONENTS}")):
         return

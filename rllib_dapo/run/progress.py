@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ray import tune
 
+from rllib_dapo.run.bounds import DRAW
+
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
@@ -53,6 +55,7 @@ class ProgressLine(tune.Callback):
         self._started = time.monotonic()
         self._last_line = float("-inf")
         self._has_result = False
+        self._told: dict[str, str] = {}
 
     def setup(self, *_: Any, total_num_samples: int | None = None, **__: Any) -> None:
         """Learns how many trials there will be."""
@@ -80,12 +83,18 @@ class ProgressLine(tune.Callback):
         self._print(name + progress_line(result, total=self._total), stays=has_evaluation or is_last)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Says what a trial of several tries."""
-        if self._several:
-            params = trial.evaluated_params
-            told = told_by_name(params, self._followers)
-            tried = ", ".join(f"{name}={value}" for name, value in params.items() if name not in told)
-            self._print(f"{trial}  {tried or 'starts'}", stays=True)
+        """Says what a trial of several tries; where it only goes on after a pause, whether that has changed."""
+        if not self._several:
+            return
+        params = trial.evaluated_params
+        told = told_by_name(params, self._followers)
+        # Population based training changes the configuration, and leaves what was drawn at first as it was.
+        values = {name: _at(trial.config, name, value) for name, value in params.items() if name not in told}
+        tried = ", ".join(f"{name}={short(value)}" for name, value in values.items())
+        line = f"{trial}  {tried or 'starts'}"
+        if self._told.get(str(trial)) != line:
+            self._told[str(trial)] = line
+            self._print(line, stays=True)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Says that a failed trial starts again."""
@@ -119,13 +128,13 @@ class ProgressLine(tune.Callback):
 
 
 def told_by_name(names: Iterable[str], followers: Sequence[str]) -> set[str]:
-    """Of a trial's settings those that its name tells, since it holds that of its variant.
+    """Of a trial's settings those that its name or others tell: its name holds that of its variant.
 
     Args:
         names: As Tune writes them, with slashes.
         followers: Attributes of the configuration that the variant decides.
     """
-    return {name for name in names if name.partition("/")[0] in ("variant", *followers)}
+    return {name for name in names if name.partition("/")[0] in ("variant", DRAW, *followers)}
 
 
 def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:
@@ -184,6 +193,21 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _at(config: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A value at a name with slashes."""
+    value: Any = config
+    for key in name.split("/"):
+        if not isinstance(value, Mapping) or key not in value:
+            return default
+        value = value[key]
+    return value
+
+
+def short(value: Any) -> str:
+    """A value with as many digits as one wants to read."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _figure(name: str, value: float | None, form: str) -> str:

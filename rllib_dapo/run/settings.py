@@ -2,8 +2,8 @@
 
 Beside those sections a file may hold `preset` (whose objective the sections build on: dapo, grpo or ppo), `search`
 (dotted names and their search spaces), `variants` (named sets of dotted names and values, each tried as one trial),
-`tune` (see `TuneSettings`) and `stop` (metrics and the values at which a trial ends). Nothing is loaded or started
-here.
+`tune` (see `TuneSettings`) and `stop` (metrics and the values at which a trial ends, and `run.stoppers.StopRules`).
+Nothing is loaded or started here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from ray import tune
 
 from rllib_dapo.config import PRESETS, DAPOConfig
 from rllib_dapo.models.names import SMOLLM2, TINY
+from rllib_dapo.run.bounds import admissible, check_bounds, join_bounds
 from rllib_dapo.run.environments import resolve_environment
 from rllib_dapo.run.file import SettingsError, Tree, one_line, parse_override, put, read_run_file
 from rllib_dapo.run.names import TuneSettings, check_names, check_overlap, flat_metrics
+from rllib_dapo.run.schedulers import PBT_KEEPS, check_scheduler
+from rllib_dapo.run.searchers import check_searcher
+from rllib_dapo.run.stoppers import STOP_RULES, StopRules, check_stop_rules
 from rllib_dapo.run.variants import followers, grid_of_variants
 
 _SPACES: Mapping[str, Callable[[Any], Any]] = {
@@ -42,7 +46,9 @@ class RunSettings:
         checked: Configurations without search spaces which between them hold every variant and the ends of every space.
         followers: Attributes of the configuration that the name of a variant decides.
         stop: Metric to the value at which a trial ends, as Tune names metrics.
+        rules: What else ends a trial.
         tune: Section `tune`.
+        search: Section `search`: dotted names and their spaces.
         data_hint: Where the file says that its data is to be had.
     """
 
@@ -52,6 +58,8 @@ class RunSettings:
     checked: tuple[DAPOConfig, ...]
     stop: Mapping[str, float]
     tune: TuneSettings
+    rules: StopRules = dataclasses.field(default_factory=StopRules)
+    search: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     followers: tuple[str, ...] = ()
     data_hint: str = ""
 
@@ -75,23 +83,70 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         by_hand |= value
     check_overlap(tree, source)
     search = tree.pop("search", {})
+    check_bounds(search, source)
     variants = tree.pop("variants", {})
-    tuning = TuneSettings(**tree.pop("tune", {}))
-    stop = flat_metrics(tree.pop("stop", {}))
+    stop = tree.pop("stop", {})
+    rules = StopRules(**{rule: stop.pop(rule) for rule in STOP_RULES if rule in stop})
+    stop = flat_metrics(stop)
+    tuning = _tune_settings(tree.pop("tune", {}))
+    for problem in (*check_stop_rules(rules), *_check_sweep(tuning, tree, search, bool(variants), stop)):
+        raise SettingsError(f"{source}: {problem}")
     names: list[Any] = list(variants) or [None]
     trees = {name: _ready(_with(_with(tree, variants.get(name, {})), by_hand)) for name in names}
-    spaces = {name: _space(space) for name, space in search.items()}
-    configs = {name: _build(tree, spaces, source, name) for name, tree in trees.items()}
+    corners = list(_corners(search))
+    drawn = {name: _space(space) for name, space in search.items()} if tuning.searcher["type"] == "random" else {}
+    joined = join_bounds(search) if drawn else {}
+    configs = {name: _build(tree, corners[0] | drawn, source, name) for name, tree in trees.items()}
+    for config in configs.values():
+        for attribute, space in joined.items():
+            setattr(config, attribute, space)
     return RunSettings(
         name=tuning.name or path.stem,
         source=source,
         config=grid_of_variants(configs) if variants else configs[None],
-        checked=tuple(_build(tree, ends, source, name) for name, tree in trees.items() for ends in _corners(search)),
+        checked=tuple(_build(tree, ends, source, name) for name, tree in trees.items() for ends in corners),
         stop=stop,
-        tune=dataclasses.replace(tuning, metric=tuning.metric.replace(".", "/")),
+        rules=rules,
+        tune=tuning,
+        search=search,
         followers=followers(configs) if variants else (),
         data_hint=data_hint,
     )
+
+
+def _tune_settings(given: Tree) -> TuneSettings:
+    """The section `tune`, with a checkpoint more where trials take over each other's."""
+    tuning = TuneSettings(**given)
+    tuning = dataclasses.replace(tuning, metric=tuning.metric.replace(".", "/"))
+    if tuning.scheduler.get("type") == "pbt" and "num_to_keep" not in given:
+        tuning = dataclasses.replace(tuning, num_to_keep=PBT_KEEPS)
+    return tuning
+
+
+def _check_sweep(
+    tuning: TuneSettings, tree: Tree, search: Tree, has_variants: bool, stop: Mapping[str, float]
+) -> Iterator[str]:
+    """Findings on scheduler and searcher, beside the rest of the file."""
+    yield from check_scheduler(
+        tuning.scheduler,
+        iterations=stop.get("training_iteration"),
+        searched=list(search),
+        has_variants=has_variants,
+        metric=tuning.metric,
+        evaluation_interval=tree.get("evaluation", {}).get("evaluation_interval"),
+    )
+    yield from check_searcher(
+        tuning.searcher,
+        search=search,
+        scheduler=str(tuning.scheduler.get("type")),
+        has_variants=has_variants,
+        metric=tuning.metric,
+    )
+    if tuning.scheduler.get("type") == "pbt" and tuning.num_to_keep < PBT_KEEPS:
+        yield (
+            f"tune.num_to_keep={tuning.num_to_keep} must be at least {PBT_KEEPS} with pbt: a trial's checkpoint is "
+            "taken over by others"
+        )
 
 
 def _override(tree: Tree, text: str) -> tuple[Tree, Tree]:
@@ -125,13 +180,13 @@ def _space(space: Tree) -> Any:
 
 
 def _corners(search: Tree) -> Iterator[dict[str, Any]]:
-    """Each end of each space in turn, with the first value of all others."""
+    """Each end of each space in turn, with the first value of all others, or one of a bound that suits the other's."""
     ends = {name: next(iter(space.values())) for name, space in search.items()}
     first = {name: values[0] for name, values in ends.items()}
-    yield first
+    yield admissible(first, search)
     for name, values in ends.items():
         for value in values[1:]:
-            yield {**first, name: value}
+            yield admissible({**first, name: value}, search)
 
 
 def _build(tree: Tree, values: Mapping[str, Any], source: str, variant: str | None) -> DAPOConfig:

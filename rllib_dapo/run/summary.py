@@ -8,8 +8,9 @@ from typing import Any
 
 from ray import tune
 
-from rllib_dapo.run.progress import duration, told_by_name
+from rllib_dapo.run.progress import duration, short, told_by_name
 from rllib_dapo.run.settings import RunSettings
+from rllib_dapo.run.stoppers import STOP_REASON
 from rllib_dapo.run.tuner import RunResult, worker_log_path
 
 _ACCURACY = "env_runners/accuracy"
@@ -96,7 +97,8 @@ def _best(results: Iterable[tune.Result], settings: RunSettings) -> tune.Result:
 
 def _figures(result: tune.Result) -> list[str]:
     metrics, frame = result.metrics, result.metrics_dataframe
-    lines = [_row("trained", f"{metrics['training_iteration']} iterations in {duration(metrics['time_total_s'])}")]
+    trained = f"{metrics['training_iteration']} iterations in {duration(metrics['time_total_s'])}"
+    lines = [_row("trained", trained + _early(metrics))]
     if frame is not None and _ACCURACY in frame:
         accuracy = frame.set_index("training_iteration")[_ACCURACY].dropna()
         lines.append(
@@ -111,9 +113,16 @@ def _figures(result: tune.Result) -> list[str]:
 
 def _trial_line(result: tune.Result, varied: Sequence[str], metric: str) -> str:
     config, metrics = _flat(result.config), _flat(result.metrics)
-    tried = ", ".join(f"{name}={config.get(name)}" for name in varied)
+    tried = ", ".join(f"{name}={short(config.get(name))}" for name in varied)
     value = metrics.get(metric, math.nan)
-    return f"{tried}{': ' if tried else ''}{metric} {value:.4g} after {metrics['training_iteration']} iterations"
+    outcome = f"{metric} {value:.4g} after {metrics['training_iteration']} iterations"
+    return f"{tried}{': ' if tried else ''}{outcome}{_early(metrics)}"
+
+
+def _early(metrics: Mapping[str, Any]) -> str:
+    """Why a trial ended, where it is not that it came to its end."""
+    reason = metrics.get(STOP_REASON)
+    return f"; stopped: {reason}" if reason and not reason.startswith("training_iteration") else ""
 
 
 def _varied(results: Sequence[tune.Result], followers: Sequence[str]) -> list[str]:

@@ -18,10 +18,15 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from rllib_dapo.models import resolve_model
+from rllib_dapo.renewal import fixed_differences
+from rllib_dapo.run.bounds import Mutations
 from rllib_dapo.run.file import SettingsError
 from rllib_dapo.run.preflight import uses_cluster
 from rllib_dapo.run.progress import ProgressLine
+from rllib_dapo.run.schedulers import make_scheduler
+from rllib_dapo.run.searchers import make_searcher
 from rllib_dapo.run.settings import RunSettings
+from rllib_dapo.run.stoppers import RunStopper, SchedulerReason
 from rllib_dapo.run.worker_log import WorkerLog, worker_log
 
 
@@ -56,17 +61,31 @@ def run(settings: RunSettings, folder: str) -> RunResult:
             tune_config=tune.TuneConfig(
                 metric=tuning.metric,
                 mode=tuning.mode,
+                scheduler=make_scheduler(
+                    tuning.scheduler, iterations=total_iterations(settings), mutations=Mutations(settings.search)
+                ),
+                # It brings metric, mode and the bound on concurrent trials with it.
+                search_alg=make_searcher(
+                    tuning.searcher,
+                    search=settings.search,
+                    metric=tuning.metric,
+                    mode=tuning.mode,
+                    max_concurrent=tuning.max_concurrent_trials,
+                ),
+                reuse_actors=can_reuse_actors(settings),
                 num_samples=tuning.num_samples,
-                max_concurrent_trials=tuning.max_concurrent_trials or None,
                 trial_name_creator=trial_name,
                 trial_dirname_creator=trial_name,
             ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=storage,
-                stop=dict(settings.stop),
+                stop=RunStopper(limits=settings.stop, rules=settings.rules),
                 verbose=0,
-                callbacks=[ProgressLine(total=total_iterations(settings), followers=settings.followers)],
+                callbacks=[
+                    SchedulerReason(tuning.scheduler["type"], max_t=tuning.scheduler.get("max_t")),
+                    ProgressLine(total=total_iterations(settings), followers=settings.followers),
+                ],
                 failure_config=tune.FailureConfig(max_failures=tuning.max_failures),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=tuning.checkpoint_frequency,
@@ -119,6 +138,18 @@ def _absolute(storage: str) -> str:
     return storage.rstrip("/") if "://" in storage else str(Path(storage).expanduser().absolute())
 
 
+def can_reuse_actors(settings: RunSettings) -> bool:
+    """Whether every trial can follow on every other one in the same processes; Tune fails a trial that cannot.
+
+    Args:
+        settings: Checked by `preflight.check_run`.
+    """
+    first, *others = (config.copy(copy_frozen=False) for config in settings.checked)
+    for config in (first, *others):
+        config.validate()
+    return settings.tune.reuse_actors and not any(fixed_differences(first, other) for other in others)
+
+
 def total_iterations(settings: RunSettings) -> int | None:
     """Iterations until a trial ends, where the run file says so."""
     total = settings.stop.get("training_iteration")
@@ -162,6 +193,8 @@ def worker_log_path(folder: str) -> Path:
 def silence() -> None:
     """Turns off what Ray and its libraries say to developers of them."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # Seconds between the snapshots that an interrupted run goes on from. Tune takes 10, in which a trial may well end.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # an evaluation's metric is not in every result
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported, which is later
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

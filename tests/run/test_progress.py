@@ -102,11 +102,36 @@ def test_several_trials_are_told_by_their_names() -> None:
     stream = io.StringIO()
     line = ProgressLine(total=4, stream=stream, every_s=0)
     line.setup(stop=None, num_samples=1, total_num_samples=2)
-    line.on_trial_start(0, [], SimpleNamespace(evaluated_params={"lr": 1e-05}))  # type: ignore[arg-type]
+    line.on_trial_start(0, [], _trial({"lr": 1e-05}))
     _feed(line, _result(1), trial="trial_00001")
     first, second = stream.getvalue().splitlines()
     assert first.endswith("lr=1e-05")
     assert second.startswith("trial_00001  1/4")
+
+
+def test_a_trial_that_goes_on_after_a_pause_tells_only_what_has_changed() -> None:
+    stream = io.StringIO()
+    line = ProgressLine(total=4, stream=stream, every_s=0)
+    line.setup(stop=None, num_samples=1, total_num_samples=2)
+    drawn = {"epsilon_high": 0.3, "epsilon_draw": 0.123, "env_config/digits": 2}
+    config = {"epsilon_high": 0.3, "epsilon_draw": 0.123, "env_config": {"digits": 2}}
+    for changes in ({}, {}, {"epsilon_high": 0.361234}, {"env_config": {"digits": 3}}):
+        line.on_trial_start(0, [], _trial(drawn, config | changes))
+    assert [text.partition("  ")[2] for text in stream.getvalue().splitlines()] == [
+        "epsilon_high=0.3, env_config/digits=2",
+        "epsilon_high=0.3612, env_config/digits=2",
+        "epsilon_high=0.3, env_config/digits=3",
+    ]
+
+
+def _trial(drawn: dict[str, Any], config: dict[str, Any] | None = None) -> Any:
+    """A trial as far as the progress line looks at one."""
+
+    class NamedTrial(SimpleNamespace):
+        def __str__(self) -> str:
+            return "trial_00001"
+
+    return NamedTrial(evaluated_params=drawn, config=drawn if config is None else config)
 
 
 def test_while_nothing_has_come_the_line_says_what_is_waited_for() -> None:

@@ -8,13 +8,14 @@ import matplotlib.image
 import pandas as pd
 import pytest
 
-from rllib_dapo.report import PANELS, curves_picture
+from rllib_dapo.reporting.panels import PICTURE_PANELS
+from rllib_dapo.reporting.picture import curves_picture
 
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
     """Four iterations as `metrics_dataframe` has them, with one evaluation and one iteration without an update."""
-    columns = [curve.column for panel in PANELS for curve in panel.curves]
+    columns = [curve.column for panel in PICTURE_PANELS for curve in panel.curves]
     rows = [{"training_iteration": n, **dict.fromkeys(columns, 0.1 * n)} for n in range(1, 5)]
     rows[2]["learners/default_policy/entropy"] = math.nan
     return pd.DataFrame(rows).assign(

@@ -1,0 +1,73 @@
+"""Train on a Ray cluster that does not have this package: pack it, submit a job, follow its log.
+
+    python examples/submit_job.py --address http://HEAD:8265 tiny_arithmetic --storage /shared/ray_results
+
+What stands after the options of this script is for `rllib-dapo train`: a preset or a run file, and its options. The
+machines of the cluster need Ray, torch, transformers and vLLM, but not this package: it travels with the job, as the
+job's working directory. To pack only, and submit by hand:
+
+    python examples/submit_job.py --pack build/job
+    ray job submit --address http://HEAD:8265 --working-dir build/job -- python -m rllib_dapo train tiny_arithmetic
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import rllib_dapo
+import rllib_dapo.envs
+import rllib_dapo.tune_configs
+
+
+def pack(folder: Path) -> None:
+    """Puts the whole package into a folder, however it is installed here: as files, or editable from a checkout."""
+    for module in (rllib_dapo, rllib_dapo.envs, rllib_dapo.tune_configs):
+        source, target = Path(module.__path__[0]), folder.joinpath(*module.__name__.split("."))
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def submit(address: str, folder: Path, arguments: list[str]) -> int:
+    """Runs `ray job submit`, which follows the log until the job ends.
+
+    Args:
+        address: Of the cluster's dashboard.
+        folder: Packed; a run file among the arguments is added.
+        arguments: For `rllib-dapo train`.
+
+    Returns:
+        The exit status: 0 if the job succeeded.
+    """
+    run_file, *options = arguments
+    if Path(run_file).is_file():
+        run_file = Path(shutil.copy(run_file, folder)).name
+    metadata = {"job_name": Path(run_file).stem, "options": " ".join(options)}  # the dashboard shows both
+    ray = Path(sys.executable).with_name("ray")
+    where = ["--address", address, "--working-dir", folder, "--metadata-json", json.dumps(metadata)]
+    what = ["python", "-m", "rllib_dapo", "train", run_file, *options]
+    return subprocess.run(list(map(str, [ray, "job", "submit", *where, "--", *what])), check=False).returncode
+
+
+def main() -> int:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--address", default="http://127.0.0.1:8265", help="of the cluster's dashboard")
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="only pack the package into this folder")
+    options, arguments = parser.parse_known_args()
+    if options.pack is not None:
+        pack(options.pack)
+        return 0
+    if not arguments:
+        parser.error("name a preset or a run file, and where all machines can write: --storage DIR")
+    with tempfile.TemporaryDirectory() as folder:
+        pack(Path(folder))
+        return submit(options.address, Path(folder), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""A run in Weights & Biases, by Ray's own callback; without an account it is kept here, in wandb's offline mode.
+
+Needs `pip install wandb`. `wandb sync outputs/wandb/wandb/offline-run-*` uploads such a run later; with WANDB_API_KEY
+set and WANDB_MODE=online it is sent as it goes.
+
+    python examples/wandb_tracking.py [training.epsilon_high=0.3 ...]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ray import tune
+from ray.air.integrations.wandb import WandbLoggerCallback
+
+from rllib_dapo.cli import find_run_file
+from rllib_dapo.run.settings import read_settings
+
+FOLDER = Path("outputs/wandb").absolute()
+
+
+def main(overrides: list[str]) -> None:
+    os.environ.setdefault("WANDB_MODE", "offline")
+    os.environ.setdefault("WANDB_DIR", str(FOLDER))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    settings = read_settings(find_run_file("tiny_arithmetic"), overrides)
+    tuner = tune.Tuner(
+        "DAPO",
+        param_space=settings.config,
+        run_config=tune.RunConfig(
+            name="tracked",
+            storage_path=str(FOLDER),
+            stop=dict(settings.stop),
+            callbacks=[WandbLoggerCallback(project="rllib-dapo", group=settings.name)],
+        ),
+    )
+    result = tuner.fit()[0]
+    print(f"accuracy {result.metrics['env_runners']['accuracy']:.3f}; runs are in {FOLDER}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,136 @@
+"""What the dashboard shows: its rows, their panels, and the gauges on each panel."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Panel(NamedTuple):
+    """One chart.
+
+    Attributes:
+        title: Its heading.
+        unit: Grafana's id of the unit of its axis.
+        gauges: Names as in `gauges.CURVES`.
+        stacked: Whether the curves are parts of a whole.
+    """
+
+    title: str
+    unit: str
+    gauges: tuple[str, ...]
+    stacked: bool = False
+
+
+class Row(NamedTuple):
+    """Panels under one heading."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+class NodePanel(NamedTuple):
+    """A chart of one of Ray's own gauges, which belong to machines, not to trials."""
+
+    title: str
+    unit: str
+    gauge: str
+    meaning: str
+
+
+SHARE, NUMBER, SECONDS, BYTES, PERCENT = "percentunit", "short", "s", "bytes", "percent"
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "Learning",
+        (
+            Panel("Accuracy", SHARE, ("accuracy",)),
+            Panel("Evaluation", SHARE, ("evaluation_avg_at_k", "evaluation_pass_at_k", "evaluation_maj_at_k")),
+            Panel(
+                "Reward",
+                NUMBER,
+                ("episode_return_mean", "episode_return_min", "episode_return_max", "shaped_reward_mean"),
+            ),
+            Panel("Parts of the reward", NUMBER, ("reward_component", "overlong_penalty_mean")),
+            Panel("Entropy", NUMBER, ("entropy",)),
+            Panel("Probability of the sampled tokens", SHARE, ("mean_token_probability",)),
+            Panel(
+                "Response length",
+                NUMBER,
+                ("response_length_mean", "response_length_max", "evaluation_response_length_mean"),
+            ),
+            Panel("Truncated and without a verdict", SHARE, ("truncated_fraction", "missing_reward_fraction")),
+            Panel(
+                "Missing verdicts by cause",
+                NUMBER,
+                ("missing_timeout", "missing_crash", "missing_too_long", "missing_other"),
+                stacked=True,
+            ),
+            Panel("Turns", NUMBER, ("episode_len_mean", "episode_len_min", "episode_len_max")),
+        ),
+    ),
+    Row(
+        "Dynamic sampling",
+        (
+            Panel("Acceptance rate", SHARE, ("acceptance_rate",)),
+            Panel(
+                "What became of groups",
+                NUMBER,
+                (
+                    "groups_accepted",
+                    "groups_surplus",
+                    "groups_all_correct",
+                    "groups_all_wrong",
+                    "groups_no_signal",
+                    "groups_missing",
+                    "groups_prompt_too_long",
+                ),
+                stacked=True,
+            ),
+            Panel("Groups generated", NUMBER, ("groups_generated",)),
+            Panel("Rounds", NUMBER, ("sampling_rounds",)),
+        ),
+    ),
+    Row(
+        "Objective",
+        (
+            Panel("Loss", NUMBER, ("policy_loss", "total_loss")),
+            Panel("Clipped tokens", SHARE, ("clip_fraction_low", "clip_fraction_high")),
+            Panel("Clip range", NUMBER, ("epsilon_low", "epsilon_high")),
+            Panel("Importance ratio", NUMBER, ("ratio_mean", "ratio_max")),
+            Panel("Gradient norm", NUMBER, ("gradient_norm", "gradient_norm_max")),
+            Panel("Learning rate", NUMBER, ("learning_rate",)),
+            Panel("Optimizer steps", NUMBER, ("gradient_updates", "skipped_updates", "num_gradient_updates_lifetime")),
+            Panel("Gap between trainer and sampler", NUMBER, ("sampler_logprob_gap_mean", "sampler_logprob_gap_max")),
+            Panel("Divergence from the reference", NUMBER, ("kl",)),
+            Panel("Tokens trained on", NUMBER, ("trained_tokens",)),
+            Panel(
+                "Left out or capped",
+                SHARE,
+                ("trained_token_fraction", "importance_capped_fraction", "masked_response_fraction"),
+            ),
+            Panel("Value loss", NUMBER, ("value_loss",)),
+            Panel("Value model", SHARE, ("explained_variance", "value_clip_fraction")),
+        ),
+    ),
+    Row(
+        "System",
+        (
+            Panel("Iterations", NUMBER, ("training_iteration",)),
+            Panel(
+                "Time of a training step",
+                SECONDS,
+                ("sampling_seconds", "update_seconds", "weight_sync_seconds"),
+                stacked=True,
+            ),
+            Panel("Whole training step", SECONDS, ("iteration_seconds",)),
+            Panel("Engines and environments", SECONDS, ("generation_seconds", "scoring_seconds")),
+            Panel("Tokens sampled per second", NUMBER, ("rollout_tokens_per_second",)),
+            Panel("Responses sampled so far", NUMBER, ("responses_lifetime",)),
+        ),
+    ),
+)
+
+NODE_PANELS: tuple[NodePanel, ...] = (
+    NodePanel("CPU of each machine", PERCENT, "ray_node_cpu_utilization", "Ray's own: share of all cores in use"),
+    NodePanel("Memory of each machine", BYTES, "ray_node_mem_used", "Ray's own: memory in use"),
+)

@@ -1,0 +1,163 @@
+"""Tune's schedulers as a run file names them: `tune.scheduler: {type: asha, grace_period: 2}`.
+
+The options are those of Ray's classes, by their names; time is always counted in training iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+
+from rllib_dapo.checks.findings import one_of, suggest
+
+if TYPE_CHECKING:
+    from rllib_dapo.run.bounds import Mutations
+
+# As many checkpoints of a trial as may be exploited before the next one is written.
+PBT_KEEPS = 4
+_TIME = "training_iteration"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _count(value: Any) -> str | None:
+    fits = _is_number(value) and value == int(value) and value >= 1
+    return None if fits else "a whole number of at least 1"
+
+
+def _share(value: Any, *, most: float) -> str | None:
+    return None if _is_number(value) and 0 <= value <= most else f"a number in [0, {most:g}]"
+
+
+def _factors(value: Any) -> str | None:
+    fits = isinstance(value, list) and value and all(_is_number(one) and one > 0 for one in value)
+    return None if fits else "a list of numbers over 0, such as [0.8, 1.2]"
+
+
+_Check = Callable[[Any], str | None]
+OPTIONS: Mapping[str, Mapping[str, _Check]] = {
+    "fifo": {},
+    "asha": {
+        "max_t": _count,
+        "grace_period": _count,
+        "reduction_factor": lambda value: None if _is_number(value) and value > 1 else "a number over 1",
+        "brackets": _count,
+    },
+    "pbt": {
+        "perturbation_interval": _count,
+        "burn_in_period": lambda value: None if _is_number(value) and value >= 0 else "a number of at least 0",
+        "quantile_fraction": lambda value: _share(value, most=0.5),
+        "resample_probability": lambda value: _share(value, most=1.0),
+        "perturbation_factors": _factors,
+        "synch": lambda value: None if isinstance(value, bool) else "true or false",
+    },
+}
+
+
+def check_options(
+    setting: str, content: Mapping[str, Any], options: Mapping[str, Mapping[str, _Check]]
+) -> Iterator[str]:
+    """Findings on a type and its options.
+
+    Args:
+        setting: Such as `tune.scheduler`.
+        content: What stands there.
+        options: Of each type, the check of each option: what it must be, or None where it is.
+
+    Yields:
+        One line for each finding.
+    """
+    kind = content.get("type")
+    if kind is None:
+        yield f"{setting} says no type: write {{type: {' | '.join(options)}, ...}}"
+        return
+    wrong = list(one_of(f"{setting}.type", kind, tuple(options)))
+    yield from wrong
+    if wrong:
+        return
+    known = options[kind]
+    for name, value in content.items():
+        if name == "type":
+            continue
+        if name not in known:
+            there = f"; {kind} has {', '.join(known)}" if known else f"; {kind} has none"
+            yield f"unknown setting '{setting}.{name}'{suggest(name, known) or there}"
+            continue
+        wanted = known[name](value)
+        if wanted:
+            yield f"{setting}.{name}={value!r} must be {wanted}"
+
+
+def check_scheduler(
+    content: Mapping[str, Any],
+    *,
+    iterations: float | None,
+    searched: Sequence[str],
+    has_variants: bool,
+    metric: str,
+    evaluation_interval: int | None,
+) -> Iterator[str]:
+    """Findings on `tune.scheduler` beside the rest of a run file.
+
+    Args:
+        content: What stands there.
+        iterations: Of a trial, where `stop.training_iteration` says so.
+        searched: Settings that are searched for.
+        has_variants: Whether the file has variants.
+        metric: By which trials are compared.
+        evaluation_interval: Iterations between evaluations, if there are any.
+
+    Yields:
+        One line for each finding.
+    """
+    found = list(check_options("tune.scheduler", content, OPTIONS))
+    yield from found
+    if found or content["type"] == "fifo":
+        return
+    if content["type"] == "asha":
+        max_t, grace = content.get("max_t", iterations), content.get("grace_period", 1)
+        if max_t is None:
+            yield "tune.scheduler: asha must know how long a trial is: set stop.training_iteration, or its max_t"
+        elif grace > max_t:
+            yield f"tune.scheduler.grace_period={grace} must not be over the {max_t:g} iterations of a trial"
+        return
+    if not searched:
+        yield "tune.scheduler: pbt changes what is searched for, and nothing is: give spaces in `search`"
+    if has_variants:
+        yield "tune.scheduler: pbt mixes the settings of trials, which variants keep apart: leave out one of the two"
+    interval = int(content.get("perturbation_interval", 1))
+    if metric.startswith("evaluation/") and (not evaluation_interval or interval % evaluation_interval):
+        yield (
+            f"tune.scheduler.perturbation_interval={interval} must be a multiple of evaluation.evaluation_interval="
+            f"{evaluation_interval}, since tune.metric={metric} is in the results of evaluations alone"
+        )
+
+
+def make_scheduler(
+    content: Mapping[str, Any], *, iterations: float | None, mutations: Mutations | None
+) -> TrialScheduler:
+    """Builds a scheduler; its metric and mode come from `TuneConfig`.
+
+    Args:
+        content: Checked by `check_scheduler`.
+        iterations: Of a trial, where that is known.
+        mutations: What population based training may change.
+    """
+    options = {name: value for name, value in content.items() if name != "type"}
+    if content["type"] == "asha":
+        return ASHAScheduler(time_attr=_TIME, **{"max_t": iterations, **options})
+    if content["type"] == "pbt":
+        assert mutations is not None
+        return PopulationBasedTraining(
+            time_attr=_TIME,
+            hyperparam_mutations=mutations.distributions(),
+            custom_explore_fn=mutations,
+            require_attrs=False,  # an evaluation's metric is not in every result
+            **{"perturbation_interval": 1, "log_config": False, **options},
+        )
+    return FIFOScheduler()

@@ -1,0 +1,134 @@
+"""Writes tables of sampled responses beside a trial's results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.fs
+import ray
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.utils.annotations import override
+
+from rllib_dapo.core.types import GroupSummary, PromptGroup
+from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
+from rllib_dapo.samples.record import FOLDER, SUFFIX, Sample, Source, samples_of, spread, to_jsonl
+from rllib_dapo.samples.tensorboard import event_file, event_file_name
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+    from rllib_dapo.algorithm import DAPO
+
+
+DEFAULTS = {"sample_table_interval": 20, "sample_table_prompts": 4, "sample_table_responses": 4}
+
+
+class SampleTable(RLlibCallback):
+    """Every few iterations, some prompts with some responses to each, their verdicts and rewards.
+
+    One JSONL file and one TensorBoard event file an iteration, in the folder `samples` of the trial. With evaluations
+    it is the same prompts each time, which shows how the answers to one prompt change; of training it is prompts spread
+    over those sampled last. Only what is shown is fetched from the EnvRunners.
+
+    Attributes of the algorithm's configuration say how much: `sample_table_interval` (iterations between tables of
+    training; 0 turns all tables off), `sample_table_prompts`, and `sample_table_responses` (to each prompt).
+    """
+
+    def __init__(self) -> None:
+        """Nothing has been evaluated."""
+        super().__init__()
+        self._evaluated: list[Sample] = []
+
+    @override(RLlibCallback)
+    def on_evaluate_end(self, *, algorithm: DAPO, **kwargs: Any) -> None:
+        """Keeps the first prompts' responses until the iteration ends."""
+        if not _setting(algorithm, "sample_table_interval"):
+            return
+        before_training = algorithm.config.evaluate_before_training and algorithm._evaluation_at_start is None
+        groups = _by_seed(getattr(algorithm, "_evaluation_results", ()))
+        iteration = algorithm.iteration + (0 if before_training else 1)
+        self._evaluated += _samples(
+            groups[: _setting(algorithm, "sample_table_prompts")], algorithm, iteration, "evaluation"
+        )
+
+    @override(RLlibCallback)
+    def on_train_result(self, *, algorithm: DAPO, result: dict[str, Any], **kwargs: Any) -> None:
+        """Writes the tables that are due."""
+        interval, iteration = _setting(algorithm, "sample_table_interval"), result["training_iteration"]
+        evaluated, self._evaluated = self._evaluated, []
+        early = [sample for sample in evaluated if sample.iteration < iteration]
+        if early:
+            _write(algorithm, early, {}, iteration=early[0].iteration)
+        rows = evaluated[len(early) :]
+        histograms: dict[str, list[float]] = {}
+        if interval and (iteration % interval == 0 or iteration == 1):
+            groups = _by_seed(algorithm._rollout_results)
+            answered = [group for group in groups if group.summary.rewards]
+            shown = spread(answered, _setting(algorithm, "sample_table_prompts"))
+            rows = _samples(shown, algorithm, iteration, "training") + rows
+            histograms = distributions([group.summary for group in groups])
+        if rows or histograms:
+            _write(algorithm, rows, histograms, iteration=iteration)
+
+
+def distributions(groups: Sequence[GroupSummary]) -> dict[str, list[float]]:
+    """What TensorBoard shows as histograms: of responses their lengths and rewards, of prompts their accuracy."""
+    rewards = np.array([reward for group in groups for reward in group.rewards])
+    verdicts = [[c for c in group.is_correct if c is not None] for group in groups]
+    found = {
+        "distributions/response_length": [float(n) for group in groups for n in group.response_tokens],
+        "distributions/reward": rewards[~np.isnan(rewards)].tolist(),
+        "distributions/accuracy_of_prompt": [sum(known) / len(known) for known in verdicts if known],
+    }
+    return {name: values for name, values in found.items() if values}
+
+
+def _setting(algorithm: Algorithm, name: str) -> int:
+    return int(getattr(algorithm.config, name, DEFAULTS[name]))
+
+
+def _by_seed(results: Iterable[RolloutResult]) -> list[SampledGroup]:
+    return sorted((group for result in results for group in result.groups), key=lambda group: group.summary.seed)
+
+
+def _samples(groups: Sequence[SampledGroup], algorithm: DAPO, iteration: int, source: Source) -> list[Sample]:
+    limit = _setting(algorithm, "sample_table_responses")
+    found = (_fetch(group) for group in groups)
+    return [
+        sample
+        for group in found
+        if group is not None
+        for sample in samples_of(group, iteration=iteration, source=source, limit=limit)
+    ]
+
+
+def _fetch(group: SampledGroup) -> PromptGroup | None:
+    """A group, or nothing where the EnvRunner that held it is gone: a table must not end a run that goes on."""
+    try:
+        return group.group()
+    except ray.exceptions.ObjectLostError:
+        return None
+
+
+def _write(
+    algorithm: Algorithm, samples: Sequence[Sample], histograms: dict[str, list[float]], *, iteration: int
+) -> None:
+    filesystem, folder = _folder(algorithm)
+    filesystem.create_dir(folder, recursive=True)
+    files = {
+        f"iteration_{iteration:06d}{SUFFIX}": to_jsonl(samples).encode("utf-8", errors="replace"),
+        event_file_name(iteration): event_file(samples, histograms, iteration=iteration),
+    }
+    for name, content in files.items():
+        with filesystem.open_output_stream(f"{folder}/{name}") as file:
+            file.write(content)
+
+
+def _folder(algorithm: Algorithm) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Where a trial's results are kept: under Tune its folder in the run's storage, which may be on no local disk."""
+    storage = algorithm._storage
+    if storage is None:
+        return pyarrow.fs.LocalFileSystem(), f"{algorithm.logdir}/{FOLDER}"
+    return storage.storage_filesystem, f"{storage.trial_fs_path}/{FOLDER}"

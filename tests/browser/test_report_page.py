@@ -1,0 +1,290 @@
+"""The report of a real sweep, and of a large and hostile one, in a browser.
+
+`PICTURES=docs/images pytest -m browser tests/browser/test_report_page.py` takes the pictures of docs/report.md anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from rllib_dapo.reporting.command import write_report
+from rllib_dapo.reporting.content import content
+from rllib_dapo.reporting.page import link_from, page
+from rllib_dapo.reporting.panels import FURTHER_PANELS, PAPER_PANELS, X
+from rllib_dapo.reporting.read import Run, Trial
+from rllib_dapo.samples.record import Sample
+
+DRAWN = "html[data-drawn-after]"
+OPENS_IN_S, READABLE_IN_S = 2.0, 1.0
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'><b>bold</b> [a](javascript:x)"
+
+
+class Visit:
+    """A page that was opened, with all that it complained of and asked for."""
+
+    def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": WIDE, **options})
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self._protocol = self.context.new_cdp_session(self.page)
+        self._protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector(DRAWN, state="attached", timeout=120_000)
+
+    def reach(self, selector: str) -> Locator:
+        """Scrolls to a plot, which is drawn when it comes near the window."""
+        plot = self.page.locator(selector)
+        plot.scroll_into_view_if_needed()
+        expect(plot.locator("svg.main-svg")).not_to_have_count(0)
+        return plot
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the page's thread, from its beginning."""
+        metrics = self._protocol.send("Performance.getMetrics")["metrics"]
+        return float({metric["name"]: metric["value"] for metric in metrics}["TaskDuration"])
+
+    def is_as_wide_as_its_window(self) -> bool:
+        return bool(self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+@pytest.fixture(scope="module")
+def report(sweep_folder: Path) -> Path:
+    return write_report(str(sweep_folder))
+
+
+@pytest.fixture
+def visit(chromium: Browser, report: Path) -> Iterator[Visit]:
+    made = Visit(chromium, report)
+    yield made
+    made.context.close()
+
+
+def _picture(page: Page, name: str) -> None:
+    if "PICTURES" in os.environ:
+        page.screenshot(path=Path(os.environ["PICTURES"], f"report_{name}.png"))
+
+
+def _large_run() -> Run:
+    """Nine trials of 300 iterations, with responses that would like to be scripts."""
+    draw = np.random.default_rng(0)
+    curves = [curve for panel in (*PAPER_PANELS, *FURTHER_PANELS) for curve in panel.curves]
+    columns = {name for curve in curves for name in (curve.column, curve.over) if name and "config/" not in name}
+    trials = []
+    for number in range(9):
+        frame = pd.DataFrame({name: draw.random(300).cumsum() / np.arange(1, 301) for name in sorted(columns)})
+        frame[X] = np.arange(1, 301)
+        frame["time_this_iter_s"], frame["time_total_s"] = 9.0, 9.0 * frame[X]
+        samples = [_hostile_sample(iteration, place) for iteration in range(0, 301, 10) for place in range(16)]
+        trials.append(
+            Trial(
+                trial_id=str(number),
+                name=f"trial_{number:05}{HOSTILE if number == 8 else ''}",
+                folder=f"/run/trial_{number:05}",
+                status="finished",
+                error=HOSTILE if number == 8 else "",
+                config={"epsilon_low": 0.1 * (number // 3), "epsilon_high": 0.1 * (number % 3), "model_name": HOSTILE},
+                frame=frame,
+                checkpoints=(),
+                samples=tuple(samples),
+            )
+        )
+    return Run(
+        name=f"large {HOSTILE}",
+        folder="/run",
+        is_local=True,
+        metric="env_runners/accuracy",
+        mode="max",
+        trials=tuple(trials),
+        table=pd.DataFrame(),
+    )
+
+
+def _hostile_sample(iteration: int, place: int) -> Sample:
+    return Sample(
+        iteration=iteration,
+        source="evaluation",
+        seed=place // 4,
+        prompt=f"problem {place // 4} {HOSTILE}",
+        response=f"{HOSTILE} answer {place} " * 10,
+        verdict="wrong",
+        reward=-1.0,
+        reason=HOSTILE,
+        prediction=HOSTILE,
+        response_tokens=300,
+        is_truncated=True,
+        weights_version=iteration,
+    )
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "report.html"
+    path.write_text(page(content(_large_run(), link=link_from(path))), encoding="utf-8")
+    return path
+
+
+def test_every_panel_is_drawn_with_a_line_for_each_trial(visit: Visit) -> None:
+    expect(visit.page.locator("#panels .plot")).to_have_count(len(PAPER_PANELS))
+    _picture(visit.page, "light")
+    for place, panel in enumerate(PAPER_PANELS):
+        lines = visit.reach(f"#panel-{place}").locator(".scatterlayer .trace path.js-line")
+        assert lines.count() >= 4, panel.title
+
+
+def test_further_panels_are_drawn_once_they_are_opened(visit: Visit) -> None:
+    assert visit.page.locator("#further-panels svg").count() == 0
+    visit.page.locator("#further summary").click()
+    assert visit.reach(f"#panel-{len(PAPER_PANELS)}").locator(".scatterlayer .trace").count() >= 4
+
+
+def test_a_sweep_has_a_heat_map_and_parallel_coordinates(visit: Visit) -> None:
+    heatmap = visit.reach("#heatmap")
+    expect(heatmap.locator(".heatmaplayer image")).to_have_count(1)
+    expect(heatmap.locator(".heatmap-label")).to_have_count(4)
+    expect(visit.reach("#parallel").locator(".scatterlayer .trace")).to_have_count(4)
+    visit.page.evaluate("document.getElementById('sweep').scrollIntoView()")
+    _picture(visit.page, "sweep")
+
+
+def test_the_time_of_each_trial_is_split_into_six(visit: Visit) -> None:
+    bars = visit.reach("#time-plot").locator(".barlayer")
+    expect(bars.locator(".trace")).to_have_count(6)
+    expect(bars.locator(".point")).to_have_count(24)
+
+
+def test_a_click_on_a_heading_sorts_the_table_and_another_turns_it_round(visit: Visit) -> None:
+    heading = visit.page.locator("#table thead th", has_text="epsilon_high")
+    place = visit.page.locator("#table thead th").all_inner_texts().index("epsilon_high")
+    cells = visit.page.locator(f"#table tbody td:nth-child({place + 1})")
+    before = cells.all_inner_texts()
+    assert before == ["0.2", "0.3", "0.2", "0.3"]
+    heading.get_by_role("button").click()
+    assert cells.all_inner_texts() == ["0.2", "0.2", "0.3", "0.3"]
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    heading.get_by_role("button").click()
+    assert cells.all_inner_texts() == ["0.3", "0.3", "0.2", "0.2"]
+    expect(heading).to_have_attribute("aria-sort", "descending")
+
+
+def test_a_click_on_a_row_brings_its_trial_to_the_fore(visit: Visit) -> None:
+    visit.page.locator("#table tbody tr").nth(2).click()
+    expect(visit.page.locator("#chosen")).to_contain_text("trial_00002")
+    expect(visit.page.locator("#panel-1 .trace[style*='opacity: 0.18']")).to_have_count(3)
+
+
+def test_a_trial_can_be_hidden(visit: Visit) -> None:
+    visit.page.locator("#chips button").first.click()
+    expect(visit.page.locator("#panel-1 .scatterlayer .trace")).to_have_count(3)
+
+
+def test_curves_run_over_updates_or_minutes_too(visit: Visit) -> None:
+    read = "document.getElementById('panel-1').data[0].x"
+    assert visit.page.evaluate(read) == [1, 2, 3, 4]
+    visit.page.select_option("#axis", "update")
+    expect(visit.page.locator("#panel-1 .xtitle")).to_have_text("gradient updates")
+    assert visit.page.evaluate(read) == [2, 4, 6, 8]
+
+
+def test_responses_to_a_chosen_prompt_are_shown_by_iteration(visit: Visit) -> None:
+    visit.page.select_option("#response-trial", "1")
+    headings = visit.page.locator("#response-list h3")
+    expect(headings).to_have_count(3)
+    expect(headings.first).to_contain_text("before training")
+    first = visit.page.locator("#response-list .prompt").inner_text()
+    visit.page.select_option("#response-prompt", "1")
+    assert visit.page.locator("#response-list .prompt").inner_text() != first
+    visit.page.evaluate("document.getElementById('responses').scrollIntoView()")
+    _picture(visit.page, "responses")
+
+
+def test_a_link_leads_to_a_checkpoint(visit: Visit, report: Path) -> None:
+    links = visit.page.locator("#checkpoint-list a")
+    expect(links).to_have_count(8)
+    assert (report.parent / (links.first.get_attribute("href") or "missing")).is_dir()
+
+
+def test_the_configuration_tells_what_was_changed(visit: Visit) -> None:
+    row = visit.page.locator("#changed tr", has_text="group_size")
+    expect(row).to_contain_text("default: 16")
+
+
+def _background(page: Page) -> str:
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+def test_the_page_is_as_dark_as_the_system_and_can_be_switched(chromium: Browser, report: Path) -> None:
+    light, dark = (Visit(chromium, report, color_scheme=scheme) for scheme in ("light", "dark"))
+    assert _background(light.page) != _background(dark.page)
+    _picture(dark.page, "dark")
+    fill = "getComputedStyle(document.querySelector('#panel-0 .xtitle')).fill"
+    in_dark = dark.page.evaluate(fill)
+    assert in_dark != light.page.evaluate(fill)
+    light.page.locator("#theme").click()
+    expect(light.page.locator("#theme")).to_have_text("light")
+    light.page.wait_for_function(f"{fill} === {in_dark!r}")
+    assert _background(light.page) == _background(dark.page)
+    light.context.close()
+    dark.context.close()
+
+
+def test_a_phone_scrolls_down_and_never_sideways(chromium: Browser, report: Path, large: Path) -> None:
+    for path in (report, large):
+        phone = Visit(chromium, path, viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
+        assert phone.is_as_wide_as_its_window()
+        assert phone.page.evaluate("window.innerWidth") == PHONE["width"]  # not zoomed out to fit
+        phone.page.locator("#further summary").click()
+        assert phone.is_as_wide_as_its_window()
+        if path == report:
+            phone.page.evaluate("scrollTo(0, 0)")
+            _picture(phone.page, "phone")
+        phone.context.close()
+
+
+def test_nothing_is_complained_of_and_nothing_asked_for(visit: Visit, report: Path) -> None:
+    visit.page.locator("#further summary").click()
+    for plot in visit.page.locator(".plot").all():
+        visit.reach(f"#{plot.get_attribute('id')}")
+    assert visit.complaints == []
+    assert visit.requests == [report.as_uri()]
+
+
+def test_what_a_model_writes_never_runs(chromium: Browser, large: Path) -> None:
+    hostile = Visit(chromium, large)
+    page = hostile.page
+    for plot in page.locator(".plot:visible").all():
+        hostile.reach(f"#{plot.get_attribute('id')}")
+    page.locator("#table tbody tr").last.click()
+    hostile.reach("#panel-0").locator(".nsewdrag").hover()
+    page.wait_for_selector(".hoverlayer .hovertext")
+    assert HOSTILE in page.locator("#response-list .response").first.inner_text()
+    assert page.locator("h1").inner_text() == f"large {HOSTILE}"
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("main img, main b, main a[href^='javascript']").count() == 0
+    assert hostile.complaints == []
+    assert hostile.requests == [large.as_uri()]
+    hostile.context.close()
+
+
+def test_a_page_of_nine_trials_and_300_iterations_opens_quickly(chromium: Browser, large: Path) -> None:
+    """By processor time, which depends less on what else this machine does, and by the best of several times."""
+    taken, readable = [], []
+    for _ in range(5):
+        visit = Visit(chromium, large)
+        taken.append(visit.cpu_seconds())
+        readable.append(float(visit.page.evaluate("document.documentElement.dataset.readableAfter")) / 1000)
+        visit.context.close()
+    assert 0.1 < min(taken) < OPENS_IN_S, taken
+    assert 0.01 < min(readable) < READABLE_IN_S, readable

@@ -1,0 +1,157 @@
+"""`ray job submit` of the example, against a cluster that `ray start` started."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+MARK = "RLLIB_DAPO_TEST_CLUSTER"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "submit_job.py"
+RAY = Path(sys.executable).with_name("ray")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _environment() -> dict[str, str]:
+    """The cluster's: of this package it knows nothing but what is installed."""
+    left_out = ("RAY_ADDRESS", "PYTHONPATH", "PYTHONSAFEPATH")
+    here = {name: value for name, value in os.environ.items() if name not in left_out}
+    python = Path(sys.executable).parent
+    return here | {"OMP_NUM_THREADS": "1", "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def cluster_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard's address of a cluster of one machine, on ports of its own."""
+    port, dashboard, client, agent, agent_grpc, metrics, environments = _free_ports(7)
+    log = tmp_path_factory.mktemp("cluster") / "log"
+    with tempfile.TemporaryDirectory(prefix="dapo", ignore_cleanup_errors=True) as ray_folder, log.open("w") as stream:
+        head = subprocess.Popen(
+            [
+                str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--port={port}",
+                "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+                f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
+                f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={environments}",
+                f"--ray-client-server-port={client}", "--min-worker-port=0", "--max-worker-port=0",
+                f"--temp-dir={ray_folder}",
+            ],
+            env=_environment() | {MARK: ray_folder, "PYTHONUNBUFFERED": "1"},
+            cwd=ray_folder, stdout=stream, stderr=stream, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _wait_until_ready(head, log)
+            yield f"http://127.0.0.1:{dashboard}"
+        finally:
+            os.killpg(head.pid, signal.SIGTERM)
+            try:
+                head.wait(timeout=60)
+            finally:
+                _end(_marked(ray_folder))
+
+
+def _wait_until_ready(head: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        if "--block" in log.read_text():  # it says that it goes on until it is ended
+            return
+        try:
+            head.wait(timeout=0.2)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    raise AssertionError(log.read_text())
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """Processes of that cluster, and of the jobs on it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:  # another user's, or gone by now
+            continue
+    return found
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    _, left = psutil.wait_procs(processes, timeout=20)
+    for process in left:
+        process.kill()
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    # As somebody's own machine: with this package, as the tests see it.
+    return subprocess.run(
+        list(map(str, command)),
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+
+
+def _settings(model: Path) -> list[str]:
+    overrides = {
+        "language_model.name": model,
+        "language_model.num_threads": 1,
+        "rollout.engine": "transformers",
+        "training.prompts_per_step": 4,
+        "training.group_size": 4,
+        "training.minibatch_size": 8,
+        "dynamic_sampling.enabled": "false",
+        "environment.env_config.max_operand": 9,
+        "evaluation.evaluation_interval": 0,
+        "evaluation.evaluate_before_training": "false",
+        "env_runners.num_env_runners": 0,
+        "stop.training_iteration": 2,
+    }
+    return [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
+
+
+def test_the_submitted_run_succeeds(cluster_address: str, raw_model: Path, tmp_path: Path) -> None:
+    done = _run(
+        sys.executable, EXAMPLE, "--address", cluster_address,
+        "tiny_arithmetic", "--storage", tmp_path / "shared", *_settings(raw_model),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    submission = re.search(r"raysubmit_\w+", done.stdout + done.stderr)
+    assert submission is not None, done.stdout
+    status = _run(RAY, "job", "status", "--address", cluster_address, submission.group())
+    assert "succeeded" in status.stdout + status.stderr
+    listed = _run(RAY, "job", "list", "--address", cluster_address)
+    assert re.search(rf"{submission.group()}.*SUCCEEDED", listed.stdout + listed.stderr, re.S)
+    assert "'job_name': 'tiny_arithmetic'" in listed.stdout + listed.stderr
+    assert re.search(r"^2/2 ", done.stdout, re.M), "the log of the job is followed"
+    assert len(list((tmp_path / "shared").glob("tiny_arithmetic_*/trial_00000/result.json"))) == 1
+
+
+def test_a_job_that_fails_says_so(cluster_address: str, tmp_path: Path) -> None:
+    done = _run(sys.executable, EXAMPLE, "--address", cluster_address, "no_such_preset", "--storage", tmp_path)
+    assert done.returncode != 0
+    assert "no_such_preset: no such file, nor a preset" in done.stdout + done.stderr
+
+
+def test_the_job_runs_the_package_that_was_packed(cluster_address: str, tmp_path: Path) -> None:
+    assert _run(sys.executable, EXAMPLE, "--pack", tmp_path / "job").returncode == 0
+    code = "import rllib_dapo.envs as e; print('ENVS', e.__file__)"
+    done = _run(
+        RAY, "job", "submit", "--address", cluster_address, "--working-dir", tmp_path / "job", "--",
+        "python", "-c", code,
+    )  # fmt: skip
+    assert re.search(r"^ENVS .*/working_dir_files/.*/rllib_dapo/envs/__init__\.py$", done.stdout, re.M), done.stdout

@@ -1,0 +1,114 @@
+"""Whole sweeps from the command line: one engine for all trials, an interruption, bounds that change on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FILE = """
+environment: {env: rllib_dapo/Arithmetic-v0, env_config: {max_operand: 9}}
+language_model: {name: MODEL, dtype: float32, num_threads: 1}
+rollout: {engine: transformers, max_prompt_tokens: 16, max_response_tokens: 6}
+training: {lr: 1e-3, warmup_steps: 0, prompts_per_step: 4, group_size: 4, minibatch_size: 8}
+dynamic_sampling: {enabled: false}
+overlong: {buffer_tokens: 2}
+env_runners: {num_env_runners: 1, num_cpus_per_env_runner: 1}
+learners: {num_learners: 0}
+resources: {num_cpus_for_main_process: 1}
+"""
+GRID = """
+search:
+  training.epsilon_low: {grid: [0.1, 0.2, 0.3]}
+  training.epsilon_high: {grid: [0.2, 0.3]}
+tune: {max_concurrent_trials: 1, checkpoint_frequency: 1, max_failures: 1}
+stop: {training_iteration: 3}
+"""
+PAIRS = [(0.1, 0.2), (0.1, 0.3), (0.2, 0.2), (0.2, 0.3), (0.3, 0.3)]
+PBT = """
+search:
+  training.epsilon_low: {uniform: [0.05, 0.4]}
+  training.epsilon_high: {uniform: [0.1, 0.8]}
+tune:
+  num_samples: 3
+  checkpoint_frequency: 1
+  scheduler: {type: pbt, perturbation_interval: 2, quantile_fraction: 0.34}
+stop: {training_iteration: 8}
+"""
+
+
+def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    script = "from rllib_dapo.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", script, "train", "sweep.yaml", "--storage", "runs", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _write(folder: Path, model: Path, text: str) -> None:
+    (folder / "sweep.yaml").write_text(FILE.replace("MODEL", str(model)) + text)
+
+
+def _results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """By trial, all its results in the order in which they were written."""
+    files = sorted(folder.glob("runs/sweep_*/trial_*/result.json"))
+    return {file.parent.name: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+
+
+def _pair(result: dict[str, Any]) -> tuple[float, float]:
+    return result["config"]["epsilon_low"], result["config"]["epsilon_high"]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_and_runs_no_trial_twice_from_the_start(tmp_path: Path, raw_model: Path) -> None:
+    _write(tmp_path, raw_model, GRID)
+    killed = _start(tmp_path)
+    deadline = time.monotonic() + 200
+    while sum(len(results) for results in _results(tmp_path).values()) < 5:  # in the second of five trials
+        assert killed.poll() is None, killed.communicate()[0]
+        assert time.monotonic() < deadline, "no second trial within minutes"
+        time.sleep(0.1)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    before = {trial: len(results) for trial, results in _results(tmp_path).items()}
+    resumed = _start(tmp_path, "--resume")
+    output = resumed.communicate(timeout=200)[0]
+    assert resumed.returncode == 0, output
+    after = _results(tmp_path)
+    assert sorted(_pair(results[-1]) for results in after.values()) == PAIRS
+    assert [results[-1]["training_iteration"] for results in after.values()] == [3] * len(PAIRS)
+    assert [results[-1]["stop_reason"] for results in after.values()] == ["training_iteration reached 3"] * len(PAIRS)
+    for trial, results in after.items():
+        iterations = [result["training_iteration"] for result in results]
+        # At most the iteration that was under way, or the last one before, is made again.
+        assert iterations.count(1) == 1 or before.get(trial, 0) <= 1, (trial, iterations)
+        assert len(iterations) <= 4, (trial, iterations)
+    # Each session had one engine, which all its trials shared.
+    assert len({result["engines"]["1"]["started"] for results in after.values() for result in results}) == 2
+
+
+@pytest.mark.slow
+def test_bounds_change_while_trials_train_and_no_engine_is_made_anew(tmp_path: Path, raw_model: Path) -> None:
+    _write(tmp_path, raw_model, PBT)
+    sweep = _start(tmp_path)
+    output = sweep.communicate(timeout=280)[0]
+    assert sweep.returncode == 0, output
+    trials = _results(tmp_path)
+    assert len(trials) == 3
+    pairs = [[_pair(result) for result in results] for results in trials.values()]
+    assert any(len(set(of_trial)) > 1 for of_trial in pairs), "nothing was exploited"
+    assert all(low <= high for of_trial in pairs for low, high in of_trial)
+    for results in trials.values():
+        assert results[-1]["training_iteration"] == 8
+        assert len({json.dumps(result["engines"]) for result in results}) == 1
