@@ -1,6 +1,7 @@
 """Five tasks of reasoning-gym, one after the other, with one run file: nothing but its line `task:` differs.
 
 python examples/reasoning_gym.py                                    # SmolLM2-135M, three iterations each
+python examples/reasoning_gym.py language_model.name=tiny language_model.dtype=float32    # in a minute or two a task
 python examples/reasoning_gym.py stop.training_iteration=100        # arguments override settings
 """
 
@@ -15,7 +16,7 @@ from rllib_dapo.run.file import SettingsError
 from rllib_dapo.run.settings import read_settings
 from rllib_dapo.run.summary import failure_lines, is_interrupted
 
-TASKS = ("chain_sum", "leg_counting", "letter_counting", "spell_backward", "gcd")
+TASKS = ("gcd", "letter_counting", "maze", "count_bits", "coin_flip")
 RUN_FILE = Path(__file__).with_suffix(".yaml")
 OUTPUTS = Path("outputs") / "reasoning_gym"
 HERE = Path(__file__).resolve().parent
@@ -24,7 +25,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]  # 
 
 def main(overrides: list[str]) -> int:
     tuner.silence()
-    accuracy = {}
+    rewards = {}
     for task in TASKS:
         try:
             settings = read_settings(RUN_FILE, [f"environment.env_config.task={task}", *overrides])
@@ -39,10 +40,10 @@ def main(overrides: list[str]) -> int:
         if failures or is_interrupted(outcome):
             print(*failures, sep="\n", file=sys.stderr)
             return 1
-        accuracy[task] = outcome.grid[0].metrics["env_runners"]["accuracy"]
+        rewards[task] = outcome.grid[0].metrics["env_runners"]["reward_mean"]
     print()
-    for task, share in accuracy.items():
-        print(f"  {task:16} accuracy {share:.3f} in the last iteration")
+    for task, reward in rewards.items():
+        print(f"  {task:16} mean reward {reward:.3f} in the last iteration")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: 
     lines = _run("reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items()), folder=tmp_path)
     assert sum(line.startswith("3/3 ") for line in lines) == 5
     assert sum("in the last iteration" in line for line in lines) == 5
+    for results in (tmp_path / "outputs" / "reasoning_gym").glob("*/*/result.json"):
+        updates = [json.loads(line)["learners"]["default_policy"] for line in results.read_text().splitlines()]
+        assert len(updates) == 3, results
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -72,6 +72,15 @@ def test_a_score_between_is_the_reward_and_not_correct(make: Callable[..., Reaso
     assert info["is_correct"] is False
 
 
+def test_where_success_begins_can_be_set_and_left_open(make: Callable[..., ReasoningGymEnv]) -> None:
+    for success_at, told in ((0.05, {"is_correct": True}), (None, {})):
+        env = make("countdown", success_at=success_at)
+        env.reset(seed=0)
+        _, reward, _, _, info = env.step("<answer>1+1</answer>")
+        assert reward == 0.05
+        assert {name: value for name, value in info.items() if name == "is_correct"} == told
+
+
 @pytest.mark.parametrize(
     ("response", "answer"),
     [
@@ -187,6 +196,7 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
         ({"task": "leg_counting", "max_animal": 2}, "^ReasoningGymEnv: unknown setting 'max_animal' .*'max_animals'"),
         ({"task": "leg_counting", "max_animals": 0}, "^ReasoningGymEnv: task='leg_counting' refuses its settings"),
         ({"task": "leg_counting", "answer_tag": "<a>"}, "^answer_tag='<a>': must be a name"),
+        ({"task": "leg_counting", "success_at": "all"}, "^success_at='all': must be a number, or None"),
         ({"task": "leg_counting", "split": "test"}, "^split='test': must be one of all, train, heldout"),
         ({"task": "leg_counting", "verify_seconds": 0}, "^verify_seconds=0: must be a number above 0"),
         ({"task": "leg_counting", "template": "x"}, "^template='x': must be a text with the field {question}"),
