@@ -290,9 +290,13 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
     def _refuse_overlap(self) -> None:
         """Looks, where both environments go through lists of problems, whether evaluation asks what is trained on."""
-        lists = [getattr(self._answerer_of(evaluation).env.unwrapped, "problems", None) for evaluation in (False, True)]
-        if all(isinstance(problems, list | tuple) for problems in lists):
-            refuse_overlap(*lists, bare=unwrap, settings="environment.env_config or evaluation_config's env_config")
+        trained_on, asked = (
+            getattr(self._answerer_of(evaluation).env.unwrapped, "problems", None) for evaluation in (False, True)
+        )
+        if isinstance(trained_on, list | tuple) and isinstance(asked, list | tuple):
+            refuse_overlap(
+                trained_on, asked, bare=unwrap, settings="environment.env_config or evaluation_config's env_config"
+            )
 
     def _close_envs(self) -> None:
         for answerer in (self._answerer, self._evaluation_answerer):

@@ -57,9 +57,13 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: 
     lines = _run("reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items()), folder=tmp_path)
     assert sum(line.startswith("3/3 ") for line in lines) == 5
     assert sum("in the last iteration" in line for line in lines) == 5
-    for results in (tmp_path / "outputs" / "reasoning_gym").glob("*/*/result.json"):
-        updates = [json.loads(line)["learners"]["default_policy"] for line in results.read_text().splitlines()]
-        assert len(updates) == 3, results
+    results = sorted((tmp_path / "outputs" / "reasoning_gym").glob("*/*/*/result.json"))
+    assert len(results) == 5
+    for result in results:
+        iterations = [json.loads(line) for line in result.read_text().splitlines()]
+        assert len(iterations) == 3
+        updates = [iteration["learners"]["default_policy"]["gradient_updates"] for iteration in iterations]
+        assert min(updates) >= 1, result
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -151,6 +151,15 @@ def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     assert env.step(info["answer"])[1] == 1.0
 
 
+def test_a_file_in_the_current_folder_that_is_called_like_the_library_does_no_harm(
+    make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "reasoning_gym.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert make("leg_counting").reset(seed=0)[0]
+
+
 def test_closing_leaves_no_process(make: Callable[..., ReasoningGymEnv]) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     env = make("leg_counting")
