@@ -30,12 +30,14 @@ def test_the_custom_environment_is_short() -> None:
     assert len((EXAMPLES / "custom_environment.py").read_text().splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_the_calculator_example_shows_episodes_before_and_after(tmp_path: Path, raw_model: Path) -> None:
     lines = _run("calculator.py", "1", str(raw_model), "transformers", folder=tmp_path)
     assert sum(line.startswith("  problem:") for line in lines) == 2
     assert any(line.startswith("iteration 1: accuracy 0.") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("openenv") is None, reason="needs the package openenv")
 def test_an_environment_on_a_server_trains(tmp_path: Path, raw_model: Path) -> None:
     lines = _run("openenv.py", str(raw_model), "1", "transformers", folder=tmp_path)
