@@ -194,7 +194,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
     def close(self) -> None:
         """Gives the share in the verifier pool back."""
         self._processes.close()
-        super().close()
+        super().close()  # type: ignore[no-untyped-call]  # Gymnasium's
 
     def render(self) -> str:  # type: ignore[override]  # Gymnasium annotates it with a free type variable
         """Returns the prompt, and below it the response if there is one."""

@@ -6,43 +6,36 @@ python examples/reasoning_gym.py stop.training_iteration=100        # arguments 
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-from rllib_dapo.run import preflight, tuner
-from rllib_dapo.run.file import SettingsError
-from rllib_dapo.run.settings import read_settings
-from rllib_dapo.run.summary import failure_lines, is_interrupted
-
-TASKS = ("chain_sum", "leg_counting", "letter_counting", "spell_backward", "gcd")
+TASKS = ("gcd", "letter_counting", "maze", "puzzle24", "spell_backward")
 RUN_FILE = Path(__file__).with_suffix(".yaml")
 OUTPUTS = Path("outputs") / "reasoning_gym"
-HERE = Path(__file__).resolve().parent
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]  # a file there is called like the package
+RLLIB_DAPO = Path(sys.executable).with_name("rllib-dapo")
 
 
 def main(overrides: list[str]) -> int:
-    tuner.silence()
-    accuracy = {}
+    rewards = {}
     for task in TASKS:
-        try:
-            settings = read_settings(RUN_FILE, [f"environment.env_config.task={task}", *overrides])
-            preflight.check_run(settings)
-        except SettingsError as error:
-            print(error, file=sys.stderr)
-            return 2
-        print(f"\n{task}")
-        shutil.rmtree(OUTPUTS / task, ignore_errors=True)
-        outcome = tuner.run(settings, str((OUTPUTS / task).absolute()))
-        failures = failure_lines(outcome)
-        if failures or is_interrupted(outcome):
-            print(*failures, sep="\n", file=sys.stderr)
-            return 1
-        accuracy[task] = outcome.grid[0].metrics["env_runners"]["accuracy"]
+        print(f"\n{task}", flush=True)
+        folder = OUTPUTS / task
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [str(RLLIB_DAPO), "train", str(RUN_FILE), "--storage", str(folder.absolute())]
+        for setting in (f"environment.env_config.task={task}", *overrides):
+            command += ["--set", setting]
+        exit_code = subprocess.run(command, check=False).returncode
+        if exit_code != 0:
+            return exit_code
+        (results,) = folder.glob("*/*/result.json")
+        last = json.loads(results.read_text().splitlines()[-1])
+        rewards[task] = last["env_runners"]["episode_return_mean"]
     print()
-    for task, share in accuracy.items():
-        print(f"  {task:16} accuracy {share:.3f} in the last iteration")
+    for task, reward in rewards.items():
+        print(f"  {task:16} mean reward {reward:.3f} in the last iteration")
     return 0
 
 

@@ -100,9 +100,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure avg@k, pass@k and maj@k of a model or checkpoint, on one data set or several."""
+    from rllib_dapo.evaluation.responses import write_text
     from rllib_dapo.run import evaluation, tuner
     from rllib_dapo.run.evaluation_progress import EvaluationProgress
     from rllib_dapo.run.evaluation_settings import read_evaluation
+    from rllib_dapo.run.evaluation_summary import result_json, table_lines
 
     tuner.silence()
     options = {
@@ -138,10 +140,10 @@ def evaluate(
         for line in evaluation.failure_lines(prepared, error):
             typer.echo(line, err=True)
         raise typer.Exit(1) from None
-    for line in evaluation.table_lines(result):
+    for line in table_lines(result):
         typer.echo(line)
     if json_file is not None:
-        evaluation.write_text(evaluation.result_json(result), json_file.expanduser())
+        write_text(result_json(result), json_file.expanduser())
 
 
 @app.command()

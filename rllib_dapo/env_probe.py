@@ -191,7 +191,7 @@ def _check_reward(name: str, reward: Any, info: Mapping[str, Any]) -> None:
 
 
 def _check_correctness(name: str, info: Mapping[str, Any]) -> None:
-    correct = info.get("is_correct")
+    correct: Any = info.get("is_correct")
     if hasattr(correct, "item"):  # NumPy's bool is none of Python's
         correct = correct.item()
     if not isinstance(correct, bool | None):

@@ -14,7 +14,8 @@ REPO = Path(__file__).parent.parent
 PACKAGE = "rllib_dapo"
 
 # A room may import itself and the rooms above it in this list, but not its own level's other room. Top-level modules
-# that are not named here, and `checks`, are the room `algorithm`: the loop, its configuration, what these are made of.
+# that are not named here, `checks` and `evaluation` are the room `algorithm`: the loop, its configuration, what these
+# are made of.
 LEVELS = (("core",), ("envs",), ("shared",), ("rollout", "learner"), ("algorithm",), ("package",), ("run",), ("face",))
 ROOM_OF = {
     "": "package",

@@ -10,12 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 from rllib_dapo.envs.verify import MissingReason
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CHUNK_BYTES = 65_536
 _PATIENCE_SECONDS = 5.0  # for a process that was asked to end
@@ -59,9 +57,10 @@ class Child:
         Raises:
             ChildError: If it is not ready in time.
         """
-        # -P: the script's folder holds modules of ours that are called like what they adapt.
+        # -P: the script's folder holds modules of ours that are called like what they adapt. So may the current folder,
+        # which Ray's workers look in.
         command = [sys.executable, "-P", str(self._script), *self._arguments]
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).absolute() != Path.cwd())
         environment = {**os.environ, "PYTHONPATH": path, **self._environment}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

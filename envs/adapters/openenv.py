@@ -183,7 +183,8 @@ class OpenEnvEnv(TurnsEnv):
         address = self.settings["url"].replace("ws://", "http://", 1).replace("wss://", "https://", 1).rstrip("/")
         with urllib.request.urlopen(f"{address}/schema", timeout=float(self.settings["connect_deadline"])) as answer:
             schema = json.load(answer)["action"]
-        fields = [name for name, field in schema.get("properties", {}).items() if field.get("type") == "string"]
+        properties: dict[str, Any] = schema.get("properties", {})
+        fields = [name for name, field in properties.items() if field.get("type") == "string"]
         needed = [name for name in fields if name in schema.get("required", [])]
         for candidates in (needed, fields):
             if len(candidates) == 1:
@@ -197,7 +198,7 @@ class OpenEnvEnv(TurnsEnv):
             if field not in observation:
                 raise ValueError(f"observation_field={field!r}: the observation has {', '.join(fields)}")
             fields = {field: observation[field]}
-        texts = [value for value in fields.values() if isinstance(value, str)]
+        texts: list[str] = [value for value in fields.values() if isinstance(value, str)]
         return texts[0] if len(texts) == 1 else json.dumps(fields, ensure_ascii=False)
 
 

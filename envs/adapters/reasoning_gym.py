@@ -14,11 +14,10 @@ from rllib_dapo.envs.adapters.child import Child, ChildError
 from rllib_dapo.envs.adapters.reasoning_gym_worker import BLOCK
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.envs.scoring import SCORING_SETTINGS
-from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
+from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template, is_finite_number
 from rllib_dapo.envs.splits import SPLITS, split_of
 
 TEMPLATE = "{question}\n\nThink it through, then write the final answer, and nothing else, as <answer>...</answer>."
-CORRECT_AT = 0.99
 
 _WORKER = Path(__file__).with_name("reasoning_gym_worker.py")
 _SEED_RANGE = 2**32 - BLOCK  # what NumPy's old generator, which one of the tasks seeds, takes
@@ -29,10 +28,10 @@ _DRAWS = 1_000  # in search of an entry of the split
 class ReasoningGymEnv(SingleStepTextEnv):
     """Asks the problems that a reasoning-gym task makes; each reset seed is one of its entries.
 
-    The reward is the task's own score, from 0 to 1; a response that scores 0.99 or more is correct. Problems are made
-    and scored in a process of its own, which is killed where it takes too long: the verdict is then missing. An answer
-    is never evaluated as code, which some of the library's scorers would do. ``info["problem_id"]`` names the entry:
-    task, seed of the data set, index in it.
+    The reward is the task's own score, from 0 to 1, and most tasks give some of it for what is nearly right. Problems
+    are made and scored in a process of its own, which is killed where it takes too long: the verdict is then missing.
+    An answer is never evaluated as code, which some of the library's scorers would do. ``info["problem_id"]`` names the
+    entry: task, seed of the data set, index in it.
 
     Settings, with their defaults:
         task: The task's name, such as "leg_counting"; has no default. ``composite`` takes a list ``datasets`` of
@@ -40,6 +39,8 @@ class ReasoningGymEnv(SingleStepTextEnv):
         template: The question, and how to mark the answer; a prompt with the field {question}.
         answer_tag: "answer"; what stands in the last <answer>...</answer> is scored, or without one the whole response.
             None: always the whole response.
+        success_at: 0.99; the score from which on a response is correct. None: the score is a grade and nothing more, so
+            that dynamic sampling keeps a group whose scores differ, though none of its responses may be right.
         split: "all", or "train" or "heldout".
         heldout_fraction: 0.1; the share of problems that is held out, told by a hash of their text.
         seed: 0; chooses among the streams of problems. Splits do not depend on it.
@@ -54,6 +55,7 @@ class ReasoningGymEnv(SingleStepTextEnv):
         "task": None,
         "template": TEMPLATE,
         "answer_tag": "answer",
+        "success_at": 0.99,
         "split": "all",
         "heldout_fraction": 0.1,
         "seed": 0,
@@ -66,6 +68,9 @@ class ReasoningGymEnv(SingleStepTextEnv):
         super().__init__({name: value for name, value in given.items() if name in everybodys})
         self._template = check_template("template", self.settings["template"], "question")
         self._tag = _tag_pattern(self.settings["answer_tag"])
+        self._success_at = self.settings["success_at"]
+        if self._success_at is not None and not is_finite_number(self._success_at):
+            raise ValueError(f"success_at={self._success_at!r}: must be a number, or None")
         self._split = check_choice("split", self.settings["split"], ("all", *SPLITS))
         self._heldout_fraction = check_fraction("heldout_fraction", self.settings["heldout_fraction"])
         self._seed = check_integer("seed", self.settings["seed"], low=0)
@@ -109,7 +114,8 @@ class ReasoningGymEnv(SingleStepTextEnv):
         except ChildError as error:
             return Verdict(is_correct=None, prediction=answer[:300], reason=str(error))
         score, reason = result["score"], result["reason"]
-        return Verdict(is_correct=score >= CORRECT_AT, reward=score, prediction=answer[:300], reason=reason)
+        is_correct = None if self._success_at is None else score >= self._success_at
+        return Verdict(is_correct=is_correct, reward=score, prediction=answer[:300], reason=reason)
 
     def answer_in(self, response: str) -> str:
         """Returns the part of a response that is scored."""

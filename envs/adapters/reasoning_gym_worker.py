@@ -78,8 +78,8 @@ def is_plain_expression(answer: str) -> bool:
 def _is_plain(node: ast.AST, *, powers: int) -> bool:
     """Whether a part of an expression is plain and has at most so many powers one inside the other."""
     if isinstance(node, ast.Constant):
-        is_number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-        return is_number and abs(node.value) <= _LARGEST_NUMBER
+        value = node.value
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER
     if isinstance(node, ast.Name):
         return node.id.isascii() and "_" not in node.id
     if isinstance(node, ast.UnaryOp):
@@ -90,9 +90,9 @@ def _is_plain(node: ast.AST, *, powers: int) -> bool:
     if not isinstance(node, ast.BinOp):
         return False
     if isinstance(node.op, ast.Pow):
-        exponents = [n.value for n in ast.walk(node.right) if isinstance(n, ast.Constant)]
-        small = _is_plain(node.right, powers=0) and all(abs(value) <= _LARGEST_EXPONENT for value in exponents)
-        return powers > 0 and small and _is_plain(node.left, powers=powers - 1)
+        numbers = [n.value for n in ast.walk(node.right) if isinstance(n, ast.Constant)]
+        small = all(isinstance(value, int | float) and abs(value) <= _LARGEST_EXPONENT for value in numbers)
+        return small and powers > 0 and _is_plain(node.right, powers=0) and _is_plain(node.left, powers=powers - 1)
     return isinstance(node.op, _OPERATORS) and all(_is_plain(n, powers=powers) for n in (node.left, node.right))
 
 

@@ -10,7 +10,7 @@ from rllib_dapo.envs.adapters.reward_sources import make_reward
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
 from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
-from rllib_dapo.envs.splits import SPLITS, split_of
+from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 
 
 class RewardFunctionEnv(SingleStepTextEnv):
@@ -95,7 +95,7 @@ class RewardFunctionEnv(SingleStepTextEnv):
 # The copies of an environment in a process share their problems.
 @lru_cache(maxsize=8)
 def _select(dataset: Dataset, split: str, heldout_fraction: float) -> tuple[Problem, ...]:
-    selected = tuple(p for p in dataset.problems if split in ("all", split_of(p.prompt, heldout_fraction)))
+    selected = tuple(p for p in dataset.problems if split in ("all", split_of(text_key(p.prompt), heldout_fraction)))
     if not selected:
         raise ValueError(
             f"split={split!r}: no prompt is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction}; "

@@ -108,7 +108,7 @@ def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
             raise ValueError(f"reward={value!r}: {_HOW}")
         function = resolve_reference("reward", value)
         source = _function("reward", function)
-        parts = (Component(name=_name_of(function), kind="function", weight=1.0, source=source),)
+        parts: tuple[Component, ...] = (Component(name=_name_of(function), kind="function", weight=1.0, source=source),)
     elif not value:
         raise ValueError(f"reward={value!r}: {_HOW}")
     else:

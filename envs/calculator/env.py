@@ -83,7 +83,7 @@ class CalculatorMathEnv(TurnsEnv):
     def close(self) -> None:
         """Closes the environment of the problems."""
         self._problems.close()
-        super().close()
+        super().close()  # type: ignore[no-untyped-call]  # Gymnasium's
 
     def _called(self, response: str) -> str | None:
         """The expression of the last call; what comes before it is thought aloud."""

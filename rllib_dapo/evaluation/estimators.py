@@ -23,7 +23,7 @@ MAX_SAMPLES = 1024  # beyond, the number of subsets is no float
 class Votes(NamedTuple):
     """How often one answer was given to a problem, and whether it is right (between 0 and 1 if verdicts disagree)."""
 
-    count: int
+    times: int
     value: float
 
 
@@ -132,13 +132,13 @@ def _majorities(votes: tuple[Votes, ...], num_samples: int) -> NDArray[np.float6
     chosen with probability `1 / (t + 1)`. Subsets are counted by their number of votes for other answers and by `t`;
     those who cast no vote fill up.
     """
-    silent = num_samples - sum(vote.count for vote in votes)
+    silent = num_samples - sum(vote.times for vote in votes)
     subsets = np.array([float(comb(num_samples, k)) for k in range(num_samples + 1)])
     result = np.zeros(num_samples + 1)
     for i, (count, value) in enumerate(votes):
         if not value:
             continue
-        others = [vote.count for vote in (*votes[:i], *votes[i + 1 :])]
+        others = [vote.times for vote in (*votes[:i], *votes[i + 1 :])]
         for winning in range(1, count + 1):
             ways = np.convolve(_ways(others, winning, num_samples), [float(comb(silent, s)) for s in range(silent + 1)])
             chances = ways[: num_samples - winning + 1] / subsets[winning:]

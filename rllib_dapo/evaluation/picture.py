@@ -46,7 +46,9 @@ def samples_picture(found: Mapping[str, Figures], path: Path) -> Path:
     for ax in axes[len(found) :]:
         ax.remove()
     lines = {line.get_label(): line for ax in axes[: len(found)] for line in ax.lines}
-    picture.legend(lines.values(), lines.keys(), frameon=False, ncols=columns, loc="outside lower center")
+    picture.legend(
+        lines.values(), lines.keys(), frameon=False, ncols=3 if columns > 1 else 1, loc="outside lower center"
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path)
     return path

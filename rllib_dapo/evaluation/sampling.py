@@ -99,12 +99,14 @@ class EvaluationSampler:
         Yields:
             The groups of a request, as they come in.
         """
-        if self._runner is not None:
-            results = (self._runner.sample_groups(request, evaluation=True) for request in requests)
-        else:
-            results = self._stream.results(requests, evaluation=True)
-        for result in results:
+        for result in self._results(requests):
             yield [group.group() for group in result.groups]
+
+    def _results(self, requests: Sequence[Sequence[int]]) -> Iterator[RolloutResult]:
+        if self._runner is None:
+            return self._stream.results(requests, evaluation=True)
+        runner = self._runner
+        return (runner.sample_groups(request, evaluation=True) for request in requests)
 
     def close(self) -> None:
         """Stops engines and environments."""

@@ -72,7 +72,7 @@ class MiniBatch:
     policy_batches: dict[str, MicroBatches]
 
     def env_steps(self) -> int:
-        """Responses: a single-step episode each."""
+        """Responses, as `MicroBatches` counts them."""
         return sum(map(len, self.policy_batches.values()))
 
 

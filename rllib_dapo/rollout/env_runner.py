@@ -27,6 +27,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.envs.datasets import refuse_overlap
+from rllib_dapo.envs.math import unwrap
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.rollout.answers import Answerer, make_answerer
 from rllib_dapo.rollout.engine import Sampling
@@ -86,6 +88,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._close_envs()
         self._answerer = self._make_answerer(self.config)
         self.env = self._answerer.env
+        if self.config.evaluation_interval or self.config.evaluate_before_training:
+            self._refuse_overlap()
         make_callback(
             "on_environment_created",
             callbacks_objects=self._callbacks,
@@ -320,6 +324,16 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         if self._evaluation_answerer is None:
             self._evaluation_answerer = self._make_answerer(self.config.get_evaluation_config_object())
         return self._evaluation_answerer
+
+    def _refuse_overlap(self) -> None:
+        """Looks, where both environments go through lists of problems, whether evaluation asks what is trained on."""
+        trained_on, asked = (
+            getattr(self._answerer_of(evaluation).env.unwrapped, "problems", None) for evaluation in (False, True)
+        )
+        if isinstance(trained_on, list | tuple) and isinstance(asked, list | tuple):
+            refuse_overlap(
+                trained_on, asked, bare=unwrap, settings="environment.env_config or evaluation_config's env_config"
+            )
 
     def _close_envs(self) -> None:
         for answerer in (self._answerer, self._evaluation_answerer):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sized
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from rllib_dapo.evaluation.estimators import MAX_SAMPLES
-from rllib_dapo.evaluation.figures import MEASURES, Figures, figures, problem_columns, summary
+from rllib_dapo.evaluation.figures import figures, problem_columns
 from rllib_dapo.evaluation.picture import samples_picture
 from rllib_dapo.evaluation.responses import Parts, Question, write_table, write_text
 from rllib_dapo.evaluation.sampling import EvaluationSampler, with_environment
@@ -34,9 +32,11 @@ from rllib_dapo.run.evaluation_folder import (
 )
 from rllib_dapo.run.evaluation_progress import EvaluationProgress
 from rllib_dapo.run.evaluation_settings import DataSet, EvaluationSettings
+from rllib_dapo.run.evaluation_summary import EvaluationResult, result_json
 from rllib_dapo.run.file import SettingsError, one_line
 from rllib_dapo.run.names import TuneSettings
 from rllib_dapo.run.preflight import check_run
+from rllib_dapo.run.quiet_output import kept_messages, output_into
 from rllib_dapo.run.settings import RunSettings
 from rllib_dapo.run.worker_log import worker_log
 
@@ -76,14 +76,6 @@ class Evaluation:
         return Parts(self.folder / "responses" / name, self.questions[name], part_size=self.part_size)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationResult:
-    """What came out: figures and seconds of sampling, by data set."""
-
-    figures: Mapping[str, Figures]
-    seconds: Mapping[str, float]
-
-
 def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | None) -> Evaluation:
     """Checks all that an evaluation needs to start, and opens its folder.
 
@@ -96,7 +88,7 @@ def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | N
         SettingsError: For the first finding; one line.
     """
     config = settings.config
-    with _kept_messages("rllib_dapo.envs") as notes:  # an environment says what it left out when it is first made
+    with kept_messages("rllib_dapo.envs") as notes:  # an environment says what it left out when it is first made
         _check(settings)
     samples = config.evaluation_samples_per_prompt
     if samples > MAX_SAMPLES:
@@ -184,41 +176,6 @@ def opening_lines(evaluation: Evaluation) -> list[str]:
     return [*lines, f"results: {evaluation.folder}"]
 
 
-def table_lines(result: EvaluationResult) -> list[str]:
-    """The figures, one row for each data set; in brackets the 95 % intervals over problems."""
-    header = ["", *MEASURES, "reward", "problems", "correct", "missing", "cut off", "tokens", "seconds"]
-    rows = [header]
-    for name, found in result.figures.items():
-        totals, count = found.totals, found.totals["responses"]
-        curves = {m: (c.value[-1], c.low[-1], c.high[-1]) for m, c in found.curves.items()}
-        rows.append(
-            [
-                name,
-                *(_figure(curves.get(measure)) for measure in MEASURES),
-                _figure(found.reward),
-                str(found.num_problems),
-                f"{totals['correct']:.0f}/{count:.0f}",
-                f"{totals['missing']:.0f}",
-                f"{totals['truncated'] / count:.0%}",
-                f"{totals['tokens_mean']:.1f}",
-                f"{result.seconds[name]:.1f}",
-            ]
-        )
-    samples = next(iter(result.figures.values())).num_samples
-    rows[0][1:4] = [f"{measure}@{samples}" for measure in MEASURES]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        "  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return lines + _asides(result)
-
-
-def result_json(result: EvaluationResult) -> str:
-    """The figures as JSON: of one data set as they are, of several by name."""
-    told = {name: {**summary(found), "seconds": result.seconds[name]} for name, found in result.figures.items()}
-    return json.dumps(next(iter(told.values())) if len(told) == 1 else told, indent=2) + "\n"
-
-
 def _check(settings: EvaluationSettings) -> None:
     """The checks of training: values, environments, placement."""
     configs = tuple(with_environment(settings.config, data_set.environment) for data_set in settings.data_sets)
@@ -242,7 +199,7 @@ def _questions(data_set: DataSet, notes: list[str]) -> tuple[Question, ...]:
     environment = data_set.environment
     env = make_environment(environment.env, environment.env_config)
     known = getattr(env.unwrapped, "problems", None)
-    there = len(known) if hasattr(known, "__len__") else None
+    there = len(known) if isinstance(known, Sized) else None
     limit = data_set.limit
     count = (limit or ENDLESS_PROBLEMS) if there is None else min(there, limit or there)
     if there is None and limit is None:
@@ -317,7 +274,7 @@ def _start(evaluation: Evaluation, first: DataSet, stack: ExitStack) -> Evaluati
             stack.callback(ray.shutdown)
         stack.enter_context(worker_log(evaluation.folder / "workers.log"))
     config = with_environment(config.copy(copy_frozen=False).language_model(str(model)), first.environment)
-    with _output_into(evaluation.folder / "engine.log"):
+    with output_into(evaluation.folder / "engine.log"):
         sampler = EvaluationSampler(config)
     stack.callback(sampler.close)
     return sampler
@@ -363,62 +320,5 @@ def _conclude(evaluation: Evaluation) -> EvaluationResult:
     return result
 
 
-def _asides(result: EvaluationResult) -> list[str]:
-    lines = []
-    for name, found in result.figures.items():
-        if found.missing:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in found.missing.items())
-            lines.append(f"  {name}: without a verdict, and so counted as not correct: {reasons}")
-        if found.too_long:
-            lines.append(f"  {name}: left out {found.too_long} problems: longer than rollout.max_prompt_tokens")
-        if not found.curves:
-            lines.append(f"  {name}: its environment grades and does not say what is correct: there is no accuracy")
-    return lines
-
-
-def _figure(value: tuple[float, float, float] | None) -> str:
-    return "-" if value is None else f"{value[0]:.4f} [{value[1]:.4f}, {value[2]:.4f}]"
-
-
 def _env_name(env: Any) -> str:
     return env if isinstance(env, str) else f"{env.__module__}:{env.__qualname__}"
-
-
-@contextmanager
-def _output_into(path: Path) -> Iterator[None]:
-    """Keeps in a file what this process prints meanwhile, native code too: an engine says much when it starts."""
-    own = [(stream, os.dup(stream.fileno())) for stream in (sys.__stdout__, sys.__stderr__) if stream is not None]
-    with path.open("ab") as file:
-        for stream, _ in own:
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
-        try:
-            yield
-        finally:
-            for stream, kept in own:
-                stream.flush()
-                os.dup2(kept, stream.fileno())
-                os.close(kept)
-
-
-@contextmanager
-def _kept_messages(logger_name: str) -> Iterator[list[str]]:
-    """What a logger says meanwhile, also what is only for information, such as how many rows were left out."""
-    kept: list[str] = []
-
-    class _Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage() not in kept:
-                kept.append(record.getMessage())
-
-    logger, handler = logging.getLogger(logger_name), _Keep()
-    level, propagates = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield kept
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagates

@@ -236,8 +236,10 @@ def _config(tree: Tree, model: str, source: str) -> DAPOConfig:
             raise SettingsError(f"{source}: {section}: {one_line(error)}") from error
     if "num_env_runners" not in tree.get("env_runners", {}):
         config.env_runners(num_env_runners=0)
-    # The engines are all there is.
-    return config.language_model(model).learners(num_learners=0).resources(num_cpus_for_main_process=0)
+    # The engines are all there is; with EnvRunners, this process only waits for them.
+    config.learners(num_learners=0, num_cpus_per_learner=0, num_gpus_per_learner=0)
+    config.resources(num_cpus_for_main_process=0 if config.num_env_runners else 1)
+    return config.language_model(model)
 
 
 def _data_sets(tree: Tree, source: str, limit: int | None) -> tuple[DataSet, ...]:

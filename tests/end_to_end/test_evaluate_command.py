@@ -28,6 +28,8 @@ def _start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the tests in the background leaves them deaf to it, and they would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -131,7 +133,7 @@ def test_the_same_seed_gives_the_same_again_and_another_one_does_not(
     assert _responses(tmp_path / "other", "Arithmetic-v0")["response"].tolist() != first["response"].tolist()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     checkpoint: Path, whole: tuple[Path, str], tmp_path: Path, sent: signal.Signals
 ) -> None:

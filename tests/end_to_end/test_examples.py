@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -29,12 +30,14 @@ def test_the_custom_environment_is_short() -> None:
     assert len((EXAMPLES / "custom_environment.py").read_text().splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_the_calculator_example_shows_episodes_before_and_after(tmp_path: Path, raw_model: Path) -> None:
     lines = _run("calculator.py", "1", str(raw_model), "transformers", folder=tmp_path)
     assert sum(line.startswith("  problem:") for line in lines) == 2
     assert any(line.startswith("iteration 1: accuracy 0.") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("openenv") is None, reason="needs the package openenv")
 def test_an_environment_on_a_server_trains(tmp_path: Path, raw_model: Path) -> None:
     lines = _run("openenv.py", str(raw_model), "1", "transformers", folder=tmp_path)
@@ -56,6 +59,13 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: 
     lines = _run("reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items()), folder=tmp_path)
     assert sum(line.startswith("3/3 ") for line in lines) == 5
     assert sum("in the last iteration" in line for line in lines) == 5
+    results = sorted((tmp_path / "outputs" / "reasoning_gym").glob("*/*/*/result.json"))
+    assert len(results) == 5
+    for result in results:
+        iterations = [json.loads(line) for line in result.read_text().splitlines()]
+        assert len(iterations) == 3
+        updates = [iteration["learners"]["default_policy"]["gradient_updates"] for iteration in iterations]
+        assert min(updates) >= 1, result
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import pandas as pd
 import pytest
+from matplotlib import _pylab_helpers
 
 from rllib_dapo.reporting.panels import PICTURE_PANELS
 from rllib_dapo.reporting.picture import curves_picture
@@ -36,7 +36,7 @@ def test_a_picture_is_drawn_without_pyplot(frame: pd.DataFrame, tmp_path: Path) 
     height, width = matplotlib.image.imread(path).shape[:2]
     assert width > 1000
     assert height > 500
-    assert "matplotlib.pyplot" not in sys.modules
+    assert not _pylab_helpers.Gcf.figs, "pyplot keeps its figures for the whole process"
 
 
 def test_curves_make_the_difference_to_an_empty_picture(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -370,3 +370,13 @@ def test_a_stopped_env_runner_closes_its_engine(rollout_config: MakeConfig) -> N
 
 def test_the_tokenizer_is_the_models_own(runner: TextEnvRunner, raw_model: Any) -> None:
     assert runner.tokenizer.get_vocab() == load_tokenizer(raw_model).get_vocab()
+
+
+def test_an_evaluation_on_what_is_trained_on_is_refused(rollout_config: MakeConfig, tmp_path: Any) -> None:
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(f'{{"question": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(9)))
+    config = rollout_config("rllib_dapo/Math-v0", path=str(path), template="{problem}")
+    TextEnvRunner(config=config).stop()
+    config.evaluation(evaluation_interval=1)
+    with pytest.raises(ValueError, match="9 of 9 held-out problems are also trained on"):
+        TextEnvRunner(config=config)

@@ -263,6 +263,20 @@ def test_each_episode_has_an_environment_of_its_own_and_all_are_used_again_and_c
     assert env.is_closed
 
 
+@pytest.mark.parametrize("env", ["rllib_dapo/Arithmetic-v0", TalkEnv], ids=["one turn", "several"])
+def test_responses_are_judged_while_others_are_sampled(
+    rollout_config: MakeConfig, make_runner: MakeRunner, env: Any
+) -> None:
+    runner = make_runner(rollout_config(env).rollout(max_response_tokens=LIMIT))
+    events: list[str] = []
+    engine, answerer = runner.module[DEFAULT_MODULE_ID].engine, runner._answerer
+    step, ask = engine.step, answerer.ask
+    engine.step = lambda: events.append("sampled") or step()
+    answerer.ask = lambda *arguments: events.append("asked") or ask(*arguments)
+    groups_of(runner, range(3))
+    assert events[:6] == ["sampled", *["asked"] * 4, "sampled"]
+
+
 def test_an_episode_for_callbacks_has_a_step_for_each_turn(talk_config: MakeConfig, make_runner: MakeRunner) -> None:
     (group,) = groups_of(make_runner(talk_config()), [1])
     for response in group.responses:

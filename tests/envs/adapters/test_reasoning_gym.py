@@ -72,6 +72,15 @@ def test_a_score_between_is_the_reward_and_not_correct(make: Callable[..., Reaso
     assert info["is_correct"] is False
 
 
+def test_where_success_begins_can_be_set_and_left_open(make: Callable[..., ReasoningGymEnv]) -> None:
+    for success_at, told in ((0.05, {"is_correct": True}), (None, {})):
+        env = make("countdown", success_at=success_at)
+        env.reset(seed=0)
+        _, reward, _, _, info = env.step("<answer>1+1</answer>")
+        assert reward == 0.05
+        assert {name: value for name, value in info.items() if name == "is_correct"} == told
+
+
 @pytest.mark.parametrize(
     ("response", "answer"),
     [
@@ -142,6 +151,15 @@ def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     assert env.step(info["answer"])[1] == 1.0
 
 
+def test_a_file_in_the_current_folder_that_is_called_like_the_library_does_no_harm(
+    make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "reasoning_gym.py").write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert make("leg_counting").reset(seed=0)[0]
+
+
 def test_closing_leaves_no_process(make: Callable[..., ReasoningGymEnv]) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     env = make("leg_counting")
@@ -187,6 +205,7 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
         ({"task": "leg_counting", "max_animal": 2}, "^ReasoningGymEnv: unknown setting 'max_animal' .*'max_animals'"),
         ({"task": "leg_counting", "max_animals": 0}, "^ReasoningGymEnv: task='leg_counting' refuses its settings"),
         ({"task": "leg_counting", "answer_tag": "<a>"}, "^answer_tag='<a>': must be a name"),
+        ({"task": "leg_counting", "success_at": "all"}, "^success_at='all': must be a number, or None"),
         ({"task": "leg_counting", "split": "test"}, "^split='test': must be one of all, train, heldout"),
         ({"task": "leg_counting", "verify_seconds": 0}, "^verify_seconds=0: must be a number above 0"),
         ({"task": "leg_counting", "template": "x"}, "^template='x': must be a text with the field {question}"),
