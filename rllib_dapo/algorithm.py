@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils import force_list
 from ray.rllib.utils.annotations import override
@@ -35,6 +36,7 @@ from rllib_dapo import metrics as names
 from rllib_dapo.checks.settings import idle_clip_warning
 from rllib_dapo.config import DAPOConfig
 from rllib_dapo.evaluation import evaluation_metrics
+from rllib_dapo.gauges import RunGauges, trial_names
 from rllib_dapo.learner.checkpoint import (
     ask_learners,
     begin_saving,
@@ -48,6 +50,7 @@ from rllib_dapo.recording import recording_place, write_step
 from rllib_dapo.renewal import fixed_differences
 from rllib_dapo.rollout.sampler import DynamicSampler
 from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, SampledGroup
+from rllib_dapo.samples import SampleTable
 from rllib_dapo.start_guard import describe_gap
 
 logger = logging.getLogger(__name__)
@@ -67,6 +70,9 @@ class DAPO(Algorithm):
     token: it decides on summaries and plans; tokens go from EnvRunner to Learner through the object store.
     """
 
+    config: DAPOConfig
+    learner_group: LearnerGroup
+
     @classmethod
     @override(Algorithm)
     def get_default_config(cls) -> DAPOConfig:
@@ -78,15 +84,20 @@ class DAPO(Algorithm):
     def _should_create_evaluation_env_runners(cls, eval_config: DAPOConfig) -> bool:
         return False  # they would be further engines
 
+    def __repr__(self) -> str:
+        """`DAPO trial_00003 · tiny`: what Ray's dashboard and logs call this actor."""
+        return f"{type(self).__name__} {trial_names(self).trial} · {Path(str(self.config.model_name)).name}"
+
     @override(Algorithm)
     def setup(self, config: DAPOConfig) -> None:
         """Builds EnvRunners and Learners and gives the former the latter's weights."""
         self._was_reset = False
+        self._gauges = RunGauges()
         self._start_counting()
         warning = idle_clip_warning(self.config)
         if warning:
             logger.warning(warning)
-        resolve_model(self.config.model_name)  # made once here, before every actor looks for it
+        resolve_model(str(self.config.model_name))  # made once here, before every actor looks for it
         super().setup(config)
         self._built_config = self.config
         self._make_stream()
@@ -99,6 +110,7 @@ class DAPO(Algorithm):
         self._evaluation_at_start: dict[str, Any] | None = None
         self._is_guarded = self.config.start_gap_limit is None
         self._weights_version = 0
+        self._sample_table = SampleTable()
 
     def _make_stream(self) -> None:
         self._stream = RolloutStream(
@@ -152,7 +164,7 @@ class DAPO(Algorithm):
             lambda runner: runner.start_over(config), timeout_seconds=config.weight_sync_timeout_s
         )
         self.learner_group.shutdown()
-        self.learner_group = None  # its memory, before another model is loaded
+        del self.learner_group  # its memory, before another model is loaded
         spec = config.get_multi_rl_module_spec(spaces=self.spaces, inference_only=False)
         self.learner_group = config.build_learner_group(rl_module_spec=spec)
         make_callback(
@@ -243,14 +255,14 @@ class DAPO(Algorithm):
         shards = plan_scoring(groups[:GUARD_GROUPS], config)
         report = ask_learners(self.learner_group, lambda learner: learner.measure_start_gap(shards))[0]
         self._is_guarded = True
-        if report.mean <= config.start_gap_limit:
+        if config.start_gap_limit is None or report.mean <= config.start_gap_limit:
             return
         line = describe_gap(
             report,
             config,
             prompt_ids=groups[0].group().prompt_ids.tolist(),
             bos_token_id=load_tokenizer(
-                resolve_model(config.model_name), trust_remote_code=config.trust_remote_code
+                resolve_model(str(config.model_name)), trust_remote_code=config.trust_remote_code
             ).bos_token_id,
         )
         line += f". The limit is importance_sampling.start_gap_limit={config.start_gap_limit}"
@@ -306,6 +318,7 @@ class DAPO(Algorithm):
             kwargs={"algorithm": self, "metrics_logger": self.metrics},
         )
         results = self._stream.sample(range(self.config.evaluation_num_prompts), evaluation=True)
+        self._sample_table.keep_evaluation(self, results)
         summaries = [group.summary for result in results for group in result.groups]
         evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
         make_callback(
@@ -326,6 +339,13 @@ class DAPO(Algorithm):
         if self._evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self._evaluation_at_start
         return result
+
+    @override(Algorithm)
+    def log_result(self, result: dict[str, Any]) -> None:
+        """RLlib's callbacks and loggers; then the table of samples, and the gauges of Ray's metrics."""
+        super().log_result(result)
+        self._sample_table.write(self, self._rollout_results, result)
+        self._gauges.publish(self, result)
 
     def _log_rollout(self, sampler: DynamicSampler, shaping: dict[str, float], seconds: float) -> None:
         tokens = sum(n for group in sampler.seen for n in group.response_tokens)

@@ -140,6 +140,11 @@ class DAPOConfig(AlgorithmConfig):
         self.evaluation_top_p = 0.7
         self.evaluate_before_training = False
 
+        # `self.reporting()`
+        self.sample_table_interval = 20
+        self.sample_table_prompts = 4
+        self.sample_table_responses = 4
+
         # `self.deepspeed()`
         self.deepspeed_config: dict[str, Any] | str | None = None
 
@@ -541,6 +546,33 @@ class DAPOConfig(AlgorithmConfig):
         return self
 
     @override(AlgorithmConfig)
+    def reporting(
+        self,
+        *,
+        sample_table_interval: int | None = NotProvided,
+        sample_table_prompts: int | None = NotProvided,
+        sample_table_responses: int | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """What a run shows of its responses, beside its curves.
+
+        Args:
+            sample_table_interval: Iterations between tables of the responses trained on, see `samples.SampleTable`;
+                0 keeps none, of evaluations neither.
+            sample_table_prompts: Prompts in a table.
+            sample_table_responses: Responses to each of them.
+            **kwargs: RLlib's: `min_time_s_per_iteration`, `log_gradients`, ...
+        """
+        super().reporting(**kwargs)
+        _assign(
+            self,
+            sample_table_interval=sample_table_interval,
+            sample_table_prompts=sample_table_prompts,
+            sample_table_responses=sample_table_responses,
+        )
+        return self
+
+    @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
         """Takes settings by attribute name, as Tune hands them over; an unknown name raises instead of being set."""
         check_known_settings(self, config_dict)
@@ -638,6 +670,7 @@ OWN_SECTIONS = (
     "dynamic_sampling",
     "overlong",
     "evaluation",
+    "reporting",
     "deepspeed",
 )
 RLLIB_SECTIONS = (
@@ -647,7 +680,6 @@ RLLIB_SECTIONS = (
     "resources",
     "debugging",
     "fault_tolerance",
-    "reporting",
 )
 # What a run file's `preset` may be, and what is done to a new configuration for it.
 PRESETS: Mapping[str, Callable[[DAPOConfig], DAPOConfig]] = {

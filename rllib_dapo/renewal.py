@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rllib_dapo.config import DAPOConfig
 
 # All of whose own settings are read by the driver and by Learners, which are built anew, or in every request.
-_SECTIONS = ("training", "kl", "importance_sampling", "critic", "dynamic_sampling", "overlong")
+_SECTIONS = ("training", "kl", "importance_sampling", "critic", "dynamic_sampling", "overlong", "reporting")
 _SETTINGS = (
     "training.lr",
     "training.minibatch_size",

@@ -46,6 +46,9 @@ COUNTS = (
     "overlong.buffer_tokens",
     "evaluation.evaluation_num_prompts",
     "evaluation.evaluation_samples_per_prompt",
+    "reporting.sample_table_interval",
+    "reporting.sample_table_prompts",
+    "reporting.sample_table_responses",
     "debugging.seed",
 )
 NUMBERS = (

@@ -131,6 +131,9 @@ def _check_sampling(config: DAPOConfig) -> Iterator[str]:
         yield f"overlong.penalty={config.overlong_penalty} must not be negative; 0 switches the punishment off"
     yield from at_least("evaluation.evaluation_num_prompts", config.evaluation_num_prompts, 1)
     yield from at_least("evaluation.evaluation_samples_per_prompt", config.evaluation_samples_per_prompt, 1)
+    yield from at_least("reporting.sample_table_interval", config.sample_table_interval, 0)
+    yield from at_least("reporting.sample_table_prompts", config.sample_table_prompts, 1)
+    yield from at_least("reporting.sample_table_responses", config.sample_table_responses, 1)
 
 
 def _check_placement(config: DAPOConfig) -> Iterator[str]:

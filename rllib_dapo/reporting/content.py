@@ -163,7 +163,9 @@ def _last(values: list[float]) -> float | None:
 
 
 def _last_text(frame: pd.DataFrame, column: str) -> str:
-    known = frame[column].dropna() if column in frame else []
+    if column not in frame:
+        return ""
+    known = frame[column].dropna()
     return str(known.iloc[-1]) if len(known) else ""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ray.rllib.utils.metrics import EPISODE_RETURN_MEAN
+
 from rllib_dapo import metrics
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ _LENGTH = Panel(
 _REWARD = Panel(
     "Reward",
     "reward",
-    [Curve(f"{ENV}/{metrics.EPISODE_RETURN_MEAN}", "raw"), Curve(f"{ENV}/shaped_reward_mean", "shaped, of accepted")],
+    [Curve(f"{ENV}/{EPISODE_RETURN_MEAN}", "raw"), Curve(f"{ENV}/shaped_reward_mean", "shaped, of accepted")],
     figure="Figure 7b",
 )
 _PROBABILITY = Panel(

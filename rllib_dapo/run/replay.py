@@ -31,7 +31,7 @@ COLUMNS = (
     "sampler_logprob_gap_mean",
 )
 # What acts on sampling alone, or on how a run is spread: it would change nothing here.
-_WITHOUT_EFFECT = ("dynamic_sampling", "evaluation")
+_WITHOUT_EFFECT = ("dynamic_sampling", "evaluation", "reporting")
 _LAST = ("entropy", "mean_token_probability")  # where a run has got to; of everything else the mean of all steps
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -171,9 +171,6 @@ def _lookup(tree: Any, name: str) -> Any:
         return None
     if name in tree:
         return tree[name]
-    cuts: list[Callable[[], Any]] = [
-        lambda i=i: _lookup(tree[name[:i]], name[i + 1 :])
-        for i, letter in enumerate(name)
-        if letter == "/" and name[:i] in tree
-    ]
-    return next((found for cut in cuts if (found := cut()) is not None), None)
+    cuts = [i for i, letter in enumerate(name) if letter == "/" and name[:i] in tree]
+    found = (_lookup(tree[name[:i]], name[i + 1 :]) for i in cuts)
+    return next((value for value in found if value is not None), None)

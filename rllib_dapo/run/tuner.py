@@ -15,6 +15,7 @@ from pathlib import Path
 
 import ray
 from ray import tune
+from ray.job_config import JobConfig
 from ray.tune.experiment import Trial
 
 from rllib_dapo.models import resolve_model
@@ -172,7 +173,8 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
             resolve_model(name)
     started = not ray.is_initialized()
     if started:
-        url = ray.init(logging_level=logging.ERROR).dashboard_url
+        job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
+        url = ray.init(logging_level=logging.ERROR, job_config=job).dashboard_url
         if url:
             sys.stdout.write(f"dashboard: http://{url} (its token: ray get-auth-token)\n")
             sys.stdout.flush()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from rllib_dapo.core.types import GroupSummary
-from rllib_dapo.samples.callback import distributions
 from rllib_dapo.samples.record import Sample, from_jsonl
+from rllib_dapo.samples.table import distributions
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.fs
 import ray
-from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.utils.annotations import override
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
@@ -20,54 +18,55 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
 
     from rllib_dapo.algorithm import DAPO
+    from rllib_dapo.config import DAPOConfig
 
 
-DEFAULTS = {"sample_table_interval": 20, "sample_table_prompts": 4, "sample_table_responses": 4}
-
-
-class SampleTable(RLlibCallback):
+class SampleTable:
     """Every few iterations, some prompts with some responses to each, their verdicts and rewards.
 
     One JSONL file and one TensorBoard event file an iteration, in the folder `samples` of the trial. With evaluations
     it is the same prompts each time, which shows how the answers to one prompt change; of training it is prompts spread
-    over those sampled last. Only what is shown is fetched from the EnvRunners.
-
-    Attributes of the algorithm's configuration say how much: `sample_table_interval` (iterations between tables of
-    training; 0 turns all tables off), `sample_table_prompts`, and `sample_table_responses` (to each prompt).
+    over those sampled last. Only what is shown is fetched from the EnvRunners. `DAPOConfig.reporting` says how much.
     """
 
     def __init__(self) -> None:
         """Nothing has been evaluated."""
-        super().__init__()
         self._evaluated: list[Sample] = []
 
-    @override(RLlibCallback)
-    def on_evaluate_end(self, *, algorithm: DAPO, **kwargs: Any) -> None:
-        """Keeps the first prompts' responses until the iteration ends."""
-        if not _setting(algorithm, "sample_table_interval"):
-            return
-        before_training = algorithm.config.evaluate_before_training and algorithm._evaluation_at_start is None
-        groups = _by_seed(getattr(algorithm, "_evaluation_results", ()))
-        iteration = algorithm.iteration + (0 if before_training else 1)
-        self._evaluated += _samples(
-            groups[: _setting(algorithm, "sample_table_prompts")], algorithm, iteration, "evaluation"
-        )
+    def keep_evaluation(self, algorithm: DAPO, results: Sequence[RolloutResult]) -> None:
+        """Keeps the first prompts' responses until the iteration ends.
 
-    @override(RLlibCallback)
-    def on_train_result(self, *, algorithm: DAPO, result: dict[str, Any], **kwargs: Any) -> None:
-        """Writes the tables that are due."""
-        interval, iteration = _setting(algorithm, "sample_table_interval"), result["training_iteration"]
+        Args:
+            algorithm: Whose weights were evaluated.
+            results: The evaluation's.
+        """
+        config = algorithm.config
+        if not config.sample_table_interval:
+            return
+        before_training = config.evaluate_before_training and algorithm._evaluation_at_start is None
+        iteration = algorithm.iteration + (0 if before_training else 1)
+        self._evaluated += _samples(_by_seed(results)[: config.sample_table_prompts], config, iteration, "evaluation")
+
+    def write(self, algorithm: DAPO, results: Sequence[RolloutResult], result: Mapping[str, Any]) -> None:
+        """Writes the tables that are due.
+
+        Args:
+            algorithm: Has the settings, and knows its trial's folder.
+            results: Those of the sampling of this iteration.
+            result: The iteration's.
+        """
+        config, iteration = algorithm.config, result["training_iteration"]
         evaluated, self._evaluated = self._evaluated, []
         early = [sample for sample in evaluated if sample.iteration < iteration]
         if early:
             _write(algorithm, early, {}, iteration=early[0].iteration)
         rows = evaluated[len(early) :]
         histograms: dict[str, list[float]] = {}
+        interval = config.sample_table_interval
         if interval and (iteration % interval == 0 or iteration == 1):
-            groups = _by_seed(algorithm._rollout_results)
+            groups = _by_seed(results)
             answered = [group for group in groups if group.summary.rewards]
-            shown = spread(answered, _setting(algorithm, "sample_table_prompts"))
-            rows = _samples(shown, algorithm, iteration, "training") + rows
+            rows = _samples(spread(answered, config.sample_table_prompts), config, iteration, "training") + rows
             histograms = distributions([group.summary for group in groups])
         if rows or histograms:
             _write(algorithm, rows, histograms, iteration=iteration)
@@ -85,22 +84,17 @@ def distributions(groups: Sequence[GroupSummary]) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if values}
 
 
-def _setting(algorithm: Algorithm, name: str) -> int:
-    return int(getattr(algorithm.config, name, DEFAULTS[name]))
-
-
 def _by_seed(results: Iterable[RolloutResult]) -> list[SampledGroup]:
     return sorted((group for result in results for group in result.groups), key=lambda group: group.summary.seed)
 
 
-def _samples(groups: Sequence[SampledGroup], algorithm: DAPO, iteration: int, source: Source) -> list[Sample]:
-    limit = _setting(algorithm, "sample_table_responses")
+def _samples(groups: Sequence[SampledGroup], config: DAPOConfig, iteration: int, source: Source) -> list[Sample]:
     found = (_fetch(group) for group in groups)
     return [
         sample
         for group in found
         if group is not None
-        for sample in samples_of(group, iteration=iteration, source=source, limit=limit)
+        for sample in samples_of(group, iteration=iteration, source=source, limit=config.sample_table_responses)
     ]
 
 
