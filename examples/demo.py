@@ -1,4 +1,4 @@
-"""Trains a tiny model to add, here and now, and leaves curves, checkpoint and model in outputs/demo.
+"""Trains a tiny model to add, here and now, and leaves a report, checkpoint and model in outputs/demo.
 
 `make demo` runs this. The work is done by what `rllib-dapo train tune_configs/tiny_arithmetic.yaml` calls too.
 Arguments override settings: `python examples/demo.py training.epsilon_high=0.2`.
@@ -17,6 +17,7 @@ import torch
 
 from rllib_dapo.learner.weights import export_checkpoint
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
+from rllib_dapo.reporting.command import write_report
 from rllib_dapo.reporting.picture import curves_picture
 from rllib_dapo.rollout.environment import make_environment
 from rllib_dapo.run import preflight, tuner
@@ -31,7 +32,7 @@ OUTPUTS = REPO / "outputs" / "demo"
 NEXT = """
 Three things to try next:
   .venv/bin/rllib-dapo train tiny_arithmetic --set training.epsilon_high=0.2     # without Clip-Higher
-  .venv/bin/rllib-dapo train tiny_arithmetic --set "search.training.lr={grid: [1e-4, 3e-4]}"    # a sweep
+  .venv/bin/rllib-dapo train epsilon_grid      # a sweep over both clip bounds, some six minutes
   .venv/bin/python examples/quick_start.py     # the same from Python
 """
 
@@ -62,6 +63,7 @@ def main(overrides: list[str]) -> int:
     summary = summarize(result, settings)
     (OUTPUTS / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     curves_picture(result.metrics_dataframe, OUTPUTS / "curves.png")
+    write_report(str(OUTPUTS / "run"), output=OUTPUTS / "report.html")
     shutil.copytree(result.checkpoint.path, OUTPUTS / "checkpoint")
     export_checkpoint(OUTPUTS / "checkpoint", OUTPUTS / "model")
     show(summary, answers=held_out_answers(settings, count=4), seconds=time.monotonic() - began)
@@ -107,7 +109,7 @@ def show(summary: dict[str, Any], *, answers: list[str], seconds: float) -> None
         f"{summary['seconds']:.0f} s ({seconds:.0f} s in all)",
         "sampling": f"{summary['rollout_tokens_per_second']:.0f} tokens/s with {summary['engine']}",
         "it now answers": ", ".join(answers),
-        "curves": OUTPUTS / "curves.png",
+        "report": f"{OUTPUTS / 'report.html'} (a page for your browser; curves.png beside it)",
         "checkpoint": OUTPUTS / "checkpoint",
         "model": f"{OUTPUTS / 'model'} (transformers and vLLM load it)",
     }

@@ -98,10 +98,22 @@ class DAPO(Algorithm):
         if warning:
             logger.warning(warning)
         resolve_model(str(self.config.model_name))  # made once here, before every actor looks for it
-        super().setup(config)
+        self._setup_with_cause(config)
         self._built_config = self.config
         self._make_stream()
         self._sync_weights()
+
+    def _setup_with_cause(self, config: DAPOConfig) -> None:
+        """RLlib's set-up, which says nothing but IndexError where every EnvRunner failed in its constructor."""
+        try:
+            super().setup(config)
+        except IndexError as error:
+            group = getattr(self, "env_runner_group", None)
+            if group is None or group.num_healthy_remote_workers():
+                raise
+            answers = group._worker_manager.foreach_actor("ping", healthy_only=False)
+            causes = [answer.get() for answer in answers if not answer.ok]
+            raise (causes[0] if causes else error) from None
 
     def _start_counting(self) -> None:
         """Nothing has been sampled, trained or evaluated yet."""

@@ -18,6 +18,7 @@ from ray import tune
 from ray.job_config import JobConfig
 from ray.tune.experiment import Trial
 
+from rllib_dapo.algorithm import DAPO
 from rllib_dapo.models import resolve_model
 from rllib_dapo.renewal import fixed_differences
 from rllib_dapo.run.bounds import Mutations
@@ -175,6 +176,8 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
     if started:
         job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
         url = ray.init(logging_level=logging.ERROR, job_config=job).dashboard_url
+        # Names that were registered before go with the Ray that was running then.
+        tune.register_trainable("DAPO", DAPO, warn=False)
         if url:
             sys.stdout.write(f"dashboard: http://{url} (its token: ray get-auth-token)\n")
             sys.stdout.flush()

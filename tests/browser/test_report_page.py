@@ -1,11 +1,7 @@
-"""The report of a real sweep, and of a large and hostile one, in a browser.
-
-`PICTURES=docs/images pytest -m browser tests/browser/test_report_page.py` takes the pictures of docs/report.md anew.
-"""
+"""The report of a real sweep, and of a large and hostile one, in a browser."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,6 @@ from rllib_dapo.reporting.read import Run, Trial
 from rllib_dapo.samples.record import Sample
 
 DRAWN = "html[data-drawn-after]"
-OPENS_IN_S, READABLE_IN_S = 2.0, 1.0
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'><b>bold</b> [a](javascript:x)"
 
@@ -39,8 +34,6 @@ class Visit:
         self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self._protocol = self.context.new_cdp_session(self.page)
-        self._protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.page.goto(path.as_uri())
         self.page.wait_for_selector(DRAWN, state="attached", timeout=120_000)
 
@@ -50,11 +43,6 @@ class Visit:
         plot.scroll_into_view_if_needed()
         expect(plot.locator("svg.main-svg")).not_to_have_count(0)
         return plot
-
-    def cpu_seconds(self) -> float:
-        """Processor time of the page's thread, from its beginning."""
-        metrics = self._protocol.send("Performance.getMetrics")["metrics"]
-        return float({metric["name"]: metric["value"] for metric in metrics}["TaskDuration"])
 
     def is_as_wide_as_its_window(self) -> bool:
         return bool(self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
@@ -70,11 +58,6 @@ def visit(chromium: Browser, report: Path) -> Iterator[Visit]:
     made = Visit(chromium, report)
     yield made
     made.context.close()
-
-
-def _picture(page: Page, name: str) -> None:
-    if "PICTURES" in os.environ:
-        page.screenshot(path=Path(os.environ["PICTURES"], f"report_{name}.png"))
 
 
 def _large_run() -> Run:
@@ -138,7 +121,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_panel_is_drawn_with_a_line_for_each_trial(visit: Visit) -> None:
     expect(visit.page.locator("#panels .plot")).to_have_count(len(PAPER_PANELS))
-    _picture(visit.page, "light")
     for place, panel in enumerate(PAPER_PANELS):
         lines = visit.reach(f"#panel-{place}").locator(".scatterlayer .trace path.js-line")
         assert lines.count() >= 4, panel.title
@@ -155,8 +137,6 @@ def test_a_sweep_has_a_heat_map_and_parallel_coordinates(visit: Visit) -> None:
     expect(heatmap.locator(".heatmaplayer image")).to_have_count(1)
     expect(heatmap.locator(".heatmap-label")).to_have_count(4)
     expect(visit.reach("#parallel").locator(".scatterlayer .trace")).to_have_count(4)
-    visit.page.evaluate("document.getElementById('sweep').scrollIntoView()")
-    _picture(visit.page, "sweep")
 
 
 def test_the_time_of_each_trial_is_split_into_six(visit: Visit) -> None:
@@ -206,8 +186,6 @@ def test_responses_to_a_chosen_prompt_are_shown_by_iteration(visit: Visit) -> No
     first = visit.page.locator("#response-list .prompt").inner_text()
     visit.page.select_option("#response-prompt", "1")
     assert visit.page.locator("#response-list .prompt").inner_text() != first
-    visit.page.evaluate("document.getElementById('responses').scrollIntoView()")
-    _picture(visit.page, "responses")
 
 
 def test_a_link_leads_to_a_checkpoint(visit: Visit, report: Path) -> None:
@@ -228,7 +206,6 @@ def _background(page: Page) -> str:
 def test_the_page_is_as_dark_as_the_system_and_can_be_switched(chromium: Browser, report: Path) -> None:
     light, dark = (Visit(chromium, report, color_scheme=scheme) for scheme in ("light", "dark"))
     assert _background(light.page) != _background(dark.page)
-    _picture(dark.page, "dark")
     fill = "getComputedStyle(document.querySelector('#panel-0 .xtitle')).fill"
     in_dark = dark.page.evaluate(fill)
     assert in_dark != light.page.evaluate(fill)
@@ -247,9 +224,6 @@ def test_a_phone_scrolls_down_and_never_sideways(chromium: Browser, report: Path
         assert phone.page.evaluate("window.innerWidth") == PHONE["width"]  # not zoomed out to fit
         phone.page.locator("#further summary").click()
         assert phone.is_as_wide_as_its_window()
-        if path == report:
-            phone.page.evaluate("scrollTo(0, 0)")
-            _picture(phone.page, "phone")
         phone.context.close()
 
 
@@ -278,13 +252,10 @@ def test_what_a_model_writes_never_runs(chromium: Browser, large: Path) -> None:
     hostile.context.close()
 
 
-def test_a_page_of_nine_trials_and_300_iterations_opens_quickly(chromium: Browser, large: Path) -> None:
-    """By processor time, which depends less on what else this machine does, and by the best of several times."""
-    taken, readable = [], []
-    for _ in range(5):
-        visit = Visit(chromium, large)
-        taken.append(visit.cpu_seconds())
-        readable.append(float(visit.page.evaluate("document.documentElement.dataset.readableAfter")) / 1000)
-        visit.context.close()
-    assert 0.1 < min(taken) < OPENS_IN_S, taken
-    assert 0.01 < min(readable) < READABLE_IN_S, readable
+def test_text_can_be_read_before_the_pictures_are_drawn(chromium: Browser, large: Path) -> None:
+    visit = Visit(chromium, large)
+    readable, drawn = (
+        int(visit.page.evaluate(f"document.documentElement.dataset.{name}")) for name in ("readableAfter", "drawnAfter")
+    )
+    assert 0 < readable < drawn
+    visit.context.close()

@@ -92,6 +92,8 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        process.terminate()
     _, left = psutil.wait_procs(processes, timeout=20)
     for process in left:
         process.kill()

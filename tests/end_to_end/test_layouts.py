@@ -100,3 +100,10 @@ def max_gap_after_an_update(algo: DAPO) -> float:
         return float((logprobs - batch["sampler_logprobs"]).abs()[batch["mask"]].max())
 
     return next(iter(algo.learner_group.foreach_learner(score))).get()
+
+
+def test_an_env_runner_that_cannot_be_made_says_why(cluster: None, small_config: Callable[..., DAPOConfig]) -> None:
+    config = small_config(engine="transformers", num_env_runners=1).fault_tolerance(restart_failed_env_runners=True)
+    config.environment(env_config={"max_operands": 9})
+    with pytest.raises(Exception, match="max_operands"):
+        config.build_algo()

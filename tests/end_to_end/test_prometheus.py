@@ -38,6 +38,7 @@ config = (
         "rllib_dapo/RewardFunction-v0",
         env_config={
             "path": prompts,
+            "split": "train",
             "reward": {"right": {"rule": "last_number"}, "number": {"regex": "^[0-9]+$", "weight": 0.1}},
         },
     )
@@ -52,6 +53,7 @@ config = (
         evaluation_interval=1,
         evaluation_num_prompts=2,
         evaluation_samples_per_prompt=2,
+        evaluation_config={"env_config": {"split": "heldout"}},
     )
 )
 address = ray.init(num_cpus=2, include_dashboard=True, logging_level="ERROR").address_info["address"]
@@ -108,7 +110,7 @@ def live(raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = tmp_path_factory.mktemp("live")
     (folder / "run.py").write_text(SCRIPT)
     (folder / "prompts.jsonl").write_text(
-        "".join(json.dumps({"question": f"{a}+2=", "answer": str(a + 2)}) + "\n" for a in range(8))
+        "".join(json.dumps({"question": f"{a}+2=", "answer": str(a + 2)}) + "\n" for a in range(40))
     )
     run_log, prometheus_log = folder / "run.log", folder / "prometheus.log"
     arguments = (sys.executable, folder / "run.py", raw_model, folder / "prompts.jsonl", folder / "results")

@@ -107,11 +107,15 @@ async function redraw(isMeant) {
     await new Promise((resume) => setTimeout(resume));
   }
 }
-function loadPlotly() {
-  return new Promise((resume) => requestAnimationFrame(() => setTimeout(() => {
-    document.head.append(element("script", {}, $("plotly").textContent));
-    resume();
-  })));
+// The browser may run this before it has read the page to its end, where the library's text is.
+function pageIsRead() {
+  if (document.readyState !== "loading") return Promise.resolve();
+  return new Promise((resume) => document.addEventListener("DOMContentLoaded", resume, { once: true }));
+}
+async function loadPlotly() {
+  await pageIsRead();
+  await new Promise((resume) => requestAnimationFrame(() => setTimeout(resume)));
+  document.head.append(element("script", {}, $("plotly").textContent));
 }
 function drawWhatIsSeen() {
   const near = new IntersectionObserver(async (entries) => {
