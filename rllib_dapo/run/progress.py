@@ -22,13 +22,14 @@ _LOG_WAITING_EVERY_S = 30.0
 _REDRAW_S = 0.5
 _ROOM_IS_MADE_WITHIN_S = 60.0
 _ERASE = "\r\x1b[K"
+_NOTEBOOK_COLUMNS = 120
 
 
 class ProgressLine(tune.Callback):
     """Prints how the trials are doing.
 
-    On a terminal one line is drawn again and again, and stays where an evaluation came with it. In a log file there are
-    plain lines, at most one every few seconds.
+    On a terminal and in a notebook one line is drawn again and again, and stays where an evaluation came with it. In a
+    log file there are plain lines, at most one every few seconds.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ProgressLine(tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Until the first result, says what is being waited for."""
         waited = time.monotonic() - self._started
-        pause = _REDRAW_S if self._is_terminal else _LOG_WAITING_EVERY_S
+        pause = _REDRAW_S if self._is_redrawn else _LOG_WAITING_EVERY_S
         if self._has_result or waited < _PATIENCE_S or self._since_last_line() < pause:
             return
         self._print(waiting_line(trials, waited_s=waited), stays=False)
@@ -77,7 +78,7 @@ class ProgressLine(tune.Callback):
         has_evaluation = "evaluation" in result or not self._has_result
         self._has_result = True
         is_last = result["training_iteration"] == self._total
-        if not self._is_terminal and not has_evaluation and not is_last and self._since_last_line() < self._every_s:
+        if not self._is_redrawn and not has_evaluation and not is_last and self._since_last_line() < self._every_s:
             return
         name = f"{trial}  " if self._several else ""
         self._print(name + progress_line(result, total=self._total), stays=has_evaluation or is_last)
@@ -86,7 +87,9 @@ class ProgressLine(tune.Callback):
         """Says what a trial of several tries; where it only goes on after a pause, whether that has changed."""
         if not self._several:
             return
-        params = trial.evaluated_params
+        params = dict(trial.evaluated_params)
+        if DRAW in params:  # of which the bounds follow; Tune does not count what follows
+            params = {bound: trial.config[bound] for bound in ("epsilon_low", "epsilon_high")} | params
         told = told_by_name(params, self._followers)
         # Population based training changes the configuration, and leaves what was drawn at first as it was.
         values = {name: _at(trial.config, name, value) for name, value in params.items() if name not in told}
@@ -101,9 +104,9 @@ class ProgressLine(tune.Callback):
         self._print(f"{trial} failed and starts again from its last checkpoint; {trial.error_file}", stays=True)
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
-        """Leaves the terminal's cursor on a line of its own."""
-        if self._is_terminal:
-            self._out.write(_ERASE)
+        """Takes away the line that was going to be drawn again."""
+        if self._is_redrawn:
+            self._out.write(self._redrawn(""))
             self._out.flush()
 
     @property
@@ -111,20 +114,30 @@ class ProgressLine(tune.Callback):
         return self._stream or sys.stdout
 
     @property
-    def _is_terminal(self) -> bool:
-        return self._out.isatty()
+    def _is_redrawn(self) -> bool:
+        return self._out.isatty() or _is_notebook(self._out)
 
     def _since_last_line(self) -> float:
         return time.monotonic() - self._last_line
 
     def _print(self, line: str, *, stays: bool) -> None:
-        if self._is_terminal:
-            columns = get_terminal_size().columns - 1
-            self._out.write(_ERASE + line[:columns] + ("\n" if stays else ""))
+        if self._is_redrawn:
+            self._out.write(self._redrawn(line) + ("\n" if stays else ""))
         else:
             self._out.write(line + "\n")
         self._out.flush()
         self._last_line = time.monotonic()
+
+    def _redrawn(self, line: str) -> str:
+        """A line in the place of the one before."""
+        if _is_notebook(self._out):  # which knows no code to erase, so the old line is written over
+            return "\r" + line[:_NOTEBOOK_COLUMNS].ljust(_NOTEBOOK_COLUMNS)
+        return _ERASE + line[: get_terminal_size().columns - 1]
+
+
+def _is_notebook(stream: TextIO) -> bool:
+    """Whether what is written goes to a Jupyter kernel, and so to a notebook's page."""
+    return type(stream).__module__.startswith("ipykernel.")
 
 
 def told_by_name(names: Iterable[str], followers: Sequence[str]) -> set[str]:

@@ -12,13 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import ray
-from ray import tune
+from pyarrow.fs import FileType
+from ray import cloudpickle, tune
 from ray.job_config import JobConfig
+from ray.train._internal.storage import get_fs_and_path
 from ray.tune.experiment import Trial
 
 from rllib_dapo.algorithm import DAPO
+from rllib_dapo.config import DAPOConfig
 from rllib_dapo.models import resolve_model
 from rllib_dapo.renewal import fixed_differences
 from rllib_dapo.run.bounds import Mutations
@@ -30,6 +34,8 @@ from rllib_dapo.run.searchers import make_searcher
 from rllib_dapo.run.settings import RunSettings
 from rllib_dapo.run.stoppers import RunStopper, SchedulerReason
 from rllib_dapo.run.worker_log import WorkerLog, worker_log
+
+_PARAM_SPACE = "param_space.pkl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +62,7 @@ def run(settings: RunSettings, folder: str) -> RunResult:
     """
     tuning = settings.tune
     storage, _, name = folder.rpartition("/")
+    _keep_param_space(settings.config, folder)
     with quiet_ray(settings, folder) as log:
         tuner = tune.Tuner(
             "DAPO",
@@ -107,8 +114,38 @@ def resume(settings: RunSettings, folder: str) -> RunResult:
         folder: The run's folder, see `newest_run`.
     """
     with quiet_ray(settings, folder) as log:
-        tuner = tune.Tuner.restore(folder, trainable="DAPO", resume_unfinished=True, resume_errored=True)
+        tuner = tune.Tuner.restore(
+            folder,
+            trainable="DAPO",
+            resume_unfinished=True,
+            resume_errored=True,
+            param_space=_kept_param_space(folder),
+        )
         return _result(tuner.fit(), folder, log)
+
+
+def _keep_param_space(config: DAPOConfig, folder: str) -> None:
+    """Writes what trials are made of beside Tune's own state, which holds it for the trials that there are already.
+
+    Trials that a resumed sweep has yet to make need the whole of it: Tune's state of the search has placeholders for
+    what is neither a number nor a word.
+    """
+    filesystem, path = get_fs_and_path(folder)
+    filesystem.create_dir(path, recursive=True)
+    with filesystem.open_output_stream(f"{path}/{_PARAM_SPACE}") as file:
+        file.write(cloudpickle.dumps(config.to_dict()))
+
+
+def _kept_param_space(folder: str) -> dict[str, Any] | None:
+    """What `_keep_param_space` wrote, if it did.
+
+    Like Tune's own state beside it, it is a pickle: go on only with runs that you trust.
+    """
+    filesystem, path = get_fs_and_path(folder)
+    if filesystem.get_file_info(f"{path}/{_PARAM_SPACE}").type is FileType.NotFound:
+        return None
+    with filesystem.open_input_stream(f"{path}/{_PARAM_SPACE}") as file:
+        return dict(cloudpickle.loads(file.read()))
 
 
 def _result(grid: tune.ResultGrid, folder: str, log: WorkerLog) -> RunResult:

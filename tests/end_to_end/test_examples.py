@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -66,6 +67,32 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: 
         assert len(iterations) == 3
         updates = [iteration["learners"]["default_policy"]["gradient_updates"] for iteration in iterations]
         assert min(updates) >= 1, result
+
+
+TRACKED = ("stop.training_iteration=2", "rollout.engine=transformers", "env_runners.num_env_runners=0")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="needs the package mlflow-skinny")
+def test_mlflow_gets_every_figure(tmp_path: Path, raw_model: Path) -> None:
+    lines = _run("mlflow_tracking.py", *TRACKED, f"language_model.name={raw_model}", folder=tmp_path)
+    assert lines[-1].startswith("accuracy 0.")
+    with sqlite3.connect(tmp_path / "outputs" / "mlflow" / "mlflow.db") as store:
+        rows = store.execute("select key, step from metrics where key like 'env_runners/accuracy'").fetchall()
+        evaluations = store.execute("select count(*) from metrics where key like '%avg_at_8'").fetchone()
+        settings = dict(store.execute("select key, value from params").fetchall())
+    assert len(rows) == 2
+    assert evaluations[0] >= 1
+    assert settings["epsilon_high"] == "0.28"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("wandb") is None, reason="needs the package wandb")
+def test_wandb_keeps_a_run_without_an_account(tmp_path: Path, raw_model: Path) -> None:
+    lines = _run("wandb_tracking.py", *TRACKED, f"language_model.name={raw_model}", folder=tmp_path)
+    assert lines[-1].startswith("accuracy 0.")
+    (kept,) = (tmp_path / "outputs" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb")
+    assert b"rollout_tokens_per_second" in kept.read_bytes()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))

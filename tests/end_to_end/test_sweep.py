@@ -43,6 +43,28 @@ tune:
 stop: {training_iteration: 8}
 """
 
+CRASHING = """
+import os
+from pathlib import Path
+from rllib_dapo.envs.arithmetic import ArithmeticEnv
+
+class CrashingEnv(ArithmeticEnv):
+    \"\"\"Takes its process with it, once, at a problem of the third iteration.\"\"\"
+
+    default_settings = ArithmeticEnv.default_settings | {"mark": ""}
+
+    def problem(self, seed):
+        mark = Path(self.settings["mark"])
+        if seed == 9 and not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return super().problem(seed)
+"""
+ONE = """
+tune: {checkpoint_frequency: 1, max_failures: 1}
+stop: {training_iteration: 4}
+"""
+
 
 def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     script = "from rllib_dapo.cli import main; main()"
@@ -112,3 +134,21 @@ def test_bounds_change_while_trials_train_and_no_engine_is_made_anew(tmp_path: P
     for results in trials.values():
         assert results[-1]["training_iteration"] == 8
         assert len({json.dumps(result["engines"]) for result in results}) == 1
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_dies_starts_again_from_its_last_checkpoint(tmp_path: Path, raw_model: Path) -> None:
+    _write(tmp_path, raw_model, ONE)
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    run = _start(
+        tmp_path,
+        *("--set", "environment.env=crashing:CrashingEnv"),
+        *("--set", f"environment.env_config.mark={tmp_path / 'mark'}"),
+        *("--set", "env_runners.num_env_runners=0"),
+    )
+    output = run.communicate(timeout=200)[0]
+    assert run.returncode == 0, output
+    (results,) = _results(tmp_path).values()
+    assert [result["training_iteration"] for result in results] == [1, 2, 3, 4]
+    assert len({result["engines"]["0"]["pid"] for result in results}) == 2
+    assert "failed and starts again from its last checkpoint" in output

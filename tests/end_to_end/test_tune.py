@@ -39,21 +39,56 @@ print("RESULT", json.dumps({
 }))
 """
 
+TWICE = """
+import sys
+from pathlib import Path
+from rllib_dapo.run import tuner
+from rllib_dapo.run.settings import read_settings
 
-def test_the_registered_name_sweeps_over_a_bound(tmp_path: Path, raw_model: Path) -> None:
-    script = tmp_path / "sweep.py"
-    script.write_text(SCRIPT)
-    output = subprocess.run(
-        [sys.executable, str(script), str(raw_model), str(tmp_path / "results")],
+file, storage = map(Path, sys.argv[1:])
+for number in range(2):
+    outcome = tuner.run(read_settings(file), str(storage / f"run{number}"))
+    print("ERRORS", outcome.grid.num_errors)
+"""
+FILE = """
+environment: {env: rllib_dapo/Arithmetic-v0, env_config: {max_operand: 4}}
+language_model: {name: MODEL, dtype: float32, num_threads: 1}
+rollout: {engine: transformers, max_prompt_tokens: 16, max_response_tokens: 6}
+env_runners: {num_env_runners: 0}
+training: {prompts_per_step: 2, group_size: 4, minibatch_size: 4}
+dynamic_sampling: {enabled: false}
+overlong: {buffer_tokens: 2}
+stop: {training_iteration: 1}
+"""
+
+
+def _python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
+
+
+def test_the_registered_name_sweeps_over_a_bound(tmp_path: Path, raw_model: Path) -> None:
+    script = tmp_path / "sweep.py"
+    script.write_text(SCRIPT)
+    output = _python(script, raw_model, tmp_path / "results")
     lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, output.stderr[-3000:]
     result = json.loads(lines[0].removeprefix("RESULT "))
     assert result["errors"] == 0
     assert result["epsilon_high"] == [0.2, 0.28]
     assert all(-1 <= value <= 1 for value in result["returns"])
+
+
+def test_a_process_can_run_one_after_the_other(tmp_path: Path, raw_model: Path) -> None:
+    """Ray forgets what was registered when it is shut down, which the first run does at its end."""
+    script, file = tmp_path / "twice.py", tmp_path / "run.yaml"
+    script.write_text(TWICE)
+    file.write_text(FILE.replace("MODEL", str(raw_model)))
+    output = _python(script, file, tmp_path / "results")
+    assert output.stdout.count("ERRORS 0") == 2, output.stderr[-3000:]

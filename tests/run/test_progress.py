@@ -113,14 +113,18 @@ def test_a_trial_that_goes_on_after_a_pause_tells_only_what_has_changed() -> Non
     stream = io.StringIO()
     line = ProgressLine(total=4, stream=stream, every_s=0)
     line.setup(stop=None, num_samples=1, total_num_samples=2)
-    drawn = {"epsilon_high": 0.3, "epsilon_draw": 0.123, "env_config/digits": 2}
-    config = {"epsilon_high": 0.3, "epsilon_draw": 0.123, "env_config": {"digits": 2}}
+    drawn = {
+        "epsilon_low": 0.2,
+        "epsilon_draw": 0.123,
+        "env_config/digits": 2,
+    }  # epsilon_high follows
+    config = {"epsilon_low": 0.2, "epsilon_high": 0.3, "epsilon_draw": 0.123, "env_config": {"digits": 2}}
     for changes in ({}, {}, {"epsilon_high": 0.361234}, {"env_config": {"digits": 3}}):
         line.on_trial_start(0, [], _trial(drawn, config | changes))
     assert [text.partition("  ")[2] for text in stream.getvalue().splitlines()] == [
-        "epsilon_high=0.3, env_config/digits=2",
-        "epsilon_high=0.3612, env_config/digits=2",
-        "epsilon_high=0.3, env_config/digits=3",
+        "epsilon_low=0.2, epsilon_high=0.3, env_config/digits=2",
+        "epsilon_low=0.2, epsilon_high=0.3612, env_config/digits=2",
+        "epsilon_low=0.2, epsilon_high=0.3, env_config/digits=3",
     ]
 
 

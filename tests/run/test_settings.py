@@ -400,6 +400,9 @@ def test_a_trial_that_can_never_be_placed_says_what_to_lower(tmp_path: Path) -> 
         check_placement(config, TWO_CORES)
     config.env_runners(num_cpus_per_env_runner=0.5).learners(num_cpus_per_learner=0.5)
     check_placement(config, TWO_CORES)
+    config.resources(num_cpus_for_main_process=0).env_runners(num_env_runners=3, num_cpus_per_env_runner=1)
+    with pytest.raises(SettingsError, match=r"\(main 1 x 0, EnvRunners 3 x 1, Learners 1 x 0.5\)"):
+        check_placement(config, TWO_CORES)
 
 
 def test_a_preset_says_where_its_data_is_to_be_had() -> None:

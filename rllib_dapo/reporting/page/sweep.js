@@ -5,7 +5,7 @@ function values() {
     [`best ${report.run.metric}`, (trial) => trial.metric.best],
   ];
   const measured = report.trials.find((trial) => trial.avg);
-  if (measured) found.push([`last evaluation, ${measured.avg.name}`, (trial) => trial.evaluation]);
+  if (measured && !report.run.metric.endsWith(`/${measured.avg.name}`)) found.push([`last evaluation, ${measured.avg.name}`, (trial) => trial.evaluation]);
   for (const name of Object.keys(report.trials[0].summary)) found.push([`last ${name}`, (trial) => trial.summary[name]]);
   return found;
 }
@@ -87,7 +87,7 @@ function parallel() {
   $("parallel").style.minWidth = `${110 * axes.length}px`;
   return [traces, layout({
     height: 380, margin: { l: 20, r: 20, t: 10, b: 60 }, shapes: bars, annotations: ticks,
-    xaxis: { tickvals: axes.map((_, i) => i), ticktext: axes.map((axis) => plain(axis.name).replace(/ /g, "<br>")),
+    xaxis: { tickvals: axes.map((_, i) => i), ticktext: axes.map((axis) => plain(axis.name).replace(/ /g, "<br>").replace(/(\w)\/(?=\w)/g, "$1<br>")),
       range: [-0.3, axes.length - 0.4], showgrid: false, zeroline: false, fixedrange: true },
     yaxis: { visible: false, range: [-0.06, 1.06], fixedrange: true },
   })];

@@ -6,7 +6,8 @@ function columns() {
     [`last ${report.run.metric.replace("env_runners/", "")}`, (trial) => trial.metric.last],
     ["best", (trial) => trial.metric.best],
   ];
-  if (report.trials.some((trial) => trial.evaluation !== null)) found.push(["evaluation", (trial) => trial.evaluation]);
+  const measured = report.trials.find((trial) => trial.avg);
+  if (measured && !report.run.metric.endsWith(`/${measured.avg.name}`)) found.push(["evaluation", (trial) => trial.evaluation]);
   for (const name of Object.keys(report.trials[0].summary)) found.push([name, (trial) => trial.summary[name]]);
   found.push(["iterations", (trial) => trial.iterations], ["time", (trial) => trial.seconds, duration],
     ["status", (trial) => trial.status]);
