@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
 from rllib_dapo.cli import find_run_file
@@ -26,7 +28,8 @@ STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
 class MLflowLogger(MLflowLoggerCallback):
     """Ray's, with names that MLflow takes: it knows no @."""
 
-    def log_trial_result(self, iteration, trial, result):
+    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
+        """What Tune calls with each result."""
         figures = {name: value for name, value in result.items() if name != "config"}
         renamed = {name.replace("@", "_at_"): value for name, value in flatten_dict(figures).items()}
         super().log_trial_result(iteration, trial, renamed)

@@ -144,7 +144,12 @@ class DAPO(Algorithm):
             new_config: By attribute name, as Tune has it, or a `DAPOConfig`.
 
         Returns:
-            False, and nothing is changed, where settings differ that the engines or the actors were made with.
+            True.
+
+        Raises:
+            ValueError: Where settings differ that the engines or the actors were made with; nothing is changed. (Where
+                False is returned, Tune leaves the trial to its searcher's count of those that run, and a bounded one
+                waits for it without end.)
         """
         new = self.get_default_config().update_from_dict(
             new_config.to_dict() if isinstance(new_config, DAPOConfig) else new_config
@@ -155,8 +160,10 @@ class DAPO(Algorithm):
         differences = fixed_differences(self._built_config, new)
         self.config = self._built_config
         if differences:
-            logger.warning("these actors cannot be used again, since they were made with other %s", differences)
-            return False
+            raise ValueError(
+                f"this trial cannot follow on another in the same actors, which were made with other {differences}: "
+                "set reuse_actors=False in tune.TuneConfig"
+            )
         self.config = self._built_config = new
         self._start_over()
         return True

@@ -249,6 +249,7 @@ def replay(
     """Make the updates of a recorded run again under other settings, without a sampler, and compare."""
     from rllib_dapo.run import replay as replaying
     from rllib_dapo.run import tuner
+    from rllib_dapo.run.patience import PatientLines
 
     tuner.silence()
     try:
@@ -257,7 +258,7 @@ def replay(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{recording}: {len(settings.steps)} training steps, {len(settings.configs)} settings")
-    rows = list(replaying.run_replay(settings))
+    rows = list(replaying.run_replay(settings, PatientLines(typer.echo)))
     for line in replaying.table_lines(rows):
         typer.echo(line)
     for file, write in ((json_file, replaying.write_json), (csv_file, replaying.write_csv)):

@@ -7,6 +7,7 @@ one is. What is not in it was given to an engine, an environment or an actor whe
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ray import cloudpickle
@@ -72,4 +73,12 @@ def fixed_differences(old: DAPOConfig, new: DAPOConfig) -> list[str]:
 
 def _is_same(one: Any, other: Any) -> bool:
     """Whether two values are equal; functions that came through a pickle are if they are written alike."""
+    one, other = _with_lists(one), _with_lists(other)
     return bool(one == other) or cloudpickle.dumps(one) == cloudpickle.dumps(other)
+
+
+def _with_lists(value: Any) -> Any:
+    """The same with lists for tuples: a configuration that Tune has kept in a file comes back so."""
+    if isinstance(value, Mapping):
+        return {key: _with_lists(inner) for key, inner in value.items()}
+    return [_with_lists(inner) for inner in value] if isinstance(value, list | tuple) else value

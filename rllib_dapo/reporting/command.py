@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -11,29 +10,7 @@ from typing import Literal
 from rllib_dapo.reporting.content import content
 from rllib_dapo.reporting.page import link_from, no_link, page
 from rllib_dapo.reporting.read import Run, read_run
-
-PATIENCE_S = 2.0
-
-
-class Progress:
-    """Passes lines on once it has taken a while, and then not too many of them."""
-
-    def __init__(self, say: Callable[[str], None], *, patience_s: float = PATIENCE_S) -> None:
-        """Starts the clock.
-
-        Args:
-            say: Prints a line.
-            patience_s: How long nothing is said, at the start and between lines.
-        """
-        self._say = say
-        self._patience_s = patience_s
-        self._last = time.monotonic()
-
-    def __call__(self, line: str) -> None:
-        """Prints a line if it is time."""
-        if time.monotonic() - self._last >= self._patience_s:
-            self._say(line)
-            self._last = time.monotonic()
+from rllib_dapo.run.patience import PatientLines
 
 
 def write_report(
@@ -64,7 +41,7 @@ def write_report(
         SettingsError: If there is no run.
         OSError: If a file cannot be written.
     """
-    progress = Progress(say)
+    progress = PatientLines(say)
     run = read_run(folder, metric=metric, mode=mode, say=progress)
     path = _absolute(output) if output else _usual_page(run)
     data = content(run, link=link_from(path) if run.is_local else no_link, say=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -101,10 +101,20 @@ def read_replay(path: Path, overrides: Sequence[str], *, limit: int | None = Non
     return ReplaySettings(steps=tuple(steps), configs=configs)
 
 
-def run_replay(settings: ReplaySettings) -> Iterator[Replayed]:
-    """Replays, and gives each row of the table when it is done."""
-    for name, config in settings.configs.items():
-        yield Replayed(name=name, steps=tuple(replay(settings.steps, config)))
+def run_replay(settings: ReplaySettings, say: Callable[[str], None] = lambda line: None) -> Iterator[Replayed]:
+    """Replays, and gives each row of the table when it is done.
+
+    Args:
+        settings: What is to be replayed.
+        say: Is told how far it is.
+    """
+    for number, (name, config) in enumerate(settings.configs.items(), start=1):
+        say(f"{number} of {len(settings.configs)}, {name}: loading the model")
+        steps = []
+        for step in replay(settings.steps, config):
+            steps.append(step)
+            say(f"{number} of {len(settings.configs)}, {name}: step {len(steps)} of {len(settings.steps)}")
+        yield Replayed(name=name, steps=tuple(steps))
 
 
 def table_lines(rows: Sequence[Replayed]) -> list[str]:

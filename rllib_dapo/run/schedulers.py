@@ -158,6 +158,8 @@ def make_scheduler(
             hyperparam_mutations=mutations.distributions(),
             custom_explore_fn=mutations,
             require_attrs=False,  # an evaluation's metric is not in every result
-            **{"perturbation_interval": 1, "log_config": False, **options},
+            # Trials that take turns on one machine are not at the same iteration, and one that took over from a trial
+            # behind it would go back, perhaps without end. So all are waited for.
+            **{"perturbation_interval": 1, "synch": True, "log_config": False, **options},
         )
     return FIFOScheduler()

@@ -148,7 +148,8 @@ def test_what_an_engine_or_an_actor_was_made_with_is_not_taken_over(
         lambda config: config.evaluation(evaluation_config={"env_config": {"max_operand": 3}}),
     ):
         changed = change(small_config(engine="transformers"))
-        assert not algo.reset_config(changed.to_dict())
+        with pytest.raises(ValueError, match="cannot follow on another in the same actors"):
+            algo.reset_config(changed.to_dict())
         assert algo.config is before
     assert algo.train()["training_iteration"] == 1
 

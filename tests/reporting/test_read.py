@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rllib_dapo.reporting.command import Progress, write_report
+from rllib_dapo.reporting.command import write_report
 from rllib_dapo.reporting.read import read_run
 from rllib_dapo.run.file import SettingsError
+from rllib_dapo.run.patience import PatientLines
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_progress_is_told_only_where_it_takes_long() -> None:
     quick: list[str] = []
     slow: list[str] = []
     for said, patience in ((quick, 60.0), (slow, 0.0)):
-        progress = Progress(said.append, patience_s=patience)
+        progress = PatientLines(said.append, patience_s=patience)
         for line in ("one", "two"):
             progress(line)
     assert quick == []
