@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from ray.rllib.utils.annotations import override
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from rllib_dapo.checks.findings import one_of, suggest
 
 if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
     from rllib_dapo.run.bounds import Mutations
 
 # As many checkpoints of a trial as may be exploited before the next one is written.
@@ -138,6 +142,19 @@ def check_scheduler(
         )
 
 
+class EngineKeepingPBT(PopulationBasedTraining):
+    """Ray's, which keeps the actors of all trials that are paused at once, as they are at the end of each round.
+
+    Tune keeps one of those that no trial waits for, and stops the others, and their engines with them.
+    """
+
+    @override(PopulationBasedTraining)
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Asks for room for one more actor among those that are kept."""
+        super().on_trial_add(tune_controller, trial)
+        tune_controller._actor_cache.increase_max(trial.placement_group_factory)
+
+
 def make_scheduler(
     content: Mapping[str, Any], *, iterations: float | None, mutations: Mutations | None
 ) -> TrialScheduler:
@@ -153,7 +170,7 @@ def make_scheduler(
         return ASHAScheduler(time_attr=_TIME, **{"max_t": iterations, **options})
     if content["type"] == "pbt":
         assert mutations is not None
-        return PopulationBasedTraining(
+        return EngineKeepingPBT(
             time_attr=_TIME,
             hyperparam_mutations=mutations.distributions(),
             custom_explore_fn=mutations,

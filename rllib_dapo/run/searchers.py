@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ray.rllib.utils.annotations import override
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlgorithm, Searcher
 
 from rllib_dapo.run.bounds import HIGH, LOW, admissible_range, attribute_path
@@ -83,6 +84,19 @@ class Suggest:
         return {"/".join(attribute_path(name)): value for name, value in values.items()}
 
 
+class OpenVariantGenerator(BasicVariantGenerator):
+    """Ray's, which does not call itself finished while trials that it made go on.
+
+    Tune stops an actor that no trial waits for once the search is over. In population based training that hits the one
+    whose trial takes over another's weights while all others are paused; and with the actor goes the engine.
+    """
+
+    @override(BasicVariantGenerator)
+    def is_finished(self) -> bool:
+        """Whether no trial is to come, and none is left."""
+        return bool(super().is_finished() and not self._live_trials)
+
+
 def make_searcher(
     content: Mapping[str, Any],
     *,
@@ -90,6 +104,7 @@ def make_searcher(
     metric: str,
     mode: str,
     max_concurrent: int,
+    scheduler: str,
 ) -> Searcher | SearchAlgorithm:
     """Builds a searcher.
 
@@ -99,10 +114,12 @@ def make_searcher(
         metric: By which trials are compared.
         mode: `"max"` or `"min"`.
         max_concurrent: Trials at the same time; 0 sets no limit.
+        scheduler: Its type.
     """
     seed = int(content.get("seed", 0))
     if content["type"] == "random":
-        return BasicVariantGenerator(random_state=seed, max_concurrent=max_concurrent)
+        generator = OpenVariantGenerator if scheduler == "pbt" else BasicVariantGenerator
+        return generator(random_state=seed, max_concurrent=max_concurrent)
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 

@@ -142,6 +142,11 @@ def _check_sweep(
         has_variants=has_variants,
         metric=tuning.metric,
     )
+    if tuning.scheduler.get("type") == "pbt" and 0 < tuning.max_concurrent_trials < tuning.num_samples:
+        yield (
+            f"tune.max_concurrent_trials={tuning.max_concurrent_trials} must be 0 with pbt: its trials take turns, and "
+            "one that is paused counts"
+        )
     if tuning.scheduler.get("type") == "pbt" and tuning.num_to_keep < PBT_KEEPS:
         yield (
             f"tune.num_to_keep={tuning.num_to_keep} must be at least {PBT_KEEPS} with pbt: a trial's checkpoint is "

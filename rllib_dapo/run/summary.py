@@ -128,7 +128,8 @@ def _early(metrics: Mapping[str, Any]) -> str:
 def _varied(results: Sequence[tune.Result], followers: Sequence[str]) -> list[str]:
     """What differs between trials' configurations, but for what their names say already."""
     configs = [_flat(result.config) for result in results]
-    told = told_by_name(configs[0], followers)
+    # Tune keeps tuples as lists, so RLlib's own `policies` of a run that was gone on with seem to differ.
+    told = {*told_by_name(configs[0], followers), *(name for name in configs[0] if name.startswith("policies/"))}
     return [name for name in configs[0] if any(c.get(name) != configs[0][name] for c in configs) and name not in told]
 
 

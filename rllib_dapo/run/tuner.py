@@ -80,6 +80,7 @@ def run(settings: RunSettings, folder: str) -> RunResult:
                     metric=tuning.metric,
                     mode=tuning.mode,
                     max_concurrent=tuning.max_concurrent_trials,
+                    scheduler=tuning.scheduler["type"],
                 ),
                 reuse_actors=can_reuse_actors(settings),
                 num_samples=tuning.num_samples,
@@ -241,5 +242,6 @@ def silence() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported, which is later
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

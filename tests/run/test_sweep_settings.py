@@ -53,6 +53,7 @@ def _searcher(run: RunSettings) -> Any:
         metric=tuning.metric,
         mode=tuning.mode,
         max_concurrent=tuning.max_concurrent_trials,
+        scheduler=tuning.scheduler["type"],
     )
 
 
@@ -77,7 +78,13 @@ def test_pbt_changes_what_is_searched_for_and_keeps_checkpoints_for_others(tmp_p
     assert isinstance(scheduler, PopulationBasedTraining)
     assert list(scheduler._hyperparam_mutations) == ["epsilon_high"]
     assert scheduler._perturbation_interval == 4
+    assert scheduler._synch
     assert run.tune.num_to_keep == 4
+
+
+def test_pbt_and_a_bound_on_trials_at_the_same_time_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tune\.max_concurrent_trials=1 must be 0 with pbt: its trials take turns"):
+        _read(tmp_path, "", "tune.scheduler.type=pbt", "tune.num_samples=4", "tune.max_concurrent_trials=1")
 
 
 def test_rules_stand_beside_limits_and_are_not_taken_for_metrics(tmp_path: Path) -> None:
