@@ -3,7 +3,8 @@
 Ours: `rllib-dapo train epsilon_grid`, timed from the start of its process to its end: Ray, actors, checkpoints, result
 files and all. The other side: for each point of the grid a process that builds the algorithm, trains it as long, saves
 it and ends, without Tune. Both find models and compiled code in warm caches. A run alone pays for the start of an
-engine, of which the sweep needs one; so the file also says how the sweep compares with the bare time of its iterations.
+engine, of which the sweep needs one. So the file also has the sweep with an engine for each trial, which leaves only what
+Tune itself costs, and says how the first sweep compares with the bare time of its iterations.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ def main() -> None:
         sweep = python(SWEEP, "train", str(PRESET), "--storage", folder, *settings)
         training = iteration_seconds(Path(folder))
     print(f"sweep of {len(grid)} trials: {sweep:.1f} s", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        apart = python(SWEEP, "train", str(PRESET), "--storage", folder, *settings, "--set", "tune.reuse_actors=false")
+    print(f"with an engine for each: {apart:.1f} s", flush=True)
     alone = []
     for number, point in enumerate(grid, 1):
         alone.append(python(ALONE, str(PRESET), *OVERRIDES, *point))
@@ -95,6 +99,8 @@ def main() -> None:
         runs_alone=[round(seconds, 1) for seconds in alone],
         iterations_of_the_sweep_seconds=round(training, 1),
         sweep_over_its_iterations=round(sweep / training, 3),
+        an_engine_for_each_trial_seconds=round(apart, 1),
+        an_engine_for_each_trial_ratio=round(sum(alone) / apart, 3),
     )
 
 
