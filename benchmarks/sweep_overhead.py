@@ -3,8 +3,8 @@
 Ours: `rllib-dapo train epsilon_grid`, timed from the start of its process to its end: Ray, actors, checkpoints, result
 files and all. The other side: for each point of the grid a process that builds the algorithm, trains it as long, saves
 it and ends, without Tune. Both find models and compiled code in warm caches. A run alone pays for the start of an
-engine, of which the sweep needs one. So the file also has the sweep with an engine for each trial, which leaves only what
-Tune itself costs, and says how the first sweep compares with the bare time of its iterations.
+engine, of which the sweep needs one. So the file also has the sweep with an engine for each trial, which leaves only
+what Tune itself costs, and says how the first sweep compares with the bare time of its iterations.
 """
 
 from __future__ import annotations
