@@ -8,7 +8,7 @@ TESTS ?= tests#    make test TESTS=tests/core runs a part
 export PYTHON
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup:  ## make .venv with everything this machine can use; again: seconds
 	@tools/setup.sh

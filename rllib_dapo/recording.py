@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from rllib_dapo.checks.kinds import attribute_of
 from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
+from rllib_dapo.trial_place import Place, trial_place
 
 if TYPE_CHECKING:
     from ray.train._internal.storage import StorageContext
@@ -52,14 +52,6 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """A folder on some file system."""
-
-    filesystem: pyarrow.fs.FileSystem
-    folder: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedStep:
     """One training step's file.
 
@@ -81,15 +73,8 @@ class RecordedStep:
 
 
 def recording_place(storage: StorageContext | None, logdir: str) -> Place:
-    """The folder `recording` of a trial: where Tune keeps its results, or without Tune in RLlib's folder.
-
-    Args:
-        storage: Tune's, of the trial.
-        logdir: RLlib's.
-    """
-    if storage is None:
-        return Place(filesystem=pyarrow.fs.LocalFileSystem(), folder=f"{logdir}/{FOLDER}")
-    return Place(filesystem=storage.storage_filesystem, folder=f"{storage.trial_fs_path}/{FOLDER}")
+    """The folder `recording` of a trial, see `trial_place`."""
+    return trial_place(storage, logdir, FOLDER)
 
 
 def write_step(place: Place, number: int, groups: Sequence[PromptGroup], config: DAPOConfig) -> None:

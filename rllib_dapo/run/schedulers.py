@@ -5,14 +5,13 @@ The options are those of Ray's classes, by their names; time is always counted i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.utils.annotations import override
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
-from rllib_dapo.checks.findings import one_of, suggest
+from rllib_dapo.run.options import OptionCheck, check_options, count, is_number
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -25,76 +24,32 @@ PBT_KEEPS = 4
 _TIME = "training_iteration"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _count(value: Any) -> str | None:
-    fits = _is_number(value) and value == int(value) and value >= 1
-    return None if fits else "a whole number of at least 1"
-
-
 def _share(value: Any, *, most: float) -> str | None:
-    return None if _is_number(value) and 0 <= value <= most else f"a number in [0, {most:g}]"
+    return None if is_number(value) and 0 <= value <= most else f"a number in [0, {most:g}]"
 
 
 def _factors(value: Any) -> str | None:
-    fits = isinstance(value, list) and value and all(_is_number(one) and one > 0 for one in value)
+    fits = isinstance(value, list) and value and all(is_number(one) and one > 0 for one in value)
     return None if fits else "a list of numbers over 0, such as [0.8, 1.2]"
 
 
-_Check = Callable[[Any], str | None]
-OPTIONS: Mapping[str, Mapping[str, _Check]] = {
+OPTIONS: Mapping[str, Mapping[str, OptionCheck]] = {
     "fifo": {},
     "asha": {
-        "max_t": _count,
-        "grace_period": _count,
-        "reduction_factor": lambda value: None if _is_number(value) and value > 1 else "a number over 1",
-        "brackets": _count,
+        "max_t": count,
+        "grace_period": count,
+        "reduction_factor": lambda value: None if is_number(value) and value > 1 else "a number over 1",
+        "brackets": count,
     },
     "pbt": {
-        "perturbation_interval": _count,
-        "burn_in_period": lambda value: None if _is_number(value) and value >= 0 else "a number of at least 0",
+        "perturbation_interval": count,
+        "burn_in_period": lambda value: None if is_number(value) and value >= 0 else "a number of at least 0",
         "quantile_fraction": lambda value: _share(value, most=0.5),
         "resample_probability": lambda value: _share(value, most=1.0),
         "perturbation_factors": _factors,
         "synch": lambda value: None if isinstance(value, bool) else "true or false",
     },
 }
-
-
-def check_options(
-    setting: str, content: Mapping[str, Any], options: Mapping[str, Mapping[str, _Check]]
-) -> Iterator[str]:
-    """Findings on a type and its options.
-
-    Args:
-        setting: Such as `tune.scheduler`.
-        content: What stands there.
-        options: Of each type, the check of each option: what it must be, or None where it is.
-
-    Yields:
-        One line for each finding.
-    """
-    kind = content.get("type")
-    if kind is None:
-        yield f"{setting} says no type: write {{type: {' | '.join(options)}, ...}}"
-        return
-    wrong = list(one_of(f"{setting}.type", kind, tuple(options)))
-    yield from wrong
-    if wrong:
-        return
-    known = options[kind]
-    for name, value in content.items():
-        if name == "type":
-            continue
-        if name not in known:
-            there = f"; {kind} has {', '.join(known)}" if known else f"; {kind} has none"
-            yield f"unknown setting '{setting}.{name}'{suggest(name, known) or there}"
-            continue
-        wanted = known[name](value)
-        if wanted:
-            yield f"{setting}.{name}={value!r} must be {wanted}"
 
 
 def check_scheduler(

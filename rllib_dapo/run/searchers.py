@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,16 @@ from ray.rllib.utils.annotations import override
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter, SearchAlgorithm, Searcher
 
 from rllib_dapo.run.bounds import HIGH, LOW, admissible_range, attribute_path
-from rllib_dapo.run.schedulers import _count, _is_number, check_options
+from rllib_dapo.run.options import OptionCheck, check_options, count, is_number
 
 
 def _seed(value: Any) -> str | None:
-    return None if _is_number(value) and value == int(value) and value >= 0 else "a whole number of at least 0"
+    return None if is_number(value) and value == int(value) and value >= 0 else "a whole number of at least 0"
 
 
-OPTIONS: Mapping[str, Mapping[str, Callable[[Any], str | None]]] = {
+OPTIONS: Mapping[str, Mapping[str, OptionCheck]] = {
     "random": {"seed": _seed},
-    "optuna": {"seed": _seed, "startup_trials": _count},
+    "optuna": {"seed": _seed, "startup_trials": count},
 }
 
 

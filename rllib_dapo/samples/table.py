@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.fs
 import ray
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
 from rllib_dapo.samples.record import FOLDER, SUFFIX, Sample, Source, samples_of, spread, to_jsonl
 from rllib_dapo.samples.tensorboard import event_file, event_file_name
+from rllib_dapo.trial_place import trial_place
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -109,20 +109,12 @@ def _fetch(group: SampledGroup) -> PromptGroup | None:
 def _write(
     algorithm: Algorithm, samples: Sequence[Sample], histograms: dict[str, list[float]], *, iteration: int
 ) -> None:
-    filesystem, folder = _folder(algorithm)
-    filesystem.create_dir(folder, recursive=True)
+    place = trial_place(algorithm._storage, algorithm.logdir, FOLDER)
+    place.filesystem.create_dir(place.folder, recursive=True)
     files = {
         f"iteration_{iteration:06d}{SUFFIX}": to_jsonl(samples).encode("utf-8", errors="replace"),
         event_file_name(iteration): event_file(samples, histograms, iteration=iteration),
     }
     for name, content in files.items():
-        with filesystem.open_output_stream(f"{folder}/{name}") as file:
+        with place.filesystem.open_output_stream(f"{place.folder}/{name}") as file:
             file.write(content)
-
-
-def _folder(algorithm: Algorithm) -> tuple[pyarrow.fs.FileSystem, str]:
-    """Where a trial's results are kept: under Tune its folder in the run's storage, which may be on no local disk."""
-    storage = algorithm._storage
-    if storage is None:
-        return pyarrow.fs.LocalFileSystem(), f"{algorithm.logdir}/{FOLDER}"
-    return storage.storage_filesystem, f"{storage.trial_fs_path}/{FOLDER}"
