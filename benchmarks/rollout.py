@@ -16,7 +16,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from rllib_dapo import DAPOConfig
 from rllib_dapo.models import prompt_token_ids
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.rollout.stream import RolloutStream
+from rllib_dapo.rollout.rollout_stream import RolloutStream
 
 PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 96, 3, 0.8
 

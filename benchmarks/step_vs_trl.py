@@ -19,7 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
-from rllib_dapo.rollout.environment import make_environment
+from rllib_dapo.rollout.make_environment import make_environment
 
 PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 3.0
 

@@ -20,7 +20,7 @@ from common import Side, report, timed
 from ray.tune.search.variant_generator import generate_variants
 
 from rllib_dapo.models import resolve_model
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 PRESET = Path(__file__).resolve().parents[1] / "tune_configs" / "epsilon_grid.yaml"
 ITERATIONS, TARGET = 10, round(1 / 1.15, 3)
@@ -32,7 +32,7 @@ ALONE = """
 import json, sys, tempfile
 import ray
 from pathlib import Path
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 preset, *overrides = sys.argv[1:]
 run = read_settings(Path(preset), overrides)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import gymnasium
 
+from rllib_dapo.envs.env_settings import check_choice, is_finite_number, merge_settings
 from rllib_dapo.envs.scoring import SCORING_SETTINGS, ProcessScoring
-from rllib_dapo.envs.settings import check_choice, is_finite_number, merge_settings
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.verify.calls import Rule
 from rllib_dapo.envs.verify.verdict import MissingReason, Verdict, VerdictKind, missing

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rllib_dapo.envs.base import Problem
 from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
+from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
-from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 from rllib_dapo.envs.verify import ANSWER_RULES
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from rllib_dapo.envs.settings import is_finite_number
+from rllib_dapo.envs.env_settings import is_finite_number
 from rllib_dapo.envs.splits import DatasetOrder
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
-from rllib_dapo.envs.settings import is_finite_number
+from rllib_dapo.envs.env_settings import is_finite_number
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, check_rule
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from types import MappingProxyType
 from typing import Any
 
+from rllib_dapo.envs.env_settings import check_choice, check_integer, is_finite_number
 from rllib_dapo.envs.pool import PoolLease, PoolSettings
-from rllib_dapo.envs.settings import check_choice, check_integer, is_finite_number
 from rllib_dapo.envs.verify.calls import Rule, SentRule, prepare
 from rllib_dapo.envs.verify.verdict import Verdict
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 
-from rllib_dapo.envs.settings import check_integer, is_finite_number, merge_settings
+from rllib_dapo.envs.env_settings import check_integer, is_finite_number, merge_settings
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.verify import MissingReason
 

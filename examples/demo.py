@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from rllib_dapo.learner.weights import export_checkpoint
+from rllib_dapo.checkpoint.export import export_checkpoint
+from rllib_dapo.findings import SettingsError
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
 from rllib_dapo.reporting.command import write_report
-from rllib_dapo.reporting.picture import curves_picture
-from rllib_dapo.rollout.environment import make_environment
+from rllib_dapo.reporting.demo_picture import curves_picture
+from rllib_dapo.rollout.make_environment import make_environment
 from rllib_dapo.run import preflight, tuner
-from rllib_dapo.run.file import SettingsError
-from rllib_dapo.run.settings import RunSettings, read_settings
+from rllib_dapo.run.run_settings import RunSettings, read_settings
 from rllib_dapo.run.summary import evaluations, failure_lines, is_interrupted
 
 REPO = Path(__file__).resolve().parents[1]

@@ -19,7 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
 from rllib_dapo.cli import find_run_file
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 FOLDER = Path("outputs/mlflow").absolute()
 STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")

@@ -16,7 +16,7 @@ from ray import tune
 from ray.air.integrations.wandb import WandbLoggerCallback
 
 from rllib_dapo.cli import find_run_file
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 FOLDER = Path("outputs/wandb").absolute()
 

@@ -11,7 +11,7 @@ if find_spec("ray") is not None:
 
     import rllib_dapo.envs  # noqa: F401  (registers the environments)
     from rllib_dapo.algorithm import DAPO
-    from rllib_dapo.config import DAPOConfig
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
     tune.register_trainable("DAPO", DAPO)
 

@@ -32,26 +32,23 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_dapo import metrics as names
-from rllib_dapo.checks.settings import idle_clip_warning
-from rllib_dapo.config import DAPOConfig
-from rllib_dapo.evaluation import evaluation_metrics
-from rllib_dapo.gauges import RunGauges, trial_names
-from rllib_dapo.learner.checkpoint import (
-    ask_learners,
-    begin_saving,
-    check_learners,
-    restore_learners,
-    save_learners,
-)
+from rllib_dapo.checkpoint.learners import begin_saving, check_learners, restore_learners, save_learners
+from rllib_dapo.config.actor_reuse import fixed_differences
+from rllib_dapo.config.dapo_config import DAPOConfig
+from rllib_dapo.config.value_checks import idle_clip_warning
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.metrics import metric_table as names
+from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
+from rllib_dapo.metrics.rollout_metrics import rollout_metrics
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.planning import plan_scoring, plan_update
-from rllib_dapo.recording import recording_place, write_step
-from rllib_dapo.renewal import fixed_differences
-from rllib_dapo.rollout.sampler import DynamicSampler
-from rllib_dapo.rollout.stream import RolloutResult, RolloutStream, SampledGroup
-from rllib_dapo.samples import SampleTable
+from rllib_dapo.ray_internals import construction_errors
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.rollout_stream import RolloutResult, RolloutStream, SampledGroup
 from rllib_dapo.start_guard import describe_gap
+from rllib_dapo.tracking.gauges import RunGauges, trial_names
+from rllib_dapo.tracking.recording import recording_place, write_step
+from rllib_dapo.tracking.sample_table import SampleTable
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +108,7 @@ class DAPO(Algorithm):
             group = getattr(self, "env_runner_group", None)
             if group is None or group.num_healthy_remote_workers():
                 raise
-            answers = group._worker_manager.foreach_actor("ping", healthy_only=False)
-            causes = [answer.get() for answer in answers if not answer.ok]
+            causes = construction_errors(group)
             raise (causes[0] if causes else error) from None
 
     def _start_counting(self) -> None:
@@ -372,7 +368,7 @@ class DAPO(Algorithm):
         generation = sum(result.generation_seconds for result in self._rollout_results)
         self.metrics.log_dict(
             {
-                **names.rollout_metrics(sampler),
+                **rollout_metrics(sampler),
                 **shaping,
                 names.ROLLOUT_TOKENS_PER_SECOND: tokens / seconds,
                 "generation_seconds": generation,

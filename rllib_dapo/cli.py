@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rllib_dapo.run.file import SettingsError, parse_override, put
+from rllib_dapo.findings import SettingsError
+from rllib_dapo.run.yaml_file import parse_override, put
 
 _INTERRUPTED = 130  # as shells say it of a command ended by Ctrl-C
 
@@ -40,7 +41,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
 ) -> None:
     """Train as a run file says. Search spaces in it make the run a sweep."""
-    from rllib_dapo.run import preflight, settings, tuner
+    from rllib_dapo.run import preflight, tuner
+    from rllib_dapo.run import run_settings as settings
     from rllib_dapo.run.summary import failure_lines, is_interrupted, opening_line, summary_lines
 
     tuner.silence()
@@ -100,11 +102,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure avg@k, pass@k and maj@k of a model or checkpoint, on one data set or several."""
-    from rllib_dapo.evaluation.responses import write_text
-    from rllib_dapo.run import evaluation, tuner
-    from rllib_dapo.run.evaluation_progress import EvaluationProgress
-    from rllib_dapo.run.evaluation_settings import read_evaluation
-    from rllib_dapo.run.evaluation_summary import result_json, table_lines
+    from rllib_dapo.evaluation import evaluation
+    from rllib_dapo.evaluation.evaluation_progress import EvaluationProgress
+    from rllib_dapo.evaluation.evaluation_settings import read_evaluation
+    from rllib_dapo.evaluation.evaluation_summary import result_json, table_lines
+    from rllib_dapo.evaluation.response_parts import write_text
+    from rllib_dapo.run import tuner
 
     tuner.silence()
     options = {
@@ -184,7 +187,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="The model's new folder.")],
 ) -> None:
     """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
-    from rllib_dapo.learner.weights import export_checkpoint
+    from rllib_dapo.checkpoint.export import export_checkpoint
     from rllib_dapo.run import tuner
 
     tuner.silence()
@@ -247,9 +250,9 @@ def replay(
     ] = None,
 ) -> None:
     """Make the updates of a recorded run again under other settings, without a sampler, and compare."""
-    from rllib_dapo.run import replay as replaying
+    from rllib_dapo.replay import replay_command as replaying
     from rllib_dapo.run import tuner
-    from rllib_dapo.run.patience import PatientLines
+    from rllib_dapo.run.delayed_lines import PatientLines
 
     tuner.silence()
     try:
@@ -277,7 +280,7 @@ def check_env(
     ] = None,
 ) -> None:
     """Look whether an environment keeps the rules that training relies on, and say what to mend."""
-    from rllib_dapo.check_env import check_environment
+    from rllib_dapo.env_check.check_environment import check_environment
     from rllib_dapo.run import tuner
     from rllib_dapo.run.environments import resolve_environment
 
@@ -337,7 +340,7 @@ def find_run_file(name: str) -> Path:
     Raises:
         SettingsError: If there is none.
     """
-    from rllib_dapo.checks.settings import suggest
+    from rllib_dapo.findings import suggest
 
     path, known = Path(name).expanduser(), preset_files()
     if path.is_file():

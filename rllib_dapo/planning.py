@@ -12,10 +12,10 @@ import torch
 from rllib_dapo.core import GroupSummary, TrainResponse, group_advantages, plan_minibatch, soft_overlong_punishment
 from rllib_dapo.core.batching import MiniBatchPlan, split_evenly
 from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.rollout.stream import SampledGroup
+from rllib_dapo.rollout.rollout_stream import SampledGroup
 
 if TYPE_CHECKING:
-    from rllib_dapo.config import DAPOConfig
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rllib_dapo.learner.gap import GapReport
+from rllib_dapo.learner.logprob_gap import GapReport
 
 if TYPE_CHECKING:
-    from rllib_dapo.config import DAPOConfig
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
 # A gap that an assumption explains must shrink to this share of itself under it.
 EXPLAINED = 0.5

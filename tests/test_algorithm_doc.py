@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.checks.kinds import attribute_of
-from rllib_dapo.config import PRESETS
-from rllib_dapo.run.names import allowed_settings
+from rllib_dapo.config.dapo_config import PRESETS
+from rllib_dapo.config.kinds import attribute_of
+from rllib_dapo.run.section_checks import allowed_settings
 
 REPO = Path(__file__).parent.parent
 TEXT = (REPO / "docs" / "algorithm.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary, PromptGroup, Response
 from rllib_dapo.planning import plan_scoring, plan_update, shape_group
-from rllib_dapo.rollout.stream import SampledGroup
+from rllib_dapo.rollout.rollout_stream import SampledGroup
 
 MakeSummary = Callable[..., GroupSummary]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.learner.gap import GapReport
+from rllib_dapo.learner.logprob_gap import GapReport
 from rllib_dapo.start_guard import describe_gap
 
 BOS = 1

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rllib_dapo.envs.base import Problem, Verdict
-from rllib_dapo.envs.settings import check_integer
+from rllib_dapo.envs.env_settings import check_integer
 
 _MAX_TOKENS = 512
 

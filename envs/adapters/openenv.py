@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from rllib_dapo.envs.settings import is_finite_number
+from rllib_dapo.envs.env_settings import is_finite_number
 from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import MissingReason
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from rllib_dapo.envs.adapters.child import Child, ChildError
 from rllib_dapo.envs.adapters.reasoning_gym_worker import BLOCK
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template, is_finite_number
 from rllib_dapo.envs.scoring import SCORING_SETTINGS
-from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template, is_finite_number
 from rllib_dapo.envs.splits import SPLITS, split_of
 
 TEMPLATE = "{question}\n\nThink it through, then write the final answer, and nothing else, as <answer>...</answer>."

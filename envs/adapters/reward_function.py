@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from rllib_dapo.envs.adapters.reward_sources import make_reward
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
-from rllib_dapo.envs.settings import check_choice, check_fraction, check_integer, check_template
+from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rllib_dapo.envs.adapters.references import resolve_reference
 from rllib_dapo.envs.base import Problem
-from rllib_dapo.envs.settings import check_choice, is_finite_number
+from rllib_dapo.envs.env_settings import check_choice, is_finite_number
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, MissingReason, Verdict, check_rule, missing
 
 RewardSource: TypeAlias = Callable[[Problem, str], Verdict]

@@ -10,7 +10,7 @@ import gymnasium
 
 from rllib_dapo.envs.base import SingleStepTextEnv
 from rllib_dapo.envs.calculator.arithmetic_parser import CalculatorError, calculate, write_number
-from rllib_dapo.envs.settings import check_template
+from rllib_dapo.envs.env_settings import check_template
 from rllib_dapo.envs.turns import Turn, TurnsEnv
 
 _MAX_CALL_CHARACTERS = 10_000  # where in a response a call may stand

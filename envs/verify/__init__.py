@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rllib_dapo.envs.settings import check_choice
+from rllib_dapo.envs.env_settings import check_choice
 from rllib_dapo.envs.verify.answer_line import strict
 from rllib_dapo.envs.verify.box import boxed
 from rllib_dapo.envs.verify.number import exact_integer, last_number, numeric

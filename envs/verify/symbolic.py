@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from rllib_dapo.envs.normalize import normalize_answer
-from rllib_dapo.envs.verify.bounds import beyond_bounds
 from rllib_dapo.envs.verify.extract import TAIL, is_balanced, last_answer, last_box
+from rllib_dapo.envs.verify.size_limits import beyond_bounds
 from rllib_dapo.envs.verify.verdict import Verdict
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rllib_dapo.dashboards.panels import NODE_PANELS, ROWS, NodePanel, Panel
-from rllib_dapo.gauges import CURVES, TAGS, Curve
+from rllib_dapo.dashboards.grafana_panels import NODE_PANELS, ROWS, NodePanel, Panel
+from rllib_dapo.tracking.gauges import CURVES, TAGS, Curve
 
 UID = "rllib-dapo"
 FILE = Path(__file__).with_name("rllib_dapo_grafana_dashboard.json")

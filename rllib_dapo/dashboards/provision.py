@@ -10,10 +10,10 @@ from urllib.request import urlopen
 
 import ray
 import yaml
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
 from rllib_dapo.dashboards import grafana
-from rllib_dapo.run.file import SettingsError
+from rllib_dapo.findings import SettingsError
+from rllib_dapo.ray_internals import maybe_enable_token_auth_if_token_available
 
 SCRAPE_EVERY = "5s"
 _UNAUTHORIZED = 401

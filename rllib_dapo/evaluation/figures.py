@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rllib_dapo.evaluation.estimators import (
+from rllib_dapo.metrics.estimators import (
     average_at,
     bootstrap,
     majority_at,

@@ -18,9 +18,12 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from rllib_dapo import metrics as names
 from rllib_dapo.core import collate, dapo_objective, importance_weights, sequences_within
-from rllib_dapo.learner.checkpoint import (
+from rllib_dapo.learner.collectives import rank, world_size
+from rllib_dapo.learner.logprob_gap import GapReport, measure_gap
+from rllib_dapo.learner.module import CausalLMModule
+from rllib_dapo.learner.old_logprobs import prepare
+from rllib_dapo.learner.rank_checkpoint import (
     fingerprint,
     folder_to_read,
     folder_to_write,
@@ -28,18 +31,16 @@ from rllib_dapo.learner.checkpoint import (
     read_rank,
     save_rank,
 )
-from rllib_dapo.learner.collectives import rank, world_size
-from rllib_dapo.learner.gap import GapReport, measure_gap
-from rllib_dapo.learner.module import CausalLMModule
-from rllib_dapo.learner.preparation import prepare
 from rllib_dapo.learner.schedule import learning_rate_factor
 from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatch, MicroBatches, MiniBatch
-from rllib_dapo.learner.weights import pieces
+from rllib_dapo.metrics import metric_table as names
+from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.threads import set_num_threads
+from rllib_dapo.weight_transfer import pieces
 
 if TYPE_CHECKING:
-    from rllib_dapo.config import DAPOConfig
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
 logger = logging.getLogger(__name__)
 
@@ -360,7 +361,7 @@ class DAPOTorchLearner(TorchLearner):
         """Logs the update's totals as token-weighted figures, the same on every Learner."""
         super().after_gradient_based_update(timesteps=timesteps)
         self._statistics.reduce()
-        self.metrics.log_dict(names.learner_metrics(self._statistics), key=DEFAULT_MODULE_ID, window=1)
+        self.metrics.log_dict(learner_metrics(self._statistics), key=DEFAULT_MODULE_ID, window=1)
         self.metrics.log_value(
             (DEFAULT_MODULE_ID, names.NUM_GRADIENT_UPDATES_LIFETIME),
             # RLlib adds up what Learners report.

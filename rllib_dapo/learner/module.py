@@ -18,10 +18,11 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
+from rllib_dapo.learner.model_folder import VALUE_HEAD, load_weights, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
-from rllib_dapo.learner.weights import VALUE_HEAD, load_weights, read_weights, to_numpy, to_tensors, write_model
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Engine, make_engine
+from rllib_dapo.weight_transfer import to_numpy, to_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,7 +10,7 @@
 """
 
 from rllib_dapo.models.loading import answer_token_ids, load_causal_lm, load_tokenizer, prompt_token_ids
-from rllib_dapo.models.names import check_model_name, resolve_model
+from rllib_dapo.models.model_names import check_model_name, resolve_model
 
 __all__ = [
     "answer_token_ids",

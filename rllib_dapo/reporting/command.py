@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from rllib_dapo.reporting.content import content
-from rllib_dapo.reporting.page import link_from, no_link, page
+from rllib_dapo.reporting.html_page import link_from, no_link, page
 from rllib_dapo.reporting.read import Run, read_run
-from rllib_dapo.run.patience import PatientLines
+from rllib_dapo.run.delayed_lines import PatientLines
 
 
 def write_report(

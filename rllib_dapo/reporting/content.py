@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 from ray.tune.utils import flatten_dict
 
-from rllib_dapo.metrics import ACCURACY, NUM_GRADIENT_UPDATES_LIFETIME
-from rllib_dapo.reporting.panels import (
+from rllib_dapo.metrics.metric_table import ACCURACY, NUM_GRADIENT_UPDATES_LIFETIME
+from rllib_dapo.reporting.downsample import points_per_curve, thin
+from rllib_dapo.reporting.read import Run, Trial, last_evaluation, metric_values
+from rllib_dapo.reporting.report_panels import (
     ENV,
     FURTHER_PANELS,
     LEARNER,
@@ -19,10 +21,8 @@ from rllib_dapo.reporting.panels import (
     X,
     evaluation,
 )
-from rllib_dapo.reporting.read import Run, Trial, last_evaluation, metric_values
-from rllib_dapo.reporting.responses import responses_by_prompt
+from rllib_dapo.reporting.sample_responses import responses_by_prompt
 from rllib_dapo.reporting.sweep import plain, settings_of, varied_settings
-from rllib_dapo.reporting.thin import points_per_curve, thin
 from rllib_dapo.reporting.time_split import PARTS, time_split
 
 _UPDATES = f"{LEARNER}/{NUM_GRADIENT_UPDATES_LIFETIME}"
@@ -182,6 +182,6 @@ def number(value: float | None) -> float | None:
 
 def _defaults() -> Mapping[str, Any]:
     """The paper's configuration."""
-    from rllib_dapo.config import DAPOConfig
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
     return flatten_dict(DAPOConfig().to_dict())

@@ -15,9 +15,9 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune import ExperimentAnalysis, ResultGrid
 from ray.tune.utils import flatten_dict
 
-from rllib_dapo.reporting.panels import evaluation
-from rllib_dapo.run.file import SettingsError
-from rllib_dapo.samples.record import FOLDER, SUFFIX, Sample, from_jsonl
+from rllib_dapo.findings import SettingsError
+from rllib_dapo.reporting.report_panels import evaluation
+from rllib_dapo.tracking.sample_record import FOLDER, SUFFIX, Sample, from_jsonl
 
 if TYPE_CHECKING:
     from ray import tune
@@ -198,7 +198,7 @@ def _metric_of_run(grid: ResultGrid, path: str) -> str:
 
 
 def _check_metric(metric: str, trials: list[Trial]) -> None:
-    from rllib_dapo.checks.settings import suggest
+    from rllib_dapo.findings import suggest
 
     known = {name for trial in trials for name in trial.frame.columns if not name.startswith("config/")}
     if any(len(trial.frame) for trial in trials) and metric not in known:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rllib_dapo import metrics
-from rllib_dapo.reporting.panels import ENV
+from rllib_dapo.metrics import metric_table as metrics
+from rllib_dapo.reporting.report_panels import ENV
 
 GENERATION, SCORING, UPDATE, WEIGHTS, EVALUATION, OTHER = PARTS = (
     "generation",

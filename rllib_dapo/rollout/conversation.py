@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_dapo.core.types import FinishReason, Response, TurnRecord
-from rllib_dapo.rollout.answers import Answer
 from rllib_dapo.rollout.engine import Completion
+from rllib_dapo.rollout.env_stepper import Answer
 
 # Predictions travel to the driver with every summary; a longer one is a wrong answer however it ends.
 _PREDICTION_CHARACTERS = 256

@@ -163,7 +163,7 @@ def make_engine(
             seed=seed,
             engine_kwargs=engine_kwargs,
         )
-    from rllib_dapo.rollout.hf_engine import TransformersEngine
+    from rllib_dapo.rollout.transformers_engine import TransformersEngine
 
     return TransformersEngine(
         model=model,

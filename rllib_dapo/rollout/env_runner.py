@@ -30,16 +30,16 @@ from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
-from rllib_dapo.rollout.answers import Answerer, make_answerer
 from rllib_dapo.rollout.engine import Sampling
-from rllib_dapo.rollout.environment import make_environment
+from rllib_dapo.rollout.env_stepper import Answerer, make_answerer
 from rllib_dapo.rollout.episodes import to_episode
-from rllib_dapo.rollout.loop import Prompt, RolloutLoop
-from rllib_dapo.rollout.stream import RolloutResult, SampledGroup
+from rllib_dapo.rollout.make_environment import make_environment
+from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
+from rllib_dapo.rollout.rollout_stream import RolloutResult, SampledGroup
 from rllib_dapo.threads import set_num_threads
 
 if TYPE_CHECKING:
-    from rllib_dapo.config import DAPOConfig
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
 # Keeps the draws of evaluation apart from those of training under the same run seed.
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1

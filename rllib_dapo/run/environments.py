@@ -11,10 +11,9 @@ from typing import Any
 import gymnasium
 from ray import tune
 
-from rllib_dapo.checks.settings import suggest
 from rllib_dapo.envs import Problem
-from rllib_dapo.rollout.environment import is_tune_name, make_environment
-from rllib_dapo.run.file import SettingsError, one_line
+from rllib_dapo.findings import SettingsError, one_line, suggest
+from rllib_dapo.rollout.make_environment import is_tune_name, make_environment
 
 
 def resolve_environment(env: Any) -> Any:

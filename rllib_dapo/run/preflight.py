@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray._private.accelerators import get_accelerator_manager_for_resource
-from ray._private.services import find_bootstrap_address
-from ray._private.utils import get_num_cpus
 
 from rllib_dapo.algorithm import DAPO
-from rllib_dapo.checks.settings import idle_clip_warning
-from rllib_dapo.config import DAPOConfig
+from rllib_dapo.config.dapo_config import DAPOConfig
+from rllib_dapo.config.value_checks import idle_clip_warning
 from rllib_dapo.envs import Problem
 from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
-from rllib_dapo.learner.preparation import resolve_token_mask
+from rllib_dapo.findings import SettingsError, one_line
+from rllib_dapo.learner.old_logprobs import resolve_token_mask
+from rllib_dapo.ray_internals import find_bootstrap_address, get_accelerator_manager_for_resource, get_num_cpus
 from rllib_dapo.run.environments import try_environment
-from rllib_dapo.run.file import SettingsError, one_line
-from rllib_dapo.run.settings import RunSettings
+from rllib_dapo.run.run_settings import RunSettings
 
 _TRAINING, _EVALUATION = "environment.env_config", "evaluation.evaluation_config.env_config"
 _RLLIB_AFTERWORD = "To suppress all validation errors"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ray import tune
 
-from rllib_dapo.run.bounds import DRAW
+from rllib_dapo.run.search.clip_bounds import DRAW
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial

@@ -9,8 +9,8 @@ from typing import Any
 from ray import tune
 
 from rllib_dapo.run.progress import duration, short, told_by_name
-from rllib_dapo.run.settings import RunSettings
-from rllib_dapo.run.stoppers import STOP_REASON
+from rllib_dapo.run.run_settings import RunSettings
+from rllib_dapo.run.search.stoppers import STOP_REASON
 from rllib_dapo.run.tuner import RunResult, worker_log_path
 
 _ACCURACY = "env_runners/accuracy"

@@ -18,21 +18,21 @@ import ray
 from pyarrow.fs import FileType
 from ray import cloudpickle, tune
 from ray.job_config import JobConfig
-from ray.train._internal.storage import get_fs_and_path
 from ray.tune.experiment import Trial
 
 from rllib_dapo.algorithm import DAPO
-from rllib_dapo.config import DAPOConfig
+from rllib_dapo.config.actor_reuse import fixed_differences
+from rllib_dapo.config.dapo_config import DAPOConfig
+from rllib_dapo.findings import SettingsError
 from rllib_dapo.models import resolve_model
-from rllib_dapo.renewal import fixed_differences
-from rllib_dapo.run.bounds import Mutations
-from rllib_dapo.run.file import SettingsError
+from rllib_dapo.ray_internals import get_fs_and_path
 from rllib_dapo.run.preflight import uses_cluster
 from rllib_dapo.run.progress import ProgressLine
-from rllib_dapo.run.schedulers import make_scheduler
-from rllib_dapo.run.searchers import make_searcher
-from rllib_dapo.run.settings import RunSettings
-from rllib_dapo.run.stoppers import RunStopper, SchedulerReason
+from rllib_dapo.run.run_settings import RunSettings
+from rllib_dapo.run.search.clip_bounds import Mutations
+from rllib_dapo.run.search.schedulers import make_scheduler
+from rllib_dapo.run.search.searchers import make_searcher
+from rllib_dapo.run.search.stoppers import RunStopper, SchedulerReason
 from rllib_dapo.run.worker_log import WorkerLog, worker_log
 
 _PARAM_SPACE = "param_space.pkl"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from ray._private.ray_logging import global_worker_stdstream_dispatcher
+from rllib_dapo.ray_internals import global_worker_stdstream_dispatcher
 
 _RAYS_OWN_HANDLER = "ray_print_logs"
 _EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)(: .*)?")

@@ -13,10 +13,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from rllib_dapo.reporting.command import write_report
 from rllib_dapo.reporting.content import content
-from rllib_dapo.reporting.page import link_from, page
-from rllib_dapo.reporting.panels import FURTHER_PANELS, PAPER_PANELS, X
+from rllib_dapo.reporting.html_page import link_from, page
 from rllib_dapo.reporting.read import Run, Trial
-from rllib_dapo.samples.record import Sample
+from rllib_dapo.reporting.report_panels import FURTHER_PANELS, PAPER_PANELS, X
+from rllib_dapo.tracking.sample_record import Sample
 
 DRAWN = "html[data-drawn-after]"
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}

@@ -15,8 +15,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from rllib_dapo.dashboards import grafana
-from rllib_dapo.dashboards.panels import NODE_PANELS, ROWS
-from rllib_dapo.gauges import CURVES
+from rllib_dapo.dashboards.grafana_panels import NODE_PANELS, ROWS
+from rllib_dapo.tracking.gauges import CURVES
 
 DASHBOARD = grafana.dashboard()
 CHARTS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.learner.weights import export_checkpoint
+from rllib_dapo.checkpoint.export import export_checkpoint
 from rllib_dapo.models import prompt_token_ids
 from rllib_dapo.rollout.engine import Sampling, make_engine
 

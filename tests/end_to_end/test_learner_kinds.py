@@ -17,8 +17,8 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.core import LOSS_AGGREGATIONS, LossAggregation, PromptGroup, Response, TrainResponse, plan_minibatch
 from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.envs import TextSpace
-from rllib_dapo.learner.checkpoint import ask_learners
 from rllib_dapo.learner.learner import DAPOTorchLearner
+from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.training_data import GroupTrainingData
 
 VOCABULARY, MAX_TOKENS = 30, 8

@@ -13,10 +13,12 @@ import pytest
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_dapo import DAPO, DAPOConfig
-from rllib_dapo.learner.checkpoint import MANIFEST, RANKS, ask_learners
+from rllib_dapo.checkpoint.export import export_checkpoint
+from rllib_dapo.checkpoint.manifest import MANIFEST
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner import DAPOTorchLearner
-from rllib_dapo.learner.weights import export_checkpoint
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.learner.rank_checkpoint import RANKS
 from rllib_dapo.rollout.engine import Sampling, make_engine
 
 # What is heard of a process that is gone: from Ray, or from gloo on the other Learner.

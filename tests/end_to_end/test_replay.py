@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.cli import app
-from rllib_dapo.recording import read_recording
-from rllib_dapo.run.file import SettingsError
-from rllib_dapo.run.replay import RECORDED, read_replay, run_replay
+from rllib_dapo.findings import SettingsError
+from rllib_dapo.replay.replay_command import RECORDED, read_replay, run_replay
+from rllib_dapo.tracking.recording import read_recording
 
 ITERATIONS = 3
 

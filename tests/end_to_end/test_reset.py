@@ -10,8 +10,8 @@ import pytest
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_dapo import DAPO, DAPOConfig
-from rllib_dapo.learner.checkpoint import ask_learners
-from rllib_dapo.learner.weights import to_numpy
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.weight_transfer import to_numpy
 
 MakeConfig = Callable[..., DAPOConfig]
 ITERATIONS = 2

@@ -15,7 +15,7 @@ from rllib_dapo.core import PromptGroup, Response, TrainResponse, collate
 from rllib_dapo.core.batching import MicroBatchPlan
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "mawps-addsub.jsonl"

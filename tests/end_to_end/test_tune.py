@@ -43,7 +43,7 @@ TWICE = """
 import sys
 from pathlib import Path
 from rllib_dapo.run import tuner
-from rllib_dapo.run.settings import read_settings
+from rllib_dapo.run.run_settings import read_settings
 
 file, storage = map(Path, sys.argv[1:])
 for number in range(2):

@@ -21,7 +21,7 @@ from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.module import CausalLMModule
-from rllib_dapo.learner.preparation import prepare
+from rllib_dapo.learner.old_logprobs import prepare
 from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches
 from rllib_dapo.models import load_tokenizer
 

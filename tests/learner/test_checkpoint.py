@@ -14,21 +14,13 @@ from ray.rllib.core import COMPONENT_LEARNER_GROUP
 from torch import Tensor
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.learner.checkpoint import (
-    MANIFEST,
-    Manifest,
-    ask_learners,
-    begin_saving,
-    check_learners,
-    fingerprint,
-    read_manifest,
-    read_rank,
-    restore_learners,
-    save_learners,
-)
+from rllib_dapo.checkpoint.learners import begin_saving, check_learners, restore_learners, save_learners
+from rllib_dapo.checkpoint.manifest import MANIFEST, Manifest, read_manifest
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.learner.model_folder import MODULE_PATH
+from rllib_dapo.learner.rank_checkpoint import fingerprint, read_rank
 from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.learner.weights import MODULE_PATH
-from rllib_dapo.metrics import METRICS
+from rllib_dapo.metrics.metric_table import METRICS
 
 LearnerConfig = Callable[..., DAPOConfig]
 MakeTrainer = Callable[[DAPOConfig], Any]

@@ -15,7 +15,7 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.core import LOSS_AGGREGATIONS
 from rllib_dapo.core.batching import MicroBatchPlan
 from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.metrics import METRICS
+from rllib_dapo.metrics.metric_table import METRICS
 from rllib_dapo.models import load_causal_lm
 
 LearnerConfig = Callable[..., DAPOConfig]

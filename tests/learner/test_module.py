@@ -25,9 +25,9 @@ from transformers import (
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import MicroBatchPlan, PromptGroup, TrainResponse, collate, plan_minibatch
 from rllib_dapo.learner.module import CausalLMModule
-from rllib_dapo.learner.weights import pieces
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.engine import Sampling
+from rllib_dapo.weight_transfer import pieces
 
 LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.checkpoint.export import export_checkpoint
+from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD_FOLDER
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.learner.weights import MODULE_PATH, VALUE_HEAD_FOLDER, export_checkpoint
 from rllib_dapo.models import load_causal_lm
 
 MakeTrainer = Callable[[DAPOConfig], Any]

@@ -10,17 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rllib_dapo.learner.weights import (
-    MODULE_PATH,
-    VALUE_HEAD_FOLDER,
-    export_checkpoint,
-    load_weights,
-    pieces,
-    read_weights,
-    to_numpy,
-    to_tensors,
-)
+from rllib_dapo.checkpoint.export import export_checkpoint
+from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD_FOLDER, load_weights, read_weights
 from rllib_dapo.models import load_causal_lm
+from rllib_dapo.weight_transfer import pieces, to_numpy, to_tensors
 
 RLLIB_FILES = ["class_and_ctor_args.pkl", "metadata.json", "module_state.pkl"]
 

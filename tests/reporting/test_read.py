@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rllib_dapo.findings import SettingsError
 from rllib_dapo.reporting.command import write_report
 from rllib_dapo.reporting.read import read_run
-from rllib_dapo.run.file import SettingsError
-from rllib_dapo.run.patience import PatientLines
+from rllib_dapo.run.delayed_lines import PatientLines
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
 from rllib_dapo.envs import Problem, SingleStepTextEnv, TextSpace, Verdict
 from rllib_dapo.models import load_causal_lm, load_tokenizer
+from rllib_dapo.rollout.dynamic_sampler import Decision, judge
 from rllib_dapo.rollout.env_runner import EVALUATION_STREAM, TRAINING_STREAM, TextEnvRunner, sampling_seed
-from rllib_dapo.rollout.sampler import Decision, judge
 
 MakeConfig = Callable[..., DAPOConfig]
 

@@ -1,0 +1,1 @@
+"""Whole checkpoints or none: what the driver saves, restores and exports."""

@@ -1,0 +1,85 @@
+"""The driver's half of a checkpoint: every Learner's part is saved, checked and restored.
+
+RLlib saves what Learner 0 holds. Under ZeRO each Learner holds another part of the optimizer's state, so each writes
+its own (`learner.rank_checkpoint`), and the driver writes the list of all files last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray
+from ray.rllib.core.learner.learner_group import LearnerGroup
+
+from rllib_dapo.checkpoint.manifest import MANIFEST, Manifest, read_manifest
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.learner.rank_checkpoint import RANKS
+
+
+def begin_saving(checkpoint: Path) -> None:
+    """Takes the list of files away before any of them is written again: from here on a checkpoint is not whole."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+
+
+def save_learners(learner_group: LearnerGroup, checkpoint: Path) -> None:
+    """Has every Learner write its part, then writes the list of all files: the checkpoint is whole from then on.
+
+    Args:
+        learner_group: After an update, not within one.
+        checkpoint: Where RLlib has saved everything else, on this machine.
+    """
+    here = ray.util.get_node_ip_address()
+    (checkpoint / RANKS).mkdir(exist_ok=True)
+    saved = ask_learners(learner_group, lambda learner: (learner.save_rank(checkpoint, here), learner.sharding))
+    manifest = Manifest(
+        num_learners=len(saved),
+        sharding=saved[0][1],
+        fingerprints=[fingerprint for fingerprint, _ in saved],
+        files=_sizes(checkpoint),
+    )
+    manifest.write(checkpoint)
+
+
+def check_learners(learner_group: LearnerGroup, checkpoint: Path) -> Manifest:
+    """Makes sure that a checkpoint is whole and was written by Learners such as these.
+
+    Raises:
+        ValueError: If it is not; one line with both sides and the way out.
+    """
+    manifest = read_manifest(checkpoint)
+    shardings = ask_learners(learner_group, lambda learner: learner.sharding)
+    written, there = (manifest.num_learners, manifest.sharding), (len(shardings), shardings[0])
+    if written != there:
+        raise ValueError(
+            f"{checkpoint} was written by {_learners(*written)}, but this run has {_learners(*there)}: set "
+            "learners.num_learners and deepspeed to what they were, or start from the exported model "
+            "(rllib-dapo export)"
+        )
+    return manifest
+
+
+def restore_learners(learner_group: LearnerGroup, checkpoint: Path, manifest: Manifest) -> None:
+    """Has every Learner read its part, and compares the weights that each then holds with those that were saved.
+
+    Raises:
+        RuntimeError: If they differ.
+    """
+    here = ray.util.get_node_ip_address()
+    found = ask_learners(learner_group, lambda learner: learner.load_rank(checkpoint, here))
+    if found != manifest.fingerprints:
+        raise RuntimeError(
+            f"{checkpoint}: weights were not restored: fingerprints {found}, not {manifest.fingerprints}"
+        )
+
+
+def _learners(count: int, sharding: str) -> str:
+    return f"{count} Learner{'s' * (count > 1)} with sharding {sharding!r}"
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    """Every file below a checkpoint, by its path there."""
+    return {
+        str(file.relative_to(checkpoint)): file.stat().st_size
+        for file in sorted(checkpoint.rglob("*"))
+        if file.is_file() and not file.name.startswith(MANIFEST)
+    }

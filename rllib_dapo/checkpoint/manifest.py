@@ -1,0 +1,53 @@
+"""The list of a checkpoint's files, written last: a checkpoint without it was cut short."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+MANIFEST = "dapo_checkpoint.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a whole checkpoint holds.
+
+    Attributes:
+        num_learners: How many Learners wrote it (a local one counts as one).
+        sharding: `"none"`, or which ZeRO stage.
+        fingerprints: By rank, a number that depends on every weight a Learner holds; see `fingerprint`.
+        files: Path below the checkpoint to size in bytes.
+    """
+
+    num_learners: int
+    sharding: str
+    fingerprints: list[int]
+    files: dict[str, int]
+
+    def write(self, checkpoint: Path) -> None:
+        """Writes the file whose presence says that all others are there."""
+        partial = checkpoint / f"{MANIFEST}.partial"
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        partial.replace(checkpoint / MANIFEST)
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """Reads it and compares it with what is on disk.
+
+    Raises:
+        ValueError: If the checkpoint is not whole; one line.
+    """
+    try:
+        manifest = Manifest(**json.loads((checkpoint / MANIFEST).read_text()))
+    except FileNotFoundError:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint (no {MANIFEST}): saving it was cut short; take an older one"
+        ) from None
+    for name, size in manifest.files.items():
+        file = checkpoint / name
+        there = file.stat().st_size if file.is_file() else None
+        if there != size:
+            found = "is missing" if there is None else f"has {there} bytes instead of {size}"
+            raise ValueError(f"{checkpoint} is damaged: {name} {found}; take an older one")
+    return manifest

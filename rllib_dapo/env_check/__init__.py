@@ -1,0 +1,1 @@
+"""Whether an environment keeps the rules that training relies on."""

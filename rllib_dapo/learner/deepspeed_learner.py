@@ -1,0 +1,197 @@
+"""The Learner on DeepSpeed: optimizer state, gradients and weights sharded over all Learners (ZeRO 0 to 3).
+
+Micro-batches, loss and schedule are `DAPOTorchLearner`'s; here is only what DeepSpeed does itself: the wrapped forward
+pass, reduction and clipping of gradients, the step, and the way weights and optimizer state get out and in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.utils.annotations import override
+from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+
+from rllib_dapo.learner.collectives import rank, world_size
+from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config, zero_stage
+from rllib_dapo.learner.learner import DAPOTorchLearner
+from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD
+from rllib_dapo.learner.rank_checkpoint import fingerprint
+from rllib_dapo.learner.training_data import MicroBatch
+
+FOLDER, TAG = "deepspeed", "state"
+
+
+class DeepSpeedLearner(DAPOTorchLearner):
+    """Trains under DeepSpeed, with the configuration of `DAPOConfig.deepspeed`."""
+
+    @override(TorchLearner)
+    def build(self) -> None:
+        """Joins the process group of all Learners, or makes one of its own, then builds module and engine."""
+        self._settings = resolve_deepspeed_config(self.config)
+        self._stage = zero_stage(self._settings)
+        # On CPUs DeepSpeed would compile a library for messages in shared memory, which gloo does without a compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self._owns_process_group = _join_process_group()
+        super().build()
+
+    @override(Learner)
+    def shutdown(self) -> None:
+        """Lets go of what DeepSpeed holds, and ends a process group that nobody else is in."""
+        super().shutdown()
+        self._engine.destroy()
+        if self._owns_process_group:
+            deepspeed.comm.destroy_process_group()
+            self._owns_process_group = False
+
+    @override(TorchLearner)
+    def _map_module_to_device(self, module: MultiRLModule) -> None:
+        """Weights that are to be sharded stay in main memory until DeepSpeed takes them, part by part."""
+        if self._stage < 3:
+            super()._map_module_to_device(module)
+
+    @override(TorchLearner)
+    def _make_modules_ddp_if_necessary(self) -> None:
+        """In the place where RLlib would wrap the module for DDP, DeepSpeed takes it over."""
+        module = self.policy_module
+        own_optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
+        self._engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=None if "optimizer" in self._settings else own_optimizer,
+            model_parameters=[p for p in module.parameters() if p.requires_grad],
+            config=self._settings,
+        )
+        module.is_sharded = self._stage == 3
+        # What has the learning rate from now on.
+        self._step_optimizer = self._engine.basic_optimizer
+
+    @override(DAPOTorchLearner)
+    def forward_micro_batch(self, batch: MicroBatch) -> dict[str, Tensor]:
+        """Through DeepSpeed's hooks, which gather what is sharded."""
+        return self._engine(batch)
+
+    @override(DAPOTorchLearner)
+    def _accumulation(self, module_id: str, *, is_last: bool) -> AbstractContextManager[None]:
+        if self._stage == 0:
+            # Without ZeRO the last backward pass reduces, so that the norm is known before the step.
+            self._engine.set_gradient_accumulation_boundary(is_last)
+        return nullcontext()
+
+    @override(DAPOTorchLearner)
+    def _backward(self, loss: Tensor) -> None:
+        """DeepSpeed takes the mean over Learners of what is a sum."""
+        self._engine.backward(loss * world_size())
+
+    @override(DAPOTorchLearner)
+    def _step(self, module_id: str, *, lr: float) -> Tensor | None:
+        for optimizer in (self.get_optimizer(module_id), self._step_optimizer):
+            self._set_optimizer_lr(optimizer, lr=lr)
+        if self._stage == 0:
+            return self._step_unsharded()
+        self._engine.step()
+        if not self._engine.was_step_applied():
+            return None
+        return torch.as_tensor(float(self._engine.get_global_grad_norm()))
+
+    def _step_unsharded(self) -> Tensor | None:
+        """Stage 0: DeepSpeed reduces and steps, and leaves norm and clipping to torch."""
+        params = [p for p in self._engine.module.parameters() if p.requires_grad]
+        limit = self.config.grad_clip if self.config.grad_clip is not None else float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(params, limit)
+        if not torch.isfinite(norm):
+            self._engine.zero_grad()
+            return None
+        self._engine.step()
+        return norm
+
+    @override(DAPOTorchLearner)
+    def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._whole_weights(self.policy_module.lm):
+            if rank() == 0:
+                yield name, tensor
+
+    def _whole_weights(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """All weights and buffers by name, on every Learner: one module's own parameters are gathered at a time."""
+        saved = set(model.state_dict(keep_vars=True))
+        for prefix, module in model.named_modules():
+            own = dict(module.named_parameters(prefix=prefix, recurse=False, remove_duplicate=False))
+            with self._gathered(list(own.values())):
+                yield from ((name, p.data) for name, p in own.items() if name in saved)
+            buffers = module.named_buffers(prefix=prefix, recurse=False)
+            yield from ((name, buffer) for name, buffer in buffers if name in saved)
+
+    def _gathered(self, params: list[nn.Parameter]) -> AbstractContextManager[None]:
+        sharded = [p for p in params if hasattr(p, "ds_status") and p.ds_status is not ZeroParamStatus.AVAILABLE]
+        return deepspeed.zero.GatheredParameters(sharded) if sharded else nullcontext()
+
+    @override(DAPOTorchLearner)
+    def training_state(self, checkpoint: Path) -> dict[str, Any]:
+        """DeepSpeed writes its shards itself; sharded weights are gathered for the model's folder."""
+        (checkpoint / FOLDER / TAG).mkdir(parents=True, exist_ok=True)
+        self._engine.save_checkpoint(str(checkpoint / FOLDER), tag=TAG)
+        if self._stage == 3:
+            self._write_model(checkpoint / MODULE_PATH)
+        return {}
+
+    def _write_model(self, folder: Path) -> None:
+        """What the module cannot save by itself; see `CausalLMModule.save_to_path`."""
+        module = self.policy_module
+        heads = [] if module.value_head is None else [(VALUE_HEAD, module.value_head)]
+        weights = {}
+        for prefix, part in (("", module.lm), *heads):
+            for name, tensor in self._whole_weights(part):
+                if rank() == 0:
+                    weights[prefix + name] = tensor.detach().to("cpu", copy=True)
+        if rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            module.write_model(folder, weights)
+
+    @override(DAPOTorchLearner)
+    def set_training_state(self, state: dict[str, Any], checkpoint: Path) -> None:
+        """Has DeepSpeed read its shards."""
+        path, _ = self._engine.load_checkpoint(str(checkpoint / FOLDER), tag=TAG)
+        if path is None:
+            raise FileNotFoundError(f"DeepSpeed found no state in {checkpoint / FOLDER}")
+
+    @property
+    @override(DAPOTorchLearner)
+    def sharding(self) -> str:
+        """Which ZeRO stage."""
+        return f"ZeRO {self._stage}"
+
+    @override(DAPOTorchLearner)
+    def fingerprint(self) -> int:
+        """Of the part of each weight that lies here."""
+        return fingerprint(getattr(p, "ds_tensor", p) for p in self.policy_module.parameters())
+
+
+def _join_process_group() -> bool:
+    """RLlib has connected the Learners by now, but not said so in the variables that DeepSpeed reads.
+
+    A Learner without a process of its own has nobody to connect to: it is a group of one.
+
+    Returns:
+        Whether the group was made here.
+    """
+    is_alone = not dist.is_initialized()
+    if is_alone:
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    os.environ.update(
+        RANK=str(dist.get_rank()),
+        WORLD_SIZE=str(dist.get_world_size()),
+        LOCAL_RANK="0",  # a Learner sees only the GPU that is its own
+    )
+    return is_alone

@@ -1,0 +1,96 @@
+"""The figures of one rollout: rewards, accuracy, lengths, missing verdicts, and what dynamic sampling decided."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MEAN,
+    EPISODE_LEN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+)
+
+from rllib_dapo.core.types import GroupSummary
+from rllib_dapo.envs.verify.verdict import MissingReason
+from rllib_dapo.metrics.metric_table import ACCURACY, RESPONSE_LENGTH_MEAN, REWARD_COMPONENTS, share
+
+if TYPE_CHECKING:
+    from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+
+
+def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
+    """What one step of dynamic sampling shows, from its summaries.
+
+    Args:
+        sampler: After its last round.
+    """
+    groups = sampler.seen
+    decisions = {str(decision): count for decision, count in sampler.decisions.items()}
+    result = {
+        **verdict_metrics(groups),
+        "groups_generated": len(groups),
+        "groups_accepted": len(sampler.accepted),
+        "groups_surplus": sampler.surplus,
+        "acceptance_rate": sampler.acceptance_rate,
+        "sampling_rounds": sampler.rounds,
+    }
+    for reason in ("all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long"):
+        result[f"groups_{reason}"] = decisions.get(reason, 0)
+    return result
+
+
+def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
+    """Rewards, accuracy, lengths and missing verdicts of all responses of some groups; empty where there is none."""
+    rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
+    verdicts = [c for g in groups for c in g.is_correct if c is not None]
+    lengths = [n for g in groups for n in g.response_tokens]
+    result: dict[str, float] = {}
+    if rewards:
+        result |= {
+            EPISODE_RETURN_MEAN: sum(rewards) / len(rewards),
+            EPISODE_RETURN_MIN: min(rewards),
+            EPISODE_RETURN_MAX: max(rewards),
+        }
+    if verdicts:
+        result[ACCURACY] = sum(verdicts) / len(verdicts)
+    if lengths:
+        turns = [n for g in groups for n in g.num_turns]
+        result |= {
+            EPISODE_LEN_MEAN: sum(turns) / len(turns),
+            EPISODE_LEN_MIN: min(turns),
+            EPISODE_LEN_MAX: max(turns),
+            RESPONSE_LENGTH_MEAN: sum(lengths) / len(lengths),
+            "response_length_max": max(lengths),
+            "truncated_fraction": share(sum(t for g in groups for t in g.is_truncated), len(lengths)),
+            "missing_reward_fraction": share(len(lengths) - len(rewards), len(lengths)),
+            **_missing_by_cause(groups),
+        }
+    return result | _component_means(groups)
+
+
+def _missing_by_cause(groups: Sequence[GroupSummary]) -> dict[str, int]:
+    """Counts of missing verdicts by what stands before the colon of their reasons."""
+    causes = Counter(
+        reason.partition(":")[0]
+        for group in groups
+        for reward, reason in zip(group.rewards, group.reasons, strict=True)
+        if math.isnan(reward)
+    )
+    known = {f"missing_{cause.replace(' ', '_')}": causes.pop(cause, 0) for cause in MissingReason}
+    return {**known, "missing_other": causes.total()}
+
+
+def _component_means(groups: Sequence[GroupSummary]) -> dict[str, float]:
+    """Of each part of the reward the mean over the responses that have it."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        for components in group.components:
+            for name, value in components.items():
+                values[name].append(value)
+    return {f"{REWARD_COMPONENTS}{name}": math.fsum(v) / len(v) for name, v in sorted(values.items())}

@@ -1,0 +1,60 @@
+"""The updates of a recorded run made again, by a real Learner and without a sampler.
+
+Under the settings of the run they are the same updates, bit by bit where the machine is the same. Under others, such as
+other clip bounds, they show what these would have done to the same responses. The weights then go another way than
+those that sampled, more so with every step: what is read off the later steps is off-policy, and
+`sampler_logprob_gap_mean` tells how far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+
+from rllib_dapo.envs import TextSpace
+from rllib_dapo.planning import plan_update
+from rllib_dapo.rollout.rollout_stream import SampledGroup
+from rllib_dapo.tracking.recording import RecordedStep
+
+if TYPE_CHECKING:
+    from rllib_dapo.config.dapo_config import DAPOConfig
+
+
+def replay(steps: Sequence[RecordedStep], config: DAPOConfig) -> Iterator[dict[str, float]]:
+    """Makes the updates of recorded steps, one after the other, from the start model on.
+
+    Args:
+        steps: In order.
+        config: What to train with; its Learner is in this process, whatever the run's was.
+
+    Yields:
+        For each step its number as `step`, and every figure of the Learner (see `metrics.METRICS`); the number alone
+        where no response can be trained on.
+    """
+    config = config.copy(copy_frozen=False).learners(num_learners=0)
+    spaces = {DEFAULT_MODULE_ID: (TextSpace(1), TextSpace(1))}
+    spec = config.get_multi_rl_module_spec(spaces=spaces, inference_only=False)
+    learners = config.build_learner_group(rl_module_spec=spec)
+    metrics = MetricsLogger(root=True)
+    sampled = 0
+    try:
+        for step in steps:
+            groups = [SampledGroup(summary=group.summary(), data=group) for group in step.groups()]
+            sampled += sum(len(group.summary.rewards) for group in groups)
+            accepted = [group.summary for group in groups]
+            data, shaping = plan_update(accepted, {group.summary.seed: group for group in groups}, config)
+            if data is None:
+                yield {"step": step.number}
+                continue
+            results = learners.update(training_data=data, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: sampled})
+            metrics.aggregate(results, key=LEARNER_RESULTS)
+            figures = metrics.compile()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+            numbers = {name: float(value) for name, value in figures.items() if isinstance(value, Real)}
+            yield {"step": step.number, **shaping, **numbers}
+    finally:
+        learners.shutdown()

@@ -1,0 +1,1 @@
+"""What draws, schedules and stops the trials of a sweep."""

@@ -1,0 +1,197 @@
+"""The groups that a run trained on, as Parquet files: one for each training step, one row for each response.
+
+A file stands for itself: it holds every setting of the run that its update depends on, so that `replay` can make the
+same update again, or another one. Names and values are plain; no pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rllib_dapo.config.kinds import attribute_of
+from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
+from rllib_dapo.tracking.trial_folder import Place, trial_place
+
+if TYPE_CHECKING:
+    from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.ray_internals import StorageContext
+
+FOLDER = "recording"
+SETTINGS_KEY = b"rllib_dapo.settings"
+_RLLIBS = ("training.lr", "training.minibatch_size", "training.grad_clip", "training.gamma", "debugging.seed")
+_SCHEMA = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("seed", pa.int64()),
+        ("weights_version", pa.int64()),
+        ("prompt", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("token_ids", pa.list_(pa.int32())),
+        ("loss_mask", pa.list_(pa.bool_())),
+        ("logprobs", pa.list_(pa.float32())),
+        ("finish_reason", pa.string()),
+        ("reward", pa.float64()),  # NaN: no verdict
+        ("is_correct", pa.bool_()),
+        ("text", pa.string()),
+        ("reason", pa.string()),
+        ("prediction", pa.string()),
+        ("components", pa.string()),  # JSON
+        ("turns", pa.string()),  # JSON
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedStep:
+    """One training step's file.
+
+    Attributes:
+        file: Where it lies.
+        number: How many updates the weights had seen.
+        settings: Dotted name to value.
+    """
+
+    file: Path
+    number: int
+    settings: dict[str, Any]
+
+    def groups(self) -> list[PromptGroup]:
+        """The groups, in the order in which they were accepted."""
+        rows = pq.read_table(self.file).to_pylist()
+        seeds = list(dict.fromkeys(row["seed"] for row in rows))
+        return [_group([row for row in rows if row["seed"] == seed]) for seed in seeds]
+
+
+def recording_place(storage: StorageContext | None, logdir: str) -> Place:
+    """The folder `recording` of a trial, see `trial_place`."""
+    return trial_place(storage, logdir, FOLDER)
+
+
+def write_step(place: Place, number: int, groups: Sequence[PromptGroup], config: DAPOConfig) -> None:
+    """Writes the groups of one training step.
+
+    Args:
+        place: See `recording_place`; made if absent.
+        number: How many updates the weights have seen; names the file, so a step that is made again replaces it.
+        groups: Those that are trained on, in order.
+        config: The algorithm's.
+    """
+    rows = [_row(number, group, response) for group in groups for response in group.responses]
+    settings = json.dumps(recorded_settings(config)).encode()
+    table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata({SETTINGS_KEY: settings}))
+    place.filesystem.create_dir(place.folder, recursive=True)
+    pq.write_table(table, f"{place.folder}/step_{number:06d}.parquet", filesystem=place.filesystem)
+
+
+def read_recording(path: Path) -> list[RecordedStep]:
+    """The steps of a recording, in order; their groups are read when asked for.
+
+    Args:
+        path: The folder of the files, or a trial's folder with one in it, or a run's with a single trial.
+
+    Raises:
+        ValueError: If there is no recording, or several; one line.
+    """
+    found = sorted({file.parent for pattern in ("", f"{FOLDER}/", f"*/{FOLDER}/") for file in _files(path, pattern)})
+    if not found:
+        raise ValueError(
+            f"{path}: no recording there: train with --set rollout.record_groups=true, and name the run's folder"
+        )
+    if len(found) > 1:
+        raise ValueError(f"{path}: {len(found)} recordings are there: name one of them, such as {found[0]}")
+    return [_read_step(file) for file in sorted(found[0].glob("step_*.parquet"))]
+
+
+def recorded_settings(config: DAPOConfig) -> dict[str, Any]:
+    """Our own settings and those of RLlib's that an update depends on, by dotted name, as JSON can hold them.
+
+    Args:
+        config: Its search spaces are resolved.
+    """
+    from rllib_dapo.config.dapo_config import OWN_SECTIONS
+
+    names = [f"{section}.{name}" for section in OWN_SECTIONS for name in _own_settings(section)]
+    return {name: _plain(getattr(config, attribute_of(name))) for name in (*names, *_RLLIBS)}
+
+
+def _own_settings(section: str) -> list[str]:
+    from rllib_dapo.config.dapo_config import DAPOConfig
+
+    parameters = signature(getattr(DAPOConfig, section)).parameters.values()
+    return [p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD]
+
+
+def _plain(value: Any) -> Any:
+    if callable(value):
+        return f"{value.__module__}:{value.__qualname__}"
+    return json.loads(json.dumps(value, default=str))
+
+
+def _files(path: Path, pattern: str) -> Iterable[Path]:
+    return path.glob(f"{pattern}step_*.parquet")
+
+
+def _read_step(file: Path) -> RecordedStep:
+    metadata = pq.read_schema(file).metadata or {}
+    if SETTINGS_KEY not in metadata:
+        raise ValueError(f"{file} is no recorded training step: it says nothing of the settings")
+    return RecordedStep(
+        file=file, number=int(file.stem.rpartition("_")[2]), settings=json.loads(metadata[SETTINGS_KEY])
+    )
+
+
+def _row(number: int, group: PromptGroup, response: Response) -> dict[str, Any]:
+    return {
+        "step": number,
+        "seed": group.seed,
+        "weights_version": group.weights_version,
+        "prompt": group.prompt,
+        "prompt_ids": group.prompt_ids,
+        "token_ids": response.token_ids,
+        "loss_mask": response.loss_mask,
+        "logprobs": response.logprobs,
+        "finish_reason": response.finish_reason,
+        "reward": response.reward,
+        "is_correct": response.is_correct,
+        "text": response.text,
+        "reason": response.reason,
+        "prediction": response.prediction,
+        "components": json.dumps(dict(response.components)),
+        "turns": json.dumps([asdict(turn) for turn in response.turns]),
+    }
+
+
+def _group(rows: Sequence[dict[str, Any]]) -> PromptGroup:
+    first = rows[0]
+    return PromptGroup(
+        seed=first["seed"],
+        prompt=first["prompt"],
+        prompt_ids=np.asarray(first["prompt_ids"], dtype=np.int32),
+        responses=tuple(_response(row) for row in rows),
+        weights_version=first["weights_version"],
+    )
+
+
+def _response(row: dict[str, Any]) -> Response:
+    return Response(
+        token_ids=np.asarray(row["token_ids"], dtype=np.int32),
+        loss_mask=np.asarray(row["loss_mask"], dtype=np.bool_),
+        logprobs=np.asarray(row["logprobs"], dtype=np.float32),
+        finish_reason=row["finish_reason"],
+        reward=row["reward"],
+        is_correct=row["is_correct"],
+        text=row["text"],
+        reason=row["reason"],
+        prediction=row["prediction"],
+        components=json.loads(row["components"]),
+        turns=tuple(TurnRecord(**turn) for turn in json.loads(row["turns"])),
+    )

@@ -1,0 +1,259 @@
+"""The table of metrics, and the figures of a rollout and of an update by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from math import nan
+from pathlib import Path
+
+import pytest
+import torch
+
+from rllib_dapo.core import GroupSummary
+from rllib_dapo.learner.statistics import TokenStatistics
+from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
+from rllib_dapo.metrics.learner_metrics import learner_metrics
+from rllib_dapo.metrics.metric_table import METRICS
+from rllib_dapo.metrics.rollout_metrics import rollout_metrics, verdict_metrics
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+
+MakeSummary = Callable[..., GroupSummary]
+
+# What `DAPO.training_step` adds: shaping and time are not the sampler's to know.
+LOGGED_BY_THE_LOOP = {
+    "shaped_reward_mean",
+    "overlong_penalty_mean",
+    "rollout_tokens_per_second",
+    "generation_seconds",
+    "scoring_seconds",
+}
+DOC = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+
+def names(source: str) -> set[str]:
+    return {metric.name for metric in METRICS if metric.source == source}
+
+
+@pytest.fixture
+def sampler(make_summary: MakeSummary) -> DynamicSampler:
+    """A step that wanted two groups, after two rounds: one of every fate."""
+    sampler = DynamicSampler(prompts_per_step=2, next_seed=0)
+    right, wrong, mixed = (True, True), (False, False), (True, False)
+    sampler.next_round()
+    sampler.offer(
+        [
+            make_summary(0, rewards=(1, -1), is_correct=mixed, response_tokens=(2, 4)),
+            make_summary(1, rewards=(1, 1), is_correct=right, response_tokens=(1, 1)),
+            make_summary(2, rewards=(-1, -1), is_correct=wrong, response_tokens=(8, 8), is_truncated=(True, True)),
+            make_summary(
+                3,
+                rewards=(nan, nan),
+                is_correct=(None, None),
+                response_tokens=(3, 5),
+                reasons=("timeout: 5 s", "crash: x"),
+            ),
+            make_summary(4),
+        ]
+    )
+    sampler.next_round()
+    sampler.offer(
+        [
+            make_summary(
+                5,
+                rewards=(0.25, 0.25),
+                response_tokens=(1, 3),
+                components=({"form": 1.0}, {"form": 0.5, "words": -1.0}),
+            ),
+            make_summary(
+                6,
+                rewards=(nan, 0.5, -0.75),
+                response_tokens=(2, 2, 2),
+                is_truncated=(True, False, False),
+                reasons=("timeout: 5 s", "", ""),
+                components=({}, {"form": 0.0}, {}),
+                num_turns=(1, 2, 1),
+            ),
+            make_summary(7, rewards=(1, -1), is_correct=mixed, response_tokens=(6, 8), num_turns=(3, 1)),
+        ]
+    )
+    return sampler
+
+
+def test_names_are_listed_once_per_source() -> None:
+    listed = [(metric.source, metric.name) for metric in METRICS]
+    assert len(set(listed)) == len(listed)
+    assert {metric.source for metric in METRICS} == {"env_runners", "learners/default_policy"}
+    assert all(metric.unit and metric.reduction and metric.meaning for metric in METRICS)
+
+
+def test_the_documentation_has_the_tables_rows_in_their_order() -> None:
+    rows: list[tuple[str, ...]] = []
+    for line in DOC.read_text().splitlines():
+        if line.startswith("## "):
+            source = line.removeprefix("## ").strip("`").removesuffix("/...")
+        if line.startswith("| `"):
+            name, unit, reduction, meaning = line.removeprefix("| ").removesuffix(" |").split(" | ", 3)
+            rows.append((name.strip("`"), source, unit, reduction, meaning.replace("\\|", "|")))
+    assert rows == [tuple(metric) for metric in METRICS]
+
+
+def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
+    assert rollout_metrics(sampler) == pytest.approx(
+        {
+            # 12 verdicts: 1 -1 1 1 -1 -1 0.25 0.25 0.5 -0.75 1 -1
+            "episode_return_mean": 0.25 / 12,
+            "episode_return_min": -1,
+            "episode_return_max": 1,
+            # 15 responses: one of 2 turns, one of 3, the others of 1
+            "episode_len_mean": 18 / 15,
+            "episode_len_min": 1,
+            "episode_len_max": 3,
+            # of 8 verdicts on correctness 4 are right
+            "accuracy": 0.5,
+            # 15 responses: 2 4 1 1 8 8 3 5 1 3 2 2 2 6 8
+            "response_length_mean": 56 / 15,
+            "response_length_max": 8,
+            "truncated_fraction": 3 / 15,
+            "missing_reward_fraction": 3 / 15,
+            "missing_timeout": 2,
+            "missing_crash": 1,
+            "missing_too_long": 0,
+            "missing_other": 0,
+            # 1 0.5 0 and -1
+            "reward_components/form": 0.5,
+            "reward_components/words": -1,
+            "groups_generated": 8,
+            "groups_accepted": 2,
+            "groups_surplus": 1,
+            "groups_all_correct": 1,
+            "groups_all_wrong": 1,
+            "groups_no_signal": 1,
+            "groups_missing": 1,
+            "groups_prompt_too_long": 1,
+            # three were informative, one of them surplus
+            "acceptance_rate": 3 / 8,
+            "sampling_rounds": 2,
+        }
+    )
+
+
+def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None:
+    metrics = rollout_metrics(sampler)
+    fates = ("accepted", "surplus", "all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long")
+    assert sum(metrics[f"groups_{fate}"] for fate in fates) == metrics["groups_generated"]
+
+
+def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSampler) -> None:
+    in_the_table = {re.sub("/.*", "/*", name) for name in rollout_metrics(sampler)}
+    assert in_the_table == names("env_runners") - LOGGED_BY_THE_LOOP
+
+
+@pytest.mark.parametrize(
+    ("reason", "metric"),
+    [
+        ("timeout: no verdict within 5 s", "missing_timeout"),
+        ("crash: the process ended with status 3", "missing_crash"),
+        ("too long: a text of 3000001 characters", "missing_too_long"),
+        ("the ground truth 'x' is not a number", "missing_other"),
+        ("the reward is inf", "missing_other"),
+        ("", "missing_other"),
+        ("other: timeout: crash", "missing_other"),
+    ],
+)
+def test_a_missing_verdict_is_counted_under_its_cause(make_summary: MakeSummary, reason: str, metric: str) -> None:
+    # A reason beside a verdict, as a wrong answer has one, says nothing of what is missing.
+    group = make_summary(rewards=(nan, -1.0), is_correct=(None, False), reasons=(reason, "timeout: no"))
+    counts = {name: value for name, value in verdict_metrics([group]).items() if name.startswith("missing_")}
+    causes = ("missing_timeout", "missing_crash", "missing_too_long", "missing_other")
+    assert counts == {**dict.fromkeys(causes, 0), metric: 1, "missing_reward_fraction": 0.5}
+
+
+def test_an_evaluation_has_missing_verdicts_turns_and_the_parts_of_rewards_too(make_summary: MakeSummary) -> None:
+    group = make_summary(
+        rewards=(nan, 1.0), is_correct=(None, True), reasons=("timeout: 5 s", ""), components=({}, {"form": 0.5})
+    )
+    figures = evaluation_metrics([group])
+    assert figures["missing_timeout"] == 1
+    assert figures["reward_components/form"] == 0.5
+    assert figures["episode_len_mean"] == 1
+
+
+def test_an_updates_figures_by_hand() -> None:
+    statistics = TokenStatistics()
+    # of 3 and 2 response tokens a mask has left 3 and 1
+    statistics.add(tokens=3, ratio_sum=3.0, clip_low_count=1, clip_high_count=0)
+    statistics.add(tokens=1, ratio_sum=2.0, clip_low_count=0, clip_high_count=1)
+    statistics.add(response_tokens=3, entropy_sum=6.0, probability_sum=1.5)
+    statistics.add(response_tokens=2, entropy_sum=1.5, probability_sum=1.0)
+    statistics.add(policy_loss_sum=torch.tensor(0.5), total_loss=torch.tensor(0.75))
+    statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(2.0))
+    statistics.add(policy_loss_sum=torch.tensor(-0.25), total_loss=torch.tensor(0.25))
+    statistics.add_common(minibatches=1, skipped_updates=1)
+    statistics.add(gap_sum=0.5, gap_tokens=2)
+    statistics.maximum(ratio_max=torch.tensor(2.0), gradient_norm_max=torch.tensor(2.0), gap_max=torch.tensor(0.375))
+    metrics = learner_metrics(statistics)
+    assert metrics == pytest.approx(
+        {
+            "policy_loss": 0.125,
+            "total_loss": 0.5,
+            "entropy": 1.5,
+            "mean_token_probability": 0.5,
+            "clip_fraction_low": 0.25,
+            "clip_fraction_high": 0.25,
+            "ratio_mean": 1.25,
+            "ratio_max": 2.0,
+            "gradient_norm": 2.0,
+            "gradient_norm_max": 2.0,
+            "gradient_updates": 1,
+            "skipped_updates": 1,
+            "sampler_logprob_gap_mean": 0.25,
+            "sampler_logprob_gap_max": 0.375,
+            "trained_tokens": 4,
+            "trained_token_fraction": 0.8,
+        }
+    )
+
+
+def test_figures_of_what_is_switched_on_by_hand() -> None:
+    statistics = TokenStatistics()
+    statistics.add(tokens=4, response_tokens=5, kl_sum=0.5, importance_capped=2, masked_responses=1, responses=3)
+    # returns 1, 1, 0, 0: their variance is 0.25; the values miss them by a mean square of 0.05
+    statistics.add(value_loss_sum=0.25, value_clip_count=1, return_sum=2.0, return_square_sum=2.0)
+    statistics.add(value_error_square_sum=0.2)
+    statistics.add_common(minibatches=2)
+    metrics = learner_metrics(statistics)
+    switched_on = {
+        "kl": 0.125,
+        "importance_capped_fraction": 0.4,
+        "masked_response_fraction": 1 / 3,
+        "value_loss": 0.125,
+        "value_clip_fraction": 0.25,
+        "explained_variance": 0.8,
+    }
+    assert {name: metrics[name] for name in switched_on} == pytest.approx(switched_on)
+    assert metrics.keys() == names("learners/default_policy") - {"num_gradient_updates_lifetime"}
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
+def test_returns_that_are_all_equal_have_nothing_to_explain(value: float) -> None:
+    statistics = TokenStatistics()
+    statistics.add(
+        tokens=3,
+        value_loss_sum=1.0,
+        value_error_square_sum=0.3,
+        return_sum=3 * value,
+        return_square_sum=sum([value * value] * 3),
+    )
+    assert learner_metrics(statistics)["explained_variance"] == 0.0
+
+
+def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:
+    assert verdict_metrics([]) == verdict_metrics([make_summary()]) == {}
+    graded = verdict_metrics([make_summary(rewards=(0.5, 0.25))])
+    assert "accuracy" not in graded
+    assert graded["episode_return_mean"] == 0.375
+    missing = verdict_metrics([make_summary(rewards=(nan, nan), response_tokens=(2, 4))])
+    assert not missing.keys() & {"accuracy", "episode_return_mean", "episode_return_min", "episode_return_max"}
+    assert missing["missing_reward_fraction"] == 1
+    assert missing["missing_other"] == 2

@@ -1,0 +1,81 @@
+"""What a page's source must hold whatever a run says; how it behaves is tried in a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rllib_dapo.reporting.content import content
+from rllib_dapo.reporting.html_page import json_in_html, link_from, no_link, page
+from rllib_dapo.reporting.read import read_run
+
+HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>&amp;\u2028"
+
+
+@pytest.fixture(scope="module")
+def data(sweep_folder: Path) -> dict[str, Any]:
+    return content(read_run(str(sweep_folder)), link=link_from(sweep_folder / "report.html"))
+
+
+def _scripts(html: str) -> list[str]:
+    """The page's own, and the library, which that one starts."""
+    return re.findall(r'<script(?: type="text/plain" id="plotly")?>(.*?)</script>', html, flags=re.DOTALL)
+
+
+def _embedded(html: str) -> Any:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1])
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_no_text_in_the_data_can_become_markup(value: Any) -> None:
+    embedded = json_in_html(value)
+    assert not set("<>&\u2028\u2029") & set(embedded)
+    assert json.loads(embedded) == value
+
+
+def test_a_hostile_run_stays_data(data: dict[str, Any]) -> None:
+    hostile = json.loads(json.dumps(data))
+    hostile["run"]["name"] = HOSTILE
+    for trial in hostile["trials"]:
+        trial["name"] = trial["error"] = HOSTILE
+        for prompt in trial["prompts"]:
+            prompt["prompt"] = HOSTILE
+            prompt["iterations"][0]["responses"][0]["text"] = HOSTILE
+    html = page(hostile)
+    assert "alert(1)</script>" not in html
+    assert "<img" not in html.partition('<script type="application/json"')[0]
+    assert len(_scripts(html)) == len(_scripts(page(data)))
+    assert _embedded(html) == hostile
+
+
+def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_fetched(data: dict[str, Any]) -> None:
+    html = page(data)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in _scripts(html)]
+    assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
+    assert "connect-src" not in rules
+
+
+def test_nothing_is_loaded_from_anywhere(data: dict[str, Any]) -> None:
+    html = page(data)
+    markup = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    assert re.findall(r'(?:src|href)="([^"]*)"', markup) == ["data:,"]
+    assert not re.findall(r"@import|url\(", markup)
+    assert html.count("plotly.js v") == 1
+
+
+def test_links_lead_from_the_page_to_the_run(tmp_path: Path) -> None:
+    link = link_from(tmp_path / "run" / "report.html")
+    assert link(str(tmp_path / "run" / "trial_00000" / "checkpoint_000001")) == "trial_00000/checkpoint_000001"
+    assert link(str(tmp_path / 'odd "name" #1')) == "../odd%20%22name%22%20%231"
+    assert no_link("bucket/run") == ""

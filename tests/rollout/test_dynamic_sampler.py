@@ -1,0 +1,264 @@
+"""Dynamic sampling: what becomes of a group, and which prompts are asked for next."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import nan
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rllib_dapo.core import GroupSummary
+from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, judge
+
+MakeSummary = Callable[..., GroupSummary]
+
+VERDICTS = st.lists(st.booleans(), min_size=2, max_size=8)
+# Which prompts are informative, from seed 0 on; then the pattern begins again.
+WORLDS = st.lists(st.booleans(), min_size=1, max_size=12).filter(any)
+
+
+@pytest.fixture(scope="module")
+def group_of(make_summary: MakeSummary) -> Callable[[Sequence[bool], int], GroupSummary]:
+    """The group of a prompt in a world: one right response and a wrong one where it is informative, else two right."""
+
+    def make(world: Sequence[bool], seed: int) -> GroupSummary:
+        informative = world[seed % len(world)]
+        verdicts = (True, not informative)
+        return make_summary(seed, rewards=[1.0 if correct else -1.0 for correct in verdicts], is_correct=verdicts)
+
+    return make
+
+
+# The decision on one group
+
+
+@pytest.mark.parametrize(
+    ("rewards", "is_correct", "decision"),
+    [
+        ((1, -1, -1), (True, False, False), Decision.ACCEPTED),
+        ((1, 1, -1), (True, True, False), Decision.ACCEPTED),
+        ((1, 1, 1), (True, True, True), Decision.ALL_CORRECT),
+        ((-1, -1), (False, False), Decision.ALL_WRONG),
+        # an environment may pay partial credit beside its verdict: the verdict decides
+        ((1, 0.5), (True, True), Decision.ALL_CORRECT),
+        ((0.2, 0), (False, False), Decision.ALL_WRONG),
+        ((0.5, 0.5), (True, False), Decision.ACCEPTED),
+        # graded, no notion of correct
+        ((0.1, 0.5), None, Decision.ACCEPTED),
+        ((0.3, 0.3), None, Decision.NO_SIGNAL),
+        ((0.1 + 0.2, 0.3), None, Decision.NO_SIGNAL),
+        ((0.3, 0.3 + 9e-7), None, Decision.NO_SIGNAL),
+        ((0.3, 0.3 + 2e-6), None, Decision.ACCEPTED),
+        # graded in part: what every response has is a reward
+        ((1, 0.5), (True, None), Decision.ACCEPTED),
+        ((1, 1), (True, None), Decision.NO_SIGNAL),
+        # missing verdicts are left out
+        ((nan, 1, -1), (None, True, False), Decision.ACCEPTED),
+        ((nan, 1, 1), (None, True, True), Decision.ALL_CORRECT),
+        ((nan, -1, -1), (None, False, False), Decision.ALL_WRONG),
+        ((nan, 0.5, 0.7), None, Decision.ACCEPTED),
+        ((nan, 0.5, 0.5), None, Decision.NO_SIGNAL),
+        ((nan, 1), (None, True), Decision.MISSING),
+        ((nan, nan), (None, None), Decision.MISSING),
+        ((), (), Decision.PROMPT_TOO_LONG),
+    ],
+)
+def test_a_group_is_judged_on_its_raw_verdicts(
+    make_summary: MakeSummary, rewards: Sequence[float], is_correct: Sequence[bool | None], decision: Decision
+) -> None:
+    assert judge(make_summary(rewards=rewards, is_correct=is_correct)) is decision
+
+
+@given(
+    verdicts=VERDICTS, rewards=st.lists(st.floats(-10, 10), min_size=8, max_size=8), lengths=st.permutations(range(8))
+)
+def test_neither_rewards_nor_lengths_matter_where_there_are_verdicts(
+    make_summary: MakeSummary, verdicts: list[bool], rewards: list[float], lengths: list[int]
+) -> None:
+    plain = make_summary(rewards=[1.0 if correct else -1.0 for correct in verdicts], is_correct=verdicts)
+    n = len(verdicts)
+    shaped = replace(
+        plain,
+        rewards=tuple(rewards[:n]),
+        response_tokens=tuple(lengths[:n]),
+        is_truncated=tuple(length > 4 for length in lengths[:n]),
+    )
+    assert judge(shaped) is judge(plain)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "is_correct", "decision"),
+    [
+        ((1, 1), (True, True), Decision.ACCEPTED),
+        ((-1, -1), (False, False), Decision.ACCEPTED),
+        ((0.3, 0.3), None, Decision.ACCEPTED),
+        ((nan, 1), (None, True), Decision.MISSING),
+        ((), (), Decision.PROMPT_TOO_LONG),
+    ],
+)
+def test_without_dynamic_sampling_whatever_can_be_trained_on_is_taken(
+    make_summary: MakeSummary, rewards: Sequence[float], is_correct: Sequence[bool | None], decision: Decision
+) -> None:
+    assert judge(make_summary(rewards=rewards, is_correct=is_correct), dynamic_sampling=False) is decision
+
+
+@pytest.mark.parametrize("dynamic_sampling", [True, False])
+@pytest.mark.parametrize(
+    ("rewards", "is_correct", "decision"),
+    [
+        ((1,), (True,), Decision.ALL_CORRECT),
+        ((nan, -1), (None, False), Decision.ALL_WRONG),
+        ((nan, 0.5), None, Decision.NO_SIGNAL),
+        ((nan,), (None,), Decision.MISSING),
+        ((nan, nan), None, Decision.MISSING),
+        ((), (), Decision.PROMPT_TOO_LONG),
+    ],
+)
+def test_with_a_baseline_of_its_own_a_single_verdict_can_be_trained_on(
+    make_summary: MakeSummary,
+    rewards: Sequence[float],
+    is_correct: Sequence[bool | None],
+    decision: Decision,
+    dynamic_sampling: bool,
+) -> None:
+    group = make_summary(rewards=rewards, is_correct=is_correct)
+    known = decision not in (Decision.MISSING, Decision.PROMPT_TOO_LONG)
+    expected = Decision.ACCEPTED if known and not dynamic_sampling else decision
+    assert judge(group, dynamic_sampling=dynamic_sampling, min_verdicts=1) is expected
+
+
+# Filling a batch
+
+
+@dataclass
+class Run:
+    """Training steps as the algorithm takes them: from one to the next goes `next_seed` and `acceptance_rate`."""
+
+    group_of: Callable[[int], GroupSummary]
+    next_seed: int = 0
+    acceptance_rate: float = 1.0
+    rounds: list[range] = field(default_factory=list)
+    accepted: list[list[int]] = field(default_factory=list)
+
+    def step(self, *, prompts_per_step: int, shuffle: random.Random | None = None, **settings: float) -> DynamicSampler:
+        sampler = DynamicSampler(
+            prompts_per_step=prompts_per_step,
+            next_seed=self.next_seed,
+            acceptance_rate=self.acceptance_rate,
+            **{"max_rounds": 1000, **settings},
+        )
+        while not sampler.is_done:
+            self.rounds.append(sampler.next_round())
+            groups = [self.group_of(seed) for seed in self.rounds[-1]]
+            if shuffle:
+                shuffle.shuffle(groups)
+            sampler.offer(groups)
+        self.next_seed, self.acceptance_rate = sampler.next_seed, sampler.acceptance_rate
+        self.accepted.append([group.seed for group in sampler.accepted])
+        return sampler
+
+
+@given(world=WORLDS, prompts_per_step=st.integers(1, 9), rng=st.randoms(use_true_random=False))
+def test_a_step_takes_exactly_the_next_informative_prompts_whatever_order_groups_arrive_in(
+    group_of: Callable[..., GroupSummary], world: list[bool], prompts_per_step: int, rng: random.Random
+) -> None:
+    run = Run(lambda seed: group_of(world, seed))
+    informative = (seed for seed in itertools.count() if world[seed % len(world)])
+    for _ in range(3):
+        expected = list(itertools.islice(informative, prompts_per_step))
+        sampler = run.step(prompts_per_step=prompts_per_step, shuffle=rng)
+        assert run.accepted[-1] == expected
+        assert sampler.next_seed == expected[-1] + 1
+        assert sampler.wanted == 0
+
+
+@given(world=WORLDS, stop=st.integers(1, 4))
+def test_a_run_goes_on_from_two_numbers_alone(
+    group_of: Callable[..., GroupSummary], world: list[bool], stop: int
+) -> None:
+    whole = Run(lambda seed: group_of(world, seed))
+    for _ in range(5):
+        whole.step(prompts_per_step=3)
+    first = Run(lambda seed: group_of(world, seed))
+    for _ in range(stop):
+        first.step(prompts_per_step=3)
+    resumed = Run(lambda seed: group_of(world, seed), first.next_seed, first.acceptance_rate)
+    for _ in range(5 - stop):
+        resumed.step(prompts_per_step=3)
+    assert first.rounds + resumed.rounds == whole.rounds
+    assert first.accepted + resumed.accepted == whole.accepted
+
+
+def test_informative_prompts_beyond_the_batch_come_again_in_the_next_step(
+    group_of: Callable[..., GroupSummary],
+) -> None:
+    run = Run(lambda seed: group_of([True, False], seed), acceptance_rate=0.25)
+    sampler = run.step(prompts_per_step=2, max_oversampling=4)
+    assert run.rounds == [range(0, 8)]
+    assert run.accepted == [[0, 2]]
+    assert (sampler.surplus, len(sampler.seen), sampler.next_seed) == (2, 8, 3)
+    assert sampler.decisions == {Decision.ACCEPTED: 4, Decision.ALL_CORRECT: 4}
+    run.step(prompts_per_step=2)
+    assert run.rounds[-1] == range(3, 7)
+    assert run.accepted[-1] == [4, 6]
+
+
+def test_a_round_refills_what_the_last_one_left_open(group_of: Callable[..., GroupSummary]) -> None:
+    run = Run(lambda seed: group_of([False, True, True, False], seed))
+    sampler = run.step(prompts_per_step=4)
+    # 4 asked for, 2 informative; half of them are, so 4 more for the 2 still wanted
+    assert run.rounds == [range(0, 4), range(4, 8)]
+    assert run.accepted == [[1, 2, 5, 6]]
+    assert (sampler.rounds, sampler.acceptance_rate) == (2, 0.5)
+
+
+@given(
+    wanted=st.integers(1, 600),
+    acceptance_rate=st.floats(0, 1),
+    max_oversampling=st.floats(1, 50) | st.integers(10, 50).map(lambda tenths: tenths / 10),
+)
+@example(wanted=10, acceptance_rate=0.0, max_oversampling=1.3)
+def test_a_round_is_as_large_as_the_acceptance_rate_asks_within_max_oversampling(
+    wanted: int, acceptance_rate: float, max_oversampling: float
+) -> None:
+    sampler = DynamicSampler(
+        prompts_per_step=wanted, next_seed=5, acceptance_rate=acceptance_rate, max_oversampling=max_oversampling
+    )
+    seeds = sampler.next_round()
+    assert seeds.start == 5
+    assert wanted <= len(seeds) <= math.ceil(wanted * max_oversampling)
+    if acceptance_rate * max_oversampling > 1.001:
+        assert len(seeds) == pytest.approx(wanted / acceptance_rate, abs=1)
+
+
+def test_rounds_end_at_the_limit_and_spend_their_prompts(group_of: Callable[..., GroupSummary]) -> None:
+    run = Run(lambda seed: group_of([False], seed))
+    sampler = run.step(prompts_per_step=2, max_rounds=3, max_oversampling=2)
+    assert run.rounds == [range(0, 2), range(2, 6), range(6, 10)]
+    assert sampler.is_done
+    assert (sampler.wanted, sampler.next_seed, sampler.acceptance_rate) == (2, 10, 0.0)
+
+
+def test_without_dynamic_sampling_one_round_of_the_wanted_size_fills_the_batch(
+    group_of: Callable[..., GroupSummary],
+) -> None:
+    run = Run(lambda seed: group_of([False], seed), acceptance_rate=0.25)
+    run.step(prompts_per_step=4, dynamic_sampling=False)
+    assert run.rounds == [range(0, 4)]
+    assert run.accepted == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(("min_verdicts", "accepted"), [(1, [0, 2]), (2, [2])])
+def test_a_batch_takes_groups_of_as_many_verdicts_as_are_needed(
+    make_summary: MakeSummary, min_verdicts: int, accepted: list[int]
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=3, next_seed=0, dynamic_sampling=False, min_verdicts=min_verdicts)
+    rewards = [(nan, 1), (nan, nan), (1, 1)]
+    sampler.offer([make_summary(seed, rewards=rewards[seed]) for seed in sampler.next_round()])
+    assert [group.seed for group in sampler.accepted] == accepted

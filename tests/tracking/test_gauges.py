@@ -1,0 +1,91 @@
+"""Results become readings of gauges."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rllib_dapo.metrics.metric_table import METRICS
+from rllib_dapo.tracking.gauges import CURVES, PREFIX, SETTINGS, TAGS, Curve, iteration_line, readings
+
+RESULT: dict[str, Any] = {
+    "training_iteration": 7,
+    "time_this_iter_s": 2.5,
+    "env_runners": {
+        "accuracy": 0.25,
+        "episode_return_mean": np.float64(-0.5),
+        "groups_missing": np.int64(3),
+        "response_length_mean": math.nan,
+        "reward_components": {"format": 0.5},
+        "reward_components/length": -1.0,
+        "connector_pipelines": {"accuracy": 9.0},
+        "rollout_tokens_per_second": 100.4,
+    },
+    "learners": {"default_policy": {"entropy": 1.5, "module": "text"}, "__all_modules__": {"entropy": 9.0}},
+    "evaluation": {"env_runners": {"avg@8": 0.75, "accuracy": 9.0}},
+    "timers": {"synch_weights": 0.125},
+    SETTINGS: {"epsilon_low": 0.2, "epsilon_high": 0.28},
+}
+
+
+def test_every_metric_has_a_gauge() -> None:
+    keys = {curve.key for curve in CURVES}
+    assert {f"{metric.source}/{metric.name}" for metric in METRICS} <= keys
+
+
+@pytest.mark.parametrize("attribute", ["name", "key"])
+def test_no_two_gauges_share_a_name_or_a_place(attribute: str) -> None:
+    values = [getattr(curve, attribute) for curve in CURVES]
+    assert len(values) == len(set(values))
+
+
+@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
+def test_prometheus_takes_the_names(curve: Curve) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", curve.gauge)
+    assert curve.gauge.startswith(PREFIX)
+    assert curve.tags[: len(TAGS)] == TAGS
+
+
+def test_a_result_gives_what_is_finite_and_known() -> None:
+    assert {(curve.name, rest): value for curve, rest, value in readings(RESULT)} == {
+        ("training_iteration", ""): 7.0,
+        ("iteration_seconds", ""): 2.5,
+        ("accuracy", ""): 0.25,
+        ("episode_return_mean", ""): -0.5,
+        ("groups_missing", ""): 3.0,
+        ("reward_component", "format"): 0.5,
+        ("reward_component", "length"): -1.0,
+        ("rollout_tokens_per_second", ""): 100.4,
+        ("entropy", ""): 1.5,
+        ("evaluation_avg_at_k", "8"): 0.75,
+        ("weight_sync_seconds", ""): 0.125,
+        ("epsilon_low", ""): 0.2,
+        ("epsilon_high", ""): 0.28,
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "rest"),
+    [
+        ("env_runners/reward_components/format", "format"),
+        ("env_runners/reward_components/", None),
+        ("env_runners/reward_components/a/b", None),
+        ("env_runners/reward_components", None),
+        ("evaluation/env_runners/reward_components/format", None),
+    ],
+)
+def test_a_wildcard_stands_for_one_level(key: str, rest: str | None) -> None:
+    curve = next(curve for curve in CURVES if curve.name == "reward_component")
+    assert curve.rest(key) == rest
+
+
+def test_the_actors_log_has_a_line_for_each_iteration() -> None:
+    assert iteration_line(RESULT) == "iteration 7: accuracy 0.250, reward -0.50, entropy 1.500, tokens/s 100"
+
+
+def test_the_actors_log_leaves_out_what_there_is_not() -> None:
+    assert iteration_line({"training_iteration": 1, "env_runners": {"accuracy": math.nan}}) == "iteration 1: "
