@@ -38,7 +38,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def alternate(ours: Callable[[], float], other: Callable[[], float], *, rounds: int) -> tuple[list[float], list[float]]:
+def alternate(
+    ours: Callable[[], float], other: Callable[[], float], *, rounds: int
+) -> tuple[list[float], list[float]]:
     """Measures both sides in turn, after one round of each that does not count.
 
     Args:
@@ -53,7 +55,8 @@ def alternate(ours: Callable[[], float], other: Callable[[], float], *, rounds: 
             if i:
                 side.append(value)
         print(
-            f"round {i} of {rounds}" + (f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"),
+            f"round {i} of {rounds}"
+            + (f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"),
             flush=True,
         )
     return figures
@@ -83,7 +86,10 @@ def report(
         **details: For the file alone.
     """
     ratio = ours.median / other.median if higher_is_better else other.median / ours.median
-    limits = {label: {"value": round(v, 3), "limit": m, "holds": v <= m} for label, (v, m) in (also or {}).items()}
+    limits = {
+        label: {"value": round(v, 3), "limit": m, "holds": v <= m}
+        for label, (v, m) in (also or {}).items()
+    }
     holds = ratio >= target and all(limit["holds"] for limit in limits.values())
     RESULTS.mkdir(exist_ok=True)
     record = {
@@ -102,7 +108,9 @@ def report(
         print(f"{side.label}: {side.median:.1f} {side.unit}")
     print(f"{name}: ratio {ratio:.2f} (target {target}, {_verdict(ratio >= target)})")
     for label, limit in limits.items():
-        print(f"{name}: {label} {limit['value']:.2f} (at most {limit['limit']}, {_verdict(limit['holds'])})")
+        print(
+            f"{name}: {label} {limit['value']:.2f} (at most {limit['limit']}, {_verdict(limit['holds'])})"
+        )
     sys.exit(0 if holds else 1)
 
 
@@ -127,10 +135,15 @@ def math_environment(*, short: bool = False) -> tuple[str, dict[str, Any]]:
     """Word problems where the data is there, else sums; either way prompts for SmolLM2.
 
     Args:
-        short: Simple problems, of which one or two sentences are asked for, as in `smollm2_mawps.yaml`.
+        short: Simple problems, of which one or two sentences are asked for, as in
+            `smollm2_mawps.yaml`.
     """
     path = SHARED_DATA / ("mawps-addsub.jsonl" if short else "gsm8k-train.jsonl")
-    request = " Think step by step, in one or two short sentences. End with the answer, a number." if short else ""
+    request = (
+        " Think step by step, in one or two short sentences. End with the answer, a number."
+        if short
+        else ""
+    )
     if path.is_file():
         return "rllib_dapo/Math-v0", {
             "path": str(path),

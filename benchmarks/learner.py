@@ -1,8 +1,9 @@
 """Trained tokens per second in `LearnerGroup.update`, against a plain PyTorch loop on the same tokens.
 
-The tokens are real: responses sampled by vLLM from SmolLM2-135M. The plain loop is what one writes first: the model in
-bfloat16, padded rows, full logits, `log_softmax` and `gather`, the clipped surrogate over the mini-batch's token count,
-gradient clipping, AdamW. Both sides take the same responses in the same mini-batches, with micro-batches of one size.
+The tokens are real: responses sampled by vLLM from SmolLM2-135M. The plain loop is what one writes
+first: the model in bfloat16, padded rows, full logits, `log_softmax` and `gather`, the clipped
+surrogate over the mini-batch's token count, gradient clipping, AdamW. Both sides take the same
+responses in the same mini-batches, with micro-batches of one size.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.models import load_causal_lm, resolve_model
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 
-PROMPTS, RESPONSES, MAX_TOKENS, MINIBATCHES, MICROBATCH_TOKENS, ROUNDS, TARGET = 4, 8, 128, 2, 4096, 3, 0.8
+PROMPTS, RESPONSES, MAX_TOKENS, MINIBATCHES, MICROBATCH_TOKENS, ROUNDS, TARGET = (
+    4,
+    8,
+    128,
+    2,
+    4096,
+    3,
+    0.8,
+)
 
 
 def make_config() -> DAPOConfig:
@@ -115,10 +124,17 @@ class PlainLoop:
         """Padded ids, attention, mask of response tokens, old log-probabilities, advantages."""
         width = max(len(prompt) + len(response.token_ids) for prompt, response, _ in rows)
         ids = torch.full((len(rows), width), self.pad)
-        attention, mask, old = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool), torch.zeros(ids.shape)
+        attention, mask, old = (
+            torch.zeros_like(ids),
+            torch.zeros(ids.shape, dtype=torch.bool),
+            torch.zeros(ids.shape),
+        )
         for i, (prompt, response, _) in enumerate(rows):
             start, end = len(prompt), len(prompt) + len(response.token_ids)
-            ids[i, :start], ids[i, start:end] = torch.as_tensor(prompt), torch.as_tensor(response.token_ids)
+            ids[i, :start], ids[i, start:end] = (
+                torch.as_tensor(prompt),
+                torch.as_tensor(response.token_ids),
+            )
             attention[i, :end], mask[i, start:end] = 1, True
             old[i, start:end] = torch.as_tensor(response.logprobs)
         return ids, attention, mask, old, torch.tensor([advantage for *_, advantage in rows])
@@ -133,7 +149,9 @@ class PlainLoop:
                 logits = self.model(input_ids=ids, attention_mask=attention).logits[:, :-1].float()
                 logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
                 ratio = (logprobs - old[:, 1:]).exp()
-                surrogate = torch.min(ratio * advantages[:, None], ratio.clamp(0.8, 1.28) * advantages[:, None])
+                surrogate = torch.min(
+                    ratio * advantages[:, None], ratio.clamp(0.8, 1.28) * advantages[:, None]
+                )
                 (-(surrogate * mask[:, 1:]).sum() / tokens).backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
@@ -145,7 +163,9 @@ def main() -> None:
     config = make_config()
     config.validate()
     groups = sample(config)
-    runner_spaces = TextEnvRunner(config=config.copy(copy_frozen=False).env_runners(num_env_runners=1), worker_index=0)
+    runner_spaces = TextEnvRunner(
+        config=config.copy(copy_frozen=False).env_runners(num_env_runners=1), worker_index=0
+    )
     learner_group = config.build_learner_group(
         rl_module_spec=config.get_multi_rl_module_spec(spaces=runner_spaces.get_spaces())
     )

@@ -1,9 +1,10 @@
 """Peak memory and time of log-probabilities and entropies from hidden states, against the plain composition.
 
-4 x 1,024 tokens, hidden size 576, vocabulary 49,152, float32, forward and backward to the hidden states and the head.
-The plain side is `log_softmax` of the logits over the temperature, `gather`, and `-(p log p).sum()`. Each figure comes
-from a process of its own: the highest resident size during the first pass, less that just before it; the time is that
-of a second pass. The gradient flows through both outputs.
+4 x 1,024 tokens, hidden size 576, vocabulary 49,152, float32, forward and backward to the hidden
+states and the head. The plain side is `log_softmax` of the logits over the temperature, `gather`,
+and `-(p log p).sum()`. Each figure comes from a process of its own: the highest resident size
+during the first pass, less that just before it; the time is that of a second pass. The gradient
+flows through both outputs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ MIB = 2**20
 def ours(hidden: Tensor, head: nn.Linear, targets: Tensor) -> tuple[Tensor, Tensor]:
     from rllib_dapo.core import chunked_logprobs
 
-    return chunked_logprobs(hidden, head, targets, temperature=TEMPERATURE, chunk_tokens=CHUNK_TOKENS)
+    return chunked_logprobs(
+        hidden, head, targets, temperature=TEMPERATURE, chunk_tokens=CHUNK_TOKENS
+    )
 
 
 def plain(hidden: Tensor, head: nn.Linear, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,14 +79,21 @@ def main() -> None:
         return figures["peak_mib"]
 
     peaks, other_peaks = alternate(lambda: peak("ours"), lambda: peak("plain"), rounds=ROUNDS)
-    times = {side: Side(label=side, unit="s", values=values[1:]) for side, values in seconds.items()}
+    times = {
+        side: Side(label=side, unit="s", values=values[1:]) for side, values in seconds.items()
+    }
     report(
         "logprob_memory",
         ours=Side(label="chunked_logprobs", unit="MiB", values=peaks),
         other=Side(label="plain composition", unit="MiB", values=other_peaks),
         target=MEMORY_TARGET,
         higher_is_better=False,
-        also={"time against the plain composition": (times["ours"].median / times["plain"].median, TIME_LIMIT)},
+        also={
+            "time against the plain composition": (
+                times["ours"].median / times["plain"].median,
+                TIME_LIMIT,
+            )
+        },
         seconds={side: time.values for side, time in times.items()},
         tokens=TOKENS,
         hidden_size=HIDDEN,

@@ -1,8 +1,8 @@
 """Tokens per second through the whole rollout path, against `vllm.LLM.generate` on the same prompts and sampling.
 
-Ours: prompt seeds to a remote EnvRunner, environment, chat template, engine with a seed per prompt, log-probabilities,
-scoring, groups into the object store, summaries back. The other side: the same engine's `generate`, called plainly
-in the same process.
+Ours: prompt seeds to a remote EnvRunner, environment, chat template, engine with a seed per prompt,
+log-probabilities, scoring, groups into the object store, summaries back. The other side: the same
+engine's `generate`, called plainly in the same process.
 """
 
 from __future__ import annotations
@@ -42,25 +42,35 @@ def main() -> None:
         .environment(env, env_config=env_config)
         .language_model("smollm2-135m", dtype="bfloat16")
         .rollout(max_prompt_tokens=512, max_response_tokens=MAX_TOKENS)
-        .training(group_size=RESPONSES, prompts_per_step=PROMPTS, minibatch_size=PROMPTS * RESPONSES)
+        .training(
+            group_size=RESPONSES, prompts_per_step=PROMPTS, minibatch_size=PROMPTS * RESPONSES
+        )
         .overlong(buffer_tokens=0)
         .fault_tolerance(restart_failed_env_runners=False)
     )
     config.validate()
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     runners = EnvRunnerGroup(config=config, local_env_runner=False)
-    stream = RolloutStream(runners, max_groups_in_flight=512, timeout_seconds=None, restore_env_runners=lambda: None)
+    stream = RolloutStream(
+        runners, max_groups_in_flight=512, timeout_seconds=None, restore_env_runners=lambda: None
+    )
     step = iter(range(1000))
 
     def ours() -> float:
-        runners.foreach_env_runner(lambda r: r.module[DEFAULT_MODULE_ID].engine.llm.reset_prefix_cache())
+        runners.foreach_env_runner(
+            lambda r: r.module[DEFAULT_MODULE_ID].engine.llm.reset_prefix_cache()
+        )
         first = next(step) * PROMPTS
         seconds, results = timed(lambda: stream.sample(range(first, first + PROMPTS)))
-        return sum(n for r in results for g in r.groups for n in g.summary.response_tokens) / seconds
+        return (
+            sum(n for r in results for g in r.groups for n in g.summary.response_tokens) / seconds
+        )
 
     def bare() -> float:
         first = next(step) * PROMPTS
-        return runners.foreach_env_runner(lambda r: bare_generate(r, range(first, first + PROMPTS)))[0]
+        return runners.foreach_env_runner(
+            lambda r: bare_generate(r, range(first, first + PROMPTS))
+        )[0]
 
     figures, others = alternate(ours, bare, rounds=ROUNDS)
     runners.stop()

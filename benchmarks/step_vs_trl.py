@@ -1,8 +1,8 @@
 """One whole training step, against TRL's `GRPOTrainer(loss_type="dapo")` on the same prompts and sizes (extra `bench`).
 
-8 prompts x 8 responses x at most 128 new tokens, SmolLM2-135M, one optimizer step, on the CPU in bfloat16. A step is
-sampling, scoring, update and, for us, handing the weights to the engine. Sampling is random, so response lengths differ
-a little between the sides; both are reported.
+8 prompts x 8 responses x at most 128 new tokens, SmolLM2-135M, one optimizer step, on the CPU in
+bfloat16. A step is sampling, scoring, update and, for us, handing the weights to the engine.
+Sampling is random, so response lengths differ a little between the sides; both are reported.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def trl_trainer(config: DAPOConfig, folder: str, callback: TrainerCallback) -> G
     env = make_environment(config.env, config.env_config)
     # The first step of each side is a warm-up, so TRL needs a set of prompts for each step.
     prompts = [env.reset(seed=seed)[0] for seed in range(PROMPTS * (ROUNDS + 1))]
-    rows = [{"prompt": [{"role": "user", "content": p}], "seed": seed} for seed, p in enumerate(prompts)]
+    rows = [
+        {"prompt": [{"role": "user", "content": p}], "seed": seed} for seed, p in enumerate(prompts)
+    ]
 
     def reward(completions: list[list[dict[str, str]]], seed: list[int], **_: Any) -> list[float]:
         rewards = []
@@ -114,7 +116,10 @@ class Alternate(TrainerCallback):
         seconds, result = timed(self._algo.train)
         self.ours.append(seconds)
         self.our_lengths.append(result["env_runners"]["response_length_mean"])
-        print(f"step {len(self.ours) - 1} of {ROUNDS}: ours {seconds:.1f} s, TRL {self.trl[-1]:.1f} s", flush=True)
+        print(
+            f"step {len(self.ours) - 1} of {ROUNDS}: ours {seconds:.1f} s, TRL {self.trl[-1]:.1f} s",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -126,7 +131,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = trl_trainer(config, folder, callback)
         trainer.train()
-    lengths = [log["completions/mean_length"] for log in trainer.state.log_history if "completions/mean_length" in log]
+    lengths = [
+        log["completions/mean_length"]
+        for log in trainer.state.log_history
+        if "completions/mean_length" in log
+    ]
     algo.stop()
     ray.shutdown()
     report(

@@ -1,10 +1,11 @@
 """Nine trials through Tune against the same nine runs alone: what a sweep costs beside training.
 
-Ours: `rllib-dapo train epsilon_grid`, timed from the start of its process to its end: Ray, actors, checkpoints, result
-files and all. The other side: for each point of the grid a process that builds the algorithm, trains it as long, saves
-it and ends, without Tune. Both find models and compiled code in warm caches. A run alone pays for the start of an
-engine, of which the sweep needs one. So the file also has the sweep with an engine for each trial, which leaves only
-what Tune itself costs, and says how the first sweep compares with the bare time of its iterations.
+Ours: `rllib-dapo train epsilon_grid`, timed from the start of its process to its end: Ray, actors,
+checkpoints, result files and all. The other side: for each point of the grid a process that builds
+the algorithm, trains it as long, saves it and ends, without Tune. Both find models and compiled
+code in warm caches. A run alone pays for the start of an engine, of which the sweep needs one. So
+the file also has the sweep with an engine for each trial, which leaves only what Tune itself costs,
+and says how the first sweep compares with the bare time of its iterations.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ SWEEP = "from rllib_dapo.cli import main; main()"
 def python(script: str, *arguments: str) -> float:
     """Seconds that a Python process takes, from its start to its end."""
     command = [sys.executable, "-c", script, *arguments]
-    seconds, done = timed(lambda: subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False))
+    seconds, done = timed(
+        lambda: subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    )
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-4000:])
     return seconds
@@ -83,7 +86,16 @@ def main() -> None:
         training = iteration_seconds(Path(folder))
     print(f"sweep of {len(grid)} trials: {sweep:.1f} s", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        apart = python(SWEEP, "train", str(PRESET), "--storage", folder, *settings, "--set", "tune.reuse_actors=false")
+        apart = python(
+            SWEEP,
+            "train",
+            str(PRESET),
+            "--storage",
+            folder,
+            *settings,
+            "--set",
+            "tune.reuse_actors=false",
+        )
     print(f"with an engine for each: {apart:.1f} s", flush=True)
     alone = []
     for number, point in enumerate(grid, 1):

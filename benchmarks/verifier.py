@@ -1,7 +1,8 @@
 """Verdicts per second: string rules here and through the pool, and math-verify through it against the bare library.
 
-The ratio is of the last two, both on one and the same core: the pool with one process, and the library's own parse and
-verify in a loop. No answer is written like its ground truth and none is an integer, so nothing gets round the library.
+The ratio is of the last two, both on one and the same core: the pool with one process, and the
+library's own parse and verify in a loop. No answer is written like its ground truth and none is an
+integer, so nothing gets round the library.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ Pair = tuple[str, str]
 
 def strict_here(number: int) -> float:
     """Verdicts per second of the rule itself, called plainly."""
-    responses = [f"{THINKING}Answer: $\\boxed{{\\frac{{{number}}}{{{i}}}\\text{{ dollars}}}}$" for i in range(100)]
+    responses = [
+        f"{THINKING}Answer: $\\boxed{{\\frac{{{number}}}{{{i}}}\\text{{ dollars}}}}$"
+        for i in range(100)
+    ]
     rule = ANSWER_RULES["strict"]
     seconds, _ = timed(lambda: [rule(responses[i % 100], "57") for i in range(STRICT_CALLS)])
     return STRICT_CALLS / seconds
@@ -36,7 +40,9 @@ def strict_here(number: int) -> float:
 def strict_pooled(pool: VerifierPool, number: int) -> float:
     """Verdicts per second through processes, from the first question to the last answer."""
     response = f"{THINKING}Answer: $\\boxed{{\\frac{{{number}}}{{2}}\\text{{ dollars}}}}$"
-    seconds, _ = timed(lambda: pool.results([pool.submit("strict", response, "57") for _ in range(POOLED_CALLS)]))
+    seconds, _ = timed(
+        lambda: pool.results([pool.submit("strict", response, "57") for _ in range(POOLED_CALLS)])
+    )
     return POOLED_CALLS / seconds
 
 
@@ -69,21 +75,36 @@ def pairs(seed: int) -> list[Pair]:
 
     def decimal() -> Pair:
         value = Fraction(draw.randint(1, 9999), 8)
-        return f"\\frac{{{value.numerator}}}{{{value.denominator}}}" if value.denominator > 1 else str(value), (
-            f"{float(value):.4f}"
+        return (
+            f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+            if value.denominator > 1
+            else str(value),
+            (f"{float(value):.4f}"),
         )
 
-    kinds: tuple[Callable[[], Pair], ...] = (fraction, root, square, pair_of_numbers, power, decimal)
+    kinds: tuple[Callable[[], Pair], ...] = (
+        fraction,
+        root,
+        square,
+        pair_of_numbers,
+        power,
+        decimal,
+    )
     made = [kinds[i % len(kinds)]() for i in range(SYMBOLIC_CALLS)]
     # Every other answer belongs to another problem of its kind.
-    shifted = [made[(i + len(kinds)) % len(made)][1] if i % 2 else answer for i, (_, answer) in enumerate(made)]
+    shifted = [
+        made[(i + len(kinds)) % len(made)][1] if i % 2 else answer
+        for i, (_, answer) in enumerate(made)
+    ]
     return [(truth, answer) for (truth, _), answer in zip(made, shifted, strict=True)]
 
 
 def symbolic_pooled(pool: VerifierPool, asked: list[Pair]) -> tuple[float, int]:
     """Verdicts per second of math_verify through the pool, and how many are correct."""
     seconds, verdicts = timed(
-        lambda: pool.results([pool.submit("math_verify", f"So \\boxed{{{a}}}.", truth) for truth, a in asked])
+        lambda: pool.results(
+            [pool.submit("math_verify", f"So \\boxed{{{a}}}.", truth) for truth, a in asked]
+        )
     )
     return len(asked) / seconds, sum(verdict.is_correct is True for verdict in verdicts)
 
@@ -131,12 +152,19 @@ def main() -> None:
     assert correct["ours"] == correct["bare"], f"other verdicts than the library's: {correct}"
     report(
         "verifier",
-        ours=Side(label="math_verify through the pool, one core", unit="verdicts/s", values=figures),
-        other=Side(label="math-verify's parse and verify, one core", unit="verdicts/s", values=others),
+        ours=Side(
+            label="math_verify through the pool, one core", unit="verdicts/s", values=figures
+        ),
+        other=Side(
+            label="math-verify's parse and verify, one core", unit="verdicts/s", values=others
+        ),
         target=TARGET,
         also={
             "microseconds for a strict verdict here": (1e6 / median(here), 1e6 / HERE_TARGET),
-            "microseconds for a strict verdict through 2 processes": (1e6 / median(pooled), 1e6 / POOLED_TARGET),
+            "microseconds for a strict verdict through 2 processes": (
+                1e6 / median(pooled),
+                1e6 / POOLED_TARGET,
+            ),
         },
         strict_per_second_here=round(median(here)),
         strict_per_second_pooled=round(median(pooled)),

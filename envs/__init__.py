@@ -1,6 +1,7 @@
 """Text environments for language models: single-step Gymnasium environments, data sets and answer rules.
 
-Importing this package registers its environments with Gymnasium, under the names that begin with ``rllib_dapo/``.
+Importing this package registers its environments with Gymnasium, under the names that begin with
+``rllib_dapo/``.
 """
 
 import gymnasium
@@ -43,8 +44,9 @@ def register_environments() -> None:
     """Registers the environments of this package; doing so again changes nothing."""
     for name, entry_point in _ENTRY_POINTS.items():
         if name not in gymnasium.registry:
-            # No wrappers: the environments enforce the order of reset and step themselves, and the passive checker
-            # looks at every response of every rollout to say what the tests have said once.
+            # No wrappers: the environments enforce the order of reset and step themselves, and the
+            # passive checker looks at every response of every rollout to say what the tests have
+            # said once.
             gymnasium.register(name, entry_point, order_enforce=False, disable_env_checker=True)
 
 

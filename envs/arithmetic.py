@@ -26,8 +26,8 @@ _PATIENCE = 20  # draws, in units of how many it takes on average: e**-20 is nev
 class ArithmeticEnv(RuleScoredEnv):
     """Asks for the value of an expression such as ``12+57=``.
 
-    Held-out expressions are told from the others by a hash of what they say, order of summands and factors aside: with
-    ``57+12`` held out, ``12+57`` is too.
+    Held-out expressions are told from the others by a hash of what they say, order of summands and
+    factors aside: with ``57+12`` held out, ``12+57`` is too.
 
     Settings, with their defaults:
         operations: "+"; a string or list of "+", "-" and "*".
@@ -38,7 +38,8 @@ class ArithmeticEnv(RuleScoredEnv):
         heldout_fraction: 0.1; the share of expressions that is held out.
         seed: 0; chooses among the streams of problems. Splits do not depend on it.
         template: "{expression}="; the prompt.
-        answer_rule: "exact_integer": the response is the number and nothing else; or a rule for wordier models.
+        answer_rule: "exact_integer": the response is the number and nothing else; or a rule for
+            wordier models.
 
     Raises:
         ValueError: If a setting is refused, or if no expression lies in the split.
@@ -64,7 +65,9 @@ class ArithmeticEnv(RuleScoredEnv):
         digits = check_integer("digits", given["digits"], low=1, high=_MAX_DIGITS)
         self._max_operand = 10**digits - 1
         if given["max_operand"] is not None:
-            self._max_operand = check_integer("max_operand", given["max_operand"], low=1, high=10**_MAX_DIGITS - 1)
+            self._max_operand = check_integer(
+                "max_operand", given["max_operand"], low=1, high=10**_MAX_DIGITS - 1
+            )
         self._split = check_choice("split", given["split"], SPLITS)
         self._heldout_fraction = check_fraction("heldout_fraction", given["heldout_fraction"])
         self._seed = check_integer("seed", given["seed"], low=0)
@@ -76,7 +79,9 @@ class ArithmeticEnv(RuleScoredEnv):
     def problem(self, seed: int) -> Problem:
         """Draws expressions with a generator made from the dataset's seed and ``seed`` until one is in the split."""
         rng = np.random.default_rng([self._seed, seed])
-        operands, operations = next(filter(self._in_split, islice(self._draws(rng), self._draw_limit)), self._fallback)
+        operands, operations = next(
+            filter(self._in_split, islice(self._draws(rng), self._draw_limit)), self._fallback
+        )
         expression = write_expression(operands, operations)
         return Problem(
             prompt=self._template.format(expression=expression),
@@ -120,7 +125,9 @@ class ArithmeticEnv(RuleScoredEnv):
 
 def write_expression(operands: Sequence[int], operations: str) -> str:
     """Writes ``(12, 3, 4)`` and ``"+*"`` as ``12+3*4``."""
-    return f"{operands[0]}" + "".join(f"{op}{number}" for op, number in zip(operations, operands[1:], strict=True))
+    return f"{operands[0]}" + "".join(
+        f"{op}{number}" for op, number in zip(operations, operands[1:], strict=True)
+    )
 
 
 def evaluate(operands: Sequence[int], operations: str) -> int:
@@ -147,5 +154,7 @@ def _key(operands: Sequence[int], operations: str) -> str:
 def _check_operations(value: Any) -> str:
     listed = list(value) if isinstance(value, str | list | tuple) else []
     if not listed or not all(operation in tuple(_OPERATIONS) for operation in listed):
-        raise ValueError(f"operations={value!r}: must be a text or list made of {' '.join(_OPERATIONS)}, such as '+-'")
+        raise ValueError(
+            f"operations={value!r}: must be a text or list made of {' '.join(_OPERATIONS)}, such as '+-'"
+        )
     return "".join(dict.fromkeys(listed))

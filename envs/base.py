@@ -63,23 +63,27 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
             def score(self, problem, response):
                 return Verdict(is_correct=response.strip() == problem.answer)
 
-    The reward is +1 for a correct and -1 for a wrong response (Eq. 7 of the DAPO paper), or what the verdict says. A
-    verdict that is missing gives NaN, never a silent 0: the cause stands in ``info["missing_reason"]``. A ``score``
-    that raises gives a missing verdict too, because what it reads was written by a model and must not stop a run.
+    The reward is +1 for a correct and -1 for a wrong response (Eq. 7 of the DAPO paper), or what
+    the verdict says. A verdict that is missing gives NaN, never a silent 0: the cause stands in
+    ``info["missing_reason"]``. A ``score`` that raises gives a missing verdict too, because what it
+    reads was written by a model and must not stop a run.
 
-    One that may hang, exit or take all memory belongs into a process that can be killed: ``verify_in="process"`` runs
-    ``score`` on a copy of the environment in the `VerifierPool`, so it must hang on nothing but the settings, the
-    problem and the response.
+    One that may hang, exit or take all memory belongs into a process that can be killed:
+    ``verify_in="process"`` runs ``score`` on a copy of the environment in the `VerifierPool`, so it
+    must hang on nothing but the settings, the problem and the response.
 
-    ``reset`` returns ``info`` with ``problem_id`` and ``answer``; ``step`` with ``prediction``, ``answer``,
-    ``reward_components`` where the verdict has some, and ``is_correct``, which is None where the verdict is missing and
-    absent where the environment only grades.
+    ``reset`` returns ``info`` with ``problem_id`` and ``answer``; ``step`` with ``prediction``,
+    ``answer``, ``reward_components`` where the verdict has some, and ``is_correct``, which is None
+    where the verdict is missing and absent where the environment only grades.
 
     Settings that every environment has, with their defaults:
-        verify_in: "auto": in a process where ``needs_process`` says so; "process" or "here" whatever it says.
+        verify_in: "auto": in a process where ``needs_process`` says so; "process" or "here"
+            whatever it says.
         verify_seconds: 5.0; a process that takes longer for a response is killed.
-        verify_memory_mib: 1024; so is one that takes more memory than that beyond what it needed to start.
-        verify_processes: None; how many responses are scored at a time; by default one for each core, up to 4.
+        verify_memory_mib: 1024; so is one that takes more memory than that beyond what it needed to
+            start.
+        verify_processes: None; how many responses are scored at a time; by default one for each
+            core, up to 4.
         render_mode: None; or "ansi".
 
     Args:
@@ -101,7 +105,9 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
             raise ValueError(f"config={config!r}: must be a mapping from setting names to values")
         defaults = {**self.default_settings, "render_mode": None, **SCORING_SETTINGS}
         self.settings = merge_settings(type(self).__name__, defaults, {**(config or {}), **kwargs})
-        self._processes = ProcessScoring({name: self.settings.pop(name) for name in SCORING_SETTINGS})
+        self._processes = ProcessScoring(
+            {name: self.settings.pop(name) for name in SCORING_SETTINGS}
+        )
         self.render_mode = self.settings.pop("render_mode")
         if self.render_mode is not None:
             check_choice("render_mode", self.render_mode, self.metadata["render_modes"])
@@ -127,7 +133,9 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         """What it is called with."""
         return problem.prompt, problem.answer, problem.problem_id, response
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Starts an episode with the problem of ``seed``, or of a seed drawn from the environment's own generator.
 
         Returns:
@@ -135,25 +143,37 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         """
         super().reset(seed=seed)
         if self._scores_apart:
-            self._processes.prepare(self.scoring_rule)  # here it may raise: no model has written anything yet
-        self._problem = self.problem(int(self.np_random.integers(_SEED_BOUND)) if seed is None else seed)
+            self._processes.prepare(
+                self.scoring_rule
+            )  # here it may raise: no model has written anything yet
+        self._problem = self.problem(
+            int(self.np_random.integers(_SEED_BOUND)) if seed is None else seed
+        )
         self._response = None
-        return self._problem.prompt, {"problem_id": self._problem.problem_id, "answer": self._problem.answer}
+        return self._problem.prompt, {
+            "problem_id": self._problem.problem_id,
+            "answer": self._problem.answer,
+        }
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Scores the response and ends the episode.
 
         Returns:
-            An empty observation, the reward (NaN if missing), terminated (True), truncated (False), and the info.
+            An empty observation, the reward (NaN if missing), terminated (True), truncated (False),
+            and the info.
 
         Raises:
             gymnasium.error.ResetNeeded: If the episode has not begun or is already over.
             gymnasium.error.InvalidAction: If the action is no text.
         """
         if self._problem is None or self._response is not None:
-            raise gymnasium.error.ResetNeeded("an episode is one response: call reset() before each step()")
+            raise gymnasium.error.ResetNeeded(
+                "an episode is one response: call reset() before each step()"
+            )
         if not isinstance(action, str):
-            raise gymnasium.error.InvalidAction(f"the action must be a str, not {type(action).__name__}")
+            raise gymnasium.error.InvalidAction(
+                f"the action must be a str, not {type(action).__name__}"
+            )
         self._response = action
         reward, info = self.collect(self._begin(self._problem, action))
         return "", reward, True, False, info
@@ -185,7 +205,9 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
             verdict = outcome.result()
             if verdict.kind is VerdictKind.MISSING and not self._scoring_failed:
                 name, problem = type(self).__name__, ticket.problem.problem_id
-                logger.warning("%s: no verdict on problem %s: %s (said once)", name, problem, verdict.reason)
+                logger.warning(
+                    "%s: no verdict on problem %s: %s (said once)", name, problem, verdict.reason
+                )
                 self._scoring_failed = True
             outcome = judge(verdict)
         reward, info = outcome
@@ -219,9 +241,16 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         except Exception as error:
             # Once with its traceback: a scorer with a bug fails on every response.
             if not self._scoring_failed:
-                logger.warning("%s.score failed on problem %s", type(self).__name__, problem.problem_id, exc_info=True)
+                logger.warning(
+                    "%s.score failed on problem %s",
+                    type(self).__name__,
+                    problem.problem_id,
+                    exc_info=True,
+                )
             self._scoring_failed = True
-            return judge(missing(MissingReason.CRASH, f"the scorer raised {type(error).__name__}: {error}"))
+            return judge(
+                missing(MissingReason.CRASH, f"the scorer raised {type(error).__name__}: {error}")
+            )
 
     def _score_copy(self, prompt: str, answer: str, problem_id: str, response: str) -> Verdict:
         """Runs in a process of the pool."""
@@ -232,19 +261,26 @@ def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
     """Turns a verdict into a reward and the part of ``info`` that tells of it.
 
     Returns:
-        The reward (NaN if there is none), and ``prediction``, ``is_correct`` unless it is a mere grade,
-        ``missing_reason`` where missing, and ``reward_components`` if there are any.
+        The reward (NaN if there is none), and ``prediction``, ``is_correct`` unless it is a mere
+        grade, ``missing_reason`` where missing, and ``reward_components`` if there are any.
     """
     if not isinstance(verdict, Verdict):
-        verdict = missing(MissingReason.CRASH, f"score must return a Verdict, not {type(verdict).__name__}")
+        verdict = missing(
+            MissingReason.CRASH, f"score must return a Verdict, not {type(verdict).__name__}"
+        )
     if verdict.reward is not None and not is_finite_number(verdict.reward):
         reason = f"the scorer gave the reward {verdict.reward!r}"
-        verdict = replace(verdict, is_correct=None, reward=None, reason=f"{MissingReason.CRASH}: {reason}")
+        verdict = replace(
+            verdict, is_correct=None, reward=None, reason=f"{MissingReason.CRASH}: {reason}"
+        )
     info: dict[str, Any] = {"prediction": verdict.prediction}
     if verdict.components:
         info["reward_components"] = dict(verdict.components)
     if verdict.kind is VerdictKind.MISSING:
-        return math.nan, info | {"is_correct": None, "missing_reason": verdict.reason or "the scorer gave no verdict"}
+        return math.nan, info | {
+            "is_correct": None,
+            "missing_reason": verdict.reason or "the scorer gave no verdict",
+        }
     if verdict.is_correct is not None:
         info["is_correct"] = bool(verdict.is_correct)
     reward = (1.0 if verdict.is_correct else -1.0) if verdict.reward is None else verdict.reward

@@ -57,20 +57,23 @@ def load_dataset(
 ) -> Dataset:
     """Reads a file or a Hugging Face data set, or several as if they were one.
 
-    The schema is told from the columns of each source, as far as ``columns`` leaves it open. Published files repeat
-    themselves (DAPO-Math-17k holds each of its problems about a hundred times); every prompt is kept once. Prompts that
-    are too long are left out, never cut. All that is left out is counted in the log. What this process has read before
-    and has not changed since is not read again.
+    The schema is told from the columns of each source, as far as ``columns`` leaves it open.
+    Published files repeat themselves (DAPO-Math-17k holds each of its problems about a hundred
+    times); every prompt is kept once. Prompts that are too long are left out, never cut. All that
+    is left out is counted in the log. What this process has read before and has not changed since
+    is not read again.
 
     Args:
         path: The setting ``path``, see ``sources.find_sources``.
-        columns: The setting ``columns``: which columns make up the prompt ("question") and the ground truth ("answer").
+        columns: The setting ``columns``: which columns make up the prompt ("question") and the
+            ground truth ("answer").
         max_prompt_characters: Longer prompts are left out.
         need_answers: Whether rows without an answer are left out; if not, their answer is empty.
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If a setting is refused, a source cannot be read, or no complete problem is in any of them.
+        ValueError: If a setting is refused, a source cannot be read, or no complete problem is in
+            any of them.
     """
     return _load(find_sources(path), check_columns(columns), max_prompt_characters, need_answers)
 
@@ -80,8 +83,8 @@ def visiting_order(
 ) -> Callable[[int], int]:
     """Returns the order in which a selection of a data set's problems is visited, as a function of the reset seed.
 
-    Without weights each problem is visited once an epoch. With weights each source has its own epochs, and takes its
-    share of the seeds, evenly spread.
+    Without weights each problem is visited once an epoch. With weights each source has its own
+    epochs, and takes its share of the seeds, evenly spread.
 
     Args:
         dataset: Where the problems are from.
@@ -102,7 +105,11 @@ def visiting_order(
 
 
 def refuse_overlap(
-    training: Iterable[Problem], heldout: Iterable[Problem], *, bare: Callable[[str], str] = str, settings: str
+    training: Iterable[Problem],
+    heldout: Iterable[Problem],
+    *,
+    bare: Callable[[str], str] = str,
+    settings: str,
 ) -> None:
     """Refuses held-out problems that are also trained on.
 
@@ -129,7 +136,9 @@ def refuse_overlap(
 
 
 @lru_cache(maxsize=8)
-def _load(sources: tuple[Source, ...], columns: Columns, longest: int, need_answers: bool) -> Dataset:
+def _load(
+    sources: tuple[Source, ...], columns: Columns, longest: int, need_answers: bool
+) -> Dataset:
     kept: dict[str, Problem] = {}
     origins: list[int] = []
     names = _distinct_stems(sources)

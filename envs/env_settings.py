@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-def merge_settings(owner: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def merge_settings(
+    owner: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
     """Returns ``defaults`` with what was ``given`` put over them.
 
     Args:
@@ -67,7 +69,9 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> str:
     names = list(known)
     if value in names:
         return str(value)
-    raise ValueError(f"{name}={value!r}: must be one of {', '.join(names)}{_did_you_mean(value, names)}")
+    raise ValueError(
+        f"{name}={value!r}: must be one of {', '.join(names)}{_did_you_mean(value, names)}"
+    )
 
 
 def check_template(name: str, value: Any, field: str) -> str:
@@ -91,7 +95,9 @@ def check_template(name: str, value: Any, field: str) -> str:
 
 def is_finite_number(value: Any) -> bool:
     """Whether ``value`` is a real number other than NaN and the infinities (a bool is none)."""
-    return not isinstance(value, bool) and hasattr(value, "__float__") and math.isfinite(float(value))
+    return (
+        not isinstance(value, bool) and hasattr(value, "__float__") and math.isfinite(float(value))
+    )
 
 
 def _did_you_mean(name: Any, known: Iterable[str]) -> str:

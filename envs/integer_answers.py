@@ -1,9 +1,9 @@
 r"""The DAPO paper's preparation of its data (section 3.5): problems whose answers are integers, so that no rule errs.
 
-An answer that is an integer stays. One that is a fraction or holds a square root is asked for by its parts: the answer
-``\frac{11}{2}`` becomes 13, and the problem gets a sentence that asks for ``m + n``. Other problems are left out. The
-paper had a language model do this; here it is arithmetic, for the forms ``k``, ``m\sqrt{n}``, ``k \pm m\sqrt{n}`` and
-any of these over ``d``.
+An answer that is an integer stays. One that is a fraction or holds a square root is asked for by
+its parts: the answer ``\frac{11}{2}`` becomes 13, and the problem gets a sentence that asks for ``m
++ n``. Other problems are left out. The paper had a language model do this; here it is arithmetic,
+for the forms ``k``, ``m\sqrt{n}``, ``k \pm m\sqrt{n}`` and any of these over ``d``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _SURD = rf"(?P<sign>[-+])?(?P<m>{_NUMBER})?\\sqrt\{{(?P<n>{_NUMBER})\}}"
 _TOP = rf"(?:(?P<k>-?{_NUMBER})(?![0-9\\]))?(?:{_SURD})?"
 _FORMS = tuple(
     re.compile(form)
-    for form in (_TOP, rf"(?P<minus>-)?\\frac\{{{_TOP}\}}\{{(?P<d>{_NUMBER})\}}", rf"{_TOP}/(?P<d>{_NUMBER})")
+    for form in (
+        _TOP,
+        rf"(?P<minus>-)?\\frac\{{{_TOP}\}}\{{(?P<d>{_NUMBER})\}}",
+        rf"{_TOP}/(?P<d>{_NUMBER})",
+    )
 )
 
 
@@ -98,17 +102,21 @@ def integer_problem(prompt: str, answer: str) -> tuple[str, str] | None:
     )
 
 
-def prepare(source: Path, target: Path, *, columns: Mapping[str, str | Sequence[str]] | None = None) -> Prepared:
+def prepare(
+    source: Path, target: Path, *, columns: Mapping[str, str | Sequence[str]] | None = None
+) -> Prepared:
     """Writes the problems of a file that ask for an integer, or can be made to.
 
     Args:
         source: As the setting ``path`` takes it; repeated problems are written once.
-        target: A new ``.jsonl`` or ``.parquet`` file with the columns problem_id, question and answer.
+        target: A new ``.jsonl`` or ``.parquet`` file with the columns problem_id, question and
+            answer.
         columns: The setting ``columns``.
 
     Raises:
         FileNotFoundError: If the source is not there.
-        ValueError: If the source cannot be read, the target's ending is unknown, or no problem is left.
+        ValueError: If the source cannot be read, the target's ending is unknown, or no problem is
+            left.
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{target}: must end in .jsonl or .parquet")
@@ -116,7 +124,9 @@ def prepare(source: Path, target: Path, *, columns: Mapping[str, str | Sequence[
     made = [(problem, integer_problem(problem.prompt, problem.answer)) for problem in problems]
     rows = [_row(problem, *new) for problem, new in made if new is not None]
     if not rows:
-        raise ValueError(f"{source}: none of its {len(problems)} answers is an integer or can be made into one")
+        raise ValueError(
+            f"{source}: none of its {len(problems)} answers is an integer or can be made into one"
+        )
     _write(rows, target)
     kept = sum(new is not None and new[0] == problem.prompt for problem, new in made)
     return Prepared(kept=kept, transformed=len(rows) - kept, dropped=len(problems) - len(rows))
@@ -131,7 +141,11 @@ def _read(text: str) -> _Value | None:
             found = match.groupdict()
             sign = -1 if found.get("minus") else 1
             k, d = int(found["k"] or 0), int(found.get("d") or 1)
-            m = 0 if found["n"] is None else int(found["m"] or 1) * (-1 if found["sign"] == "-" else 1)
+            m = (
+                0
+                if found["n"] is None
+                else int(found["m"] or 1) * (-1 if found["sign"] == "-" else 1)
+            )
             if found["k"] is None and found["n"] is None:
                 return None
             return _lowest_terms(sign * k, sign * m, int(found["n"] or 1), d) if d else None

@@ -7,7 +7,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rllib_dapo.envs.base import Problem
-from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
+from rllib_dapo.envs.datasets import (
+    MAX_PROMPT_CHARACTERS,
+    Dataset,
+    load_dataset,
+    refuse_overlap,
+    visiting_order,
+)
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
@@ -18,7 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The wording of DAPO-Math-17k, word for word: a model trained on it has to be asked in the same way.
+# The wording of DAPO-Math-17k, word for word: a model trained on it has to be asked in the same
+# way.
 _BEFORE = (
     "Solve the following math problem step by step. The last line of your response should be of the form "
     "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
@@ -31,25 +38,30 @@ _MARK = "of the form Answer:"
 class MathEnv(RuleScoredEnv):
     """Asks the problems of a file, each once an epoch.
 
-    Reset seeds 0 .. N-1 are the first epoch over the N problems, N .. 2N-1 the second, in another order.
+    Reset seeds 0 .. N-1 are the first epoch over the N problems, N .. 2N-1 the second, in another
+    order.
 
     Settings, with their defaults:
-        path: A Parquet, JSON-lines or CSV file, a Hugging Face data set, or a list of these; has no default. See
-            ``sources.find_sources``.
-        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not told by themselves.
+        path: A Parquet, JSON-lines or CSV file, a Hugging Face data set, or a list of these; has no
+            default. See ``sources.find_sources``.
+        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not
+            told by themselves.
         weights: None; if set, a number for each entry of ``path``: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
         disjoint_from: None; files like ``path`` that must not share a problem with it.
-        answer_rule: "strict", the public DAPO recipe's; "boxed", "numeric", "last_number", "exact_integer", or
-            "math_verify", which knows that (x+1)^2 is x^2+2x+1 and runs in a process. See ``verify``.
-        tolerance: 0.0; how far a decimal may be from the truth under "numeric", as a share of the truth.
+        answer_rule: "strict", the public DAPO recipe's; "boxed", "numeric", "last_number",
+            "exact_integer", or "math_verify", which knows that (x+1)^2 is x^2+2x+1 and runs in a
+            process. See ``verify``.
+        tolerance: 0.0; how far a decimal may be from the truth under "numeric", as a share of the
+            truth.
         template: The recipe's wording; a prompt with the field {problem}.
         split: "all", or "train" or "heldout".
         heldout_fraction: 0.1; the share of problems that is held out, told by a hash of their text.
         seed: 0; chooses the order of the problems. Splits do not depend on it.
         limit: None; if set, only the first so many problems of the split are used.
 
-    Problems whose own ground truth the answer rule would not accept are left out, and counted in the log.
+    Problems whose own ground truth the answer rule would not accept are left out, and counted in
+    the log.
 
     Raises:
         FileNotFoundError: If a file is not there.
@@ -80,14 +92,23 @@ class MathEnv(RuleScoredEnv):
         limit = None if given["limit"] is None else check_integer("limit", given["limit"], low=1)
         self._template = check_template("template", given["template"], "problem")
         longest = check_integer(
-            "max_prompt_characters", given["max_prompt_characters"], low=1, high=MAX_PROMPT_CHARACTERS
+            "max_prompt_characters",
+            given["max_prompt_characters"],
+            low=1,
+            high=MAX_PROMPT_CHARACTERS,
         )
-        dataset = load_dataset(given["path"], columns=given["columns"], max_prompt_characters=longest)
+        dataset = load_dataset(
+            given["path"], columns=given["columns"], max_prompt_characters=longest
+        )
         self.problems = select_problems(dataset, self.rule, split, heldout_fraction)[:limit]
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
         if given["disjoint_from"] is not None:
-            others = load_dataset(given["disjoint_from"], columns=given["columns"], max_prompt_characters=longest)
-            refuse_overlap(self.problems, others.problems, bare=unwrap, settings="path or disjoint_from")
+            others = load_dataset(
+                given["disjoint_from"], columns=given["columns"], max_prompt_characters=longest
+            )
+            refuse_overlap(
+                self.problems, others.problems, bare=unwrap, settings="path or disjoint_from"
+            )
 
     def problem(self, seed: int) -> Problem:
         """Returns the problem at position ``seed`` of the endless visit to the data set."""
@@ -98,19 +119,30 @@ class MathEnv(RuleScoredEnv):
 
 # A runner holds many copies of an environment: they share one tuple.
 @lru_cache(maxsize=8)
-def select_problems(dataset: Dataset, rule: str, split: str, heldout_fraction: float) -> tuple[Problem, ...]:
+def select_problems(
+    dataset: Dataset, rule: str, split: str, heldout_fraction: float
+) -> tuple[Problem, ...]:
     """Returns the problems of a split that can be solved under an answer rule.
 
     Raises:
         ValueError: If there are none.
     """
-    solvable = [p for p in dataset.problems if ANSWER_RULES[rule](_ideal_response(rule, p), p.answer).is_correct]
+    solvable = [
+        p
+        for p in dataset.problems
+        if ANSWER_RULES[rule](_ideal_response(rule, p), p.answer).is_correct
+    ]
     unsolvable = len(dataset.problems) - len(solvable)
     if unsolvable:
         message = "left out %d of %d problems: answer_rule=%r cannot accept their ground truth"
         logger.warning(message, unsolvable, len(dataset.problems), rule)
-    # The wording around a problem is not part of it, nor are case and white space: its copies share a split.
-    selected = tuple(p for p in solvable if split in ("all", split_of(text_key(unwrap(p.prompt)), heldout_fraction)))
+    # The wording around a problem is not part of it, nor are case and white space: its copies share
+    # a split.
+    selected = tuple(
+        p
+        for p in solvable
+        if split in ("all", split_of(text_key(unwrap(p.prompt)), heldout_fraction))
+    )
     if not selected:
         raise ValueError(
             f"split={split!r}: no problem is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction} "
@@ -136,5 +168,6 @@ def unwrap(prompt: str) -> str:
 def _ideal_response(rule: str, problem: Problem) -> str:
     if rule == "exact_integer":
         return problem.answer
-    # No rule asks a library about an answer that is written like the truth: this is quick under all of them.
+    # No rule asks a library about an answer that is written like the truth: this is quick under all
+    # of them.
     return rf"\boxed{{{problem.answer}}}" if rule == "boxed" else f"Answer: {problem.answer}"

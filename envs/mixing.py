@@ -15,8 +15,8 @@ from rllib_dapo.envs.splits import DatasetOrder
 class MixedOrder:
     """Visits several sources in proportion to their weights, each once an epoch of its own.
 
-    Nothing is drawn: of the first ``n`` positions, a source of share ``w`` has ``n * w``, give or take less than the
-    number of sources, so that every batch holds the mixture.
+    Nothing is drawn: of the first ``n`` positions, a source of share ``w`` has ``n * w``, give or
+    take less than the number of sources, so that every batch holds the mixture.
 
     Attributes:
         sizes: How many problems each source has, at least 1.
@@ -33,7 +33,8 @@ class MixedOrder:
         first, rest = 0, sum(self.weights, Fraction())
         for size, weight in zip(self.sizes, self.weights, strict=True):
             share = weight / rest
-            # Of the positions not taken by earlier sources, those at which the whole part of n * share grows.
+            # Of the positions not taken by earlier sources, those at which the whole part of n *
+            # share grows.
             visit = int(position * share)
             if int((position + 1) * share) > visit:
                 break

@@ -1,6 +1,7 @@
 r"""Bringing the many spellings of a final answer to one, in the manner of the Minerva scorer (arXiv 2206.14858).
 
-String surgery only: ``\boxed{1,000\text{ dollars}}`` and ``$1000$`` become ``1000``; ``1/2`` and ``0.5`` stay apart.
+String surgery only: ``\boxed{1,000\text{ dollars}}`` and ``$1000$`` become ``1000``; ``1/2`` and
+``0.5`` stay apart.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ _UNIT = re.compile(rf"(?<![A-Za-z\\])(?:{'|'.join(_UNITS)})(?![A-Za-z]){_POWER}"
 _SHORT_UNIT = re.compile(rf"\\(?:text|textrm|mathrm|mbox)\{{\s*(?:m|s|g|h|l|L|th)\s*\}}{_POWER}")
 _AND = re.compile(r",?\s*\\(?:text|mbox)\{\s*and\s*\}")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|overline)\s*\{([^{}]*)\}")
-_NOISE = re.compile(r'\\[$%!;:, ()\[\]]|\\(?:left|right|quad|l?dots)(?![A-Za-z])|\^\{?\\circ\}?|[$%"°~]')
+_NOISE = re.compile(
+    r'\\[$%!;:, ()\[\]]|\\(?:left|right|quad|l?dots)(?![A-Za-z])|\^\{?\\circ\}?|[$%"°~]'
+)
 _GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 
 
 def normalize_answer(text: str) -> str:
     r"""Returns the one spelling that stands for ``text``.
 
-    What stands in the last ``\boxed{}`` counts, then what follows the last ``=``, then what stands between dollar
-    signs. Markup, articles, units and spaces go; ``\frac12`` and ``\sqrt2`` get their braces; ``1,000`` loses its comma
-    (``1,2`` is a list and keeps it), and a full stop at the end is dropped.
+    What stands in the last ``\boxed{}`` counts, then what follows the last ``=``, then what stands
+    between dollar signs. Markup, articles, units and spaces go; ``\frac12`` and ``\sqrt2`` get
+    their braces; ``1,000`` loses its comma (``1,2`` is a list and keeps it), and a full stop at the
+    end is dropped.
 
     Args:
-        text: At most some hundred characters: the work grows with the square of the length at worst.
+        text: At most some hundred characters: the work grows with the square of the length at
+            worst.
     """
     plain = _PLAIN_NUMBER.fullmatch(text)
     if plain:

@@ -1,9 +1,9 @@
 """Scoring in processes that can be killed.
 
-What a model writes can keep a scorer busy for ever, crash it or fill the memory. So a scorer that may do that runs in a
-process of its own, with a deadline for every call; a process that misses it, dies or passes its memory is killed and
-replaced, and the call's verdict is *missing*. Nobody else's is lost, or waits for it: while a process is overdue,
-another one takes its place.
+What a model writes can keep a scorer busy for ever, crash it or fill the memory. So a scorer that
+may do that runs in a process of its own, with a deadline for every call; a process that misses it,
+dies or passes its memory is killed and replaced, and the call's verdict is *missing*. Nobody else's
+is lost, or waits for it: while a process is overdue, another one takes its place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class PoolSettings:
 
     Attributes:
         seconds: The deadline of one call.
-        memory_mib: What calls may take, in MiB, beyond what their process holds once the rules are loaded.
+        memory_mib: What calls may take, in MiB, beyond what their process holds once the rules are
+            loaded.
         processes: How many calls run at a time; None: one for each core, up to 4.
     """
 
@@ -48,7 +49,8 @@ class PoolSettings:
 class VerifierPool:
     """Processes that score, each with a thread that waits for it. Any thread may ask.
 
-    Processes start when they are needed. They end with `close`, and with this process, whatever ends that.
+    Processes start when they are needed. They end with `close`, and with this process, whatever
+    ends that.
     """
 
     def __init__(self, settings: PoolSettings | None = None) -> None:
@@ -62,7 +64,8 @@ class VerifierPool:
         self._condition = threading.Condition()
         self._queue: deque[Call] = deque()
         self._workers: dict[threading.Thread, Worker] = {}
-        # Counts of threads: those that take calls, those of them that wait for one, those whose call takes long.
+        # Counts of threads: those that take calls, those of them that wait for one, those whose
+        # call takes long.
         self._active = self._idle = self._overdue = 0
         self._is_closed = False
         self._wake, self._waker = os.pipe()
@@ -72,19 +75,23 @@ class VerifierPool:
 
         Args:
             rule: A name from `ANSWER_RULES`, a function, or what `prepare` makes of either.
-            *arguments: What the rule is called with: for those of `ANSWER_RULES` the response and the ground truth.
+            *arguments: What the rule is called with: for those of `ANSWER_RULES` the response and
+                the ground truth.
 
         Returns:
-            A future that never raises and cannot be cancelled: where scoring fails, its result is a missing verdict
-            that says why.
+            A future that never raises and cannot be cancelled: where scoring fails, its result is a
+            missing verdict that says why.
 
         Raises:
-            ValueError: If there is no such rule, or if the function cannot be sent to another process.
+            ValueError: If there is no such rule, or if the function cannot be sent to another
+                process.
         """
         call = Call(rule=prepare(rule), arguments=arguments, verdict=Future())
         call.verdict.set_running_or_notify_cancel()
         if call.characters > _MAX_CHARACTERS:
-            call.verdict.set_result(missing(MissingReason.TOO_LONG, f"a text of {call.characters} characters"))
+            call.verdict.set_result(
+                missing(MissingReason.TOO_LONG, f"a text of {call.characters} characters")
+            )
             return call.verdict
         with self._condition:
             if self._is_closed:
@@ -112,7 +119,9 @@ class VerifierPool:
                 return
             self._is_closed = True
             threads = self._workers.keys() - {threading.current_thread()}
-            os.write(self._waker, b"\0")  # is left there: every thread that waits for its process sees it
+            os.write(
+                self._waker, b"\0"
+            )  # is left there: every thread that waits for its process sees it
             self._condition.notify_all()
         until = time.monotonic() + _JOIN_SECONDS
         for thread in threads:
@@ -125,7 +134,11 @@ class VerifierPool:
 
     def _grow(self) -> None:
         """Starts one more thread where calls wait and none is free to take them; the lock is held."""
-        if self._is_closed or len(self._queue) <= self._idle or self._active - self._overdue >= self._most:
+        if (
+            self._is_closed
+            or len(self._queue) <= self._idle
+            or self._active - self._overdue >= self._most
+        ):
             return
         if self._active < self._most + _SPARE_PROCESSES:
             thread = threading.Thread(target=self._work, name="verifier", daemon=True)
@@ -211,7 +224,8 @@ class PoolLease:
         Args:
             settings: The pool's. Where there is none like that in this process, one is made.
         """
-        # A forked copy of this process has the pool's memory, but neither its threads nor its processes.
+        # A forked copy of this process has the pool's memory, but neither its threads nor its
+        # processes.
         key = (os.getpid(), settings)
         with _lock:
             self.pool, count = _pools.get(key) or (VerifierPool(settings), 0)

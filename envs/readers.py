@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
-RawRow: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], Any]  # prompt, answer, identity, as the file has them
+RawRow: TypeAlias = tuple[
+    tuple[Any, ...], tuple[Any, ...], Any
+]  # prompt, answer, identity, as the file has them
 _BATCH_ROWS = 65_536
 _CSV_BLOCK_BYTES = 16_777_216  # no row of a CSV file may be longer
 
@@ -30,25 +32,33 @@ def read_rows(source: Source, columns: Columns, *, need_answers: bool) -> Iterat
     Args:
         source: From ``find_sources``.
         columns: From ``check_columns``.
-        need_answers: Whether a file without answers is refused; where it is not, its rows have no answers.
+        need_answers: Whether a file without answers is refused; where it is not, its rows have no
+            answers.
 
     Raises:
         ValueError: If the source's kind, its columns or one of its lines cannot be read.
     """
     if isinstance(source, HubSource):
         return _read_hub(source, columns, need_answers)
-    readers = {".parquet": _read_parquet, ".jsonl": _read_json_lines, ".json": _read_json_lines, ".csv": _read_csv}
+    readers = {
+        ".parquet": _read_parquet,
+        ".jsonl": _read_json_lines,
+        ".json": _read_json_lines,
+        ".csv": _read_csv,
+    }
     reader = readers.get(source.path.suffix.lower())
     if reader is None:
-        raise ValueError(f"{_where(source)}: cannot tell what kind of file it is; known endings: {' '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{_where(source)}: cannot tell what kind of file it is; known endings: {' '.join(SUFFIXES)}"
+        )
     return reader(source, columns, need_answers)
 
 
 def final_answer(value: Any) -> str:
     r"""Returns the ground truth that an answer column's value stands for; empty if it holds none.
 
-    A float without a fraction is written as an integer (43.0 as ``43``); of a worked solution the part after the last
-    ``####`` counts (GSM8K), else the inside of the last ``\boxed{}`` (MATH).
+    A float without a fraction is written as an integer (43.0 as ``43``); of a worked solution the
+    part after the last ``####`` counts (GSM8K), else the inside of the last ``\boxed{}`` (MATH).
     """
     if isinstance(value, float | np.floating):
         return _plain_decimal(float(value))
@@ -63,7 +73,9 @@ def final_answer(value: Any) -> str:
 def message_text(value: Any) -> str | None:
     """Returns the prompt as text: as it is, or the content of the last user message of a chat."""
     if isinstance(value, list):
-        contents = [m.get("content") for m in value if isinstance(m, Mapping) and m.get("role") == "user"]
+        contents = [
+            m.get("content") for m in value if isinstance(m, Mapping) and m.get("role") == "user"
+        ]
         value = contents[-1] if contents else None
     return value if isinstance(value, str) else None
 
@@ -97,9 +109,13 @@ def _parse_line(source: FileSource, number: int, line: bytes) -> Mapping[str, An
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{_where(source)}: line {number} is not valid JSON ({error}); {cure}") from None
+        raise ValueError(
+            f"{_where(source)}: line {number} is not valid JSON ({error}); {cure}"
+        ) from None
     if not isinstance(row, dict):
-        raise ValueError(f"{_where(source)}: line {number} holds a JSON {type(row).__name__}, not an object; {cure}")
+        raise ValueError(
+            f"{_where(source)}: line {number} holds a JSON {type(row).__name__}, not an object; {cure}"
+        )
     return row
 
 
@@ -142,11 +158,17 @@ def _read_parquet(source: FileSource, columns: Columns, need_answers: bool) -> I
     try:
         file = parquet.ParquetFile(source.path)
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{_where(source)}: not a readable Parquet file ({error}); write or fetch it again") from None
+        raise ValueError(
+            f"{_where(source)}: not a readable Parquet file ({error}); write or fetch it again"
+        ) from None
     with file:
         names = file.schema_arrow.names
         schema = find_schema(_where(source), names, columns, need_answers=need_answers)
-        wanted = list(dict.fromkeys(name if name in names else name.partition(".")[0] for name in schema.names))
+        wanted = list(
+            dict.fromkeys(
+                name if name in names else name.partition(".")[0] for name in schema.names
+            )
+        )
         yield from _arrow_rows(file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted), schema)
 
 
@@ -161,15 +183,20 @@ def _load_hub(source: HubSource) -> Any:
     try:
         import datasets
     except ImportError:
-        raise ValueError(f"{_where(source)}: needs the library datasets; pip install datasets") from None
+        raise ValueError(
+            f"{_where(source)}: needs the library datasets; pip install datasets"
+        ) from None
     folder = Path(source.dataset).expanduser()
-    # Whatever hub, network, folder or a data set's own files may raise: one line that names the setting.
+    # Whatever hub, network, folder or a data set's own files may raise: one line that names the
+    # setting.
     try:
         if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
             loaded = datasets.load_from_disk(str(folder))
             return loaded[source.split] if isinstance(loaded, dict) else loaded
         name = str(folder) if folder.is_dir() else source.dataset
-        return datasets.load_dataset(name, source.name, split=source.split, revision=source.revision)
+        return datasets.load_dataset(
+            name, source.name, split=source.split, revision=source.revision
+        )
     except Exception as error:
         raise ValueError(
             f"{_where(source)}: split {source.split!r} cannot be loaded: {type(error).__name__}: {_first_line(error)}"
@@ -183,7 +210,11 @@ def _arrow_rows(batches: Iterable[Any], schema: Schema) -> Iterator[RawRow]:
         answers = [_values(_column(batch, name)) for name in schema.answer]
         identities = _values(_column(batch, schema.identity)) if schema.identity else nothing
         columns = zip(*prompts, strict=True), zip(*answers, strict=True) if answers else nothing
-        yield from zip(*columns, (identity if schema.identity else None for identity in identities), strict=True)
+        yield from zip(
+            *columns,
+            (identity if schema.identity else None for identity in identities),
+            strict=True,
+        )
 
 
 def _column(batch: Any, name: str) -> Any:
@@ -202,7 +233,11 @@ def _column(batch: Any, name: str) -> Any:
 def _field(structs: Any, name: str) -> Any | None:
     from pyarrow import compute, types
 
-    if structs is None or not types.is_struct(structs.type) or structs.type.get_field_index(name) < 0:
+    if (
+        structs is None
+        or not types.is_struct(structs.type)
+        or structs.type.get_field_index(name) < 0
+    ):
         return None
     return compute.struct_field(structs, name)
 

@@ -13,7 +13,8 @@ from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, check_rule
 class RuleScoredEnv(SingleStepTextEnv):
     """Scores by the rule that the setting ``answer_rule`` names; a subclass has that setting and writes ``problem``.
 
-    Where a subclass has the setting ``tolerance`` too, it is the rule's, if the rule is ``numeric``.
+    Where a subclass has the setting ``tolerance`` too, it is the rule's, if the rule is
+    ``numeric``.
 
     Raises:
         ValueError: If one of the two is refused.

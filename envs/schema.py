@@ -74,7 +74,9 @@ def detect_schema(columns: Iterable[str]) -> Schema | None:
     return schema if schema.prompt and schema.answer else None
 
 
-def find_schema(where: str, names: Iterable[str], columns: Columns, *, need_answers: bool) -> Schema:
+def find_schema(
+    where: str, names: Iterable[str], columns: Columns, *, need_answers: bool
+) -> Schema:
     """Returns where a file keeps what.
 
     Args:
@@ -84,14 +86,17 @@ def find_schema(where: str, names: Iterable[str], columns: Columns, *, need_answ
         need_answers: Whether a file without answers is refused.
 
     Raises:
-        ValueError: If a column that the user names is not there, or the names stand for no known schema.
+        ValueError: If a column that the user names is not there, or the names stand for no known
+            schema.
     """
     listed = list(names)
     for name in (*columns.question, *columns.answer):
         if name not in listed and name.partition(".")[0] not in listed:
             close = difflib.get_close_matches(name, listed, n=1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{where}: columns names {name!r}, but there are {', '.join(listed) or '(none)'}{guess}")
+            raise ValueError(
+                f"{where}: columns names {name!r}, but there are {', '.join(listed) or '(none)'}{guess}"
+            )
     detected = _detect(frozenset(listed))
     prompt, answer = columns.question or detected.prompt, columns.answer or detected.answer
     if not prompt or (need_answers and not answer):
@@ -107,13 +112,20 @@ def _detect(names: frozenset[str]) -> Schema:
         index = "extra_info.index" if "extra_info" in names else None
         return Schema(prompt=("prompt",), answer=("reward_model.ground_truth",), identity=index)
     prompt, answer, identity = (
-        tuple(name for name in known if name in names)[:1] for known in (PROMPT_COLUMNS, ANSWER_COLUMNS, ID_COLUMNS)
+        tuple(name for name in known if name in names)[:1]
+        for known in (PROMPT_COLUMNS, ANSWER_COLUMNS, ID_COLUMNS)
     )
     return Schema(prompt=prompt, answer=answer, identity=identity[0] if identity else None)
 
 
 def _as_names(side: str, value: Any) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"columns={{{side!r}: {value!r}}}: must be the name of a column or a list of names")
+    if (
+        not isinstance(names, list | tuple)
+        or not names
+        or not all(isinstance(name, str) and name for name in names)
+    ):
+        raise ValueError(
+            f"columns={{{side!r}: {value!r}}}: must be the name of a column or a list of names"
+        )
     return tuple(names)

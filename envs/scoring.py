@@ -14,7 +14,12 @@ from rllib_dapo.envs.verify.verdict import Verdict
 
 PLACES = ("auto", "process", "here")
 SCORING_SETTINGS: Mapping[str, Any] = MappingProxyType(
-    {"verify_in": "auto", "verify_seconds": 5.0, "verify_memory_mib": 1024, "verify_processes": None}
+    {
+        "verify_in": "auto",
+        "verify_seconds": 5.0,
+        "verify_memory_mib": 1024,
+        "verify_processes": None,
+    }
 )
 
 
@@ -37,7 +42,9 @@ class ProcessScoring:
         self._settings = PoolSettings(
             seconds=float(seconds),
             memory_mib=check_integer("verify_memory_mib", given["verify_memory_mib"], low=16),
-            processes=None if processes is None else check_integer("verify_processes", processes, low=1, high=1024),
+            processes=None
+            if processes is None
+            else check_integer("verify_processes", processes, low=1, high=1024),
         )
         self._rule: SentRule | None = None
         self._lease: PoolLease | None = None
@@ -55,7 +62,9 @@ class ProcessScoring:
             try:
                 self._rule = prepare(rule())
             except ValueError as error:
-                raise ValueError(f"verify_in={self.place!r}: {error}; use verify_in='here'") from error
+                raise ValueError(
+                    f"verify_in={self.place!r}: {error}; use verify_in='here'"
+                ) from error
 
     def submit(self, *arguments: str | float) -> Future[Verdict]:
         """Asks the pool for a verdict, by the rule that was prepared."""
@@ -71,5 +80,6 @@ class ProcessScoring:
             self._lease = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy, in whatever process, takes a share of its own; and the rule may hold the environment that is copied.
+        # A copy, in whatever process, takes a share of its own; and the rule may hold the
+        # environment that is copied.
         return self.__dict__ | {"_rule": None, "_lease": None}

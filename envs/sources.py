@@ -72,8 +72,9 @@ def find_sources(path: PathSetting) -> tuple[Source, ...]:
     """Returns what the setting ``path`` names: a file, a Hugging Face data set, or a list of such.
 
     Args:
-        path: A ``.parquet``, ``.jsonl``, ``.json`` or ``.csv`` file (``~`` is the home directory), a mapping such as
-            ``{"dataset": "openai/gsm8k", "name": "main", "split": "train"}``, or a list of these.
+        path: A ``.parquet``, ``.jsonl``, ``.json`` or ``.csv`` file (``~`` is the home directory),
+            a mapping such as ``{"dataset": "openai/gsm8k", "name": "main", "split": "train"}``, or
+            a list of these.
 
     Raises:
         FileNotFoundError: If a file is not there.
@@ -89,7 +90,9 @@ def find_sources(path: PathSetting) -> tuple[Source, ...]:
 
 
 def _hub(given: Mapping[str, Any]) -> HubSource:
-    known = all(key in _KEYS and (value is None or isinstance(value, str)) for key, value in given.items())
+    known = all(
+        key in _KEYS and (value is None or isinstance(value, str)) for key, value in given.items()
+    )
     if not known or not given.get("dataset"):
         raise ValueError(
             f"path={dict(given)!r}: a Hugging Face data set is written {{'dataset': NAME}}, "

@@ -17,9 +17,10 @@ _LONGEST_SAMPLE = 32
 class TextSpace(gymnasium.spaces.Text):
     """Text of any Unicode characters, from none up to ``max_length`` of them.
 
-    Gymnasium's own ``Text`` keeps its character set: the default one refuses "x = 1/2", and one with every Unicode
-    character pickles to 46 MB. This space checks type and length only and pickles to a few hundred bytes. It stays a
-    ``Text``, so Gymnasium's checks and vector environments know what to do with it.
+    Gymnasium's own ``Text`` keeps its character set: the default one refuses "x = 1/2", and one
+    with every Unicode character pickles to 46 MB. This space checks type and length only and
+    pickles to a few hundred bytes. It stays a ``Text``, so Gymnasium's checks and vector
+    environments know what to do with it.
 
     Args:
         max_length: The most characters a text may have.
@@ -31,7 +32,9 @@ class TextSpace(gymnasium.spaces.Text):
 
     def __init__(self, max_length: int, *, seed: int | np.random.Generator | None = None) -> None:
         if max_length < 1:
-            raise ValueError(f"max_length={max_length!r}: a text space needs room for at least one character")
+            raise ValueError(
+                f"max_length={max_length!r}: a text space needs room for at least one character"
+            )
         super().__init__(max_length, min_length=0, charset=_PRINTABLE, seed=seed)
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
@@ -60,5 +63,6 @@ class TextSpace(gymnasium.spaces.Text):
         return hash((TextSpace, self.max_length))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The character tables are made again, not sent; a generator that was already used goes along.
+        # The character tables are made again, not sent; a generator that was already used goes
+        # along.
         return TextSpace, (self.max_length,), {"_np_random": self._np_random}

@@ -25,8 +25,9 @@ def text_key(text: str) -> str:
 def split_of(key: str, heldout_fraction: float) -> str:
     """Returns the split that a problem belongs to: "train" or "heldout".
 
-    It hangs on the problem's own text and on nothing else. So the two never overlap, whatever the seeds, the order, the
-    files or the process, and a larger fraction only adds to the held-out problems.
+    It hangs on the problem's own text and on nothing else. So the two never overlap, whatever the
+    seeds, the order, the files or the process, and a larger fraction only adds to the held-out
+    problems.
 
     Args:
         key: What makes the problem this problem.
@@ -41,8 +42,9 @@ def split_of(key: str, heldout_fraction: float) -> str:
 class DatasetOrder:
     """Visits ``size`` problems once an epoch, in another order each epoch.
 
-    Maps the integers 0, 1, 2, ... to problem numbers: 0..size-1 is the first epoch, size..2*size-1 the second. Nothing
-    but the integer says where one is, so any number of processes can share an order, and resuming takes one number.
+    Maps the integers 0, 1, 2, ... to problem numbers: 0..size-1 is the first epoch, size..2*size-1
+    the second. Nothing but the integer says where one is, so any number of processes can share an
+    order, and resuming takes one number.
 
     Attributes:
         size: How many problems there are, at least 1.

@@ -23,9 +23,11 @@ class Turn:
 
     Attributes:
         observation: What the model reads next.
-        reward: For this response. None: 0 within an episode; at its end, unless ``is_correct`` says more, no verdict.
-        is_correct: Whether the episode is a success; None where there is no such notion, or no verdict. Before its end:
-            whether it is one if it is cut off here, for want of turns or tokens.
+        reward: For this response. None: 0 within an episode; at its end, unless ``is_correct`` says
+            more, no verdict.
+        is_correct: Whether the episode is a success; None where there is no such notion, or no
+            verdict. Before its end: whether it is one if it is cut off here, for want of turns or
+            tokens.
         done: Whether the episode is over.
         reason: Why there is no verdict.
         info: What else ``step`` tells, such as a ``prediction``.
@@ -42,8 +44,8 @@ class Turn:
 class TurnsEnv(gymnasium.Env[str, str]):
     """An environment of which a subclass writes ``begin`` and ``turn``.
 
-    A reward that is missing at the end of an episode, or is no finite number, is NaN with the cause in
-    ``info["missing_reason"]``.
+    A reward that is missing at the end of an episode, or is no finite number, is NaN with the cause
+    in ``info["missing_reason"]``.
 
     Settings, with their defaults:
         max_turns: 1; the episode is cut off (truncated) after so many responses.
@@ -61,7 +63,9 @@ class TurnsEnv(gymnasium.Env[str, str]):
     default_settings: ClassVar[Mapping[str, Any]] = {"max_turns": 1, "success_at": None}
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        self.settings = merge_settings(type(self).__name__, self.default_settings, {**(config or {}), **kwargs})
+        self.settings = merge_settings(
+            type(self).__name__, self.default_settings, {**(config or {}), **kwargs}
+        )
         self.observation_space = TextSpace(_MAX_CHARACTERS)
         self.action_space = TextSpace(_MAX_CHARACTERS)
         self._max_turns = check_integer("max_turns", self.settings["max_turns"], low=1)
@@ -78,7 +82,9 @@ class TurnsEnv(gymnasium.Env[str, str]):
         """Answers a response. It is untrusted text."""
         raise NotImplementedError
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Starts the episode of ``seed``, or of a seed drawn from the environment's own generator.
 
         Returns:
@@ -95,7 +101,8 @@ class TurnsEnv(gymnasium.Env[str, str]):
         """Hands over a response.
 
         Returns:
-            What the model reads next, the reward (NaN if missing), terminated, truncated, and the info.
+            What the model reads next, the reward (NaN if missing), terminated, truncated, and the
+            info.
 
         Raises:
             gymnasium.error.ResetNeeded: If the episode has not begun or is already over.
@@ -104,7 +111,9 @@ class TurnsEnv(gymnasium.Env[str, str]):
         if not self._turns_left:
             raise gymnasium.error.ResetNeeded("the episode is over or has not begun: call reset()")
         if not isinstance(action, str):
-            raise gymnasium.error.InvalidAction(f"the action must be a str, not {type(action).__name__}")
+            raise gymnasium.error.InvalidAction(
+                f"the action must be a str, not {type(action).__name__}"
+            )
         turn = self.turn(action)
         self._turns_left -= 1
         truncated = not turn.done and not self._turns_left
@@ -129,7 +138,11 @@ class TurnsEnv(gymnasium.Env[str, str]):
         verdict = None if is_correct is None else 1.0 if is_correct else -1.0
         if not is_over:
             return 0.0, info if verdict is None else info | {"reward_if_cut_off": verdict}
-        return (math.nan, info | _missing("the episode ended without a reward")) if verdict is None else (verdict, info)
+        return (
+            (math.nan, info | _missing("the episode ended without a reward"))
+            if verdict is None
+            else (verdict, info)
+        )
 
 
 def _missing(detail: str) -> dict[str, Any]:

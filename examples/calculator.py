@@ -2,8 +2,9 @@
 
     python examples/calculator.py [ITERATIONS] [MODEL] [ENGINE]
 
-Prints an episode of a problem that it was not trained on, before and after. `tune_configs/tiny_calculator.yaml` is the
-same as a run file; for a chat model leave out `template`, `call_open`, `call_close` and `result_template`.
+Prints an episode of a problem that it was not trained on, before and after.
+`tune_configs/tiny_calculator.yaml` is the same as a run file; for a chat model leave out
+`template`, `call_open`, `call_close` and `result_template`.
 """
 
 import sys
@@ -21,21 +22,32 @@ def show(group: PromptGroup) -> None:
         print(f"  model:      {turn.said}")
         if turn.observation:
             print(f"  calculator: {turn.observation}")
-    print(f"  reward:     {response.reward:+g}; loss on {response.loss_mask.sum()} of {len(response.token_ids)} tokens")
+    print(
+        f"  reward:     {response.reward:+g}; loss on {response.loss_mask.sum()} of {len(response.token_ids)} tokens"
+    )
 
 
 def main(iterations: str = "20", model: str = "tiny-calculator", engine: str = "vllm") -> None:
-    env_config = {"template": "{problem}", "call_open": "[", "call_close": "]", "result_template": "{result}="}
+    env_config = {
+        "template": "{problem}",
+        "call_open": "[",
+        "call_close": "]",
+        "result_template": "{result}=",
+    }
     heldout = {**env_config, "problem_config": {**PROBLEMS, "split": "heldout"}}
     config = (
         DAPOConfig()
-        .environment("rllib_dapo/CalculatorMath-v0", env_config={**env_config, "problem_config": PROBLEMS})
+        .environment(
+            "rllib_dapo/CalculatorMath-v0", env_config={**env_config, "problem_config": PROBLEMS}
+        )
         .language_model(model, dtype="float32")
         .rollout(engine=engine, max_prompt_tokens=16, max_response_tokens=32, max_turns=3)
         .training(lr=1e-4, warmup_steps=2, prompts_per_step=16, group_size=16, minibatch_size=64)
         .dynamic_sampling(max_rounds=3)
         .overlong(buffer_tokens=4)
-        .env_runners(num_env_runners=0)  # everything in this process, so that its EnvRunner can be asked for episodes
+        .env_runners(
+            num_env_runners=0
+        )  # everything in this process, so that its EnvRunner can be asked for episodes
         .evaluation(evaluation_config={"env_config": heldout}, evaluation_samples_per_prompt=1)
     )
     algo = config.build_algo()

@@ -2,7 +2,8 @@
 
     python examples/custom_environment.py [MODEL] [ITERATIONS] [ENGINE]
 
-`rllib-dapo check-env custom_environment:LastDigitEnv`, in this folder, looks whether the environment is sound.
+`rllib-dapo check-env custom_environment:LastDigitEnv`, in this folder, looks whether the
+environment is sound.
 """
 
 import random
@@ -42,7 +43,10 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
     algo = config.build_algo()
     for iteration in range(int(iterations)):
         result = algo.train()
-        print(f"iteration {iteration + 1}: accuracy {result['env_runners']['accuracy']:.3f}", flush=True)
+        print(
+            f"iteration {iteration + 1}: accuracy {result['env_runners']['accuracy']:.3f}",
+            flush=True,
+        )
     algo.stop()
 
 

@@ -1,7 +1,7 @@
 """Trains a tiny model to add, here and now, and leaves a report, checkpoint and model in outputs/demo.
 
-`make demo` runs this. The work is done by what `rllib-dapo train tune_configs/tiny_arithmetic.yaml` calls too.
-Arguments override settings: `python examples/demo.py training.epsilon_high=0.2`.
+`make demo` runs this. The work is done by what `rllib-dapo train tune_configs/tiny_arithmetic.yaml`
+calls too. Arguments override settings: `python examples/demo.py training.epsilon_high=0.2`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def main(overrides: list[str]) -> int:
         return 2
     shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True)
-    print("A tiny language model that adds, but hedges, learns by DAPO to commit itself: minutes on two CPU cores.")
+    print(
+        "A tiny language model that adds, but hedges, learns by DAPO to commit itself: minutes on two CPU cores."
+    )
     outcome = tuner.run(settings, str(OUTPUTS / "run"))
     failures = failure_lines(outcome)
     if failures:
@@ -80,7 +82,9 @@ def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
         "accuracy_before": accuracy[0],
         "accuracy_after": accuracy[-1],
         "iterations": int(result.metrics["training_iteration"]),
-        "gradient_updates": int(frame["learners/default_policy/num_gradient_updates_lifetime"].dropna().iloc[-1]),
+        "gradient_updates": int(
+            frame["learners/default_policy/num_gradient_updates_lifetime"].dropna().iloc[-1]
+        ),
         "seconds": round(result.metrics["time_total_s"], 1),
         "rollout_tokens_per_second": round(tokens.sum() / sampling_seconds.sum(), 1),
         "engine": settings.checked[0].engine,
@@ -91,14 +95,19 @@ def held_out_answers(settings: RunSettings, *, count: int) -> list[str]:
     """What the exported model, loaded afresh by transformers, answers to problems it was not trained on."""
     evaluation = settings.checked[0].get_evaluation_config_object()
     env = make_environment(evaluation.env, evaluation.env_config)
-    model, tokenizer = load_causal_lm(OUTPUTS / "model", dtype="float32"), load_tokenizer(OUTPUTS / "model")
+    model, tokenizer = (
+        load_causal_lm(OUTPUTS / "model", dtype="float32"),
+        load_tokenizer(OUTPUTS / "model"),
+    )
     answers = []
     for seed in range(count):
         prompt, info = env.reset(seed=seed)
         ids = torch.tensor([prompt_token_ids(tokenizer, prompt)])
         output = model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
         text = tokenizer.decode(output, skip_special_tokens=True)
-        answers.append(f"{prompt}{text}" + ("" if text == info["answer"] else f" (it is {info['answer']})"))
+        answers.append(
+            f"{prompt}{text}" + ("" if text == info["answer"] else f" (it is {info['answer']})")
+        )
     return answers
 
 

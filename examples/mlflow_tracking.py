@@ -31,7 +31,9 @@ class MLflowLogger(MLflowLoggerCallback):
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """What Tune calls with each result."""
         figures = {name: value for name, value in result.items() if name != "config"}
-        renamed = {name.replace("@", "_at_"): value for name, value in flatten_dict(figures).items()}
+        renamed = {
+            name.replace("@", "_at_"): value for name, value in flatten_dict(figures).items()
+        }
         super().log_trial_result(iteration, trial, renamed)
 
 

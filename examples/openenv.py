@@ -2,8 +2,9 @@
 
     python examples/openenv.py [MODEL] [ITERATIONS] [ENGINE]
 
-Needs the package: pip install rllib-dapo[openenv]. With a server that runs already, only its address is needed:
-`.environment("rllib_dapo/OpenEnv-v0", env_config={"url": "http://localhost:8000"})`.
+Needs the package: pip install rllib-dapo[openenv]. With a server that runs already, only its
+address is needed: `.environment("rllib_dapo/OpenEnv-v0", env_config={"url":
+"http://localhost:8000"})`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Any
 
 SERVE = "--serve"
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]  # a file there is called like the package
+sys.path[:] = [
+    entry for entry in sys.path if Path(entry).resolve() != HERE
+]  # a file there is called like the package
 
 
 def serve(port: int) -> None:
@@ -37,7 +40,9 @@ def serve(port: int) -> None:
     class Sums(Environment):
         SUPPORTS_CONCURRENT_SESSIONS = True  # every response has a session of its own
 
-        def reset(self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any) -> Question:
+        def reset(
+            self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
+        ) -> Question:
             draw = random.Random(seed)
             self.numbers = [draw.randint(0, 49) for _ in range(2)]
             return Question(text="{}+{}=".format(*self.numbers))
@@ -60,7 +65,9 @@ def server() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen([sys.executable, __file__, SERVE, str(port)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, __file__, SERVE, str(port)], stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     try:
         told = []
@@ -84,10 +91,14 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
     with server() as url:
         config = (
             DAPOConfig()
-            .environment("rllib_dapo/OpenEnv-v0", env_config={"url": url, "success_at": 1.0, "deadline": 10})
+            .environment(
+                "rllib_dapo/OpenEnv-v0", env_config={"url": url, "success_at": 1.0, "deadline": 10}
+            )
             .language_model(model, dtype="float32")
             .rollout(engine=engine, max_prompt_tokens=16, max_response_tokens=8)
-            .training(lr=3e-4, warmup_steps=2, prompts_per_step=16, group_size=16, minibatch_size=64)
+            .training(
+                lr=3e-4, warmup_steps=2, prompts_per_step=16, group_size=16, minibatch_size=64
+            )
             .dynamic_sampling(max_rounds=3)
             .overlong(buffer_tokens=2)
         )
@@ -95,7 +106,10 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
         for iteration in range(int(iterations)):
             rollouts = algo.train()["env_runners"]
             missing = rollouts["missing_reward_fraction"]
-            print(f"iteration {iteration + 1}: accuracy {rollouts['accuracy']:.3f}, missing {missing:.3f}", flush=True)
+            print(
+                f"iteration {iteration + 1}: accuracy {rollouts['accuracy']:.3f}, missing {missing:.3f}",
+                flush=True,
+            )
         algo.stop()
 
 

@@ -1,7 +1,8 @@
 """Five tasks of reasoning-gym, one after the other, with one run file: nothing but its line `task:` differs.
 
-python examples/reasoning_gym.py                                    # SmolLM2-135M, three iterations each
-python examples/reasoning_gym.py stop.training_iteration=100        # arguments override settings
+python examples/reasoning_gym.py                                    # SmolLM2-135M, three iterations
+each python examples/reasoning_gym.py stop.training_iteration=100        # arguments override
+settings
 """
 
 from __future__ import annotations

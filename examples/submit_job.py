@@ -1,13 +1,15 @@
 """Train on a Ray cluster that does not have this package: pack it, submit a job, follow its log.
 
-    python examples/submit_job.py --address http://HEAD:8265 tiny_arithmetic --storage /shared/ray_results
+    python examples/submit_job.py --address http://HEAD:8265 tiny_arithmetic --storage
+    /shared/ray_results
 
-What stands after the options of this script is for `rllib-dapo train`: a preset or a run file, and its options. The
-machines of the cluster need Ray, torch, transformers and vLLM, but not this package: it travels with the job, as the
-job's working directory. To pack only, and submit by hand:
+What stands after the options of this script is for `rllib-dapo train`: a preset or a run file, and
+its options. The machines of the cluster need Ray, torch, transformers and vLLM, but not this
+package: it travels with the job, as the job's working directory. To pack only, and submit by hand:
 
     python examples/submit_job.py --pack build/job
-    ray job submit --address http://HEAD:8265 --working-dir build/job -- python -m rllib_dapo train tiny_arithmetic
+    ray job submit --address http://HEAD:8265 --working-dir build/job -- python -m rllib_dapo train
+    tiny_arithmetic
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def pack(folder: Path) -> None:
     """Puts the whole package into a folder, however it is installed here: as files, or editable from a checkout."""
     for module in (rllib_dapo, rllib_dapo.envs, rllib_dapo.tune_configs):
         source, target = Path(module.__path__[0]), folder.joinpath(*module.__name__.split("."))
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+        )
 
 
 def submit(address: str, folder: Path, arguments: list[str]) -> int:
@@ -46,18 +50,29 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
     run_file, *options = arguments
     if Path(run_file).is_file():
         run_file = Path(shutil.copy(run_file, folder)).name
-    metadata = {"job_name": Path(run_file).stem, "options": " ".join(options)}  # the dashboard shows both
+    metadata = {
+        "job_name": Path(run_file).stem,
+        "options": " ".join(options),
+    }  # the dashboard shows both
     ray = Path(sys.executable).with_name("ray")
     where = ["--address", address, "--working-dir", folder, "--metadata-json", json.dumps(metadata)]
     what = ["python", "-m", "rllib_dapo", "train", run_file, *options]
-    return subprocess.run(list(map(str, [ray, "job", "submit", *where, "--", *what])), check=False).returncode
+    return subprocess.run(
+        list(map(str, [ray, "job", "submit", *where, "--", *what])), check=False
+    ).returncode
 
 
 def main() -> int:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--address", default="http://127.0.0.1:8265", help="of the cluster's dashboard")
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="only pack the package into this folder")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--address", default="http://127.0.0.1:8265", help="of the cluster's dashboard"
+    )
+    parser.add_argument(
+        "--pack", type=Path, metavar="DIR", help="only pack the package into this folder"
+    )
     options, arguments = parser.parse_known_args()
     if options.pack is not None:
         pack(options.pack)

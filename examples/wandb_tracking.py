@@ -1,7 +1,7 @@
 """A run in Weights & Biases, by Ray's own callback; without an account it is kept here, in wandb's offline mode.
 
-Needs `pip install wandb`. `wandb sync outputs/wandb/wandb/offline-run-*` uploads such a run later; with WANDB_API_KEY
-set and WANDB_MODE=online it is sent as it goes.
+Needs `pip install wandb`. `wandb sync outputs/wandb/wandb/offline-run-*` uploads such a run later;
+with WANDB_API_KEY set and WANDB_MODE=online it is sent as it goes.
 
     python examples/wandb_tracking.py [training.epsilon_high=0.3 ...]
 """

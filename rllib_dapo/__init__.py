@@ -1,7 +1,8 @@
 """DAPO (arXiv 2503.14476) as an algorithm for Ray RLlib.
 
-Importing this package registers the algorithm with Tune as `"DAPO"` and the environments with Gymnasium. Where Ray is
-not installed, only `rllib_dapo.core` (the mathematics) is of use, and it asks for nothing but torch.
+Importing this package registers the algorithm with Tune as `"DAPO"` and the environments with
+Gymnasium. Where Ray is not installed, only `rllib_dapo.core` (the mathematics) is of use, and it
+asks for nothing but torch.
 """
 
 from importlib.util import find_spec

@@ -32,7 +32,12 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_dapo.checkpoint.learners import begin_saving, check_learners, restore_learners, save_learners
+from rllib_dapo.checkpoint.learners import (
+    begin_saving,
+    check_learners,
+    restore_learners,
+    save_learners,
+)
 from rllib_dapo.config.actor_reuse import fixed_differences
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.value_checks import idle_clip_warning
@@ -62,9 +67,11 @@ CORRECTION_CAP = 2.0
 class DAPO(Algorithm):
     """Decoupled Clip and Dynamic sAmpling Policy Optimization (arXiv 2503.14476).
 
-    One training step is Algorithm 1 of the paper: sample groups until enough are informative, shape their rewards,
-    take advantages within each group, train on mini-batches, hand the new weights to the engines. The driver holds no
-    token: it decides on summaries and plans; tokens go from EnvRunner to Learner through the object store.
+    One training step is Algorithm 1 of the paper: sample groups until enough are informative, shape
+    their rewards, take advantages within each group, train on mini-batches, hand the new weights to
+    the engines. The driver holds no
+    token: it decides on summaries and plans; tokens go from EnvRunner to Learner through the object
+        store.
     """
 
     config: DAPOConfig
@@ -94,7 +101,9 @@ class DAPO(Algorithm):
         warning = idle_clip_warning(self.config)
         if warning:
             logger.warning(warning)
-        resolve_model(str(self.config.model_name))  # made once here, before every actor looks for it
+        resolve_model(
+            str(self.config.model_name)
+        )  # made once here, before every actor looks for it
         self._setup_with_cause(config)
         self._built_config = self.config
         self._make_stream()
@@ -132,9 +141,10 @@ class DAPO(Algorithm):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begins again under another configuration, with the engines and their processes that are there.
 
-        What follows is what a new `DAPO` would do: Learners are built anew from the start model, EnvRunners take over
-        the settings and make their environments anew, all counters are at zero. Tune calls this where trials share
-        actors (`TuneConfig.reuse_actors`), and then restores a checkpoint where the trial has one.
+        What follows is what a new `DAPO` would do: Learners are built anew from the start model,
+        EnvRunners take over the settings and make their environments anew, all counters are at
+        zero. Tune calls this where trials share actors (`TuneConfig.reuse_actors`), and then
+        restores a checkpoint where the trial has one.
 
         Args:
             new_config: By attribute name, as Tune has it, or a `DAPOConfig`.
@@ -143,9 +153,9 @@ class DAPO(Algorithm):
             True.
 
         Raises:
-            ValueError: Where settings differ that the engines or the actors were made with; nothing is changed. (Where
-                False is returned, Tune leaves the trial to its searcher's count of those that run, and a bounded one
-                waits for it without end.)
+            ValueError: Where settings differ that the engines or the actors were made with; nothing
+                is changed. (Where False is returned, Tune leaves the trial to its searcher's count
+                of those that run, and a bounded one waits for it without end.)
         """
         new = self.get_default_config().update_from_dict(
             new_config.to_dict() if isinstance(new_config, DAPOConfig) else new_config
@@ -253,7 +263,11 @@ class DAPO(Algorithm):
 
     def _check_versions(self, sampled: dict[int, SampledGroup]) -> None:
         """Every response must come from the weights that are about to be trained."""
-        stale = sorted(seed for seed, g in sampled.items() if g.summary.weights_version != self._weights_version)
+        stale = sorted(
+            seed
+            for seed, g in sampled.items()
+            if g.summary.weights_version != self._weights_version
+        )
         if stale:
             raise RuntimeError(
                 f"prompts {stale[:8]} were sampled with other weights than version {self._weights_version}: an engine "
@@ -268,7 +282,9 @@ class DAPO(Algorithm):
         """
         config = self.config
         shards = plan_scoring(groups[:GUARD_GROUPS], config)
-        report = ask_learners(self.learner_group, lambda learner: learner.measure_start_gap(shards))[0]
+        report = ask_learners(
+            self.learner_group, lambda learner: learner.measure_start_gap(shards)
+        )[0]
         self._is_guarded = True
         if config.start_gap_limit is None or report.mean <= config.start_gap_limit:
             return
@@ -282,18 +298,31 @@ class DAPO(Algorithm):
         )
         line += f". The limit is importance_sampling.start_gap_limit={config.start_gap_limit}"
         if config.on_start_gap == "raise":
-            raise RuntimeError(f'{line}; on_start_gap="correct" trains with truncated importance sampling instead')
+            raise RuntimeError(
+                f'{line}; on_start_gap="correct" trains with truncated importance sampling instead'
+            )
         logger.warning(line)
         if config.on_start_gap == "correct":
-            logger.warning("truncated importance sampling is on from here, with a cap of %s", CORRECTION_CAP)
-            ask_learners(self.learner_group, lambda learner: setattr(learner, "importance_cap", CORRECTION_CAP))
+            logger.warning(
+                "truncated importance sampling is on from here, with a cap of %s", CORRECTION_CAP
+            )
+            ask_learners(
+                self.learner_group,
+                lambda learner: setattr(learner, "importance_cap", CORRECTION_CAP),
+            )
 
     def _sync_weights(self) -> None:
         """Hands the Learners' weights to every engine and makes sure that each has them."""
-        answers = ask_learners(self.learner_group, lambda learner: (learner.weight_pieces(), learner.weights_version))
+        answers = ask_learners(
+            self.learner_group, lambda learner: (learner.weight_pieces(), learner.weights_version)
+        )
         pieces, version = answers[0]
         loaded = self.env_runner_group.foreach_env_runner(
-            lambda runner: (runner.load_weights(pieces, version), runner.worker_index, runner.engine_facts),
+            lambda runner: (
+                runner.load_weights(pieces, version),
+                runner.worker_index,
+                runner.engine_facts,
+            ),
             local_env_runner=self.config.num_env_runners == 0,
             timeout_seconds=self.config.weight_sync_timeout_s,
         )
@@ -301,17 +330,23 @@ class DAPO(Algorithm):
         self._engines = {str(index): facts for _, index, facts in loaded}
         versions = [version for version, _, _ in loaded]
         if set(versions) - {version}:
-            raise RuntimeError(f"engines hold other weights than version {version} after a sync: versions {versions}")
+            raise RuntimeError(
+                f"engines hold other weights than version {version} after a sync: versions {versions}"
+            )
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Gives restarted EnvRunners the current weights before they sample again."""
         restored = env_runner_group.probe_unhealthy_env_runners()
         if restored:
-            if self._was_reset:  # Ray made them again with the configuration of the first of the trials
+            if (
+                self._was_reset
+            ):  # Ray made them again with the configuration of the first of the trials
                 config = self.config
                 env_runner_group.foreach_env_runner(
-                    lambda runner: runner.start_over(config), remote_worker_ids=restored, local_env_runner=False
+                    lambda runner: runner.start_over(config),
+                    remote_worker_ids=restored,
+                    local_env_runner=False,
                 )
             self._sync_weights()
         return restored or []
@@ -340,7 +375,11 @@ class DAPO(Algorithm):
             "on_evaluate_end",
             callbacks_objects=self.callbacks,
             callbacks_functions=self.config.callbacks_on_evaluate_end,
-            kwargs={"algorithm": self, "metrics_logger": self.metrics, "evaluation_metrics": evaluation},
+            kwargs={
+                "algorithm": self,
+                "metrics_logger": self.metrics,
+                "evaluation_metrics": evaluation,
+            },
         )
         return evaluation
 
@@ -362,7 +401,9 @@ class DAPO(Algorithm):
         self._sample_table.write(self, self._rollout_results, result)
         self._gauges.publish(self, result)
 
-    def _log_rollout(self, sampler: DynamicSampler, shaping: dict[str, float], seconds: float) -> None:
+    def _log_rollout(
+        self, sampler: DynamicSampler, shaping: dict[str, float], seconds: float
+    ) -> None:
         tokens = sum(n for group in sampler.seen for n in group.response_tokens)
         responses = sum(len(group.rewards) for group in sampler.seen)
         generation = sum(result.generation_seconds for result in self._rollout_results)
@@ -381,16 +422,23 @@ class DAPO(Algorithm):
         for name in (NUM_ENV_STEPS_SAMPLED, NUM_EPISODES):
             self.metrics.log_value((ENV_RUNNER_RESULTS, name), responses, reduce="sum")
         for name in (NUM_ENV_STEPS_SAMPLED_LIFETIME, NUM_EPISODES_LIFETIME):
-            self.metrics.log_value((ENV_RUNNER_RESULTS, name), responses, reduce="lifetime_sum", with_throughput=True)
+            self.metrics.log_value(
+                (ENV_RUNNER_RESULTS, name), responses, reduce="lifetime_sum", with_throughput=True
+            )
 
     def _report_no_signal(self, sampler: DynamicSampler) -> None:
         logger.warning("no update in this iteration: %s", _shortfall(sampler, self.config))
 
     @override(Checkpointable)
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """RLlib's state, and the place in the stream of prompts."""
         state = super().get_state(components, not_components=not_components, **kwargs)
-        state[ROLLOUT_STATE] = {"next_seed": self._next_seed, "acceptance_rate": self._acceptance_rate}
+        state[ROLLOUT_STATE] = {
+            "next_seed": self._next_seed,
+            "acceptance_rate": self._acceptance_rate,
+        }
         return state
 
     @override(Checkpointable)
@@ -403,7 +451,12 @@ class DAPO(Algorithm):
 
     @override(Checkpointable)
     def save_to_path(
-        self, path: Any = None, *, state: Any = None, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+        self,
+        path: Any = None,
+        *,
+        state: Any = None,
+        filesystem: pyarrow.fs.FileSystem | None = None,
+        **kwargs: Any,
     ) -> str:
         """RLlib's checkpoint, with every Learner's part in it and, written last, the list of all its files.
 
@@ -414,7 +467,9 @@ class DAPO(Algorithm):
             **kwargs: RLlib's.
         """
         if filesystem is not None or "://" in str(path):
-            filesystem, target = (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
+            filesystem, target = (
+                (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
+            )
             with tempfile.TemporaryDirectory() as temporary:
                 self.save_to_path(temporary, **kwargs)
                 pyarrow.fs.copy_files(temporary, target, destination_filesystem=filesystem)
@@ -427,15 +482,23 @@ class DAPO(Algorithm):
 
     @override(Algorithm)
     def restore_from_path(
-        self, path: Any, *, component: str | None = None, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+        self,
+        path: Any,
+        *,
+        component: str | None = None,
+        filesystem: pyarrow.fs.FileSystem | None = None,
+        **kwargs: Any,
     ) -> None:
         """Restores every component and every Learner's part, then gives the engines the Learners' weights.
 
         Raises:
-            ValueError: If the checkpoint is not whole, or was written by other Learners than there are.
+            ValueError: If the checkpoint is not whole, or was written by other Learners than there
+                are.
         """
         if filesystem is not None or "://" in str(path):
-            filesystem, source = (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
+            filesystem, source = (
+                (filesystem, str(path)) if filesystem else pyarrow.fs.FileSystem.from_uri(str(path))
+            )
             with tempfile.TemporaryDirectory() as temporary:
                 pyarrow.fs.copy_files(source, temporary, source_filesystem=filesystem)
                 self.restore_from_path(temporary, component=component, **kwargs)

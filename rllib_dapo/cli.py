@@ -30,15 +30,26 @@ def main() -> None:
 
 @app.command()
 def train(
-    file: Annotated[str, typer.Argument(help="A run file, or the name of a preset (see `rllib-dapo presets`).")],
+    file: Annotated[
+        str, typer.Argument(help="A run file, or the name of a preset (see `rllib-dapo presets`).")
+    ],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Overrides a setting: training.lr=1e-5. May be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Overrides a setting: training.lr=1e-5. May be repeated.",
+        ),
     ] = None,
     storage: Annotated[
-        str, typer.Option(metavar="DIR", help="Where runs are kept: a folder, or a URI every machine can reach.")
+        str,
+        typer.Option(
+            metavar="DIR", help="Where runs are kept: a folder, or a URI every machine can reach."
+        ),
     ] = "~/ray_results",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run of this name.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run of this name.")
+    ] = False,
 ) -> None:
     """Train as a run file says. Search spaces in it make the run a sweep."""
     from rllib_dapo.run import preflight, tuner
@@ -49,7 +60,11 @@ def train(
     try:
         run_settings = settings.read_settings(find_run_file(file), set_ or [])
         preflight.check_run(run_settings)
-        path = tuner.newest_run(run_settings.name, storage) if resume else tuner.new_run(run_settings.name, storage)
+        path = (
+            tuner.newest_run(run_settings.name, storage)
+            if resume
+            else tuner.new_run(run_settings.name, storage)
+        )
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -70,35 +85,59 @@ def train(
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL|CHECKPOINT", help="A model folder, hub or built-in name, or a run's checkpoint."),
+        typer.Argument(
+            metavar="MODEL|CHECKPOINT",
+            help="A model folder, hub or built-in name, or a run's checkpoint.",
+        ),
     ],
     env: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="An environment, or module:Class. May be repeated.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="An environment, or module:Class. May be repeated."),
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A run file or preset, with `datasets` for several data sets in one go."),
+        typer.Option(
+            metavar="FILE",
+            help="A run file or preset, with `datasets` for several data sets in one go.",
+        ),
     ] = None,
-    k: Annotated[int | None, typer.Option("--k", help="Responses to each problem. [default: 32]")] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", help="Responses to each problem. [default: 32]")
+    ] = None,
     temperature: Annotated[float | None, typer.Option(help="Of sampling. [default: 1.0]")] = None,
     top_p: Annotated[float | None, typer.Option(help="Of sampling. [default: 0.7]")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most so many problems of each data set.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of sampling and intervals. [default: 0]")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many problems of each data set.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of sampling and intervals. [default: 0]")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting: environment.env_config.path=FILE. May be repeated."
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting: environment.env_config.path=FILE. May be repeated.",
         ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Responses and figures; an interrupted evaluation there goes on.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Responses and figures; an interrupted evaluation there goes on."
+        ),
     ] = None,
     num_env_runners: Annotated[
-        int | None, typer.Option(help="Engines side by side, on Ray; 0: one in this process. [default: 0]")
+        int | None,
+        typer.Option(help="Engines side by side, on Ray; 0: one in this process. [default: 0]"),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(help="Problems sampled and kept together. [default: as many as fill the engine]")
+        int | None,
+        typer.Option(
+            help="Problems sampled and kept together. [default: as many as fill the engine]"
+        ),
     ] = None,
 ) -> None:
     """Measure avg@k, pass@k and maj@k of a model or checkpoint, on one data set or several."""
@@ -137,9 +176,14 @@ def evaluate(
     try:
         result = evaluation.run(prepared, EvaluationProgress())
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: the same command with --output {prepared.folder} goes on where it stopped", err=True)
+        typer.echo(
+            f"interrupted: the same command with --output {prepared.folder} goes on where it stopped",
+            err=True,
+        )
         raise typer.Exit(_INTERRUPTED) from None
-    except Exception as error:  # an engine that does not start, say: one line here, and all of it in a file
+    except (
+        Exception
+    ) as error:  # an engine that does not start, say: one line here, and all of it in a file
         for line in evaluation.failure_lines(prepared, error):
             typer.echo(line, err=True)
         raise typer.Exit(1) from None
@@ -151,20 +195,30 @@ def evaluate(
 
 @app.command()
 def report(
-    run_dir: Annotated[str, typer.Argument(metavar="RUN_DIR", help="A run's folder or URI, as `train` names it.")],
+    run_dir: Annotated[
+        str, typer.Argument(metavar="RUN_DIR", help="A run's folder or URI, as `train` names it.")
+    ],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page. [default: report.html in the run's folder]")
+        Path | None,
+        typer.Option(metavar="FILE", help="The page. [default: report.html in the run's folder]"),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all the page's figures there too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write all the page's figures there too."),
     ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write a table there too, one row for each trial.")
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Write a table there too, one row for each trial."
+        ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="By which trials are compared. [default: the run's `tune.metric`]")
+        str | None,
+        typer.Option(help="By which trials are compared. [default: the run's `tune.metric`]"),
     ] = None,
-    mode: Annotated[Literal["max", "min"], typer.Option(help="Whether more of the metric is better, or less.")] = "max",
+    mode: Annotated[
+        Literal["max", "min"], typer.Option(help="Whether more of the metric is better, or less.")
+    ] = "max",
 ) -> None:
     """Make one HTML page of a run or sweep, which opens without a network."""
     from rllib_dapo.reporting.command import write_report
@@ -173,7 +227,13 @@ def report(
     tuner.silence()
     try:
         page = write_report(
-            run_dir, output=output, json_file=json_file, csv_file=csv_file, metric=metric, mode=mode, say=typer.echo
+            run_dir,
+            output=output,
+            json_file=json_file,
+            csv_file=csv_file,
+            metric=metric,
+            mode=mode,
+            say=typer.echo,
         )
     except (SettingsError, OSError) as error:
         typer.echo(str(error), err=True)
@@ -183,7 +243,9 @@ def report(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, as `train` names it at its end.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint of a run, as `train` names it at its end.")
+    ],
     folder: Annotated[Path, typer.Argument(help="The model's new folder.")],
 ) -> None:
     """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
@@ -202,13 +264,19 @@ def export(
 @app.command()
 def dashboard(
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Of a Ray's head. [default: the one that runs here]")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Of a Ray's head. [default: the one that runs here]"
+        ),
     ] = None,
     prometheus: Annotated[
         str, typer.Option(metavar="URL", help="Where Prometheus is, or will be.")
     ] = "http://localhost:9090",
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Only write Grafana's JSON there, to be imported.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Only write Grafana's JSON there, to be imported."
+        ),
     ] = None,
 ) -> None:
     """Prepare Prometheus and Grafana for the Ray that runs here, and say how to look at it."""
@@ -226,14 +294,20 @@ def dashboard(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     written = provision.provision(session, prometheus_url=prometheus)
-    for line in [*provision.address_lines(session), *provision.start_lines(written, prometheus_url=prometheus)]:
+    for line in [
+        *provision.address_lines(session),
+        *provision.start_lines(written, prometheus_url=prometheus),
+    ]:
         typer.echo(line)
 
 
 @app.command()
 def replay(
     recording: Annotated[
-        Path, typer.Argument(help="Of a run with rollout.record_groups: its folder, or that of one of its trials.")
+        Path,
+        typer.Argument(
+            help="Of a run with rollout.record_groups: its folder, or that of one of its trials."
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -243,10 +317,15 @@ def replay(
             help="Another setting: training.epsilon_high=0.4, or [0.2, 0.28, 0.4] for a row of each. May be repeated.",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Only the first so many training steps.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many training steps.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")
+    ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the figures of every step there.")
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write the figures of every step there."),
     ] = None,
 ) -> None:
     """Make the updates of a recorded run again under other settings, without a sampler, and compare."""
@@ -260,7 +339,9 @@ def replay(
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    typer.echo(f"{recording}: {len(settings.steps)} training steps, {len(settings.configs)} settings")
+    typer.echo(
+        f"{recording}: {len(settings.steps)} training steps, {len(settings.configs)} settings"
+    )
     rows = list(replaying.run_replay(settings, PatientLines(typer.echo)))
     for line in replaying.table_lines(rows):
         typer.echo(line)
@@ -271,11 +352,16 @@ def replay(
 
 @app.command("check-env")
 def check_env(
-    env: Annotated[str, typer.Argument(metavar="ID|module:Class", help="A Gymnasium id, or a class of your own.")],
+    env: Annotated[
+        str,
+        typer.Argument(metavar="ID|module:Class", help="A Gymnasium id, or a class of your own."),
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="A setting: environment.env_config.digits=3. May be repeated."
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting: environment.env_config.digits=3. May be repeated.",
         ),
     ] = None,
 ) -> None:
@@ -298,17 +384,28 @@ def check_env(
 
 @app.command()
 def prepare(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A .parquet, .jsonl, .json or .csv file of problems.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The new file, .jsonl or .parquet.")],
-    question: Annotated[list[str] | None, typer.Option(help="A column of the question; may be repeated.")] = None,
-    answer: Annotated[list[str] | None, typer.Option(help="A column of the answer; may be repeated.")] = None,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A .parquet, .jsonl, .json or .csv file of problems."),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The new file, .jsonl or .parquet.")
+    ],
+    question: Annotated[
+        list[str] | None, typer.Option(help="A column of the question; may be repeated.")
+    ] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(help="A column of the answer; may be repeated.")
+    ] = None,
 ) -> None:
     """Write the problems whose answers are integers or can be made into one, as the paper did with its data."""
     from rllib_dapo.envs.integer_answers import prepare as prepare_file
 
     named = {"question": question, "answer": answer}
     try:
-        done = prepare_file(source, target, columns={side: names for side, names in named.items() if names})
+        done = prepare_file(
+            source, target, columns={side: names for side, names in named.items() if names}
+        )
     except (ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -348,7 +445,9 @@ def find_run_file(name: str) -> Path:
     preset = path.name.removesuffix(".yaml")  # other dots are part of a name
     if path.parent in (Path(), Path("tune_configs")) and preset in known:
         return known[preset]
-    raise SettingsError(f"{name}: no such file, nor a preset{suggest(preset, known)}; presets: {', '.join(known)}")
+    raise SettingsError(
+        f"{name}: no such file, nor a preset{suggest(preset, known)}; presets: {', '.join(known)}"
+    )
 
 
 def _env_config(overrides: list[str]) -> dict[str, Any]:

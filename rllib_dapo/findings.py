@@ -54,4 +54,6 @@ def within(setting: str, value: float, interval: str, why: str = "") -> Iterator
 def two_numbers(value: Any) -> bool:
     """Whether a value is a pair of numbers."""
     is_pair = isinstance(value, list | tuple) and len(value) == 2
-    return is_pair and all(isinstance(number, Real) and not isinstance(number, bool) for number in value)
+    return is_pair and all(
+        isinstance(number, Real) and not isinstance(number, bool) for number in value
+    )

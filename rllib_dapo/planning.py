@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rllib_dapo.core import GroupSummary, TrainResponse, group_advantages, plan_minibatch, soft_overlong_punishment
+from rllib_dapo.core import (
+    GroupSummary,
+    TrainResponse,
+    group_advantages,
+    plan_minibatch,
+    soft_overlong_punishment,
+)
 from rllib_dapo.core.batching import MiniBatchPlan, split_evenly
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.rollout.rollout_stream import SampledGroup
@@ -39,7 +45,9 @@ def plan_update(
     Returns:
         The training data (None if no response can be trained on), and figures on the shaping.
     """
-    shaped = [one for index, group in enumerate(accepted) for one in shape_group(group, index, config)]
+    shaped = [
+        one for index, group in enumerate(accepted) for one in shape_group(group, index, config)
+    ]
     if not shaped:
         return None, {}
     responses = [one.response for one in shaped]
@@ -64,14 +72,18 @@ def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[Gro
         if group.summary.loss_tokens[i]
     ]
     data = {index: group.data for index, group in enumerate(groups)}
-    return [GroupTrainingData(groups=data, shards=[[plan]]) for plan in _plan_minibatch(responses, config)]
+    return [
+        GroupTrainingData(groups=data, shards=[[plan]])
+        for plan in _plan_minibatch(responses, config)
+    ]
 
 
 def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[ShapedResponse]:
     """Rewards with the soft overlong punishment (Eq. 13) and advantages within the group (Eq. 9).
 
-    Overlong filtering takes truncated responses out of the loss, and `truncated_in_baseline` says whether they still
-    count in the group's mean. Responses without a verdict count nowhere. With a critic, advantages come later.
+    Overlong filtering takes truncated responses out of the loss, and `truncated_in_baseline` says
+    whether they still count in the group's mean. Responses without a verdict count nowhere. With a
+    critic, advantages come later.
 
     Args:
         group: An accepted group.
@@ -79,7 +91,9 @@ def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[Sha
         config: The algorithm's configuration.
     """
     penalties = [_overlong_penalty(tokens, config) for tokens in group.response_tokens]
-    rewards = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(penalties, dtype=torch.float64)
+    rewards = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(
+        penalties, dtype=torch.float64
+    )
     is_filtered = [config.overlong_filtering and truncated for truncated in group.is_truncated]
     compared = rewards.clone()
     if not config.truncated_in_baseline:
@@ -93,7 +107,9 @@ def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[Sha
         )
     return [
         ShapedResponse(
-            response=_train_response(group, index, i, advantage=float(advantages[i]), reward=float(rewards[i])),
+            response=_train_response(
+                group, index, i, advantage=float(advantages[i]), reward=float(rewards[i])
+            ),
             penalty=penalties[i],
         )
         for i in range(len(group.rewards))
@@ -121,7 +137,9 @@ def _overlong_penalty(response_tokens: int, config: DAPOConfig) -> float:
     )
 
 
-def _train_response(group: GroupSummary, index: int, i: int, *, advantage: float, reward: float) -> TrainResponse:
+def _train_response(
+    group: GroupSummary, index: int, i: int, *, advantage: float, reward: float
+) -> TrainResponse:
     return TrainResponse(
         group=index,
         index=i,

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray._common.deprecation import DEPRECATED_VALUE
 from ray._private.accelerators import get_accelerator_manager_for_resource
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray._private.services import find_bootstrap_address
 from ray._private.utils import get_num_cpus

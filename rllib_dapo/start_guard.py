@@ -11,10 +11,19 @@ if TYPE_CHECKING:
 
 # A gap that an assumption explains must shrink to this share of itself under it.
 EXPLAINED = 0.5
-CHANGES_SAMPLING = ("top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+CHANGES_SAMPLING = (
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
 
 
-def describe_gap(report: GapReport, config: DAPOConfig, *, prompt_ids: list[int], bos_token_id: int | None) -> str:
+def describe_gap(
+    report: GapReport, config: DAPOConfig, *, prompt_ids: list[int], bos_token_id: int | None
+) -> str:
     """One line: how large the gap is and what it probably comes from.
 
     Args:
@@ -30,7 +39,9 @@ def describe_gap(report: GapReport, config: DAPOConfig, *, prompt_ids: list[int]
     )
 
 
-def _cause(report: GapReport, config: DAPOConfig, prompt_ids: list[int], bos_token_id: int | None) -> str:
+def _cause(
+    report: GapReport, config: DAPOConfig, prompt_ids: list[int], bos_token_id: int | None
+) -> str:
     limit = EXPLAINED * report.mean
     changed = [name for name in CHANGES_SAMPLING if name in config.engine_kwargs]
     if config.temperature != 1.0 and report.at_temperature_one < limit:

@@ -15,11 +15,12 @@ def available_cores() -> int:
 def set_num_threads(num_threads: int | str, *, shared_by: int = 1) -> int:
     """Sets torch's threads in this process.
 
-    Ray starts an actor with as many threads as it asked for CPUs, a scheduling weight; sampling and training take
-    turns here, so each may use the cores the other leaves idle.
+    Ray starts an actor with as many threads as it asked for CPUs, a scheduling weight; sampling and
+    training take turns here, so each may use the cores the other leaves idle.
 
     Args:
-        num_threads: The setting `language_model.num_threads`: a number, or `"auto"` for an equal share of all cores.
+        num_threads: The setting `language_model.num_threads`: a number, or `"auto"` for an equal
+            share of all cores.
         shared_by: How many processes of this kind run at the same time.
 
     Returns:

@@ -22,7 +22,13 @@ def _make_raw_model(folder: Path, *, seed: int) -> Path:
     from rllib_dapo.models.tiny import TinyRecipe, tiny_model
 
     recipe = TinyRecipe(
-        seed=seed, hidden_size=128, intermediate_size=256, num_layers=2, max_operand=9, steps=40, batch_size=16
+        seed=seed,
+        hidden_size=128,
+        intermediate_size=256,
+        num_layers=2,
+        max_operand=9,
+        steps=40,
+        batch_size=16,
     )
     return tiny_model(recipe, cache_dir=folder)
 
@@ -75,8 +81,19 @@ def sweep_folder(raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "stop.training_iteration": 4,
     }
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "rllib_dapo", "train", "tiny_arithmetic", "--storage", str(folder), *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "rllib_dapo",
+        "train",
+        "tiny_arithmetic",
+        "--storage",
+        str(folder),
+        *words,
+    ]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = folder.glob("tiny_arithmetic_*")
     return run

@@ -27,9 +27,14 @@ PAPER, BEYOND, COLUMNS = "The paper's equations", "What is not in the paper", "P
 
 def _rows(chapter: str) -> list[list[str]]:
     """The cells of a chapter's table, without its header."""
-    (content,) = re.findall(rf"^## {re.escape(chapter)}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    (content,) = re.findall(
+        rf"^## {re.escape(chapter)}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL
+    )
     lines = [line for line in content.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines[2:]]
+    return [
+        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+        for line in lines[2:]
+    ]
 
 
 def _is_test(path: str) -> bool:
@@ -55,7 +60,9 @@ def test_a_test_is_where_the_page_says(path: str, name: str) -> None:
 
 def test_every_equation_has_its_row_and_every_row_its_code_and_its_test() -> None:
     names = [row[0].partition(",")[0] for row in _rows(PAPER)]
-    assert [name for name in names if name.startswith("Eq.")] == [f"Eq. {number}" for number in range(1, 14)]
+    assert [name for name in names if name.startswith("Eq.")] == [
+        f"Eq. {number}" for number in range(1, 14)
+    ]
     assert "Algorithm 1" in names
     for *_, code, tests in _rows(PAPER) + _rows(BEYOND):
         assert any(not _is_test(path) for path, _ in NAMED.findall(code)), code
@@ -67,7 +74,9 @@ def test_every_setting_exists() -> None:
     found = set(SETTING.findall(TEXT))
     found |= {tuple(setting.split(".")) for setting, _ in VALUE.findall(TEXT)}
     assert found
-    assert [f"{section}.{name}" for section, name in found if name not in allowed_settings(section)] == []
+    assert [
+        f"{section}.{name}" for section, name in found if name not in allowed_settings(section)
+    ] == []
 
 
 @pytest.mark.parametrize(("column", "preset"), [(1, "ppo"), (2, "grpo"), (3, "dapo")])

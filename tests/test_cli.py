@@ -25,12 +25,18 @@ REFUSED = {
         _set("training.epsilon_hihg=0.3"),
         "'training.epsilon_hihg'; did you mean 'training.epsilon_high'?",
     ),
-    "a misspelt section": (_set("trainng.lr=1"), "unknown section 'trainng'; did you mean 'training'?"),
+    "a misspelt section": (
+        _set("trainng.lr=1"),
+        "unknown section 'trainng'; did you mean 'training'?",
+    ),
     "an unknown environment": (
         _set("environment.env=rllib_dapo/Arithmatic-v0"),
         "environment.env='rllib_dapo/Arithmatic-v0': no such environment; did you mean 'rllib_dapo/Arithmetic-v0'?",
     ),
-    "an environment in no module": (_set("environment.env=nowhere:Env"), "module nowhere cannot be imported"),
+    "an environment in no module": (
+        _set("environment.env=nowhere:Env"),
+        "module nowhere cannot be imported",
+    ),
     "a class in no module": (_set("environment.env=json:Env"), "module json has no class 'Env'"),
     "an environment without text": (
         _set("environment.env=CartPole-v1", "environment.env_config.max_operand=null"),
@@ -63,8 +69,14 @@ REFUSED = {
         _set("language_model.name=tinny"),
         "language_model.name='tinny': unknown model; did you mean \"tiny\"?",
     ),
-    "epsilon_low over 1": (_set("training.epsilon_low=1.5"), "training.epsilon_low=1.5 must lie in (0, 1)"),
-    "epsilon_low of 0": (_set("training.epsilon_low=0"), "training.epsilon_low=0 must lie in (0, 1)"),
+    "epsilon_low over 1": (
+        _set("training.epsilon_low=1.5"),
+        "training.epsilon_low=1.5 must lie in (0, 1)",
+    ),
+    "epsilon_low of 0": (
+        _set("training.epsilon_low=0"),
+        "training.epsilon_low=0 must lie in (0, 1)",
+    ),
     "epsilon_high under epsilon_low": (
         _set("training.epsilon_high=0.1"),
         "training.epsilon_high=0.1 must not be under epsilon_low=0.2",
@@ -82,17 +94,36 @@ REFUSED = {
         _set("env_runners.num_env_runners=100000"),
         "asks for 100001 CPUs (main 1 x 1, EnvRunners 100000 x 1)",
     ),
-    "a misspelt preset": (["train", "tiny_arithmatic"], "nor a preset; did you mean 'tiny_arithmetic'?"),
-    "no run to resume": ([*TINY, "--resume", "--storage", "nowhere"], "--resume: no run of 'tiny_arithmetic'"),
-    "no file to prepare": (["prepare", "nowhere.jsonl", "new.jsonl"], "path='nowhere.jsonl': no such file"),
-    "a file to prepare of no known kind": (["prepare", "nowhere.jsonl", "new.txt"], "new.txt: must end in .jsonl or"),
-    "no recording to replay": (["replay", "nowhere"], "nowhere: no recording there: train with --set rollout.record"),
-    "a misspelt scheduler": (_set("tune.scheduler.type=ahsa"), "tune.scheduler.type='ahsa' must be one of fifo"),
+    "a misspelt preset": (
+        ["train", "tiny_arithmatic"],
+        "nor a preset; did you mean 'tiny_arithmetic'?",
+    ),
+    "no run to resume": (
+        [*TINY, "--resume", "--storage", "nowhere"],
+        "--resume: no run of 'tiny_arithmetic'",
+    ),
+    "no file to prepare": (
+        ["prepare", "nowhere.jsonl", "new.jsonl"],
+        "path='nowhere.jsonl': no such file",
+    ),
+    "a file to prepare of no known kind": (
+        ["prepare", "nowhere.jsonl", "new.txt"],
+        "new.txt: must end in .jsonl or",
+    ),
+    "no recording to replay": (
+        ["replay", "nowhere"],
+        "nowhere: no recording there: train with --set rollout.record",
+    ),
+    "a misspelt scheduler": (
+        _set("tune.scheduler.type=ahsa"),
+        "tune.scheduler.type='ahsa' must be one of fifo",
+    ),
     "no checkpoint to export": (["export", "nowhere", "model"], "nowhere holds no trained model"),
 }
 GREETED = {"help": ["--help"], "help of train": ["train", "--help"], "presets": ["presets"]}
 
-# Imports take seconds, so all commands run in one process, which tells what it has loaded in the end.
+# Imports take seconds, so all commands run in one process, which tells what it has loaded in the
+# end.
 _SCRIPT = """
 import json, sys
 from typer.testing import CliRunner
@@ -114,7 +145,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("empty")
     commands = {name: arguments for name, (arguments, _) in REFUSED.items()} | GREETED
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, json.dumps(commands)], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _SCRIPT, json.dumps(commands)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir()), "a refused command left something behind"
@@ -139,7 +174,10 @@ def test_help_names_the_commands(told: dict[str, Any]) -> None:
     code, out, _, _ = told["outcomes"]["help"]
     assert code == 0
     assert all(f"\n  {command} " in out for command in ("train", "export", "presets"))
-    assert all(option in told["outcomes"]["help of train"][1] for option in ("--set", "--storage", "--resume"))
+    assert all(
+        option in told["outcomes"]["help of train"][1]
+        for option in ("--set", "--storage", "--resume")
+    )
 
 
 def test_presets_are_listed_with_what_they_are_for(told: dict[str, Any]) -> None:
@@ -151,7 +189,9 @@ def test_presets_are_listed_with_what_they_are_for(told: dict[str, Any]) -> None
 
 def test_a_file_is_prepared_whose_columns_are_named(tmp_path: Path) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.jsonl"
-    source.write_text("story,ask,value\nAnn has 3.,How many?,3\nA half.,How much?,1/2\nPi.,How much?,3.14\n")
+    source.write_text(
+        "story,ask,value\nAnn has 3.,How many?,3\nA half.,How much?,1/2\nPi.,How much?,3.14\n"
+    )
     columns = ["--question", "story", "--question", "ask", "--answer", "value"]
     done = CliRunner().invoke(app, ["prepare", str(source), str(target), *columns])
     assert done.exit_code == 0, done.stderr
@@ -159,8 +199,15 @@ def test_a_file_is_prepared_whose_columns_are_named(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in target.read_text().splitlines()]
     assert [row["answer"] for row in rows] == ["3", "3"]
     assert rows[0]["question"] == "Ann has 3. How many?"
-    assert rows[1]["question"].startswith(r"A half. How much? The answer can be written as $\frac{k}{d}$ with integers")
+    assert rows[1]["question"].startswith(
+        r"A half. How much? The answer can be written as $\frac{k}{d}$ with integers"
+    )
     assert [row["problem_id"] for row in rows] == ["in/0", "in/1"]
-    named_wrongly = CliRunner().invoke(app, ["prepare", str(source), str(target), "--question", "storry"])
+    named_wrongly = CliRunner().invoke(
+        app, ["prepare", str(source), str(target), "--question", "storry"]
+    )
     assert named_wrongly.exit_code == 2
-    assert "columns names 'storry', but there are story, ask, value; did you mean 'story'?" in named_wrongly.stderr
+    assert (
+        "columns names 'storry', but there are story, ask, value; did you mean 'story'?"
+        in named_wrongly.stderr
+    )

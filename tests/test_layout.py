@@ -13,10 +13,19 @@ import pytest
 REPO = Path(__file__).parent.parent
 PACKAGE = "rllib_dapo"
 
-# A room may import itself and the rooms above it in this list, but not its own level's other room. Top-level modules
-# that are not named here, `checks` and `evaluation` are the room `algorithm`: the loop, its configuration, what these
-# are made of.
-LEVELS = (("core",), ("envs",), ("shared",), ("rollout", "learner"), ("algorithm",), ("package",), ("run",), ("face",))
+# A room may import itself and the rooms above it in this list, but not its own level's other room.
+# Top-level modules that are not named here, `checks` and `evaluation` are the room `algorithm`: the
+# loop, its configuration, what these are made of.
+LEVELS = (
+    ("core",),
+    ("envs",),
+    ("shared",),
+    ("rollout", "learner"),
+    ("algorithm",),
+    ("package",),
+    ("run",),
+    ("face",),
+)
 ROOM_OF = {
     "": "package",
     "core": "core",
@@ -38,7 +47,10 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # The RLModule is the one place that knows both a trainable model and an engine.
 EXCEPTIONS = {("rllib_dapo.learner.module", "rllib_dapo.rollout.engine")}
 # Heavy libraries, each behind the one module that needs it.
-SOLE_IMPORTER = {"vllm": "rllib_dapo.rollout.vllm_engine", "deepspeed": "rllib_dapo.learner.deepspeed_learner"}
+SOLE_IMPORTER = {
+    "vllm": "rllib_dapo.rollout.vllm_engine",
+    "deepspeed": "rllib_dapo.learner.deepspeed_learner",
+}
 WITHOUT_RAY = {"core", "envs"}
 
 
@@ -51,7 +63,9 @@ class Import(NamedTuple):
 
 def _sources() -> dict[str, Path]:
     """Every module of the package by its dotted name, with envs/ and tune_configs/ where setup.cfg puts them."""
-    roots = {PACKAGE: REPO / PACKAGE} | {f"{PACKAGE}.{name}": REPO / name for name in ("envs", "tune_configs")}
+    roots = {PACKAGE: REPO / PACKAGE} | {
+        f"{PACKAGE}.{name}": REPO / name for name in ("envs", "tune_configs")
+    }
     found = {}
     for package, root in roots.items():
         for path in sorted(root.rglob("*.py")):
@@ -69,7 +83,10 @@ def _room(module: str) -> str:
 
 
 def _is_typing_guard(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
 
 
 def _imports(source: str, module: str, *, is_package: bool, known: frozenset[str]) -> list[Import]:
@@ -105,7 +122,11 @@ def _problem(module: str, imported: Import) -> str | None:
     room, top = _room(module), imported.name.partition(".")[0]
     if top == PACKAGE:
         target = _room(imported.name)
-        allowed = target == room or LEVEL_OF[target] < LEVEL_OF[room] or (module, imported.name) in EXCEPTIONS
+        allowed = (
+            target == room
+            or LEVEL_OF[target] < LEVEL_OF[room]
+            or (module, imported.name) in EXCEPTIONS
+        )
         return None if allowed or imported.typing_only else f"{room} is below or beside {target}"
     if top in SOLE_IMPORTER and module != SOLE_IMPORTER[top]:
         return f"only {SOLE_IMPORTER[top]} imports {top}"
@@ -117,7 +138,9 @@ def _problem(module: str, imported: Import) -> str | None:
     return None
 
 
-def _problems(source: str, module: str, *, is_package: bool = False, known: frozenset[str] = frozenset()) -> list[str]:
+def _problems(
+    source: str, module: str, *, is_package: bool = False, known: frozenset[str] = frozenset()
+) -> list[str]:
     imports = _imports(source, module, is_package=is_package, known=known)
     return [f"{i.name}: {problem}" for i in imports if (problem := _problem(module, i))]
 
@@ -126,7 +149,9 @@ def _problems(source: str, module: str, *, is_package: bool = False, known: froz
 def test_imports_run_one_way(module: str) -> None:
     path = SOURCES[module]
     known = frozenset(SOURCES)
-    problems = _problems(path.read_text(), module, is_package=path.name == "__init__.py", known=known)
+    problems = _problems(
+        path.read_text(), module, is_package=path.name == "__init__.py", known=known
+    )
     assert not problems, f"{path.relative_to(REPO)} imports " + "; ".join(problems)
 
 
@@ -135,22 +160,36 @@ def test_imports_run_one_way(module: str) -> None:
     [
         ("rllib_dapo.core.loss", "import ray", "ray"),
         ("rllib_dapo.core.loss", "import numpy as np", "numpy"),
-        ("rllib_dapo.core.loss", "def f():\n    from rllib_dapo import config", "rllib_dapo.config.dapo_config"),
+        (
+            "rllib_dapo.core.loss",
+            "def f():\n    from rllib_dapo import config",
+            "rllib_dapo.config.dapo_config",
+        ),
         ("rllib_dapo.core.loss", "from .. import config", "rllib_dapo.config.dapo_config"),
         ("rllib_dapo.core.loss", "import rllib_dapo", "rllib_dapo"),
         ("rllib_dapo.envs.base", "if TYPE_CHECKING:\n    from ray import rllib", "ray"),
-        ("rllib_dapo.envs.base", "from rllib_dapo.rollout.engine import Sampling", "rllib_dapo.rollout.engine"),
+        (
+            "rllib_dapo.envs.base",
+            "from rllib_dapo.rollout.engine import Sampling",
+            "rllib_dapo.rollout.engine",
+        ),
         ("rllib_dapo.rollout.engine", "from vllm import LLM", "vllm"),
         ("rllib_dapo.rollout.engine", "from ..learner import module", "rllib_dapo.learner"),
         ("rllib_dapo.learner.learner", "import deepspeed.comm", "deepspeed.comm"),
-        ("rllib_dapo.learner.learner", "from rllib_dapo.rollout import engine", "rllib_dapo.rollout"),
+        (
+            "rllib_dapo.learner.learner",
+            "from rllib_dapo.rollout import engine",
+            "rllib_dapo.rollout",
+        ),
         ("rllib_dapo.algorithm", "from rllib_dapo.cli import main", "rllib_dapo.cli"),
         ("rllib_dapo.models.tiny", "import rllib_dapo.rollout", "rllib_dapo.rollout"),
     ],
 )
 def test_an_import_against_the_rule_is_named(module: str, source: str, named: str) -> None:
     known = frozenset({"rllib_dapo.config.dapo_config"})
-    assert [problem.partition(":")[0] for problem in _problems(source, module, known=known)] == [named]
+    assert [problem.partition(":")[0] for problem in _problems(source, module, known=known)] == [
+        named
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ def config() -> DAPOConfig:
         DAPOConfig()
         .rollout(max_response_tokens=8)
         .overlong(buffer_tokens=4)
-        .training(normalize_advantages_by_std=False, prompts_per_step=4, group_size=2, minibatch_size=4)
+        .training(
+            normalize_advantages_by_std=False, prompts_per_step=4, group_size=2, minibatch_size=4
+        )
     )
 
 
@@ -43,7 +45,9 @@ def sampled(summary: GroupSummary) -> SampledGroup:
         for n, reward in zip(summary.response_tokens, summary.rewards, strict=True)
     )
     prompt = np.arange(summary.prompt_tokens, dtype=np.int32)
-    data = PromptGroup(seed=summary.seed, prompt="", prompt_ids=prompt, responses=responses, weights_version=0)
+    data = PromptGroup(
+        seed=summary.seed, prompt="", prompt_ids=prompt, responses=responses, weights_version=0
+    )
     return SampledGroup(summary=summary, data=data)
 
 
@@ -62,7 +66,9 @@ def approximately(values: dict[int, tuple[float, float, float]]) -> Any:
 # Shaping
 
 
-def test_long_responses_are_punished_before_they_are_compared(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_long_responses_are_punished_before_they_are_compared(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     group = make_summary(rewards=(1, 1, -1, -1), response_tokens=(4, 6, 8, 2))
     # 6 tokens: half of the punishment; 8: all of it; the mean of 1, 0.5, -2, -1 is -0.375
     expected = {0: (1, 1.375, 0), 1: (0.5, 0.875, -0.5), 2: (-2, -1.625, -1), 3: (-1, -0.625, 0)}
@@ -76,10 +82,27 @@ def test_long_responses_are_punished_before_they_are_compared(make_summary: Make
     }
 
 
-def test_a_response_says_where_its_tokens_are_and_how_many(make_summary: MakeSummary, config: DAPOConfig) -> None:
-    one, two = (one.response for one in shape_group(make_summary(rewards=(1, -1), response_tokens=(2, 3)), 3, config))
-    assert (one.group, one.index, one.prompt_tokens, one.response_tokens, one.loss_tokens) == (3, 0, 4, 2, 2)
-    assert (two.group, two.index, two.prompt_tokens, two.response_tokens, two.loss_tokens) == (3, 1, 4, 3, 3)
+def test_a_response_says_where_its_tokens_are_and_how_many(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
+    one, two = (
+        one.response
+        for one in shape_group(make_summary(rewards=(1, -1), response_tokens=(2, 3)), 3, config)
+    )
+    assert (one.group, one.index, one.prompt_tokens, one.response_tokens, one.loss_tokens) == (
+        3,
+        0,
+        4,
+        2,
+        2,
+    )
+    assert (two.group, two.index, two.prompt_tokens, two.response_tokens, two.loss_tokens) == (
+        3,
+        1,
+        4,
+        3,
+        3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,39 +117,55 @@ def test_filtering_takes_truncated_responses_out_of_the_loss_and_perhaps_out_of_
     make_summary: MakeSummary, config: DAPOConfig, in_baseline: bool, advantages: dict[int, float]
 ) -> None:
     config.overlong(filtering=True, truncated_in_baseline=in_baseline)
-    group = make_summary(rewards=(1, -1, -1), response_tokens=(3, 3, 8), is_truncated=(False, False, True))
+    group = make_summary(
+        rewards=(1, -1, -1), response_tokens=(3, 3, 8), is_truncated=(False, False, True)
+    )
     found = {index: advantage for index, (_, advantage, _) in shaped(group, config).items()}
     assert found == pytest.approx(advantages)
 
 
-def test_without_filtering_truncated_responses_are_trained_on(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_without_filtering_truncated_responses_are_trained_on(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     config.overlong(truncated_in_baseline=False)
     group = make_summary(rewards=(1, -1), response_tokens=(3, 8), is_truncated=(False, True))
     assert shaped(group, config) == approximately({0: (1, 1.5, 0), 1: (-2, -1.5, -1)})
 
 
-def test_one_response_left_has_nothing_to_be_compared_with(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_one_response_left_has_nothing_to_be_compared_with(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     config.overlong(filtering=True, truncated_in_baseline=False)
     group = make_summary(rewards=(1, -1), response_tokens=(3, 8), is_truncated=(False, True))
     assert shaped(group, config) == approximately({0: (1, 0, 0)})
 
 
-def test_a_response_without_a_verdict_counts_nowhere(make_summary: MakeSummary, config: DAPOConfig) -> None:
-    assert shaped(make_summary(rewards=(1, nan, -1)), config) == approximately({0: (1, 1, 0), 2: (-1, -1, 0)})
+def test_a_response_without_a_verdict_counts_nowhere(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
+    assert shaped(make_summary(rewards=(1, nan, -1)), config) == approximately(
+        {0: (1, 1, 0), 2: (-1, -1, 0)}
+    )
 
 
-def test_a_response_without_loss_tokens_counts_in_the_mean_alone(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_a_response_without_loss_tokens_counts_in_the_mean_alone(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     group = make_summary(rewards=(1, -1), response_tokens=(3, 0))
     assert shaped(group, config) == approximately({0: (1, 1, 0)})
 
 
-def test_the_baseline_may_leave_a_response_itself_out(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_the_baseline_may_leave_a_response_itself_out(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     config.training(advantage_estimator="leave_one_out")
     found = shaped(make_summary(rewards=(1, 0, -1, nan)), config)
     assert found == approximately({0: (1, 1.5, 0), 1: (0, 0, 0), 2: (-1, -1.5, 0)})
 
 
-def test_advantages_are_divided_by_the_groups_deviation(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_advantages_are_divided_by_the_groups_deviation(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     config.training(normalize_advantages_by_std=True)
     found = shaped(make_summary(rewards=(1, 1, -1, -1)), config)
     expected = 1 / (4 / 3) ** 0.5  # one less than four degrees of freedom
@@ -135,7 +174,9 @@ def test_advantages_are_divided_by_the_groups_deviation(make_summary: MakeSummar
     )
 
 
-def test_with_a_critic_advantages_wait_for_its_values(make_summary: MakeSummary, config: DAPOConfig) -> None:
+def test_with_a_critic_advantages_wait_for_its_values(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
     config.training(advantage_estimator="gae")
     found = shaped(make_summary(rewards=(1, nan, -1), response_tokens=(3, 3, 6)), config)
     assert found == approximately({0: (1, 0, 0), 2: (-1.5, 0, -0.5)})
@@ -146,7 +187,11 @@ def test_with_a_critic_advantages_wait_for_its_values(make_summary: MakeSummary,
 
 def places(shards: Sequence[Any]) -> list[tuple[int, int]]:
     return sorted(
-        (r.group, r.index) for shard in shards for minibatch in shard for micro in minibatch for r in micro.responses
+        (r.group, r.index)
+        for shard in shards
+        for minibatch in shard
+        for micro in minibatch
+        for r in micro.responses
     )
 
 
@@ -156,7 +201,9 @@ def test_every_response_is_trained_on_once_in_minibatches_of_the_size_asked_for(
 ) -> None:
     config.learners(num_learners=num_learners).training(max_tokens_per_microbatch=20)
     groups = {
-        10 + i: sampled(make_summary(10 + i, rewards=(1, nan if i == 2 else -1), response_tokens=(2 + i, 3)))
+        10 + i: sampled(
+            make_summary(10 + i, rewards=(1, nan if i == 2 else -1), response_tokens=(2 + i, 3))
+        )
         for i in range(4)
     }
     data, figures = plan_update([group.summary for group in groups.values()], groups, config)
@@ -166,7 +213,9 @@ def test_every_response_is_trained_on_once_in_minibatches_of_the_size_asked_for(
     assert places(data.shards) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1)]
     assert data.groups == {i: groups[10 + i].data for i in range(4)}
     # 7 responses of 2, 3, 3, 3, 4, 5, 3 tokens: the fifth is one token over and loses a quarter
-    assert figures == pytest.approx({"overlong_penalty_mean": -0.25 / 7, "shaped_reward_mean": (4 - 3 - 0.25) / 7})
+    assert figures == pytest.approx(
+        {"overlong_penalty_mean": -0.25 / 7, "shaped_reward_mean": (4 - 3 - 0.25) / 7}
+    )
 
 
 def test_a_partial_batch_makes_fewer_minibatches_and_at_least_one(
@@ -191,7 +240,10 @@ def test_scoring_gives_every_learner_equally_many_micro_batches(
 ) -> None:
     """Every response with loss tokens is scored, with a verdict or without."""
     config.learners(num_learners=num_learners).training(max_tokens_per_microbatch=20)
-    given = [sampled(make_summary(7 + i, rewards=(1, nan, -1), response_tokens=(2, 3, i))) for i in range(groups)]
+    given = [
+        sampled(make_summary(7 + i, rewards=(1, nan, -1), response_tokens=(2, 3, i)))
+        for i in range(groups)
+    ]
     shards = plan_scoring(given, config)
     assert len(shards) == max(1, num_learners)
     counts = set()

@@ -37,13 +37,25 @@ def main(run_dir: str) -> None:
     """All pictures."""
     page_file = write_report(run_dir, say=print)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
         light = opened(browser, page_file)
         take(light, "light", section="curves")
         take(light, "sweep", section="sweep")
         take(light, "responses", section="responses")
         take(opened(browser, page_file, color_scheme="dark"), "dark", section="curves")
-        take(opened(browser, page_file, viewport=PHONE, is_mobile=True, has_touch=True, device_scale_factor=2), "phone")
+        take(
+            opened(
+                browser,
+                page_file,
+                viewport=PHONE,
+                is_mobile=True,
+                has_touch=True,
+                device_scale_factor=2,
+            ),
+            "phone",
+        )
         browser.close()
 
 

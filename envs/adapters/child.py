@@ -26,8 +26,9 @@ class ChildError(RuntimeError):
 class Child:
     """A process that runs a script and is talked to line by line.
 
-    It starts with the first request, is killed when it misses a deadline or dies, and then starts afresh with the next
-    one. It ends with this process, whose end closes its standard input. A copy of a child has a process of its own.
+    It starts with the first request, is killed when it misses a deadline or dies, and then starts
+    afresh with the next one. It ends with this process, whose end closes its standard input. A copy
+    of a child has a process of its own.
 
     Args:
         script: What it runs. Its first line of output says that it is ready.
@@ -57,13 +58,19 @@ class Child:
         Raises:
             ChildError: If it is not ready in time.
         """
-        # -P: the script's folder holds modules of ours that are called like what they adapt. So may the current folder,
-        # which Ray's workers look in.
+        # -P: the script's folder holds modules of ours that are called like what they adapt. So may
+        # the current folder, which Ray's workers look in.
         command = [sys.executable, "-P", str(self._script), *self._arguments]
-        path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).absolute() != Path.cwd())
+        path = os.pathsep.join(
+            entry for entry in sys.path if entry and Path(entry).absolute() != Path.cwd()
+        )
         environment = {**os.environ, "PYTHONPATH": path, **self._environment}
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         self._unread = b""
         return self._read(self._start_seconds)
@@ -73,10 +80,12 @@ class Child:
 
         Args:
             request: What JSON can say; texts may hold anything.
-            deadline: Seconds from the request to its answer; the start of the process does not count.
+            deadline: Seconds from the request to its answer; the start of the process does not
+                count.
 
         Raises:
-            ChildError: If the process missed the deadline or died; the next request starts a new one.
+            ChildError: If the process missed the deadline or died; the next request starts a new
+                one.
         """
         if self._process is None or self._process.poll() is not None:
             self.start()

@@ -20,13 +20,15 @@ def classifier_reward(
 ) -> Callable[[Problem, str], Verdict]:
     """Returns a source whose reward is what a model says of prompt and response.
 
-    A model with one output (a reward model) gives that output as it is; a model with several gives the probability of
-    ``label``. The two texts are read as a conversation where the model's tokenizer has a chat template, else as a pair.
-    The model is loaded once per process, on the CPU, when the first response is judged.
+    A model with one output (a reward model) gives that output as it is; a model with several gives
+    the probability of ``label``. The two texts are read as a conversation where the model's
+    tokenizer has a chat template, else as a pair. The model is loaded once per process, on the CPU,
+    when the first response is judged.
 
     Args:
         setting: What holds the folder's name, for messages.
-        folder: A folder that transformers can load a sequence-classification model and its tokenizer from.
+        folder: A folder that transformers can load a sequence-classification model and its
+            tokenizer from.
         label: Name or number of the output that counts; needed unless the model has one output.
         max_tokens: How much of prompt and response the model reads, from the end.
 
@@ -35,12 +37,16 @@ def classifier_reward(
     """
     path = Path(str(folder)).expanduser()
     if not (path / "config.json").is_file():
-        raise ValueError(f"{setting}={str(folder)!r}: must be a model's folder, but there is no config.json in it")
+        raise ValueError(
+            f"{setting}={str(folder)!r}: must be a model's folder, but there is no config.json in it"
+        )
     longest = check_integer(f"{setting}: max_tokens", max_tokens, low=1)
     absolute = str(path.absolute())
 
     def source(problem: Problem, response: str) -> Verdict:
-        return Verdict(is_correct=None, reward=_rate(absolute, label, longest, problem.prompt, response))
+        return Verdict(
+            is_correct=None, reward=_rate(absolute, label, longest, problem.prompt, response)
+        )
 
     return source
 
@@ -68,7 +74,9 @@ def _index(config: Any, label: Any) -> int:
         return int(names[label])
     if isinstance(label, int) and 0 <= label < config.num_labels:
         return label
-    raise ValueError(f"label={label!r}: must be one of {', '.join(map(str, names))}, or a number below {len(names)}")
+    raise ValueError(
+        f"label={label!r}: must be one of {', '.join(map(str, names))}, or a number below {len(names)}"
+    )
 
 
 # The environments of a process share a model.
@@ -76,5 +84,7 @@ def _index(config: Any, label: Any) -> int:
 def _load(folder: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32
+    )
     return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)

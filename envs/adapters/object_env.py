@@ -20,13 +20,14 @@ _SHAPES = (
 class ObjectEnv(TurnsEnv):
     """Wraps an object that knows nothing of Gymnasium.
 
-    ``reset(seed)`` returns the prompt, or a tuple that begins with it. ``step(text)`` returns the reward as a number,
-    or a bool that says whether the response is correct: both end the episode. To go on it returns
-    ``(observation, reward, done)``, with an info dict after them if it likes, or what Gymnasium's ``step`` does; an
-    ``is_correct`` in the info is kept.
+    ``reset(seed)`` returns the prompt, or a tuple that begins with it. ``step(text)`` returns the
+    reward as a number, or a bool that says whether the response is correct: both end the episode.
+    To go on it returns ``(observation, reward, done)``, with an info dict after them if it likes,
+    or what Gymnasium's ``step`` does; an ``is_correct`` in the info is kept.
 
     Settings, with their defaults:
-        object: "package.module:Class", a class or another callable that makes the object; has no default.
+        object: "package.module:Class", a class or another callable that makes the object; has no
+            default.
         arguments: {}; what the object is made with, by name.
         max_turns: 1; the episode is cut off after so many responses.
         success_at: None; if set, an episode whose last reward is at least this is a success.
@@ -35,13 +36,19 @@ class ObjectEnv(TurnsEnv):
         ValueError: If a setting is refused or the object has not the two methods.
     """
 
-    default_settings: ClassVar[Mapping[str, Any]] = {"object": None, "arguments": None, **TurnsEnv.default_settings}
+    default_settings: ClassVar[Mapping[str, Any]] = {
+        "object": None,
+        "arguments": None,
+        **TurnsEnv.default_settings,
+    }
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         arguments = self.settings["arguments"] or {}
         if not isinstance(arguments, Mapping):
-            raise ValueError(f"arguments={arguments!r}: must be a mapping from argument names to values")
+            raise ValueError(
+                f"arguments={arguments!r}: must be a mapping from argument names to values"
+            )
         make = resolve_reference("object", self.settings["object"])
         if not callable(make):
             raise ValueError(
@@ -49,7 +56,9 @@ class ObjectEnv(TurnsEnv):
                 "the object"
             )
         self._object = make(**arguments)
-        missing = [name for name in ("reset", "step") if not callable(getattr(self._object, name, None))]
+        missing = [
+            name for name in ("reset", "step") if not callable(getattr(self._object, name, None))
+        ]
         if missing:
             kind = type(self._object).__name__
             raise ValueError(f"object={self.settings['object']!r}: a {kind} has no {missing[0]}()")
@@ -60,7 +69,9 @@ class ObjectEnv(TurnsEnv):
         if isinstance(prompt, tuple) and prompt:
             prompt = prompt[0]
         if not isinstance(prompt, str):
-            raise TypeError(f"{type(self._object).__name__}.reset must return a text, not {type(prompt).__name__}")
+            raise TypeError(
+                f"{type(self._object).__name__}.reset must return a text, not {type(prompt).__name__}"
+            )
         return prompt
 
     def turn(self, response: str) -> Turn:
@@ -68,7 +79,9 @@ class ObjectEnv(TurnsEnv):
         try:
             return as_turn(self._object.step(response))
         except Exception as error:
-            return Turn(reason=f"{MissingReason.CRASH}: the scorer raised {type(error).__name__}: {error}")
+            return Turn(
+                reason=f"{MissingReason.CRASH}: the scorer raised {type(error).__name__}: {error}"
+            )
 
     def close(self) -> None:
         """Closes the object, if it can be closed."""
@@ -86,11 +99,17 @@ def as_turn(result: Any) -> Turn:
         return Turn(is_correct=bool(result))
     if hasattr(result, "__float__"):
         return Turn(reward=result)
-    if not isinstance(result, tuple) or len(result) not in (3, 4, 5) or not isinstance(result[0], str | None):
+    if (
+        not isinstance(result, tuple)
+        or len(result) not in (3, 4, 5)
+        or not isinstance(result[0], str | None)
+    ):
         raise TypeError(f"step must return {_SHAPES}, not {result!r:.80}")
     observation, reward, done, *rest = result
     info = rest.pop() if rest else {}
-    done = bool(done or (rest and rest.pop()))  # for the algorithm an episode that was cut off is over, too
+    done = bool(
+        done or (rest and rest.pop())
+    )  # for the algorithm an episode that was cut off is over, too
     is_correct = info.get("is_correct") if isinstance(info, Mapping) else None
     if isinstance(reward, bool | np.bool_):
         reward, is_correct = None, bool(reward)

@@ -18,10 +18,12 @@ from rllib_dapo.envs.verify import MissingReason
 
 logger = logging.getLogger(__name__)
 
-# What stands for the prompt of a problem that the server did not give; no response to it gets a verdict.
+# What stands for the prompt of a problem that the server did not give; no response to it gets a
+# verdict.
 NO_PROMPT = "The server of this environment does not answer."
 
-# After this time no response to a lost prompt is on its way any more, and the seed is a problem like any other again.
+# After this time no response to a lost prompt is on its way any more, and the seed is a problem
+# like any other again.
 _LOST_SECONDS = 3600.0
 
 _NOT_TEXT = ("metadata", "done", "reward")  # fields of every observation
@@ -33,7 +35,9 @@ class _Known:
 
     was_reached: bool = False
     action_field: str | None = None
-    lost: dict[int, tuple[float, str]] = field(default_factory=dict)  # by seed: when its prompt was lost, and why
+    lost: dict[int, tuple[float, str]] = field(
+        default_factory=dict
+    )  # by seed: when its prompt was lost, and why
 
     def why_lost(self, seed: int) -> str:
         """Returns why there is no prompt for a seed, or nothing if it may be asked for."""
@@ -44,17 +48,19 @@ class _Known:
 class OpenEnvEnv(TurnsEnv):
     """A client of an OpenEnv server, for environments whose actions have one text field.
 
-    Every reset opens a session of its own, with the reset seed, and the end of an episode closes it. A server that
-    cannot be reached is refused when the environment is first reset. One that dies, hangs or raises later on gives no
-    verdict: the episode is cut off (truncated), its reward is missing, and later episodes try again.
+    Every reset opens a session of its own, with the reset seed, and the end of an episode closes
+    it. A server that cannot be reached is refused when the environment is first reset. One that
+    dies, hangs or raises later on gives no
+    verdict: the episode is cut off (truncated), its reward is missing, and later episodes try
+        again.
 
     Settings, with their defaults:
         url: The server's address, such as "http://localhost:8000"; has no default.
-        action_field: None; the field of an action that takes the response. Told from the server's schema if there is
-            only one that takes a text.
+        action_field: None; the field of an action that takes the response. Told from the server's
+            schema if there is only one that takes a text.
         action: {}; other fields of every action, by name.
-        observation_field: None; the field of an observation that the model reads. Where it is None, that is the only
-            text field, or all fields as JSON.
+        observation_field: None; the field of an observation that the model reads. Where it is None,
+            that is the only text field, or all fields as JSON.
         reset_options: {}; what ``reset`` is called with beside the seed.
         deadline: 60; seconds that the server has for an answer.
         connect_deadline: 10; seconds to open a session.
@@ -80,7 +86,9 @@ class OpenEnvEnv(TurnsEnv):
         super().__init__(config, **kwargs)
         given = self.settings
         if not isinstance(given["url"], str) or not given["url"]:
-            raise ValueError(f"url={given['url']!r}: must be a server's address, such as 'http://localhost:8000'")
+            raise ValueError(
+                f"url={given['url']!r}: must be a server's address, such as 'http://localhost:8000'"
+            )
         for name in ("deadline", "connect_deadline"):
             if not is_finite_number(given[name]) or given[name] <= 0:
                 raise ValueError(f"{name}={given[name]!r}: must be a number of seconds over 0")
@@ -109,7 +117,8 @@ class OpenEnvEnv(TurnsEnv):
         self._end_session()
         self._seed, self._is_cut_off = seed, False
         known = self._known
-        # A problem whose prompt was lost is not scored when the server is back: that prompt was another one.
+        # A problem whose prompt was lost is not scored when the server is back: that prompt was
+        # another one.
         if known.why_lost(seed):
             return NO_PROMPT
         # Whatever the network or a server may raise: while training, it costs this one problem.
@@ -123,7 +132,9 @@ class OpenEnvEnv(TurnsEnv):
             if not known.was_reached:
                 raise _unreachable(self.settings["url"], error) from error
             if not known.lost:
-                logger.warning("%s: no problem for seed %d: %s", self.settings["url"], seed, _told(error))
+                logger.warning(
+                    "%s: no problem for seed %d: %s", self.settings["url"], seed, _told(error)
+                )
             known.lost[seed] = (time.monotonic(), _told(error))
             return NO_PROMPT
         known.was_reached = True
@@ -136,8 +147,14 @@ class OpenEnvEnv(TurnsEnv):
             return Turn(reason=f"{why} (the server gave no problem)")
         try:
             text = response.encode("utf-8", "replace").decode()  # half characters cannot be sent
-            result = self._client.step({**(self.settings["action"] or {}), self._known.action_field: text})
-            turn = Turn(observation=self._text_of(result.observation), reward=result.reward, done=bool(result.done))
+            result = self._client.step(
+                {**(self.settings["action"] or {}), self._known.action_field: text}
+            )
+            turn = Turn(
+                observation=self._text_of(result.observation),
+                reward=result.reward,
+                done=bool(result.done),
+            )
         except Exception as error:
             self._end_session(in_background=True)
             self._is_cut_off = True
@@ -180,8 +197,15 @@ class OpenEnvEnv(TurnsEnv):
             closing.join(float(self.settings["connect_deadline"]))
 
     def _text_field(self) -> str:
-        address = self.settings["url"].replace("ws://", "http://", 1).replace("wss://", "https://", 1).rstrip("/")
-        with urllib.request.urlopen(f"{address}/schema", timeout=float(self.settings["connect_deadline"])) as answer:
+        address = (
+            self.settings["url"]
+            .replace("ws://", "http://", 1)
+            .replace("wss://", "https://", 1)
+            .rstrip("/")
+        )
+        with urllib.request.urlopen(
+            f"{address}/schema", timeout=float(self.settings["connect_deadline"])
+        ) as answer:
             schema = json.load(answer)["action"]
         properties: dict[str, Any] = schema.get("properties", {})
         fields = [name for name, field in properties.items() if field.get("type") == "string"]
@@ -189,14 +213,18 @@ class OpenEnvEnv(TurnsEnv):
         for candidates in (needed, fields):
             if len(candidates) == 1:
                 return candidates[0]
-        raise ValueError(f"action_field=None: name the one of {', '.join(fields) or 'no text fields'} for the response")
+        raise ValueError(
+            f"action_field=None: name the one of {', '.join(fields) or 'no text fields'} for the response"
+        )
 
     def _text_of(self, observation: Mapping[str, Any]) -> str:
         field = self.settings["observation_field"]
         fields = {name: value for name, value in observation.items() if name not in _NOT_TEXT}
         if field is not None:
             if field not in observation:
-                raise ValueError(f"observation_field={field!r}: the observation has {', '.join(fields)}")
+                raise ValueError(
+                    f"observation_field={field!r}: the observation has {', '.join(fields)}"
+                )
             fields = {field: observation[field]}
         texts: list[str] = [value for value in fields.values() if isinstance(value, str)]
         return texts[0] if len(texts) == 1 else json.dumps(fields, ensure_ascii=False)
@@ -216,7 +244,9 @@ def _client_class() -> Any:
 def _unreachable(url: str, error: Exception) -> Exception:
     if isinstance(error, ValueError):
         return ValueError(f"url={url!r}: {error}")
-    return ConnectionError(f"url={url!r}: no session with an OpenEnv server ({_told(error)}); is it running?")
+    return ConnectionError(
+        f"url={url!r}: no session with an OpenEnv server ({_told(error)}); is it running?"
+    )
 
 
 def _told(error: Exception) -> str:
@@ -225,7 +255,8 @@ def _told(error: Exception) -> str:
 
 
 def _close(client: Any) -> None:
-    # It may be half open, or the server gone: whatever closing raises, there is nothing left to lose.
+    # It may be half open, or the server gone: whatever closing raises, there is nothing left to
+    # lose.
     try:
         client.close()
     except Exception:

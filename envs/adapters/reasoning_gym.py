@@ -13,7 +13,13 @@ from typing import Any, ClassVar
 from rllib_dapo.envs.adapters.child import Child, ChildError
 from rllib_dapo.envs.adapters.reasoning_gym_worker import BLOCK
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
-from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template, is_finite_number
+from rllib_dapo.envs.env_settings import (
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_template,
+    is_finite_number,
+)
 from rllib_dapo.envs.scoring import SCORING_SETTINGS
 from rllib_dapo.envs.splits import SPLITS, split_of
 
@@ -28,24 +34,26 @@ _DRAWS = 1_000  # in search of an entry of the split
 class ReasoningGymEnv(SingleStepTextEnv):
     """Asks the problems that a reasoning-gym task makes; each reset seed is one of its entries.
 
-    The reward is the task's own score, from 0 to 1, and most tasks give some of it for what is nearly right. Problems
-    are made and scored in a process of its own, which is killed where it takes too long: the verdict is then missing.
-    An answer is never evaluated as code, which some of the library's scorers would do. ``info["problem_id"]`` names the
+    The reward is the task's own score, from 0 to 1, and most tasks give some of it for what is
+    nearly right. Problems are made and scored in a process of its own, which is killed where it
+    takes too long: the verdict is then missing. An answer is never evaluated as code, which some of
+    the library's scorers would do. ``info["problem_id"]`` names the
     entry: task, seed of the data set, index in it.
 
     Settings, with their defaults:
-        task: The task's name, such as "leg_counting"; has no default. ``composite`` takes a list ``datasets`` of
-            ``{"name": ..., "weight": ..., "config": {...}}``.
+        task: The task's name, such as "leg_counting"; has no default. ``composite`` takes a list
+            ``datasets`` of ``{"name": ..., "weight": ..., "config": {...}}``.
         template: The question, and how to mark the answer; a prompt with the field {question}.
-        answer_tag: "answer"; what stands in the last <answer>...</answer> is scored, or without one the whole response.
-            None: always the whole response.
-        success_at: 0.99; the score from which on a response is correct. None: the score is a grade and nothing more, so
-            that dynamic sampling keeps a group whose scores differ, though none of its responses may be right.
+        answer_tag: "answer"; what stands in the last <answer>...</answer> is scored, or without one
+            the whole response. None: always the whole response.
+        success_at: 0.99; the score from which on a response is correct. None: the score is a grade
+            and nothing more, so that dynamic sampling keeps a group whose scores differ, though
+            none of its responses may be right.
         split: "all", or "train" or "heldout".
         heldout_fraction: 0.1; the share of problems that is held out, told by a hash of their text.
         seed: 0; chooses among the streams of problems. Splits do not depend on it.
-        Any other setting is one of the task's own, such as ``max_animals``, or one of those of every environment, of
-        which ``verify_seconds`` bounds the scoring here too.
+        Any other setting is one of the task's own, such as ``max_animals``, or one of those of
+        every environment, of which ``verify_seconds`` bounds the scoring here too.
 
     Raises:
         ValueError: If a setting is refused or the package is not there.
@@ -72,11 +80,14 @@ class ReasoningGymEnv(SingleStepTextEnv):
         if self._success_at is not None and not is_finite_number(self._success_at):
             raise ValueError(f"success_at={self._success_at!r}: must be a number, or None")
         self._split = check_choice("split", self.settings["split"], ("all", *SPLITS))
-        self._heldout_fraction = check_fraction("heldout_fraction", self.settings["heldout_fraction"])
+        self._heldout_fraction = check_fraction(
+            "heldout_fraction", self.settings["heldout_fraction"]
+        )
         self._seed = check_integer("seed", self.settings["seed"], low=0)
         self._deadline = float(given.get("verify_seconds", SCORING_SETTINGS["verify_seconds"]))
         self.settings |= own
-        # Texts hash alike in all such processes, so that sets of them are walked through in one order.
+        # Texts hash alike in all such processes, so that sets of them are walked through in one
+        # order.
         environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         described = json.dumps({"task": self.settings["task"], "settings": own})
         self._worker = Child(_WORKER, [described], environment=environment)
@@ -99,7 +110,9 @@ class ReasoningGymEnv(SingleStepTextEnv):
                 problem_id = "/".join(map(str, (self.settings["task"], *entry)))
                 prompt = self._template.format(question=question)
                 # Some tasks have many right answers and name none.
-                return Problem(prompt=prompt, answer=str(made["answer"] or ""), problem_id=problem_id)
+                return Problem(
+                    prompt=prompt, answer=str(made["answer"] or ""), problem_id=problem_id
+                )
         raise ValueError(
             f"split={self._split!r}: none of {_DRAWS} problems of {self.settings['task']} lies in it with "
             f"heldout_fraction={self._heldout_fraction}; change one of the two"

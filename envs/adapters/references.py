@@ -23,9 +23,12 @@ def resolve_reference(setting: str, value: Any) -> Any:
     module_name, colon, name = value.partition(":")
     if not colon or not module_name or not name:
         raise ValueError(f"{setting}={value!r}: must be written package.module:name")
-    if str(Path.cwd()) not in sys.path:  # where a console script does not look, but Ray's workers do
+    if (
+        str(Path.cwd()) not in sys.path
+    ):  # where a console script does not look, but Ray's workers do
         sys.path.insert(0, str(Path.cwd()))
-    # Whatever importing a user's module may raise, one line that names the setting is better than a traceback.
+    # Whatever importing a user's module may raise, one line that names the setting is better than a
+    # traceback.
     try:
         module = importlib.import_module(module_name)
     except Exception as error:

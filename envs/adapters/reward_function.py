@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 
 from rllib_dapo.envs.adapters.reward_sources import make_reward
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
-from rllib_dapo.envs.datasets import MAX_PROMPT_CHARACTERS, Dataset, load_dataset, refuse_overlap, visiting_order
+from rllib_dapo.envs.datasets import (
+    MAX_PROMPT_CHARACTERS,
+    Dataset,
+    load_dataset,
+    refuse_overlap,
+    visiting_order,
+)
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 
@@ -16,18 +22,21 @@ from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 class RewardFunctionEnv(SingleStepTextEnv):
     """Asks the prompts of a file, and rewards the responses with a function of one's own, or with several sources.
 
-    Reset seeds 0 .. N-1 are the first epoch over the N prompts, N .. 2N-1 the second, in another order.
-    ``info["reward_components"]`` holds each source's value by name. Functions run in processes that are killed where
-    they hang, unless ``verify_in`` says otherwise or a classifier is among the components.
+    Reset seeds 0 .. N-1 are the first epoch over the N prompts, N .. 2N-1 the second, in another
+    order. ``info["reward_components"]`` holds each source's value by name. Functions run in
+    processes that are killed where they hang, unless ``verify_in`` says otherwise or a classifier
+    is among the components.
 
     Settings, with their defaults:
         path: A file of prompts, a Hugging Face data set, or a list of these; has no default. See
             ``sources.find_sources``. Answers are optional.
-        reward: A function of prompt and response (and answer, if it takes three), "package.module:function", or a
-            weighted sum of named components; has no default. See ``reward_sources.make_reward``.
+        reward: A function of prompt and response (and answer, if it takes three),
+            "package.module:function", or a weighted sum of named components; has no default. See
+            ``reward_sources.make_reward``.
         success_at: None; if set, a response whose reward is at least this is correct.
         template: "{problem}"; what is put around a prompt.
-        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not told by themselves.
+        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not
+            told by themselves.
         weights: None; if set, a number for each entry of ``path``: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
         disjoint_from: None; files like ``path`` that must not share a problem with it.
@@ -66,9 +75,16 @@ class RewardFunctionEnv(SingleStepTextEnv):
         seed = check_integer("seed", given["seed"], low=0)
         limit = None if given["limit"] is None else check_integer("limit", given["limit"], low=1)
         longest = check_integer(
-            "max_prompt_characters", given["max_prompt_characters"], low=1, high=MAX_PROMPT_CHARACTERS
+            "max_prompt_characters",
+            given["max_prompt_characters"],
+            low=1,
+            high=MAX_PROMPT_CHARACTERS,
         )
-        reading = {"columns": given["columns"], "max_prompt_characters": longest, "need_answers": False}
+        reading = {
+            "columns": given["columns"],
+            "max_prompt_characters": longest,
+            "need_answers": False,
+        }
         dataset = load_dataset(given["path"], **reading)
         self.problems = _select(dataset, split, fraction)[:limit]
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
@@ -95,7 +111,11 @@ class RewardFunctionEnv(SingleStepTextEnv):
 # The copies of an environment in a process share their problems.
 @lru_cache(maxsize=8)
 def _select(dataset: Dataset, split: str, heldout_fraction: float) -> tuple[Problem, ...]:
-    selected = tuple(p for p in dataset.problems if split in ("all", split_of(text_key(p.prompt), heldout_fraction)))
+    selected = tuple(
+        p
+        for p in dataset.problems
+        if split in ("all", split_of(text_key(p.prompt), heldout_fraction))
+    )
     if not selected:
         raise ValueError(
             f"split={split!r}: no prompt is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction}; "

@@ -14,7 +14,14 @@ import numpy as np
 from rllib_dapo.envs.adapters.references import resolve_reference
 from rllib_dapo.envs.base import Problem
 from rllib_dapo.envs.env_settings import check_choice, is_finite_number
-from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, MissingReason, Verdict, check_rule, missing
+from rllib_dapo.envs.verify import (
+    ANSWER_RULES,
+    SLOW_RULES,
+    MissingReason,
+    Verdict,
+    check_rule,
+    missing,
+)
 
 RewardSource: TypeAlias = Callable[[Problem, str], Verdict]
 
@@ -50,8 +57,9 @@ class WeightedReward:
 
     Attributes:
         components: At least one.
-        success_at: The sum from which on a response counts as correct; None: the first component that knows correct
-            from wrong decides, and where none does, the reward is a grade and nothing more.
+        success_at: The sum from which on a response counts as correct; None: the first component
+            that knows correct from wrong decides, and where none does, the reward is a grade and
+            nothing more.
     """
 
     components: tuple[Component, ...]
@@ -70,18 +78,31 @@ class WeightedReward:
         """Judges a response. Where one component has no verdict there is none at all: it is never a silent 0.
 
         Returns:
-            The verdict, with each component's own value by name, before its weight; NaN where it has none.
+            The verdict, with each component's own value by name, before its weight; NaN where it
+            has none.
         """
         verdicts = {part.name: part.source(problem, response) for part in self.components}
         values = {name: _value(verdict) for name, verdict in verdicts.items()}
-        prediction = next((verdict.prediction for verdict in verdicts.values() if verdict.prediction), "")
-        lacking = [f"{verdicts[name].reason} ({name})" for name, value in values.items() if math.isnan(value)]
+        prediction = next(
+            (verdict.prediction for verdict in verdicts.values() if verdict.prediction), ""
+        )
+        lacking = [
+            f"{verdicts[name].reason} ({name})"
+            for name, value in values.items()
+            if math.isnan(value)
+        ]
         if lacking:
-            return Verdict(is_correct=None, prediction=prediction, reason="; ".join(lacking), components=values)
+            return Verdict(
+                is_correct=None, prediction=prediction, reason="; ".join(lacking), components=values
+            )
         total = sum(part.weight * values[part.name] for part in self.components)
-        known = (verdict.is_correct for verdict in verdicts.values() if verdict.is_correct is not None)
+        known = (
+            verdict.is_correct for verdict in verdicts.values() if verdict.is_correct is not None
+        )
         is_correct = next(known, None) if self.success_at is None else total >= self.success_at
-        return Verdict(is_correct=is_correct, reward=total, prediction=prediction, components=values)
+        return Verdict(
+            is_correct=is_correct, reward=total, prediction=prediction, components=values
+        )
 
     def of_texts(self, prompt: str, answer: str, problem_id: str, response: str) -> Verdict:
         """Judges a response to a problem that is given by its parts."""
@@ -92,10 +113,11 @@ def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
     """Reads the setting ``reward``.
 
     Args:
-        value: A function of prompt and response (and answer, if it takes three), ``"package.module:function"``, or a
-            mapping from names to components. A component is a mapping with one of ``rule`` (an answer rule's name),
-            ``function``, ``regex`` (1 if it is found, else 0), ``keywords`` (the share of them that is there) or
-            ``classifier`` (a model's folder, with ``label`` and ``max_tokens``), and perhaps a ``weight``.
+        value: A function of prompt and response (and answer, if it takes three),
+            ``"package.module:function"``, or a mapping from names to components. A component is a
+            mapping with one of ``rule`` (an answer rule's name), ``function``, ``regex`` (1 if it
+            is found, else 0), ``keywords`` (the share of them that is there) or ``classifier`` (a
+            model's folder, with ``label`` and ``max_tokens``), and perhaps a ``weight``.
         success_at: The setting of this name, see ``WeightedReward``.
 
     Raises:
@@ -108,12 +130,16 @@ def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
             raise ValueError(f"reward={value!r}: {_HOW}")
         function = resolve_reference("reward", value)
         source = _function("reward", function)
-        parts: tuple[Component, ...] = (Component(name=_name_of(function), kind="function", weight=1.0, source=source),)
+        parts: tuple[Component, ...] = (
+            Component(name=_name_of(function), kind="function", weight=1.0, source=source),
+        )
     elif not value:
         raise ValueError(f"reward={value!r}: {_HOW}")
     else:
         parts = tuple(_component(str(name), part) for name, part in value.items())
-    return WeightedReward(components=parts, success_at=None if success_at is None else float(success_at))
+    return WeightedReward(
+        components=parts, success_at=None if success_at is None else float(success_at)
+    )
 
 
 def _component(name: str, given: Any) -> Component:

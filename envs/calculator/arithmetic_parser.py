@@ -25,7 +25,8 @@ def calculate(expression: str) -> Fraction:
     """Returns the exact value of an expression of numbers, ``+ - * / ^ **`` and parentheses.
 
     Raises:
-        CalculatorError: If it is too long, not such an expression, divides by zero or grows too large.
+        CalculatorError: If it is too long, not such an expression, divides by zero or grows too
+            large.
     """
     if len(expression) > MAX_CHARACTERS:
         raise CalculatorError(f"the expression is longer than {MAX_CHARACTERS} characters")
@@ -134,7 +135,9 @@ def _raise_to(base: Fraction, exponent: Fraction) -> Fraction:
     if base == 0 and exponent < 0:
         raise CalculatorError("division by zero")
     # Before the power is taken: its digits are those of the base, times the exponent.
-    _check_bits(max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(int(exponent)))
+    _check_bits(
+        max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(int(exponent))
+    )
     return base ** int(exponent)
 
 

@@ -19,19 +19,22 @@ _MAX_CALL_CHARACTERS = 10_000  # where in a response a call may stand
 class CalculatorMathEnv(TurnsEnv):
     """Poses the problems of another environment, and lets the model call a calculator before it answers.
 
-    A response that holds ``<calculator>12*7</calculator>`` is answered with the value, and the model goes on; a
-    response without a call is the final answer, which the other environment scores. An expression that has no value is
-    answered with what is wrong with it. The calculator parses expressions itself and knows nothing but numbers and
-    ``+ - * / ^ ( )``.
+    A response that holds ``<calculator>12*7</calculator>`` is answered with the value, and the
+    model goes on; a response without a call is the final answer, which the other environment
+    scores. An expression that has no value is answered with what is wrong with it. The calculator
+    parses expressions itself and knows nothing but numbers and ``+ - * / ^ ( )``.
 
     Settings, with their defaults:
-        problems: "rllib_dapo/Arithmetic-v0"; the environment that poses and scores, a `SingleStepTextEnv`.
+        problems: "rllib_dapo/Arithmetic-v0"; the environment that poses and scores, a
+            `SingleStepTextEnv`.
         problem_config: {}; its settings.
-        template: How the tool is explained; "{problem}" is the other environment's prompt, and must be in it.
-        call_open, call_close: "<calculator>" and "</calculator>"; what stands around an expression.
+        template: How the tool is explained; "{problem}" is the other environment's prompt, and must
+        be in it. call_open, call_close: "<calculator>" and "</calculator>"; what stands around an
+        expression.
         result_template: What the model reads after a call; "{result}" must be in it.
         max_turns: 4; an episode without a final answer after so many responses is a failure.
-        success_at: None; if set, an episode whose reward is at least this is a success, whatever the scorer says.
+        success_at: None; if set, an episode whose reward is at least this is a success, whatever
+            the scorer says.
 
     Raises:
         ValueError: If a setting is refused, by this environment or by the other.
@@ -55,7 +58,9 @@ class CalculatorMathEnv(TurnsEnv):
         super().__init__(config, **kwargs)
         given = self.settings
         self._template = check_template("template", given["template"], "problem")
-        self._result_template = check_template("result_template", given["result_template"], "result")
+        self._result_template = check_template(
+            "result_template", given["result_template"], "result"
+        )
         for name in ("call_open", "call_close"):
             if not isinstance(given[name], str) or not given[name]:
                 raise ValueError(f"{name}={given[name]!r}: must be a text that is not empty")
@@ -95,7 +100,10 @@ class CalculatorMathEnv(TurnsEnv):
         reward, info = self._problems.collect(self._problems.submit(self._seed, response))
         reason = info.pop("missing_reason", "")
         return Turn(
-            reward=None if reason else reward, is_correct=info.pop("is_correct", None), reason=reason, info=info
+            reward=None if reason else reward,
+            is_correct=info.pop("is_correct", None),
+            reason=reason,
+            info=info,
         )
 
 
@@ -109,13 +117,19 @@ def answer_to(expression: str) -> str:
 
 def _single_step_env(name: Any, config: Any) -> SingleStepTextEnv:
     if not isinstance(name, str):
-        raise ValueError(f"problems={name!r}: must be the id of an environment, such as 'rllib_dapo/Arithmetic-v0'")
+        raise ValueError(
+            f"problems={name!r}: must be the id of an environment, such as 'rllib_dapo/Arithmetic-v0'"
+        )
     if not isinstance(config or {}, Mapping):
-        raise ValueError(f"problem_config={config!r}: must be a mapping from setting names to values")
+        raise ValueError(
+            f"problem_config={config!r}: must be a mapping from setting names to values"
+        )
     try:
         env = gymnasium.make(name, **(config or {})).unwrapped
     except gymnasium.error.Error as error:
         raise ValueError(f"problems={name!r}: {error}") from error
     if not isinstance(env, SingleStepTextEnv):
-        raise ValueError(f"problems={name!r}: must be an environment of one step, derived from SingleStepTextEnv")
+        raise ValueError(
+            f"problems={name!r}: must be an environment of one step, derived from SingleStepTextEnv"
+        )
     return env

@@ -1,8 +1,9 @@
 r"""Rules that tell whether a response holds the right answer.
 
-Each is a pure function of the response and the ground truth. Responses are untrusted: nothing is evaluated as code,
-nothing raises, and only a bounded end of the response is looked at. No text takes a rule more than a few milliseconds,
-those in `SLOW_RULES` aside, which belong into a process of the `VerifierPool`.
+Each is a pure function of the response and the ground truth. Responses are untrusted: nothing is
+evaluated as code, nothing raises, and only a bounded end of the response is looked at. No text
+takes a rule more than a few milliseconds, those in `SLOW_RULES` aside, which belong into a process
+of the `VerifierPool`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,10 @@ def strict(response: str, answer: str) -> Verdict:
         return Verdict(is_correct=False, reason=f"no 'Answer:' line in the last {_TAIL} characters")
     prediction = normalize_answer(found[-1])
     # An empty prediction is never right, even where nothing is left of the truth either.
-    return Verdict(is_correct=prediction != "" and prediction == normalized_truth(answer), prediction=prediction)
+    return Verdict(
+        is_correct=prediction != "" and prediction == normalized_truth(answer),
+        prediction=prediction,
+    )
 
 
 # A group asks for the same truth group_size times.

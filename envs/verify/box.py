@@ -18,11 +18,16 @@ def boxed(response: str, answer: str) -> Verdict:
         answer: The ground truth, in a box or not; one of more than 300 characters cannot be judged.
     """
     if len(answer) > _LONGEST:
-        return missing(MissingReason.TOO_LONG, f"the ground truth has more than {_LONGEST} characters")
+        return missing(
+            MissingReason.TOO_LONG, f"the ground truth has more than {_LONGEST} characters"
+        )
     box = last_box(response[-TAIL:])
     if box is None:
         return Verdict(is_correct=False, reason=rf"no \boxed{{}} in the last {TAIL} characters")
     if len(box.text) > _LONGEST:
         return Verdict(is_correct=False, reason=f"the box holds more than {_LONGEST} characters")
     prediction = normalize_answer(box.text)
-    return Verdict(is_correct=prediction != "" and prediction == normalized_truth(answer), prediction=prediction)
+    return Verdict(
+        is_correct=prediction != "" and prediction == normalized_truth(answer),
+        prediction=prediction,
+    )

@@ -52,8 +52,8 @@ def prepare(rule: Rule) -> SentRule:
     """Makes a rule ready for sending; worth doing once where it is used often.
 
     Args:
-        rule: A name from `ANSWER_RULES`, or a function of texts that returns a `Verdict`, a bool or a number. One that
-            another process can import is sent by name, any other whole.
+        rule: A name from `ANSWER_RULES`, or a function of texts that returns a `Verdict`, a bool or
+            a number. One that another process can import is sent by name, any other whole.
 
     Raises:
         ValueError: If the name is unknown, or if the function cannot be sent.
@@ -62,7 +62,9 @@ def prepare(rule: Rule) -> SentRule:
         return rule
     if isinstance(rule, str):
         if rule not in ANSWER_RULES:
-            raise ValueError(f"rule={rule!r}: must be one of {', '.join(ANSWER_RULES)}, or a function")
+            raise ValueError(
+                f"rule={rule!r}: must be one of {', '.join(ANSWER_RULES)}, or a function"
+            )
         return SentRule(name=rule)
     import cloudpickle
 
@@ -70,6 +72,8 @@ def prepare(rule: Rule) -> SentRule:
     try:
         pickled = cloudpickle.dumps(rule)
     except Exception as error:
-        raise ValueError(f"{rule!r} cannot be sent to another process: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"{rule!r} cannot be sent to another process: {type(error).__name__}: {error}"
+        ) from error
     fingerprint = hashlib.blake2b(pickled, digest_size=16).hexdigest()
     return SentRule(name=fingerprint, function=base64.b64encode(pickled).decode())

@@ -1,8 +1,9 @@
 """What runs in a verifier's own process: rules, and nothing of Ray, torch or the environments.
 
-`process.VerifierProcess` starts this file as a script. Requests come as lines of JSON on standard input and replies go
-as lines of JSON to what was standard output; whatever a scorer prints goes to standard error. A reply is sent as soon
-as there is one, so whoever started this process always knows which call it is at.
+`process.VerifierProcess` starts this file as a script. Requests come as lines of JSON on standard
+input and replies go as lines of JSON to what was standard output; whatever a scorer prints goes to
+standard error. A reply is sent as soon as there is one, so whoever started this process always
+knows which call it is at.
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_TEXT = 300
-_HARMLESS = (r"\boxed{1}", r"\frac{2}{2}")  # neither the same text nor two integers: a rule has to load what it needs
+_HARMLESS = (
+    r"\boxed{1}",
+    r"\frac{2}{2}",
+)  # neither the same text nor two integers: a rule has to load what it needs
 
 
 class _LightPackage(ModuleType):
     """A package whose modules can be imported; its own ``__init__`` runs only when something of it is asked for.
 
-    ``import rllib_dapo`` brings Ray and torch: seconds and hundreds of megabytes that no rule needs.
+    ``import rllib_dapo`` brings Ray and torch: seconds and hundreds of megabytes that no rule
+    needs.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -56,7 +61,9 @@ class _Memory:
         """Bounds the address space by what is held now and the allowance."""
         self._held = _address_space()
         most = self._held + self._allowance
-        resource.setrlimit(resource.RLIMIT_AS, (most if self._hard < 0 else min(most, self._hard), self._hard))
+        resource.setrlimit(
+            resource.RLIMIT_AS, (most if self._hard < 0 else min(most, self._hard), self._hard)
+        )
 
     def unbind(self) -> None:
         """Lifts the bound, for loading a rule: what that takes is the rule's, not a response's."""
@@ -89,7 +96,9 @@ def main() -> None:
             memory.bound()
         for number, (name, arguments) in enumerate(request.get("calls", ()), start=1):
             verdict, is_out_of_memory = _score(rules[name], arguments)
-            is_worn = is_out_of_memory or (number == len(request["calls"]) and memory.is_half_used())
+            is_worn = is_out_of_memory or (
+                number == len(request["calls"]) and memory.is_half_used()
+            )
             _reply(replies, {"verdict": verdict, "is_worn": is_worn})
 
 
@@ -149,7 +158,9 @@ def _score(rule: Callable[..., Any], arguments: list[Any]) -> tuple[dict[str, An
     except MemoryError:
         return _as_content(missing(MissingReason.CRASH, "out of memory")), True
     except BaseException as error:
-        return _as_content(missing(MissingReason.CRASH, f"the scorer raised {_one_line(error)}")), False
+        return _as_content(
+            missing(MissingReason.CRASH, f"the scorer raised {_one_line(error)}")
+        ), False
 
 
 def _as_verdict(value: Any) -> Verdict:
@@ -162,7 +173,9 @@ def _as_verdict(value: Any) -> Verdict:
         return Verdict(is_correct=value)
     if isinstance(value, int | float):
         return Verdict(is_correct=None, reward=float(value))
-    raise TypeError(f"a scorer must return a Verdict, a bool or a number, not {type(value).__name__}")
+    raise TypeError(
+        f"a scorer must return a Verdict, a bool or a number, not {type(value).__name__}"
+    )
 
 
 def _as_content(verdict: Verdict) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 r"""Rules for answers that are numbers, compared as exact rationals or as integers.
 
-Numbers of more than 100 digits, and ``1e9`` and its like, are read as numbers that equal nothing: expanding them is how
-a response would stop the scorer.
+Numbers of more than 100 digits, and ``1e9`` and its like, are read as numbers that equal nothing:
+expanding them is how a response would stop the scorer.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class _Number(NamedTuple):
 def last_number(response: str, answer: str) -> Verdict:
     r"""The last number of the response, compared with the ground truth as exact rationals.
 
-    Knows signs, decimals, thousands commas, ``3/4`` and ``\frac{3}{4}``; passes over currency and percent signs, and
-    over exponents such as the 2 of ``m^2``.
+    Knows signs, decimals, thousands commas, ``3/4`` and ``\frac{3}{4}``; passes over currency and
+    percent signs, and over exponents such as the 2 of ``m^2``.
 
     Args:
         response: The model's text; its last 2,000 characters count.
@@ -56,13 +56,14 @@ def last_number(response: str, answer: str) -> Verdict:
 def numeric(response: str, answer: str, tolerance: float = 0.0) -> Verdict:
     r"""The last number of the last ``\boxed{...}`` or ``Answer: ...``, or of the whole response where there is neither.
 
-    Numbers are read as by `last_number` and compared exactly, unless one of the two is written with a decimal point and
-    a tolerance is given.
+    Numbers are read as by `last_number` and compared exactly, unless one of the two is written with
+    a decimal point and a tolerance is given.
 
     Args:
         response: The model's text; its last 2,000 characters count.
         answer: The ground truth; one that is no number cannot be judged.
-        tolerance: How far a decimal may be from the truth, as a share of it (absolute where the truth is below 1).
+        tolerance: How far a decimal may be from the truth, as a share of it (absolute where the
+            truth is below 1).
     """
     found = last_answer(response)
     return _compare_last(response if found is None else found, answer, tolerance=tolerance)
@@ -76,12 +77,18 @@ def exact_integer(response: str, answer: str) -> Verdict:
         answer: The ground truth; one that is no integer cannot be judged.
     """
     if len(answer) > _LONGEST_INTEGER or not _INTEGER.fullmatch(answer):
-        return Verdict(is_correct=None, reason=f"the ground truth {answer[:40]!r} is not an integer")
+        return Verdict(
+            is_correct=None, reason=f"the ground truth {answer[:40]!r} is not an integer"
+        )
     prediction = response.strip()
     # Leading zeros aside, a longer text cannot be the number, and very long ones are slow to read.
     longest = max(_INTEGER_LENGTH, len(answer))
     if len(prediction) > longest or not _INTEGER.fullmatch(prediction):
-        return Verdict(is_correct=False, prediction=prediction[:longest], reason="the response is not an integer")
+        return Verdict(
+            is_correct=False,
+            prediction=prediction[:longest],
+            reason="the response is not an integer",
+        )
     value = int(prediction)
     return Verdict(is_correct=value == int(answer), prediction=str(value))
 
@@ -97,7 +104,9 @@ def _compare_last(text: str, answer: str, *, tolerance: float) -> Verdict:
     number = _read(numbers[-1])
     if number is None:
         prediction = numbers[-1][0][:_MAX_DIGITS]
-        return Verdict(is_correct=False, prediction=prediction, reason="the last number cannot be read")
+        return Verdict(
+            is_correct=False, prediction=prediction, reason="the last number cannot be read"
+        )
     return Verdict(is_correct=_are_equal(number, truth, tolerance), prediction=str(number.value))
 
 
@@ -126,10 +135,18 @@ def _up_to_last_digit(text: str) -> str:
 
 def _plain_numbers(text: str) -> str:
     """Rewrites the typesetting of numbers as plain text."""
-    text = text.replace("−", "-").replace("{,}", ",").replace(r",\!", ",").replace(r"\$", "").translate(_CURRENCY)
+    text = (
+        text.replace("−", "-")
+        .replace("{,}", ",")
+        .replace(r",\!", ",")
+        .replace(r"\$", "")
+        .translate(_CURRENCY)
+    )
     if "^" in text:
         text = _SUPERSCRIPT.sub("", text)
-    return _FRAC.sub(_plain_fraction, _SHORT_FRAC.sub(r"\1{\2}{\3}", text)) if "frac" in text else text
+    return (
+        _FRAC.sub(_plain_fraction, _SHORT_FRAC.sub(r"\1{\2}{\3}", text)) if "frac" in text else text
+    )
 
 
 def _plain_fraction(match: re.Match[str]) -> str:
@@ -140,7 +157,12 @@ def _plain_fraction(match: re.Match[str]) -> str:
 def _read(match: re.Match[str]) -> _Number | None:
     """Returns the value of a matched number, or None if it is too long, has an exponent or divides by zero."""
     mantissa, denominator = match["mantissa"].replace(",", ""), match["denominator"] or "1"
-    if match["exponent"] or len(mantissa) > _MAX_DIGITS or len(denominator) > _MAX_DIGITS or not int(denominator):
+    if (
+        match["exponent"]
+        or len(mantissa) > _MAX_DIGITS
+        or len(denominator) > _MAX_DIGITS
+        or not int(denominator)
+    ):
         return None
     value = Fraction(mantissa) / int(denominator)
     return _Number(-value if match["sign"] == "-" else value, "." in mantissa)

@@ -68,7 +68,9 @@ class VerifierProcess:
         os.set_blocking(self._to, False)
         packages = {name: sys.modules[name].__path__[0] for name in _PACKAGES}
         path = [str(folder) for folder in sys.path]
-        self.send({"parent": os.getpid(), "path": path, "packages": packages, "memory": memory_mib << 20})
+        self.send(
+            {"parent": os.getpid(), "path": path, "packages": packages, "memory": memory_mib << 20}
+        )
 
     @property
     def pid(self) -> int:
@@ -126,7 +128,9 @@ class VerifierProcess:
                 pipe.close()
 
     def _is_ready(self, descriptor: int, event: int, until: float) -> bool:
-        poll = select.poll()  # select() cannot take the high descriptors of a process with many open files
+        poll = (
+            select.poll()
+        )  # select() cannot take the high descriptors of a process with many open files
         poll.register(descriptor, event)
         poll.register(self._wake, select.POLLIN)
         ready = poll.poll(max(0.0, until - time.monotonic()) * 1000)
@@ -138,4 +142,8 @@ class VerifierProcess:
         """Its pipe is closed, so it has ended or is about to; either way its own exit status stands."""
         self.kill()
         status = self._popen.returncode
-        return f"the process ended with status {status}" if status >= 0 else f"the process died of signal {-status}"
+        return (
+            f"the process ended with status {status}"
+            if status >= 0
+            else f"the process died of signal {-status}"
+        )

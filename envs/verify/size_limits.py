@@ -1,7 +1,7 @@
 r"""Telling how large a mathematical text would become, without evaluating it.
 
-``9^{9^{9^9}}`` is short, and what it stands for fills no memory in this world. A computer algebra system sets out to
-compute it all the same, so such texts have to be told before.
+``9^{9^{9^9}}`` is short, and what it stands for fills no memory in this world. A computer algebra
+system sets out to compute it all the same, so such texts have to be told before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ TALLEST = 3  # exponents upon exponents
 LARGEST = 3_000  # decimal digits of a value
 _LARGEST_FACTORIAL = 1_000
 _LARGEST_EXPONENT = 4.0  # as a power of ten
-_SYMBOL = math.log10(2)  # a letter counts as a small number: in x^{1000} it is the exponent that costs
+_SYMBOL = math.log10(
+    2
+)  # a letter counts as a small number: in x^{1000} it is the exponent that costs
 
 _TOKEN = re.compile(
     r"""
@@ -54,8 +56,8 @@ def beyond_bounds(text: str) -> str:
 class _Size:
     """Reads a text once and adds up, on a logarithmic scale, how large its value can be at most.
 
-    Every number is taken as if all were multiplied with each other, which is never too little; brackets may close in
-    any way, because wrong ones are not this reader's business.
+    Every number is taken as if all were multiplied with each other, which is never too little;
+    brackets may close in any way, because wrong ones are not this reader's business.
     """
 
     def __init__(self, text: str) -> None:
@@ -116,7 +118,9 @@ class _Size:
             while self._token is not None and self._token[0] in ("{", "["):
                 largest = max(largest, self._atom(depth, height))
             return _bounded(_value(largest) * _SYMBOL) if kind == "binomial" else largest
-        return _number(token["number"]) if kind == "number" else _SYMBOL if kind == "letter" else 0.0
+        return (
+            _number(token["number"]) if kind == "number" else _SYMBOL if kind == "letter" else 0.0
+        )
 
 
 def _bounded(size: float) -> float:

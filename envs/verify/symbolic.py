@@ -19,9 +19,9 @@ _MATH_MARKS = re.compile(r"\\[$()\[\]]|\$|\*\*(?=\s|$)|(?:(?<=\s)|^)\*\*")
 def math_verify(response: str, answer: str) -> Verdict:
     r"""The last ``\boxed{...}`` or ``Answer: ...``, compared as mathematics.
 
-    Lengths, numbers of digits, exponents, towers of them, factorials and brackets are bounded before sympy sees any of
-    it (see `bounds`), and what is beyond is wrong. That leaves texts that keep sympy busy for minutes: give this rule
-    to a process that can be killed.
+    Lengths, numbers of digits, exponents, towers of them, factorials and brackets are bounded
+    before sympy sees any of it (see `bounds`), and what is beyond is wrong. That leaves texts that
+    keep sympy busy for minutes: give this rule to a process that can be killed.
 
     Args:
         response: The model's text; its last 2,000 characters count.
@@ -32,11 +32,16 @@ def math_verify(response: str, answer: str) -> Verdict:
         return Verdict(is_correct=None, reason=f"the ground truth has {refusal}")
     found = last_answer(response)
     if found is None:
-        return Verdict(is_correct=False, reason=rf"no \boxed{{}} and no 'Answer:' in the last {TAIL} characters")
+        return Verdict(
+            is_correct=False,
+            reason=rf"no \boxed{{}} and no 'Answer:' in the last {TAIL} characters",
+        )
     prediction = _plain(found)
     if refusal := _refusal(prediction):
         return Verdict(is_correct=False, reason=f"the answer has {refusal}")
-    return Verdict(is_correct=_are_equal(truth, prediction), prediction=normalize_answer(prediction))
+    return Verdict(
+        is_correct=_are_equal(truth, prediction), prediction=normalize_answer(prediction)
+    )
 
 
 def _refusal(text: str) -> str:
@@ -46,14 +51,16 @@ def _refusal(text: str) -> str:
 
 
 def _are_equal(truth: str, prediction: str) -> bool:
-    # Most answers are integers, and most right ones are written like the truth: neither needs a library.
+    # Most answers are integers, and most right ones are written like the truth: neither needs a
+    # library.
     if truth == prediction:
         return True
     if _INTEGER.fullmatch(truth) and _INTEGER.fullmatch(prediction):
         return int(truth) == int(prediction)
     from math_verify import verify
 
-    # The library's own deadlines are alarms of the main thread: useless in a library, harmful in any other thread.
+    # The library's own deadlines are alarms of the main thread: useless in a library, harmful in
+    # any other thread.
     return bool(verify(list(_parsed_truth(truth)), _parsed(prediction), timeout_seconds=None))
 
 
@@ -80,5 +87,7 @@ def _parsed(text: str) -> list[Any]:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     config = LatexExtractionConfig(boxed_match_priority=0)
-    found: list[Any] = parse(rf"\boxed{{{text}}}", extraction_config=(config,), parsing_timeout=None)
+    found: list[Any] = parse(
+        rf"\boxed{{{text}}}", extraction_config=(config,), parsing_timeout=None
+    )
     return found

@@ -29,10 +29,11 @@ class Verdict:
     """What a scorer thinks of one response.
 
     Attributes:
-        is_correct: Whether the response solves the problem. None: the scorer could not tell, or, if a reward is given,
-            the environment grades and knows no correct and wrong.
+        is_correct: Whether the response solves the problem. None: the scorer could not tell, or, if
+            a reward is given, the environment grades and knows no correct and wrong.
         reward: Overrides the reward +1 (correct) or -1 (wrong) of the DAPO paper's Eq. 7.
-        prediction: The answer found in the response, in a form in which equal answers are equal texts.
+        prediction: The answer found in the response, in a form in which equal answers are equal
+            texts.
         reason: Why there is no verdict, or what was wrong; one line. See `missing`.
         components: What the reward is made of, by name; for the record.
     """

@@ -20,7 +20,12 @@ class Worker:
     """Scores calls one after the other in a process, which it starts when it needs one."""
 
     def __init__(
-        self, *, seconds: float, memory_mib: int, wake: int, overdue: Callable[[], AbstractContextManager[None]]
+        self,
+        *,
+        seconds: float,
+        memory_mib: int,
+        wake: int,
+        overdue: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Starts nothing yet.
 
@@ -41,7 +46,8 @@ class Worker:
         """Gives verdicts and takes their calls out of the batch; calls that are left want asking again.
 
         Args:
-            batch: Calls in their order, at least one. If they are several, all their rules are quick ones.
+            batch: Calls in their order, at least one. If they are several, all their rules are
+                quick ones.
 
         Raises:
             Closed: If the pool is closed meanwhile.
@@ -64,7 +70,9 @@ class Worker:
             self.process = VerifierProcess(memory_mib=self._memory_mib, wake=self._wake)
         process = self.process
         if why := self._load(process, batch[0].rule):
-            batch.popleft().verdict.set_result(missing(MissingReason.CRASH, f"the scorer cannot be loaded: {why}"))
+            batch.popleft().verdict.set_result(
+                missing(MissingReason.CRASH, f"the scorer cannot be loaded: {why}")
+            )
             return
         process.send({"calls": [[call.rule.name, call.arguments] for call in batch]})
         while batch:
@@ -121,7 +129,11 @@ def _read(reply: Any) -> tuple[Verdict, bool]:
             "is_worn": bool(is_worn),
         } if all(isinstance(value, float) for value in components.values()):
             verdict = Verdict(
-                is_correct=is_correct, reward=reward, prediction=prediction, reason=reason, components=components
+                is_correct=is_correct,
+                reward=reward,
+                prediction=prediction,
+                reason=reason,
+                components=components,
             )
             return verdict, is_worn
     raise ProcessDied("the process said what is no reply")

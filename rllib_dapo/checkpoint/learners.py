@@ -1,7 +1,8 @@
 """The driver's half of a checkpoint: every Learner's part is saved, checked and restored.
 
-RLlib saves what Learner 0 holds. Under ZeRO each Learner holds another part of the optimizer's state, so each writes
-its own (`learner.rank_checkpoint`), and the driver writes the list of all files last.
+RLlib saves what Learner 0 holds. Under ZeRO each Learner holds another part of the optimizer's
+state, so each writes its own (`learner.rank_checkpoint`), and the driver writes the list of all
+files last.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def save_learners(learner_group: LearnerGroup, checkpoint: Path) -> None:
     """
     here = ray.util.get_node_ip_address()
     (checkpoint / RANKS).mkdir(exist_ok=True)
-    saved = ask_learners(learner_group, lambda learner: (learner.save_rank(checkpoint, here), learner.sharding))
+    saved = ask_learners(
+        learner_group, lambda learner: (learner.save_rank(checkpoint, here), learner.sharding)
+    )
     manifest = Manifest(
         num_learners=len(saved),
         sharding=saved[0][1],

@@ -16,7 +16,8 @@ class Manifest:
     Attributes:
         num_learners: How many Learners wrote it (a local one counts as one).
         sharding: `"none"`, or which ZeRO stage.
-        fingerprints: By rank, a number that depends on every weight a Learner holds; see `fingerprint`.
+        fingerprints: By rank, a number that depends on every weight a Learner holds; see
+            `fingerprint`.
         files: Path below the checkpoint to size in bytes.
     """
 

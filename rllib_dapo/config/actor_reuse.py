@@ -1,7 +1,8 @@
 """Which settings a running `DAPO` can take over without new engines and new actors, and which it cannot.
 
-A list of what can change, since with a setting that nobody thought of an algorithm begun again would not be what a new
-one is. What is not in it was given to an engine, an environment or an actor when that was made.
+A list of what can change, since with a setting that nobody thought of an algorithm begun again
+would not be what a new one is. What is not in it was given to an engine, an environment or an actor
+when that was made.
 """
 
 from __future__ import annotations
@@ -17,8 +18,17 @@ from rllib_dapo.config.kinds import attribute_of
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
-# All of whose own settings are read by the driver and by Learners, which are built anew, or in every request.
-_SECTIONS = ("training", "kl", "importance_sampling", "critic", "dynamic_sampling", "overlong", "reporting")
+# All of whose own settings are read by the driver and by Learners, which are built anew, or in
+# every request.
+_SECTIONS = (
+    "training",
+    "kl",
+    "importance_sampling",
+    "critic",
+    "dynamic_sampling",
+    "overlong",
+    "reporting",
+)
 _SETTINGS = (
     "training.lr",
     "training.minibatch_size",
@@ -41,7 +51,9 @@ _SETTINGS = (
     "debugging.seed",  # every request to an engine brings its own seed
 )
 # What says where values came from, and what `DAPOConfig.validate` makes of others.
-_DERIVED = frozenset({"class", "variant", "epsilon_draw", "train_batch_size", "_train_batch_size_per_learner"})
+_DERIVED = frozenset(
+    {"class", "variant", "epsilon_draw", "train_batch_size", "_train_batch_size_per_learner"}
+)
 
 
 def renewable_attributes() -> frozenset[str]:
@@ -67,7 +79,9 @@ def fixed_differences(old: DAPOConfig, new: DAPOConfig) -> list[str]:
     ours, theirs = old.to_dict(), new.to_dict()
     renewable = renewable_attributes()
     return sorted(
-        name for name in {**ours, **theirs} if name not in renewable and not _is_same(ours.get(name), theirs.get(name))
+        name
+        for name in {**ours, **theirs}
+        if name not in renewable and not _is_same(ours.get(name), theirs.get(name))
     )
 
 

@@ -30,13 +30,14 @@ class DAPOConfig(AlgorithmConfig):
     algo.train()
     ```
 
-    Every setting of a method is a key of the section of that name in a YAML file (`training.epsilon_high`).
-    `DAPOConfig()` is DAPO; `.grpo()` and `.ppo()` set every row of the objective to that of GRPO and PPO, and what is
-    set after them is set on top.
+    Every setting of a method is a key of the section of that name in a YAML file
+    (`training.epsilon_high`). `DAPOConfig()` is DAPO; `.grpo()` and `.ppo()` set every row of the
+    objective to that of GRPO and PPO, and what is set after them is set on top.
 
-    To compare sets of settings that belong together, a run file has a section `variants` of named ones; their names
-    stand in results as `config/variant`. In Python no names are needed: give `tune.grid_search` or any other search
-    space to the settings themselves, and `tune.sample_from(lambda config: ...)` to those that follow from others.
+    To compare sets of settings that belong together, a run file has a section `variants` of named
+    ones; their names stand in results as `config/variant`. In Python no names are needed: give
+    `tune.grid_search` or any other search space to the settings themselves, and
+    `tune.sample_from(lambda config: ...)` to those that follow from others.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -50,7 +51,8 @@ class DAPOConfig(AlgorithmConfig):
 
         super().__init__(algo_class=algo_class or DAPO)
 
-        # Which of a run file's variants this is, and what a search drew for both clip bounds together.
+        # Which of a run file's variants this is, and what a search drew for both clip bounds
+        # together.
         self.variant: str | None = None
         self.epsilon_draw: float | str | None = None
 
@@ -155,7 +157,8 @@ class DAPOConfig(AlgorithmConfig):
         self.create_local_env_runner = False  # it would be a second engine
         self.sample_timeout_s = None  # a slow rollout is a long answer, not a fault
         self.weight_sync_timeout_s = 600.0
-        # There are no connectors, whose states these would merge and send around after every iteration.
+        # There are no connectors, whose states these would merge and send around after every
+        # iteration.
         self.merge_env_runner_states = False
         self.broadcast_env_runner_states = False
         self._dont_auto_sync_env_runner_states = True
@@ -175,13 +178,18 @@ class DAPOConfig(AlgorithmConfig):
 
         Args:
             name: A folder in Hugging Face format, a hub name, `"tiny"` or `"smollm2-135m"`.
-            dtype: `"bfloat16"` or `"float32"`: the engine's type and that of the Learner's computation; the Learner's
-                weights are float32 either way. `"float64"` is for proofs, and for the engine `"transformers"` alone.
-            trust_remote_code: Whether the model may run code of its own. Leave off unless you have read that code.
-            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third slower.
-            freeze_fraction: Share of the decoder layers, from the first on, that is not trained, in [0, 1).
+            dtype: `"bfloat16"` or `"float32"`: the engine's type and that of the Learner's
+                computation; the Learner's weights are float32 either way. `"float64"` is for
+                proofs, and for the engine `"transformers"` alone.
+            trust_remote_code: Whether the model may run code of its own. Leave off unless you have
+                read that code.
+            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a
+                third slower.
+            freeze_fraction: Share of the decoder layers, from the first on, that is not trained, in
+                [0, 1).
             logprob_chunk_tokens: Tokens whose logits are held at a time.
-            num_threads: CPU threads of each Learner and engine; `"auto"` shares the machine's cores.
+            num_threads: CPU threads of each Learner and engine; `"auto"` shares the machine's
+                cores.
         """
         _assign(
             self,
@@ -216,19 +224,22 @@ class DAPOConfig(AlgorithmConfig):
         Args:
             engine: `"vllm"` or `"transformers"`.
             max_prompt_tokens: Longer prompts are dropped and counted, never cut.
-            max_response_tokens: `L_max`: hard limit on a response, in tokens; where an environment answers back, on all
-                turns of an episode and the answers between them.
+            max_response_tokens: `L_max`: hard limit on a response, in tokens; where an environment
+                answers back, on all turns of an episode and the answers between them.
             temperature: Of training rollouts. The Learner divides its logits by the same.
-            top_p: Of training rollouts; below 1 the sampler's log-probabilities are no longer the policy's.
+            top_p: Of training rollouts; below 1 the sampler's log-probabilities are no longer the
+                policy's.
             max_concurrent_responses: Responses one engine works on at a time.
             max_groups_in_flight: Groups under way on one EnvRunner.
-            max_turns: An episode is cut off after so many responses, if the environment does not end it before.
-            num_env_threads: Threads of an EnvRunner that step environments which take several steps, or do not derive
-                from `SingleStepTextEnv`: more than 1 where they wait for a server. 1: in the EnvRunner's own thread.
+            max_turns: An episode is cut off after so many responses, if the environment does not
+                end it before.
+            num_env_threads: Threads of an EnvRunner that step environments which take several
+                steps, or do not derive from `SingleStepTextEnv`: more than 1 where they wait for a
+                server. 1: in the EnvRunner's own thread.
             cpu_kv_cache_gib: vLLM's key-value cache on a machine without a GPU, in GiB.
             engine_kwargs: Passed on to `vllm.LLM`, or to transformers' `generate`.
-            record_groups: Keep the groups that are trained on as Parquet files in the trial's folder `recording`, for
-                `rllib-dapo replay`; see `recording`.
+            record_groups: Keep the groups that are trained on as Parquet files in the trial's
+                folder `recording`, for `rllib-dapo replay`; see `recording`.
         """
         _assign(
             self,
@@ -278,37 +289,46 @@ class DAPOConfig(AlgorithmConfig):
         """Hyper-parameters of the update. Any of them may be a Tune search space.
 
         Args:
-            warmup_steps: Linear warm-up of the learning rate, in training steps (rollouts), as the paper counts.
+            warmup_steps: Linear warm-up of the learning rate, in training steps (rollouts), as the
+                paper counts.
             lr_schedule: After the warm-up: `"constant"` (the paper's), `"linear"` or `"cosine"`.
-            lr_decay_updates: Optimizer steps from the end of the warm-up to the end of the decay; needed by the latter
-                two, refused by the first.
-            lr_end_fraction: Share of the learning rate that is left at the end of the decay, in [0, 1].
+            lr_decay_updates: Optimizer steps from the end of the warm-up to the end of the decay;
+                needed by the latter two, refused by the first.
+            lr_end_fraction: Share of the learning rate that is left at the end of the decay, in [0,
+                1].
             weight_decay: AdamW's.
             adam_betas: AdamW's.
             adam_epsilon: AdamW's.
             prompts_per_step: Informative groups a training step wants.
             group_size: `G`, responses per prompt.
-            epsilon_low: Lower clip range. With one mini-batch per step the ratio is 1 and neither bound does anything.
+            epsilon_low: Lower clip range. With one mini-batch per step the ratio is 1 and neither
+                bound does anything.
             epsilon_high: Upper clip range.
-            dual_clip: Bound `c` on the loss of tokens with negative advantage (arXiv 1912.09729), or None.
-            ratio_level: `"token"` (Eq. 10), or `"sequence"` for one ratio per response, the geometric mean of its
-                tokens' (GSPO, arXiv 2507.18071, Eq. 7).
+            dual_clip: Bound `c` on the loss of tokens with negative advantage (arXiv 1912.09729),
+                or None.
+            ratio_level: `"token"` (Eq. 10), or `"sequence"` for one ratio per response, the
+                geometric mean of its tokens' (GSPO, arXiv 2507.18071, Eq. 7).
             loss_aggregation: See `core.normalizer`.
-            advantage_estimator: `"group"`: the reward less the group's mean (Eq. 9). `"leave_one_out"`: less the mean
-                of the group's other responses (RLOO, arXiv 2402.14740). `"gae"`: of a value model, see `critic`.
-            normalize_advantages_by_std: False leaves out the division by the group's standard deviation (arXiv
-                2503.20783); with `"gae"` that of all tokens of the batch.
-            entropy_coefficient: The loss has this times the mean entropy taken off; 0, the paper's, leaves it out.
-            entropy_mask_fraction: Train only this share of a mini-batch's tokens, those where the policy is least
-                certain (arXiv 2506.01939: 0.2), or None for all.
-            token_mask: Chooses the tokens that are trained: a function, or `"package.module:function"`, called with
-                `response_ids`, `entropy` and `mask`, each `[B, T]`, that gives bool `[B, T]`; or None for all.
-            old_logprobs: `"trainer"` recomputes the ratio's denominator; `"sampler"` takes the engine's.
-            max_tokens_per_microbatch: Bound on a micro-batch's padded size, in tokens; bounds memory, not the result.
-            max_shared_row_tokens: Responses of one prompt share its computation in rows up to this long, in tokens; 0
-                computes the prompt anew for each response.
-            **kwargs: RLlib's: `lr`, `minibatch_size` (responses per optimizer step), `grad_clip`, `gamma` (discount
-                per token, for `advantage_estimator="gae"`), ...
+            advantage_estimator: `"group"`: the reward less the group's mean (Eq. 9).
+                `"leave_one_out"`: less the mean of the group's other responses (RLOO, arXiv
+                2402.14740). `"gae"`: of a value model, see `critic`.
+            normalize_advantages_by_std: False leaves out the division by the group's standard
+                deviation (arXiv 2503.20783); with `"gae"` that of all tokens of the batch.
+            entropy_coefficient: The loss has this times the mean entropy taken off; 0, the paper's,
+                leaves it out.
+            entropy_mask_fraction: Train only this share of a mini-batch's tokens, those where the
+                policy is least certain (arXiv 2506.01939: 0.2), or None for all.
+            token_mask: Chooses the tokens that are trained: a function, or
+                `"package.module:function"`, called with `response_ids`, `entropy` and `mask`, each
+                `[B, T]`, that gives bool `[B, T]`; or None for all.
+            old_logprobs: `"trainer"` recomputes the ratio's denominator; `"sampler"` takes the
+                engine's.
+            max_tokens_per_microbatch: Bound on a micro-batch's padded size, in tokens; bounds
+                memory, not the result.
+            max_shared_row_tokens: Responses of one prompt share its computation in rows up to this
+                long, in tokens; 0 computes the prompt anew for each response.
+            **kwargs: RLlib's: `lr`, `minibatch_size` (responses per optimizer step), `grad_clip`,
+                `gamma` (discount per token, for `advantage_estimator="gae"`), ...
         """
         super().training(**kwargs)
         _assign(
@@ -350,7 +370,8 @@ class DAPOConfig(AlgorithmConfig):
         Args:
             coefficient: `beta`; 0 leaves it out, and no reference model is held.
             estimator: `"k1"`, `"k2"` or `"k3"` (arXiv 2402.03300, Eq. 4), see `core.kl`.
-            placement: `"loss"` adds it to the loss (GRPO); `"reward"` takes it off the rewards (arXiv 2203.02155).
+            placement: `"loss"` adds it to the loss (GRPO); `"reward"` takes it off the rewards
+                (arXiv 2203.02155).
         """
         _assign(self, kl_coefficient=coefficient, kl_estimator=estimator, kl_placement=placement)
         return self
@@ -366,15 +387,15 @@ class DAPOConfig(AlgorithmConfig):
         """What is done about the engine's probabilities not being quite the trainer's.
 
         Args:
-            cap: Truncated importance sampling: token losses times `min(pi_trainer_old / pi_sampler, cap)`, with a cap
-                of at least 1; 2 is usual. None leaves it out.
-            sequence_bounds: Responses whose geometric mean of these ratios lies outside `(low, high)` have no loss.
-                None keeps all.
-            start_gap_limit: The largest mean difference of a token's log-probabilities between trainer and sampler, in
-                nats, that the first step may show: a larger one means that the two are not the same model. None does
-                not look.
-            on_start_gap: Beyond it: `"raise"` stops, `"correct"` switches truncated importance sampling on with a cap
-                of 2, `"warn"` goes on.
+            cap: Truncated importance sampling: token losses times `min(pi_trainer_old / pi_sampler,
+                cap)`, with a cap of at least 1; 2 is usual. None leaves it out.
+            sequence_bounds: Responses whose geometric mean of these ratios lies outside `(low,
+                high)` have no loss. None keeps all.
+            start_gap_limit: The largest mean difference of a token's log-probabilities between
+                trainer and sampler, in nats, that the first step may show: a larger one means that
+                the two are not the same model. None does not look.
+            on_start_gap: Beyond it: `"raise"` stops, `"correct"` switches truncated importance
+                sampling on with a cap of 2, `"warn"` goes on.
         """
         _assign(
             self,
@@ -395,12 +416,18 @@ class DAPOConfig(AlgorithmConfig):
         """The value model of `training(advantage_estimator="gae")`; of no effect without.
 
         Args:
-            gae_lambda: Of generalized advantage estimation (arXiv 1506.02438, Eq. 16); its discount is
-                `training(gamma=...)`.
+            gae_lambda: Of generalized advantage estimation (arXiv 1506.02438, Eq. 16); its discount
+                is `training(gamma=...)`.
             value_loss_coefficient: Weight of the value loss beside the policy loss.
-            value_clip: How far a value may move in one update, in units of return (PPO, arXiv 1707.06347), or None.
+            value_clip: How far a value may move in one update, in units of return (PPO, arXiv
+                1707.06347), or None.
         """
-        _assign(self, gae_lambda=gae_lambda, value_loss_coefficient=value_loss_coefficient, value_clip=value_clip)
+        _assign(
+            self,
+            gae_lambda=gae_lambda,
+            value_loss_coefficient=value_loss_coefficient,
+            value_clip=value_clip,
+        )
         return self
 
     def dynamic_sampling(
@@ -417,7 +444,8 @@ class DAPOConfig(AlgorithmConfig):
             enabled: False trains on every group.
             max_rounds: Rounds of sampling per training step, at most.
             max_oversampling: Groups asked for in a round over groups still wanted, at most.
-            on_shortfall: When the rounds are used up: `"train_partial"` trains on what there is, `"raise"` stops.
+            on_shortfall: When the rounds are used up: `"train_partial"` trains on what there is,
+                `"raise"` stops.
         """
         _assign(
             self,
@@ -442,8 +470,8 @@ class DAPOConfig(AlgorithmConfig):
             buffer_tokens: `L_cache`, in tokens, at the end of `rollout.max_response_tokens`.
             penalty: Factor on the punishment; 0 switches it off.
             filtering: Truncated responses have no loss.
-            truncated_in_baseline: Whether the rewards of responses without loss still count in their group's mean and
-                standard deviation.
+            truncated_in_baseline: Whether the rewards of responses without loss still count in
+                their group's mean and standard deviation.
         """
         _assign(
             self,
@@ -458,34 +486,41 @@ class DAPOConfig(AlgorithmConfig):
         """Training with DeepSpeed, which shards optimizer, gradients and weights over Learners.
 
         Args:
-            config: DeepSpeed's settings, or the path of a JSON file with them, which is read here and now: Learners may
-                run where it is not. What stands there as `"auto"` is filled in from this configuration. None trains
-                without.
+            config: DeepSpeed's settings, or the path of a JSON file with them, which is read here
+                and now: Learners may run where it is not. What stands there as `"auto"` is filled
+                in from this configuration. None trains without.
 
         Raises:
             ValueError: If a file cannot be read.
         """
         from rllib_dapo.learner.deepspeed_config import read_deepspeed_config
 
-        _assign(self, deepspeed_config=read_deepspeed_config(config) if isinstance(config, str) else config)
+        _assign(
+            self,
+            deepspeed_config=read_deepspeed_config(config) if isinstance(config, str) else config,
+        )
         return self
 
     def grpo(self) -> Self:
         """Sets each row of the objective to GRPO's (arXiv 2402.03300; Section 2.2 of the paper).
 
-        Symmetric clipping, the loss a mean over responses of their token means (Eq. 5), a KL term of 0.04 in the loss,
-        no filtering of groups, no treatment of long responses. The paper's own experiments leave the KL out (Section
-        2.3): `.grpo().kl(coefficient=0.0)`.
+        Symmetric clipping, the loss a mean over responses of their token means (Eq. 5), a KL term
+        of 0.04 in the loss, no filtering of groups, no treatment of long responses. The paper's own
+        experiments leave the KL out (Section 2.3): `.grpo().kl(coefficient=0.0)`.
         """
-        return self._objective_without_additions().training(loss_aggregation="sequence_mean").kl(coefficient=0.04)
+        return (
+            self._objective_without_additions()
+            .training(loss_aggregation="sequence_mean")
+            .kl(coefficient=0.04)
+        )
 
     def ppo(self) -> Self:
         """Sets each row of the objective to PPO's (arXiv 1707.06347), as it is used on language models.
 
-        Symmetric clipping, the loss a mean over tokens, advantages of a value model. Lambda and gamma are 1: the only
-        reward comes at a response's end, and any decay would hide it from the first tokens of a long one, as would the
-        bias of a value model that has only begun to learn. No KL, which is optional in PPO. `training(group_size=1)`
-        is then possible, and usual.
+        Symmetric clipping, the loss a mean over tokens, advantages of a value model. Lambda and
+        gamma are 1: the only reward comes at a response's end, and any decay would hide it from the
+        first tokens of a long one, as would the bias of a value model that has only begun to learn.
+        No KL, which is optional in PPO. `training(group_size=1)` is then possible, and usual.
         """
         return (
             self._objective_without_additions()
@@ -531,8 +566,10 @@ class DAPOConfig(AlgorithmConfig):
             evaluation_samples_per_prompt: `k` of avg@k.
             evaluation_temperature: Sampling temperature.
             evaluation_top_p: Nucleus (the paper evaluates at 0.7).
-            evaluate_before_training: Also evaluate once before the first update, reported with the first result.
-            **kwargs: RLlib's: `evaluation_interval`, `evaluation_config` (overrides, e.g. of `env_config`), ...
+            evaluate_before_training: Also evaluate once before the first update, reported with the
+                first result.
+            **kwargs: RLlib's: `evaluation_interval`, `evaluation_config` (overrides, e.g. of
+                `env_config`), ...
         """
         super().evaluation(**kwargs)
         _assign(
@@ -557,8 +594,8 @@ class DAPOConfig(AlgorithmConfig):
         """What a run shows of its responses, beside its curves.
 
         Args:
-            sample_table_interval: Iterations between tables of the responses trained on, see `samples.SampleTable`;
-                0 keeps none, of evaluations neither.
+            sample_table_interval: Iterations between tables of the responses trained on, see
+                `samples.SampleTable`; 0 keeps none, of evaluations neither.
             sample_table_prompts: Prompts in a table.
             sample_table_responses: Responses to each of them.
             **kwargs: RLlib's: `min_time_s_per_iteration`, `log_gradients`, ...
@@ -588,7 +625,9 @@ class DAPOConfig(AlgorithmConfig):
         for problem in check_settings(self):
             self._value_error(problem)
         # RLlib's unit is the episode, which is one response here.
-        self._train_batch_size_per_learner = -(-self.train_batch_responses // max(1, self.num_learners))
+        self._train_batch_size_per_learner = -(
+            -self.train_batch_responses // max(1, self.num_learners)
+        )
         super().validate()
 
     @property
@@ -609,7 +648,10 @@ class DAPOConfig(AlgorithmConfig):
     @property
     def clip_is_idle(self) -> bool:
         """Whether every ratio is 1: one update per rollout, of a policy that is still the ratio's denominator."""
-        return self.old_logprobs == "trainer" and (self.minibatch_size or 0) >= self.train_batch_responses
+        return (
+            self.old_logprobs == "trainer"
+            and (self.minibatch_size or 0) >= self.train_batch_responses
+        )
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:

@@ -48,7 +48,12 @@ def idle_clip_warning(config: DAPOConfig) -> str | None:
 
 
 def _check_clipping(config: DAPOConfig) -> Iterator[str]:
-    yield from within("training.epsilon_low", config.epsilon_low, "(0, 1)", "ratios are clipped to 1 - epsilon_low")
+    yield from within(
+        "training.epsilon_low",
+        config.epsilon_low,
+        "(0, 1)",
+        "ratios are clipped to 1 - epsilon_low",
+    )
     if config.epsilon_high < config.epsilon_low:
         yield (
             f"training.epsilon_high={config.epsilon_high} must not be under epsilon_low={config.epsilon_low}: "
@@ -61,7 +66,12 @@ def _check_clipping(config: DAPOConfig) -> Iterator[str]:
 def _check_token_choice(config: DAPOConfig) -> Iterator[str]:
     fraction, mask = config.entropy_mask_fraction, config.token_mask
     if fraction is not None:
-        yield from within("training.entropy_mask_fraction", fraction, "(0, 1]", "the share of tokens that is trained")
+        yield from within(
+            "training.entropy_mask_fraction",
+            fraction,
+            "(0, 1]",
+            "the share of tokens that is trained",
+        )
     if isinstance(mask, str):
         if not _FUNCTION_NAME.fullmatch(mask):
             yield f"training.token_mask={mask!r} must be written package.module:function, or null to switch it off"
@@ -70,7 +80,12 @@ def _check_token_choice(config: DAPOConfig) -> Iterator[str]:
 
 
 def _check_schedule(config: DAPOConfig) -> Iterator[str]:
-    yield from within("training.lr_end_fraction", config.lr_end_fraction, "[0, 1]", "the share of lr left at the end")
+    yield from within(
+        "training.lr_end_fraction",
+        config.lr_end_fraction,
+        "[0, 1]",
+        "the share of lr left at the end",
+    )
     schedule, updates = config.lr_schedule, config.lr_decay_updates
     if schedule == "constant" and updates is not None:
         yield (
@@ -95,7 +110,12 @@ def _check_kl(config: DAPOConfig) -> Iterator[str]:
             "kl.placement=reward"
         )
     in_reward = config.needs_reference and config.kl_placement == "reward"
-    if in_reward and config.overlong_filtering and config.truncated_in_baseline and not config.has_critic:
+    if (
+        in_reward
+        and config.overlong_filtering
+        and config.truncated_in_baseline
+        and not config.has_critic
+    ):
         yield (
             "overlong.filtering=True takes truncated responses out of what is trained, and with kl.placement=reward "
             "only what is trained is compared: set overlong.truncated_in_baseline to false"
@@ -103,9 +123,15 @@ def _check_kl(config: DAPOConfig) -> Iterator[str]:
 
 
 def _check_importance_sampling(config: DAPOConfig) -> Iterator[str]:
-    cap, bounds, limit = config.importance_cap, config.importance_sequence_bounds, config.start_gap_limit
+    cap, bounds, limit = (
+        config.importance_cap,
+        config.importance_sequence_bounds,
+        config.start_gap_limit,
+    )
     if cap is not None:
-        yield from at_least("importance_sampling.cap", cap, 1, "a smaller one would cut what needs no correction")
+        yield from at_least(
+            "importance_sampling.cap", cap, 1, "a smaller one would cut what needs no correction"
+        )
     if bounds is not None and not (two_numbers(bounds) and 0 < bounds[0] < 1 < bounds[1]):
         yield (
             f"importance_sampling.sequence_bounds={bounds!r} must be two numbers, one between 0 and 1 and one over 1, "
@@ -128,7 +154,9 @@ def _check_importance_sampling(config: DAPOConfig) -> Iterator[str]:
 
 
 def _check_advantages(config: DAPOConfig) -> Iterator[str]:
-    least, why = (1, "") if config.has_critic else (2, "an advantage compares responses of one group")
+    least, why = (
+        (1, "") if config.has_critic else (2, "an advantage compares responses of one group")
+    )
     yield from at_least("training.group_size", config.group_size, least, why)
     if config.has_critic and config.group_size == 1 and config.dynamic_sampling_enabled:
         yield (

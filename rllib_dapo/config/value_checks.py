@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["check_known_settings", "check_settings", "idle_clip_warning", "suggest"]
 
 # Keys that RLlib's `update_from_dict` understands though `AlgorithmConfig.to_dict` writes them not.
-RLLIB_SPECIAL_KEYS = frozenset({"__trial_info__", "multiagent", "optimizer", "exploration_config", "class"})
+RLLIB_SPECIAL_KEYS = frozenset(
+    {"__trial_info__", "multiagent", "optimizer", "exploration_config", "class"}
+)
 
 
 def check_known_settings(config: DAPOConfig, settings: Mapping[str, Any]) -> None:
@@ -71,14 +73,21 @@ def _check_model(config: DAPOConfig) -> Iterator[str]:
     if config.model_dtype == "float64" and config.engine != "transformers":
         yield f"language_model.dtype='float64' needs rollout.engine=transformers, and that is {config.engine!r}"
     yield from at_least("language_model.logprob_chunk_tokens", config.logprob_chunk_tokens, 1)
-    yield from within("language_model.freeze_fraction", config.freeze_fraction, "[0, 1)", "of the decoder layers")
+    yield from within(
+        "language_model.freeze_fraction", config.freeze_fraction, "[0, 1)", "of the decoder layers"
+    )
     threads = config.num_threads
     if threads != "auto" and not (str(threads).isdecimal() and int(threads) >= 1):
         yield f"language_model.num_threads={threads!r} must be 'auto' or at least 1"
 
 
 def _check_rollout(config: DAPOConfig) -> Iterator[str]:
-    counts = ("max_prompt_tokens", "max_response_tokens", "max_concurrent_responses", "max_groups_in_flight")
+    counts = (
+        "max_prompt_tokens",
+        "max_response_tokens",
+        "max_concurrent_responses",
+        "max_groups_in_flight",
+    )
     for name in (*counts, "max_turns", "num_env_threads"):
         yield from at_least(f"rollout.{name}", getattr(config, name), 1)
     for section, name in (("rollout", "temperature"), ("evaluation", "evaluation_temperature")):
@@ -130,7 +139,9 @@ def _check_sampling(config: DAPOConfig) -> Iterator[str]:
     if config.overlong_penalty < 0:
         yield f"overlong.penalty={config.overlong_penalty} must not be negative; 0 switches the punishment off"
     yield from at_least("evaluation.evaluation_num_prompts", config.evaluation_num_prompts, 1)
-    yield from at_least("evaluation.evaluation_samples_per_prompt", config.evaluation_samples_per_prompt, 1)
+    yield from at_least(
+        "evaluation.evaluation_samples_per_prompt", config.evaluation_samples_per_prompt, 1
+    )
     yield from at_least("reporting.sample_table_interval", config.sample_table_interval, 0)
     yield from at_least("reporting.sample_table_prompts", config.sample_table_prompts, 1)
     yield from at_least("reporting.sample_table_responses", config.sample_table_responses, 1)

@@ -1,7 +1,18 @@
 """The mathematics of DAPO: torch only, importable on its own."""
 
-from rllib_dapo.core.advantage import ADVANTAGE_ESTIMATORS, AdvantageEstimator, group_advantages, has_signal
-from rllib_dapo.core.batching import MicroBatchPlan, TrainResponse, attention_mask, collate, plan_minibatch
+from rllib_dapo.core.advantage import (
+    ADVANTAGE_ESTIMATORS,
+    AdvantageEstimator,
+    group_advantages,
+    has_signal,
+)
+from rllib_dapo.core.batching import (
+    MicroBatchPlan,
+    TrainResponse,
+    attention_mask,
+    collate,
+    plan_minibatch,
+)
 from rllib_dapo.core.chunked import chunked_logprobs
 from rllib_dapo.core.critic import generalized_advantages, terminal_rewards, value_loss, whiten
 from rllib_dapo.core.kl import KL_ESTIMATORS, KLEstimator, kl_estimates

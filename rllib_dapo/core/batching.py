@@ -1,9 +1,10 @@
 """From responses to mini-batches, micro-batches and padded tensors.
 
-A mini-batch is what one optimizer step sees. It is cut into micro-batches of bounded size in tokens, so that memory is
-bounded and no processor waits on a long row. A *row* is one sequence of the forward pass: a prompt followed by one or
-more of its responses. Responses that share a row share the prompt's computation; a mask keeps them from seeing each
-other, so the numbers are those of separate rows.
+A mini-batch is what one optimizer step sees. It is cut into micro-batches of bounded size in
+tokens, so that memory is bounded and no processor waits on a long row. A *row* is one sequence of
+the forward pass: a prompt followed by one or more of its responses. Responses that share a row
+share the prompt's computation; a mask keeps them from seeing each other, so the numbers are those
+of separate rows.
 """
 
 from __future__ import annotations
@@ -114,9 +115,10 @@ def balance_rows(rows: Sequence[Row], *, max_tokens: int, multiple_of: int = 1) 
 
     Args:
         rows: The rows of one mini-batch.
-        max_tokens: Bound on a micro-batch's padded size (rows times longest row); a longer single row goes alone.
-        multiple_of: Round the number of micro-batches up to a multiple of this (the number of Learners, so that
-            each runs equally many); the added ones may be empty.
+        max_tokens: Bound on a micro-batch's padded size (rows times longest row); a longer single
+            row goes alone.
+        multiple_of: Round the number of micro-batches up to a multiple of this (the number of
+            Learners, so that each runs equally many); the added ones may be empty.
     """
     ordered = sorted(rows, key=row_tokens, reverse=True)
     lengths = [row_tokens(row) for row in ordered]
@@ -177,11 +179,13 @@ def plan_minibatch(
     return [tuple(plans[shard::num_shards]) for shard in range(num_shards)]
 
 
-def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_token_id: int) -> dict[str, Tensor]:
+def collate(
+    plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_token_id: int
+) -> dict[str, Tensor]:
     """Builds the tensors of one micro-batch: `R` rows of `S` tokens holding `B` responses of up to `T` tokens.
 
-    An empty plan gives one row of one padding token and no response, so that a Learner without work can run the model
-    forward and backward in step with the others.
+    An empty plan gives one row of one padding token and no response, so that a Learner without work
+    can run the model forward and backward in step with the others.
 
     Args:
         plan: What belongs together.
@@ -189,9 +193,11 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
         pad_token_id: Any valid id; padding has neither attention nor loss.
 
     Returns:
-        - `input_ids`, `position_ids` `[R, S]`: positions go on from the prompt for every response of a row;
+        - `input_ids`, `position_ids` `[R, S]`: positions go on from the prompt for every response
+            of a row;
         - `segment_ids` `[R, S]`: 0 prompt, k the k-th response of the row, -1 padding;
-        - `predictor` `[B, T]`: flat index into `[R * S]` of the position whose output predicts the token;
+        - `predictor` `[B, T]`: flat index into `[R * S]` of the position whose output predicts the
+            token;
         - `response_ids` `[B, T]`, `mask` `[B, T]` bool, `sampler_logprobs` `[B, T]` float32;
         - `advantages`, `rewards`, `weights` `[B]` float64.
     """
@@ -210,7 +216,8 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
         "rewards": torch.tensor([r.reward for r in responses], dtype=torch.float64),
         "weights": torch.tensor(plan.weights, dtype=torch.float64),
     }
-    # `torch.tensor` copies: arrays from Ray's object store are read-only, which torch's views do not know of.
+    # `torch.tensor` copies: arrays from Ray's object store are read-only, which torch's views do
+    # not know of.
     b = 0
     for r, row in enumerate(plan.rows):
         start = prompt = row[0].prompt_tokens
@@ -223,7 +230,8 @@ def collate(plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_toke
             batch["input_ids"][r, start : start + n] = ids
             batch["position_ids"][r, start : start + n] = torch.arange(prompt, prompt + n)
             batch["segment_ids"][r, start : start + n] = segment
-            # The prompt's last token predicts the first token of every response; then each token its successor.
+            # The prompt's last token predicts the first token of every response; then each token
+            # its successor.
             batch["predictor"][b, 0] = r * width + prompt - 1
             batch["predictor"][b, 1:n] = r * width + torch.arange(start, start + n - 1)
             batch["response_ids"][b, :n] = ids
@@ -240,8 +248,8 @@ def attention_mask(segment_ids: Tensor) -> Tensor:
         segment_ids: `[R, S]`, see `collate`.
 
     Returns:
-        `[R, 1, S, S]` bool, True where query (third axis) attends to key (fourth). Padding sees itself alone, so
-        that its softmax stays finite.
+        `[R, 1, S, S]` bool, True where query (third axis) attends to key (fourth). Padding sees
+        itself alone, so that its softmax stays finite.
     """
     size = segment_ids.shape[-1]
     query, key = segment_ids[:, :, None], segment_ids[:, None, :]

@@ -23,9 +23,9 @@ def chunked_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """`logprob_and_entropy` of `head(hidden)`, at most `chunk_tokens` rows of logits at a time.
 
-    A plain `nn.Linear` is never called: `core.linear_logprob` takes its weight, which needs hardly any memory. Of any
-    other head, with more than one chunk, each is recomputed in the backward pass. Either way `[N, V]` is held in
-    neither direction.
+    A plain `nn.Linear` is never called: `core.linear_logprob` takes its weight, which needs hardly
+    any memory. Of any other head, with more than one chunk, each is recomputed in the backward
+    pass. Either way `[N, V]` is held in neither direction.
 
     Args:
         hidden: `[N, H]` last hidden states of the positions that predict the targets.
@@ -39,7 +39,12 @@ def chunked_logprobs(
     """
     if is_plain_linear(head):
         return linear_logprobs(
-            hidden, head.weight, head.bias, targets, temperature=temperature, chunk_tokens=chunk_tokens
+            hidden,
+            head.weight,
+            head.bias,
+            targets,
+            temperature=temperature,
+            chunk_tokens=chunk_tokens,
         )
 
     def one_chunk(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,11 +64,16 @@ def chunked_logprobs(
 def is_plain_linear(head: Callable[[Tensor], Tensor]) -> TypeGuard[nn.Linear]:
     """Whether calling `head` is `hidden @ weight.T + bias` and nothing more.
 
-    Hooks do more: with ZeRO stage 3 one of them gathers the weight, which is empty before. So may subclasses and
-    sharded parameters.
+    Hooks do more: with ZeRO stage 3 one of them gathers the weight, which is empty before. So may
+    subclasses and sharded parameters.
     """
     return (
         type(head) is nn.Linear
         and type(head.weight) is nn.Parameter
-        and not (head._forward_pre_hooks or head._forward_hooks or head._backward_hooks or head._backward_pre_hooks)
+        and not (
+            head._forward_pre_hooks
+            or head._forward_hooks
+            or head._backward_hooks
+            or head._backward_pre_hooks
+        )
     )

@@ -30,19 +30,21 @@ def generalized_advantages(
 ) -> tuple[Tensor, Tensor]:
     """Generalized advantage estimation (arXiv 1506.02438, Eq. 16), one step per token that the policy chose.
 
-    `delta_t = r_t + gamma V_next - V_t` and `A_t = delta_t + gamma lambda A_next`, where "next" is the next token of
-    the mask: the tokens of an environment in between are part of the transition. After the last one both are 0, for
-    the episode is over.
+    `delta_t = r_t + gamma V_next - V_t` and `A_t = delta_t + gamma lambda A_next`, where "next" is
+    the next token of the mask: the tokens of an environment in between are part of the transition.
+    After the last one both are 0, for the episode is over.
 
     Args:
         rewards: `[B, T]`, counted on the mask alone; see `terminal_rewards`.
-        values: `[B, T]`, the expected return *before* the token, that is of the state that it answers to.
+        values: `[B, T]`, the expected return *before* the token, that is of the state that it
+            answers to.
         mask: `[B, T]` bool, True where a token has loss.
         gamma: Discount of the future, per token.
         gae_lambda: 0 trusts the values (less variance), 1 trusts the rewards (no bias).
 
     Returns:
-        `[B, T]` advantages and returns (`advantages + values`), both without gradient and 0 outside the mask.
+        `[B, T]` advantages and returns (`advantages + values`), both without gradient and 0 outside
+        the mask.
     """
     columns = []
     next_value = next_advantage = values.new_zeros(len(values))
@@ -58,7 +60,8 @@ def generalized_advantages(
 def whiten(advantages: Tensor, mask: Tensor, *, mean: float, std: float) -> Tensor:
     """`(A - mean) / (std + 1e-6)`.
 
-    Mean and standard deviation are given, since they are those of the whole batch, which no micro-batch holds.
+    Mean and standard deviation are given, since they are those of the whole batch, which no
+    micro-batch holds.
 
     Args:
         advantages: `[B, T]`.
@@ -73,11 +76,18 @@ def whiten(advantages: Tensor, mask: Tensor, *, mean: float, std: float) -> Tens
 
 
 def value_loss(
-    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, weights: Tensor, *, value_clip: float | None
+    values: Tensor,
+    old_values: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    weights: Tensor,
+    *,
+    value_clip: float | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Squared error of the values, clipped as in PPO: `max((V - R)^2, (clip(V, V_old ± c) - R)^2) / 2` per token.
 
-    A value that has already moved towards its return by more than `c` since the rollout has no gradient.
+    A value that has already moved towards its return by more than `c` since the rollout has no
+    gradient.
 
     Args:
         values: `[B, T]` of the value model, with gradient.
@@ -88,9 +98,9 @@ def value_loss(
         value_clip: Range `c` in units of return, or None for the plain squared error.
 
     Returns:
-        The scalar loss, and detached sums over tokens: `value_loss_sum` (weighted, the loss itself),
-        `value_error_square_sum`, `return_sum`, `return_square_sum` (from which the explained variance follows), and
-        `value_clip_count` (tokens whose gradient the clip stops).
+        The scalar loss, and detached sums over tokens: `value_loss_sum` (weighted, the loss
+        itself), `value_error_square_sum`, `return_sum`, `return_square_sum` (from which the
+        explained variance follows), and `value_clip_count` (tokens whose gradient the clip stops).
     """
     square = torch.where(mask, values - returns, 0.0).square()
     worse = square

@@ -13,7 +13,9 @@ KLEstimator = Literal["k1", "k2", "k3"]
 KL_ESTIMATORS: tuple[str, ...] = get_args(KLEstimator)
 
 
-def kl_estimates(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, *, estimator: KLEstimator) -> Tensor:
+def kl_estimates(
+    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, *, estimator: KLEstimator
+) -> Tensor:
     """Estimates of `KL(pi || pi_ref)` from single sampled tokens (Schulman, "Approximating KL Divergence", 2020).
 
     | name | formula, with d = log pi - log pi_ref | |
@@ -22,11 +24,12 @@ def kl_estimates(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, *, estima
     | `k2` | `d^2 / 2` | biased, small variance; its gradient is unbiased |
     | `k3` | `exp(-d) - 1 + d` | unbiased, never negative; GRPO's |
 
-    As a term of a loss `k1` does nothing: its gradient is that of the log-probability, whose expectation under the
-    policy is zero. It is there for reporting.
+    As a term of a loss `k1` does nothing: its gradient is that of the log-probability, whose
+    expectation under the policy is zero. It is there for reporting.
 
     Args:
-        logprobs: `[B, T]` log-probabilities under the policy being trained, of tokens that it sampled.
+        logprobs: `[B, T]` log-probabilities under the policy being trained, of tokens that it
+            sampled.
         ref_logprobs: `[B, T]` log-probabilities under the reference.
         mask: `[B, T]` bool, True where a token counts.
         estimator: The formula's name.

@@ -16,18 +16,19 @@ from rllib_dapo.core.logprob import (
     softmax_gradient,
 )
 
-# Words per tile of logits. On a CPU a tile of some thousand rows stays in the cache, and is small enough for the C
-# library to use its memory again: fresh pages, which the system has to zero, take longer than the arithmetic. On an
-# accelerator tiles are larger, since each operation costs a launch.
+# Words per tile of logits. On a CPU a tile of some thousand rows stays in the cache, and is small
+# enough for the C library to use its memory again: fresh pages, which the system has to zero, take
+# longer than the arithmetic. On an accelerator tiles are larger, since each operation costs a
+# launch.
 CPU_TILE_WORDS, TILE_WORDS = 1024, 16_384
 
 
 class _LinearLogprobs(torch.autograd.Function):
     """`logprob_and_entropy` of `hidden @ weight.T + bias`, one tile of rows and words at a time.
 
-    The softmax's maximum, total and first moment are carried from tile to tile; the backward pass computes every tile
-    again and adds its products to the gradients. That is one matrix product more, in exchange for all passes over
-    `[N, V]` in main memory.
+    The softmax's maximum, total and first moment are carried from tile to tile; the backward pass
+    computes every tile again and adds its products to the gradients. That is one matrix product
+    more, in exchange for all passes over `[N, V]` in main memory.
     """
 
     @staticmethod
@@ -67,9 +68,14 @@ class _LinearLogprobs(torch.autograd.Function):
         for rows in _slices(len(hidden), ctx.chunk_tokens):
             inputs, of_chosen = hidden[rows].to(ctx.dtype), of_logprob[rows]
             for words in _slices(len(weight), _tile_words(hidden)):
-                log_p = _tile_logits(inputs, weight, bias, words, ctx.temperature).sub_(log_z[rows, None])
+                log_p = _tile_logits(inputs, weight, bias, words, ctx.temperature).sub_(
+                    log_z[rows, None]
+                )
                 tile = softmax_gradient(
-                    log_p, entropy[rows], of_chosen, None if of_entropy is None else of_entropy[rows]
+                    log_p,
+                    entropy[rows],
+                    of_chosen,
+                    None if of_entropy is None else of_entropy[rows],
                 )
                 index, inside = _places(targets[rows], words)
                 tile.scatter_add_(-1, index, torch.where(inside, of_chosen, 0.0)[:, None])
@@ -81,7 +87,9 @@ class _LinearLogprobs(torch.autograd.Function):
                 if of_weight is not None:
                     of_weight[words] += tile.T @ inputs
         sums = zip((of_hidden, of_weight, of_bias), (hidden, weight, bias), strict=True)
-        return *(None if total is None else total.to(tensor.dtype) for total, tensor in sums), *nothing
+        return *(
+            None if total is None else total.to(tensor.dtype) for total, tensor in sums
+        ), *nothing
 
 
 def linear_logprobs(
@@ -104,7 +112,8 @@ def linear_logprobs(
         chunk_tokens: Rows per tile.
 
     Returns:
-        `[N]` log-probabilities and `[N]` entropies, in at least float32, with gradient to all that have one.
+        `[N]` log-probabilities and `[N]` entropies, in at least float32, with gradient to all that
+        have one.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -119,10 +128,12 @@ def _forward_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`[n]` log-probabilities, entropies, and logarithms of the softmax's denominator.
 
-    With the maximum `m` of the logits `x` so far, `total` is the sum of `exp(x - m)` and `moment` that of
-    `exp(x - m) (x - m)`; both are corrected when a tile has a larger `m`.
+    With the maximum `m` of the logits `x` so far, `total` is the sum of `exp(x - m)` and `moment`
+    that of `exp(x - m) (x - m)`; both are corrected when a tile has a larger `m`.
     """
-    total = moment = chosen = inputs.new_zeros(len(inputs), dtype=torch.promote_types(inputs.dtype, torch.float32))
+    total = moment = chosen = inputs.new_zeros(
+        len(inputs), dtype=torch.promote_types(inputs.dtype, torch.float32)
+    )
     shift = torch.full_like(total, LOWEST_LOGIT)
     for words in _slices(len(weight), _tile_words(inputs)):
         tile = _tile_logits(inputs, weight, bias, words, temperature)
@@ -131,12 +142,16 @@ def _forward_rows(
         before, shift = shift, torch.maximum(shift, tile.amax(-1))
         exponentials = tile.sub_(shift[:, None]).exp()
         shrink = (before - shift).exp()
-        moment = shrink * (moment + (before - shift) * total) + torch.einsum("nv,nv->n", exponentials, tile)
+        moment = shrink * (moment + (before - shift) * total) + torch.einsum(
+            "nv,nv->n", exponentials, tile
+        )
         total = shrink * total + exponentials.sum(-1)
     return chosen - shift - total.log(), total.log() - moment / total, shift + total.log()
 
 
-def _tile_logits(inputs: Tensor, weight: Tensor, bias: Tensor | None, words: slice, temperature: float) -> Tensor:
+def _tile_logits(
+    inputs: Tensor, weight: Tensor, bias: Tensor | None, words: slice, temperature: float
+) -> Tensor:
     """`[n, v]` scaled logits of some words."""
     logits = inputs @ weight[words].to(inputs.dtype).T
     if bias is not None:

@@ -7,20 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# In place of a logit of -inf (a word the model may not use): the probability is 0 either way, but 0 times it, or times
-# a multiple of it, is 0 and not NaN.
+# In place of a logit of -inf (a word the model may not use): the probability is 0 either way, but 0
+# times it, or times a multiple of it, is 0 and not NaN.
 LOWEST_LOGIT = -1e30
 
 
 class _LogprobAndEntropy(torch.autograd.Function):
     """`log_softmax`, `gather` and entropy in few passes over `[N, V]`, none of which autograd has to keep.
 
-    Only the logits as given (often bfloat16) and two numbers per row are kept for the backward pass; composed of
-    torch's own functions, several copies of `[N, V]` would be.
+    Only the logits as given (often bfloat16) and two numbers per row are kept for the backward
+    pass; composed of torch's own functions, several copies of `[N, V]` would be.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         with full_precision(logits):
             shifted = scaled_logits(logits, temperature, copy=True)
@@ -47,10 +49,13 @@ class _LogprobAndEntropy(torch.autograd.Function):
         return result.to(logits.dtype), None, None
 
 
-def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
+def logprob_and_entropy(
+    logits: Tensor, targets: Tensor, *, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and entropy of each distribution `softmax(logits / temperature)`.
 
-    The division is the sampler's: a ratio between probabilities at different temperatures means nothing.
+    The division is the sampler's: a ratio between probabilities at different temperatures means
+    nothing.
 
     Args:
         logits: `[N, V]`, any floating type; computed in float32 (or float64 if given so).
@@ -58,8 +63,8 @@ def logprob_and_entropy(logits: Tensor, targets: Tensor, *, temperature: float) 
         temperature: The sampling temperature, positive.
 
     Returns:
-        `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient; one that the loss makes no use of
-        costs nothing in the backward pass.
+        `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient; one that the
+        loss makes no use of costs nothing in the backward pass.
     """
     logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)  # type: ignore[no-untyped-call]
     return logprobs, entropy
@@ -88,11 +93,13 @@ def incoming_gradients(
     return torch.zeros_like(like) if of_logprob is None else of_logprob / temperature, of_entropy
 
 
-def softmax_gradient(log_p: Tensor, entropy: Tensor, of_logprob: Tensor, of_entropy: Tensor | None) -> Tensor:
+def softmax_gradient(
+    log_p: Tensor, entropy: Tensor, of_logprob: Tensor, of_entropy: Tensor | None
+) -> Tensor:
     """The gradient by the scaled logits, without the target's own part.
 
-    The derivative by `x_j` of the log-probability of target `t` is `[j = t] - p_j`, that of the entropy `H` is
-    `-p_j (log p_j + H)`.
+    The derivative by `x_j` of the log-probability of target `t` is `[j = t] - p_j`, that of the
+    entropy `H` is `-p_j (log p_j + H)`.
 
     Args:
         log_p: `[N, V]` log-probabilities, overwritten.

@@ -24,9 +24,10 @@ def dapo_policy_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     r"""Clip-Higher surrogate, to be minimised, and the statistics of its ratios.
 
-    Eq. 10 per token: `-min(r A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A)`; with `dual_clip = c > 1` the loss of a
-    token with `A < 0` is at most `-c A` (arXiv 1912.09729). The loss is the weighted sum over tokens, with the weights
-    of `core.normalizer`, hence the same however the mini-batch is cut.
+    Eq. 10 per token: `-min(r A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A)`; with `dual_clip = c
+    > 1` the loss of a token with `A < 0` is at most `-c A` (arXiv 1912.09729). The loss is the
+    weighted sum over tokens, with the weights of `core.normalizer`, hence the same however the
+    mini-batch is cut.
 
     Args:
         logprobs: `[B, T]` of the policy being trained, with gradient.
@@ -38,21 +39,26 @@ def dapo_policy_loss(
         epsilon_high: Upper clip range, at least `epsilon_low`.
         dual_clip: Bound `c` of the dual clip, or None.
         ratio_level: `"token"`, or `"sequence"` for one ratio per response (GSPO).
-        token_weights: `[B, T]` factors without gradient on the token losses, such as `importance_weights`.
+        token_weights: `[B, T]` factors without gradient on the token losses, such as
+            `importance_weights`.
 
     Returns:
-        The scalar loss, and detached sums over tokens: `tokens`, `ratio_sum`, `clip_low_count` (advantage negative,
-        ratio under the lower bound: no gradient), `clip_high_count` (advantage positive, ratio over the upper bound),
-        and the maximum `ratio_max`.
+        The scalar loss, and detached sums over tokens: `tokens`, `ratio_sum`, `clip_low_count`
+        (advantage negative, ratio under the lower bound: no gradient), `clip_high_count` (advantage
+        positive, ratio over the upper bound), and the maximum `ratio_max`.
     """
-    ratio = (token_ratios if ratio_level == "token" else sequence_ratios)(logprobs, old_logprobs, mask)
+    ratio = (token_ratios if ratio_level == "token" else sequence_ratios)(
+        logprobs, old_logprobs, mask
+    )
     advantage = advantages.to(ratio.dtype)
     if advantage.dim() == 1:
         advantage = advantage[:, None]
     clipped = ratio.clamp(1.0 - epsilon_low, 1.0 + epsilon_high)
     token_loss = -torch.minimum(ratio * advantage, clipped * advantage)
     if dual_clip is not None:
-        token_loss = torch.where(advantage < 0, torch.minimum(token_loss, -dual_clip * advantage), token_loss)
+        token_loss = torch.where(
+            advantage < 0, torch.minimum(token_loss, -dual_clip * advantage), token_loss
+        )
     if token_weights is not None:
         token_loss = token_loss * token_weights.detach().to(ratio.dtype)
     loss = weighted_sum(token_loss, mask, weights)
@@ -61,7 +67,9 @@ def dapo_policy_loss(
         statistics = {
             "tokens": mask.sum(),
             "ratio_sum": torch.where(mask, ratio, 0.0).sum(),
-            "ratio_max": torch.where(mask, ratio, 0.0).amax() if mask.numel() else ratio.new_zeros(()),
+            "ratio_max": torch.where(mask, ratio, 0.0).amax()
+            if mask.numel()
+            else ratio.new_zeros(()),
             "clip_low_count": (mask & (advantage < 0) & (ratio < 1.0 - epsilon_low)).sum(),
             "clip_high_count": (mask & (advantage > 0) & (ratio > 1.0 + epsilon_high)).sum(),
         }

@@ -1,8 +1,8 @@
 """How token losses become one number: a weight for each response, fixed before the mini-batch is cut up.
 
-Every normaliser of the literature but one gives all tokens of a response the same weight, which depends only on
-lengths. Computing these weights from the whole mini-batch makes the loss a plain weighted sum, so its gradient cannot
-depend on how rows are spread over micro-batches or Learners.
+Every normaliser of the literature but one gives all tokens of a response the same weight, which
+depends only on lengths. Computing these weights from the whole mini-batch makes the loss a plain
+weighted sum, so its gradient cannot depend on how rows are spread over micro-batches or Learners.
 """
 
 from __future__ import annotations
@@ -32,16 +32,20 @@ def response_weights(
     | `loss_aggregation` | formula | source |
     | --- | --- | --- |
     | `token_mean` | sum over all tokens / their count | common practice for Eq. 12 |
-    | `group_token_mean` | per group: sum / its token count; then the mean over groups | Eq. 8 read literally |
+    | `group_token_mean` | per group: sum / its token count; then the mean over groups | Eq. 8 read
+        literally |
     | `sequence_mean` | per response: token mean; then the mean over responses | GRPO, Eq. 5 |
-    | `sequence_sum_norm` | per response: token sum / `max_response_tokens`; mean over responses | arXiv 2503.20783 |
-    | `microbatch_token_mean` | token mean of each micro-batch, weighted by its rows | what many published runs did |
+    | `sequence_sum_norm` | per response: token sum / `max_response_tokens`; mean over responses |
+        arXiv 2503.20783 |
+    | `microbatch_token_mean` | token mean of each micro-batch, weighted by its rows | what many
+        published runs did |
 
     Args:
         loss_tokens: `[B]` number of tokens with loss, per response.
         groups: `[B]` which group each response belongs to.
-        loss_aggregation: The normaliser's name. For `microbatch_token_mean` call this once for each micro-batch
-            and multiply by its share of the rows: it is the only one that depends on the cut.
+        loss_aggregation: The normaliser's name. For `microbatch_token_mean` call this once for each
+            micro-batch and multiply by its share of the rows: it is the only one that depends on
+            the cut.
         max_response_tokens: The constant of `sequence_sum_norm`.
 
     Returns:

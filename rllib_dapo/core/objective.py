@@ -36,9 +36,9 @@ def dapo_objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`policy loss + kl_coefficient KL - entropy_coefficient H + value_loss_coefficient value loss`.
 
-    Every term is a sum over the mask with the same weights, so all of them are the same however a mini-batch is cut.
-    A term with the coefficient 0 costs nothing, except that the divergence is reported wherever a reference is given.
-    Tensors are `[B, T]` unless said otherwise.
+    Every term is a sum over the mask with the same weights, so all of them are the same however a
+    mini-batch is cut. A term with the coefficient 0 costs nothing, except that the divergence is
+    reported wherever a reference is given. Tensors are `[B, T]` unless said otherwise.
 
     Args:
         logprobs: Log-probabilities under the policy being trained, with gradient.
@@ -63,9 +63,9 @@ def dapo_objective(
         value_clip: See `core.critic.value_loss`.
 
     Returns:
-        The scalar loss, and detached statistics: those of `dapo_policy_loss`, and that loss itself as
-        `policy_loss_sum`; `kl_sum`, a sum over tokens, where there is a reference; those of `value_loss` where it takes
-        part.
+        The scalar loss, and detached statistics: those of `dapo_policy_loss`, and that loss itself
+        as `policy_loss_sum`; `kl_sum`, a sum over tokens, where there is a reference; those of
+        `value_loss` where it takes part.
 
     Raises:
         ValueError: If a term has a coefficient and lacks its input.
@@ -77,7 +77,8 @@ def dapo_objective(
     statistics["policy_loss_sum"] = loss.detach()
     if kl_coefficient or ref_logprobs is not None:
         reference = _required(ref_logprobs, "kl_coefficient", "ref_logprobs")
-        # Without a coefficient the divergence is only reported: nothing is kept for a backward pass.
+        # Without a coefficient the divergence is only reported: nothing is kept for a backward
+        # pass.
         policy = logprobs if kl_coefficient else logprobs.detach()
         divergence = kl_estimates(policy, reference, mask, estimator=kl_estimator)
         statistics["kl_sum"] = divergence.detach().sum()
@@ -103,5 +104,7 @@ def dapo_objective(
 def _required(tensor: Tensor | None, coefficient: str, name: str) -> Tensor:
     """The tensor; says what is missing where it is."""
     if tensor is None:
-        raise ValueError(f"{coefficient} is not 0, but there is no {name}: give {name} or set {coefficient} to 0")
+        raise ValueError(
+            f"{coefficient} is not 0, but there is no {name}: give {name} or set {coefficient} to 0"
+        )
     return tensor

@@ -15,8 +15,8 @@ MAX_LOG_RATIO = 20.0
 def log_ratios(logprobs: Tensor, other: Tensor, mask: Tensor) -> Tensor:
     """`log pi - log pi_other`, clamped to ±20 and finite for any input, with a gradient of 0 or 1.
 
-    Twenty is e^20 = 5e8, far beyond any bound of a clip, and small enough that products of ratios stay finite. Two
-    probabilities of zero (`-inf - -inf`) count as equal.
+    Twenty is e^20 = 5e8, far beyond any bound of a clip, and small enough that products of ratios
+    stay finite. Two probabilities of zero (`-inf - -inf`) count as equal.
 
     Args:
         logprobs: `[B, T]` log-probabilities under the policy.
@@ -62,11 +62,14 @@ def sequence_ratios(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Ten
 
 
 @torch.no_grad()
-def importance_weights(old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor, *, cap: float) -> Tensor:
+def importance_weights(
+    old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor, *, cap: float
+) -> Tensor:
     """Truncated importance sampling: `min(pi_old / pi_sampler, cap)`.
 
-    An engine computes probabilities a little differently from the trainer, so its samples come from a policy of its
-    own. These factors on the token losses correct for that; the cap bounds their variance.
+    An engine computes probabilities a little differently from the trainer, so its samples come from
+    a policy of its own. These factors on the token losses correct for that; the cap bounds their
+    variance.
 
     Args:
         old_logprobs: `[B, T]` the trainer's log-probabilities under the weights that sampled.
@@ -77,7 +80,9 @@ def importance_weights(old_logprobs: Tensor, sampler_logprobs: Tensor, mask: Ten
     Returns:
         `[B, T]` without gradient; 1 outside the mask.
     """
-    return torch.where(mask, log_ratios(old_logprobs, sampler_logprobs, mask).exp().clamp(max=cap), 1.0)
+    return torch.where(
+        mask, log_ratios(old_logprobs, sampler_logprobs, mask).exp().clamp(max=cap), 1.0
+    )
 
 
 @torch.no_grad()

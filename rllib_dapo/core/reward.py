@@ -7,7 +7,8 @@ def correctness_reward(is_correct: bool) -> float:
     """The rule-based reward of Eq. 7: 1 where the answer is equivalent to the ground truth, else -1.
 
     Args:
-        is_correct: The verdict. Where there is none the reward is *missing* (NaN), which is neither of the two.
+        is_correct: The verdict. Where there is none the reward is *missing* (NaN), which is neither
+            of the two.
     """
     return 1.0 if is_correct else -1.0
 
@@ -41,7 +42,8 @@ def soft_overlong_punishment(
     Args:
         response_tokens: `L`, the response's length in sampled tokens.
         max_response_tokens: `L_max`, the hard limit on the response, in tokens.
-        buffer_tokens: `L_cache`, the width of the soft zone, in tokens; 0 leaves only the step beyond `L_max`.
+        buffer_tokens: `L_cache`, the width of the soft zone, in tokens; 0 leaves only the step
+            beyond `L_max`.
         penalty: Factor on the whole term, in units of reward.
 
     Returns:

@@ -9,16 +9,17 @@ from torch import Tensor
 def entropy_threshold(entropies: Tensor, *, keep_fraction: float) -> Tensor:
     """The entropy that a share of the tokens reaches, so that `entropy >= threshold` keeps about that share.
 
-    It is the entropy of the k-th most uncertain token, where k is `keep_fraction` of their number, to the nearest, at
-    least 1. Tokens that tie with it are kept too. A selection, not `torch.quantile`, which refuses more than 2^24
-    numbers.
+    It is the entropy of the k-th most uncertain token, where k is `keep_fraction` of their number,
+    to the nearest, at least 1. Tokens that tie with it are kept too. A selection, not
+    `torch.quantile`, which refuses more than 2^24 numbers.
 
     Args:
         entropies: `[N]` of all tokens with loss of the mini-batch; NaN is left out.
         keep_fraction: The share to keep, in (0, 1].
 
     Returns:
-        A scalar of the same type and device; -inf, which keeps everything, where there is no entropy.
+        A scalar of the same type and device; -inf, which keeps everything, where there is no
+        entropy.
     """
     known = entropies[~torch.isnan(entropies)]
     if not known.numel():

@@ -28,17 +28,26 @@ class Response:
     """One sampled response `o_i` and what the environment said of it.
 
     Attributes:
-        token_ids: `[T]` int32, every token after the prompt, exactly as sampled (end-of-sequence included).
-        loss_mask: `[T]` bool, True where the policy chose the token (False on an environment's own tokens).
-        logprobs: `[T]` float32, the sampler's log-probability of each token at the sampling temperature.
+        token_ids: `[T]` int32, every token after the prompt, exactly as sampled (end-of-sequence
+            included).
+        loss_mask: `[T]` bool, True where the policy chose the token (False on an environment's own
+            tokens).
+        logprobs: `[T]` float32, the sampler's log-probability of each token at the sampling
+            temperature.
         finish_reason: The engine's word: `"length"` is the only sign of truncation.
-        reward: The environment's raw reward, summed over its steps; NaN when no verdict could be had (it is *missing*).
-        is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no verdict.
-        text: The response as text, an environment's answers included; for people, never tokenised again.
-        reason: Why the reward is missing, one line: ``timeout: ...``, ``crash: ...``, ``too long: ...``.
-        prediction: The answer that the environment found in the response; equal answers are equal texts. Empty: none.
+        reward: The environment's raw reward, summed over its steps; NaN when no verdict could be
+            had (it is *missing*).
+        is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no
+            verdict.
+        text: The response as text, an environment's answers included; for people, never tokenised
+            again.
+        reason: Why the reward is missing, one line: ``timeout: ...``, ``crash: ...``, ``too long:
+            ...``.
+        prediction: The answer that the environment found in the response; equal answers are equal
+            texts. Empty: none.
         components: What the reward is made of, by name.
-        turns: What was said and answered, turn by turn; one turn unless the environment answers back.
+        turns: What was said and answered, turn by turn; one turn unless the environment answers
+            back.
     """
 
     token_ids: NDArray[np.int32]

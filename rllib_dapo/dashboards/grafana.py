@@ -78,7 +78,14 @@ def _panels() -> Iterator[dict[str, Any]]:
 
 def _row(title: str, panel_id: int, y: int) -> dict[str, Any]:
     position = {"h": 1, "w": _COLUMNS, "x": 0, "y": y}
-    return {"id": panel_id, "type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": position}
+    return {
+        "id": panel_id,
+        "type": "row",
+        "title": title,
+        "collapsed": False,
+        "panels": [],
+        "gridPos": position,
+    }
 
 
 def _chart(panel: Panel) -> dict[str, Any]:
@@ -116,7 +123,12 @@ def _timeseries(
         "datasource": _DATASOURCE,
         "fieldConfig": {"defaults": {"unit": unit, "custom": custom}, "overrides": []},
         "options": {
-            "legend": {"calcs": ["lastNotNull"], "displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": {
+                "calcs": ["lastNotNull"],
+                "displayMode": "list",
+                "placement": "bottom",
+                "showLegend": True,
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         "targets": targets,

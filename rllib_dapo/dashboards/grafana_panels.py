@@ -44,11 +44,20 @@ ROWS: tuple[Row, ...] = (
         "Learning",
         (
             Panel("Accuracy", SHARE, ("accuracy",)),
-            Panel("Evaluation", SHARE, ("evaluation_avg_at_k", "evaluation_pass_at_k", "evaluation_maj_at_k")),
+            Panel(
+                "Evaluation",
+                SHARE,
+                ("evaluation_avg_at_k", "evaluation_pass_at_k", "evaluation_maj_at_k"),
+            ),
             Panel(
                 "Reward",
                 NUMBER,
-                ("episode_return_mean", "episode_return_min", "episode_return_max", "shaped_reward_mean"),
+                (
+                    "episode_return_mean",
+                    "episode_return_min",
+                    "episode_return_max",
+                    "shaped_reward_mean",
+                ),
             ),
             Panel("Parts of the reward", NUMBER, ("reward_component", "overlong_penalty_mean")),
             Panel("Entropy", NUMBER, ("entropy",)),
@@ -58,7 +67,11 @@ ROWS: tuple[Row, ...] = (
                 NUMBER,
                 ("response_length_mean", "response_length_max", "evaluation_response_length_mean"),
             ),
-            Panel("Truncated and without a verdict", SHARE, ("truncated_fraction", "missing_reward_fraction")),
+            Panel(
+                "Truncated and without a verdict",
+                SHARE,
+                ("truncated_fraction", "missing_reward_fraction"),
+            ),
             Panel(
                 "Missing verdicts by cause",
                 NUMBER,
@@ -99,14 +112,26 @@ ROWS: tuple[Row, ...] = (
             Panel("Importance ratio", NUMBER, ("ratio_mean", "ratio_max")),
             Panel("Gradient norm", NUMBER, ("gradient_norm", "gradient_norm_max")),
             Panel("Learning rate", NUMBER, ("learning_rate",)),
-            Panel("Optimizer steps", NUMBER, ("gradient_updates", "skipped_updates", "num_gradient_updates_lifetime")),
-            Panel("Gap between trainer and sampler", NUMBER, ("sampler_logprob_gap_mean", "sampler_logprob_gap_max")),
+            Panel(
+                "Optimizer steps",
+                NUMBER,
+                ("gradient_updates", "skipped_updates", "num_gradient_updates_lifetime"),
+            ),
+            Panel(
+                "Gap between trainer and sampler",
+                NUMBER,
+                ("sampler_logprob_gap_mean", "sampler_logprob_gap_max"),
+            ),
             Panel("Divergence from the reference", NUMBER, ("kl",)),
             Panel("Tokens trained on", NUMBER, ("trained_tokens",)),
             Panel(
                 "Left out or capped",
                 SHARE,
-                ("trained_token_fraction", "importance_capped_fraction", "masked_response_fraction"),
+                (
+                    "trained_token_fraction",
+                    "importance_capped_fraction",
+                    "masked_response_fraction",
+                ),
             ),
             Panel("Value loss", NUMBER, ("value_loss",)),
             Panel("Value model", SHARE, ("explained_variance", "value_clip_fraction")),
@@ -131,6 +156,11 @@ ROWS: tuple[Row, ...] = (
 )
 
 NODE_PANELS: tuple[NodePanel, ...] = (
-    NodePanel("CPU of each machine", PERCENT, "ray_node_cpu_utilization", "Ray's own: share of all cores in use"),
+    NodePanel(
+        "CPU of each machine",
+        PERCENT,
+        "ray_node_cpu_utilization",
+        "Ray's own: share of all cores in use",
+    ),
     NodePanel("Memory of each machine", BYTES, "ray_node_mem_used", "Ray's own: memory in use"),
 )

@@ -42,7 +42,8 @@ class Provisioned:
     Attributes:
         prometheus: `prometheus.yml`.
         grafana: `grafana.ini`.
-        dashboard: The dashboard's JSON, in the folder that Ray's own Grafana configuration reads too.
+        dashboard: The dashboard's JSON, in the folder that Ray's own Grafana configuration reads
+            too.
     """
 
     prometheus: Path
@@ -54,7 +55,8 @@ def find_session(address: str | None = None) -> Session:
     """Asks a running Ray for its folder and the address of its dashboard.
 
     Args:
-        address: `host:port` of its head; by default what `RAY_ADDRESS` names, or what runs on this machine.
+        address: `host:port` of its head; by default what `RAY_ADDRESS` names, or what runs on this
+            machine.
 
     Raises:
         SettingsError: If there is none.
@@ -70,7 +72,11 @@ def find_session(address: str | None = None) -> Session:
         ) from error
     folder, url = Path(context.address_info["session_dir"]), context.dashboard_url
     ray.shutdown()
-    return Session(folder=folder, url=f"http://{url}" if url else None, wants_token=bool(url) and _wants_token(url))
+    return Session(
+        folder=folder,
+        url=f"http://{url}" if url else None,
+        wants_token=bool(url) and _wants_token(url),
+    )
 
 
 def provision(session: Session, *, prometheus_url: str) -> Provisioned:
@@ -83,7 +89,9 @@ def provision(session: Session, *, prometheus_url: str) -> Provisioned:
     metrics = session.folder / "metrics"
     own, dashboards = metrics / "rllib_dapo", metrics / "grafana" / "dashboards"
     written = Provisioned(
-        prometheus=own / "prometheus.yml", grafana=own / "grafana.ini", dashboard=dashboards / grafana.FILE.name
+        prometheus=own / "prometheus.yml",
+        grafana=own / "grafana.ini",
+        dashboard=dashboards / grafana.FILE.name,
     )
     texts = {
         written.dashboard: grafana.text(),

@@ -13,7 +13,15 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
-from rllib_dapo.env_check.environment_probe import Fault, Finding, prompts_elsewhere, reset, show, step, timed
+from rllib_dapo.env_check.environment_probe import (
+    Fault,
+    Finding,
+    prompts_elsewhere,
+    reset,
+    show,
+    step,
+    timed,
+)
 from rllib_dapo.rollout.make_environment import is_tune_name, make_environment
 
 SEEDS = tuple(range(12))
@@ -47,8 +55,8 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> list[Finding]:
     """Looks for breaches of what `docs/environments.md` asks of a text environment.
 
-    Where one check fails the others go on. Calls run in threads of their own, so that one that never returns is found
-    too; its thread cannot be stopped.
+    Where one check fails the others go on. Calls run in threads of their own, so that one that
+    never returns is found too; its thread cannot be stopped.
 
     Args:
         env: A Gymnasium id, a name known to Tune, or a class, as in `DAPOConfig.environment`.
@@ -70,17 +78,28 @@ def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> 
 
     def make() -> gym.Env[Any, Any]:
         cure = "give it other settings, or mend __init__"
-        made: gym.Env[Any, Any] = timed("making it", lambda: make_environment(env, settings), cure=cure)
+        made: gym.Env[Any, Any] = timed(
+            "making it", lambda: make_environment(env, settings), cure=cure
+        )
         return made
 
     with noting():
         made = make()
-        for check in (_check_prompt, _check_odd_texts, _check_seeds, _check_history, _check_speed, _check_gymnasium):
+        for check in (
+            _check_prompt,
+            _check_odd_texts,
+            _check_seeds,
+            _check_history,
+            _check_speed,
+            _check_gymnasium,
+        ):
             with noting():
                 check(made)
         with noting():
             _check_copies(made, make)
-        if not is_tune_name(env) or ":" in env:  # a name given to Tune is known in this process alone
+        if (
+            not is_tune_name(env) or ":" in env
+        ):  # a name given to Tune is known in this process alone
             with noting():
                 _check_processes(made, env, settings)
         with noting():
@@ -91,7 +110,9 @@ def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> 
 def _check_prompt(env: gym.Env[Any, Any]) -> None:
     prompt = reset(env, SEEDS[0])
     if not prompt.strip():
-        raise Fault("reset gives an empty prompt", "return the text that the language model is to read")
+        raise Fault(
+            "reset gives an empty prompt", "return the text that the language model is to read"
+        )
     if not env.observation_space.contains(prompt):
         raise Fault(
             f"the observation space {env.observation_space!r} does not hold the prompt {show(prompt)}",
@@ -168,7 +189,11 @@ def _check_gymnasium(env: gym.Env[Any, Any]) -> None:
     cure = "see Gymnasium's documentation of Env"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        timed("Gymnasium's checker", lambda: gymnasium_check(env.unwrapped, skip_render_check=True), cure=cure)
+        timed(
+            "Gymnasium's checker",
+            lambda: gymnasium_check(env.unwrapped, skip_render_check=True),
+            cure=cure,
+        )
     for warning in caught:
         if issubclass(warning.category, UserWarning) and "gymnasium" in warning.filename:
             told = " ".join(_COLOR.sub("", str(warning.message)).removeprefix("WARN:").split())

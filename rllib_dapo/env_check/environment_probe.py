@@ -45,7 +45,9 @@ class Fault(Exception):
         self.finding = Finding(fault=fault, cure=cure)
 
 
-def timed(name: str, call: Callable[[], Any], *, cure: str = "it must not raise, whatever a model wrote") -> Any:
+def timed(
+    name: str, call: Callable[[], Any], *, cure: str = "it must not raise, whatever a model wrote"
+) -> Any:
     """Calls in a thread of its own, which is left behind if it never returns.
 
     Args:
@@ -75,7 +77,9 @@ def timed(name: str, call: Callable[[], Any], *, cure: str = "it must not raise,
         )
     result, error = outcome[0]
     if error is not None:
-        raise Fault(f"{name} raised {type(error).__name__}: {' '.join(str(error).split())[:300]}", cure)
+        raise Fault(
+            f"{name} raised {type(error).__name__}: {' '.join(str(error).split())[:300]}", cure
+        )
     return result
 
 
@@ -85,9 +89,13 @@ def reset(env: gym.Env[Any, Any], seed: int) -> str:
     Raises:
         Fault: If that fails, or is no prompt and info.
     """
-    result = timed(f"reset(seed={seed})", lambda: env.reset(seed=seed), cure="every seed must give a problem")
+    result = timed(
+        f"reset(seed={seed})", lambda: env.reset(seed=seed), cure="every seed must give a problem"
+    )
     if not isinstance(result, tuple) or len(result) != 2:
-        raise Fault(f"reset returned {show(result)}", "return a tuple: the prompt, and a dict (info)")
+        raise Fault(
+            f"reset returned {show(result)}", "return a tuple: the prompt, and a dict (info)"
+        )
     prompt, info = result
     if not isinstance(prompt, str):
         raise Fault(
@@ -95,7 +103,10 @@ def reset(env: gym.Env[Any, Any], seed: int) -> str:
             "return a str: what the language model is to read",
         )
     if not isinstance(info, dict):
-        raise Fault(f"reset returned the info {show(info)}", "return a dict, empty if there is nothing to say")
+        raise Fault(
+            f"reset returned the info {show(info)}",
+            "return a dict, empty if there is nothing to say",
+        )
     return prompt
 
 
@@ -108,7 +119,10 @@ def step(env: gym.Env[Any, Any], text: str) -> bool:
     name = f"step({show(text)})"
     result = timed(name, lambda: env.step(text))
     if not isinstance(result, tuple) or len(result) != 5:
-        raise Fault(f"{name} returned {show(result)}", "return observation, reward, terminated, truncated, info")
+        raise Fault(
+            f"{name} returned {show(result)}",
+            "return observation, reward, terminated, truncated, info",
+        )
     observation, reward, terminated, truncated, info = result
     if not isinstance(observation, str):
         raise Fault(
@@ -116,7 +130,10 @@ def step(env: gym.Env[Any, Any], text: str) -> bool:
             "return a str: what the model reads next, or '' where the episode is over",
         )
     if not isinstance(info, dict):
-        raise Fault(f"{name} returned the info {show(info)}", "return a dict, empty if there is nothing to say")
+        raise Fault(
+            f"{name} returned the info {show(info)}",
+            "return a dict, empty if there is nothing to say",
+        )
     _check_reward(name, reward, info)
     is_over = bool(terminated or truncated)
     if is_over:
@@ -162,7 +179,10 @@ def prompts_elsewhere(env: Any, settings: Mapping[str, Any], seeds: Sequence[int
         process.kill()
         process.join()
     if isinstance(answer, str):
-        raise Fault(f"in another process: {answer}", "it must work in any process that can import its module")
+        raise Fault(
+            f"in another process: {answer}",
+            "it must work in any process that can import its module",
+        )
     return list(answer)
 
 

@@ -74,7 +74,9 @@ class Evaluation:
 
     def parts(self, name: str) -> Parts:
         """The files of a data set's responses."""
-        return Parts(self.folder / "responses" / name, self.questions[name], part_size=self.part_size)
+        return Parts(
+            self.folder / "responses" / name, self.questions[name], part_size=self.part_size
+        )
 
 
 def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | None) -> Evaluation:
@@ -89,7 +91,9 @@ def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | N
         SettingsError: For the first finding; one line.
     """
     config = settings.config
-    with kept_messages("rllib_dapo.envs") as notes:  # an environment says what it left out when it is first made
+    with kept_messages(
+        "rllib_dapo.envs"
+    ) as notes:  # an environment says what it left out when it is first made
         _check(settings)
     samples = config.evaluation_samples_per_prompt
     if samples > MAX_SAMPLES:
@@ -97,7 +101,11 @@ def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | N
     if batch is not None and batch < 1:
         raise SettingsError(f"--batch {batch} must be at least 1")
     questions = {data_set.name: _questions(data_set, notes) for data_set in settings.data_sets}
-    model = resolve_model(settings.model) if settings.checkpoint is None else settings.checkpoint / MODULE_PATH
+    model = (
+        resolve_model(settings.model)
+        if settings.checkpoint is None
+        else settings.checkpoint / MODULE_PATH
+    )
     config = _fitted(config, model, settings, notes)
     part_size = batch or max(1, config.max_concurrent_responses // samples)
     folder = (output or new_folder(settings)).expanduser().absolute()
@@ -113,7 +121,8 @@ def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | N
     weights = weights_fingerprint(model)
     named = str(settings.checkpoint or model)
     is_resumed = open_folder(
-        folder, settings_of(config, model=named, weights=weights, part_size=part_size, questions=asked)
+        folder,
+        settings_of(config, model=named, weights=weights, part_size=part_size, questions=asked),
     )
     return Evaluation(
         settings=settings,
@@ -157,14 +166,18 @@ def failure_lines(evaluation: Evaluation, error: Exception) -> list[str]:
 
 def new_folder(settings: EvaluationSettings) -> Path:
     """The folder of an evaluation that starts now."""
-    name = "-".join([Path(settings.model).name, *(data_set.name for data_set in settings.data_sets[:3])])
+    name = "-".join(
+        [Path(settings.model).name, *(data_set.name for data_set in settings.data_sets[:3])]
+    )
     return Path(FOLDER).expanduser() / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
 def opening_lines(evaluation: Evaluation) -> list[str]:
     """What is about to be sampled, and where it goes."""
     config, settings = evaluation.config, evaluation.settings
-    counts = ", ".join(f"{name} ({len(questions)} problems)" for name, questions in evaluation.questions.items())
+    counts = ", ".join(
+        f"{name} ({len(questions)} problems)" for name, questions in evaluation.questions.items()
+    )
     lines = [
         f"evaluate: {settings.model} on {counts}: k={config.evaluation_samples_per_prompt}, temperature "
         f"{config.evaluation_temperature}, top_p {config.evaluation_top_p}, up to {config.max_response_tokens} tokens, "
@@ -173,13 +186,17 @@ def opening_lines(evaluation: Evaluation) -> list[str]:
     if evaluation.is_resumed:
         parts = [evaluation.parts(name) for name in evaluation.questions]
         done = sum(len(part.requests) - len(part.missing()) for part in parts)
-        lines.append(f"goes on: {done} of {sum(len(part.requests) for part in parts)} parts are there")
+        lines.append(
+            f"goes on: {done} of {sum(len(part.requests) for part in parts)} parts are there"
+        )
     return [*lines, f"results: {evaluation.folder}"]
 
 
 def _check(settings: EvaluationSettings) -> None:
     """The checks of training: values, environments, placement."""
-    configs = tuple(with_environment(settings.config, data_set.environment) for data_set in settings.data_sets)
+    configs = tuple(
+        with_environment(settings.config, data_set.environment) for data_set in settings.data_sets
+    )
     check_run(
         RunSettings(
             name=settings.model,
@@ -204,16 +221,22 @@ def _questions(data_set: DataSet, notes: list[str]) -> tuple[Question, ...]:
     limit = data_set.limit
     count = (limit or ENDLESS_PROBLEMS) if there is None else min(there, limit or there)
     if there is None and limit is None:
-        notes.append(f"{data_set.name} has no end of problems: the first {count} are asked; --limit sets how many")
+        notes.append(
+            f"{data_set.name} has no end of problems: the first {count} are asked; --limit sets how many"
+        )
     try:
         asked = [(seed, *env.reset(seed=seed)) for seed in range(count)]
     except Exception as error:  # whatever a user's environment may raise
-        raise SettingsError(f"{data_set.name}: reset: {type(error).__name__}: {one_line(error)}") from error
+        raise SettingsError(
+            f"{data_set.name}: reset: {type(error).__name__}: {one_line(error)}"
+        ) from error
     finally:
         env.close()
     different = len({prompt for _, prompt, _ in asked})
     if there is not None and different < count:
-        notes.append(f"{data_set.name}: its first {count} seeds ask only {different} different prompts")
+        notes.append(
+            f"{data_set.name}: its first {count} seeds ask only {different} different prompts"
+        )
     return tuple(
         Question(
             seed=seed,
@@ -225,7 +248,9 @@ def _questions(data_set: DataSet, notes: list[str]) -> tuple[Question, ...]:
     )
 
 
-def _fitted(config: DAPOConfig, model: Path | str, settings: EvaluationSettings, notes: list[str]) -> DAPOConfig:
+def _fitted(
+    config: DAPOConfig, model: Path | str, settings: EvaluationSettings, notes: list[str]
+) -> DAPOConfig:
     """With lengths that the model has room for, where nobody has given any.
 
     Raises:
@@ -248,7 +273,9 @@ def _fitted(config: DAPOConfig, model: Path | str, settings: EvaluationSettings,
         f"{settings.model} has room for {room} tokens: rollout.max_prompt_tokens={prompt}, "
         f"rollout.max_response_tokens={response}"
     )
-    return config.copy(copy_frozen=False).rollout(max_prompt_tokens=prompt, max_response_tokens=response)
+    return config.copy(copy_frozen=False).rollout(
+        max_prompt_tokens=prompt, max_response_tokens=response
+    )
 
 
 def _context_tokens(model: Path | str) -> int | None:
@@ -268,13 +295,17 @@ def _start(evaluation: Evaluation, first: DataSet, stack: ExitStack) -> Evaluati
     config, checkpoint = evaluation.config, evaluation.settings.checkpoint
     model: Path | str = evaluation.model
     if checkpoint is not None:
-        model = export_checkpoint(checkpoint, Path(stack.enter_context(TemporaryDirectory(prefix="rllib-dapo-"))))
+        model = export_checkpoint(
+            checkpoint, Path(stack.enter_context(TemporaryDirectory(prefix="rllib-dapo-")))
+        )
     if config.num_env_runners > 0:
         if not ray.is_initialized():
             ray.init(logging_level=logging.ERROR)
             stack.callback(ray.shutdown)
         stack.enter_context(worker_log(evaluation.folder / "workers.log"))
-    config = with_environment(config.copy(copy_frozen=False).language_model(str(model)), first.environment)
+    config = with_environment(
+        config.copy(copy_frozen=False).language_model(str(model)), first.environment
+    )
     with output_into(evaluation.folder / "engine.log"):
         sampler = EvaluationSampler(config)
     stack.callback(sampler.close)

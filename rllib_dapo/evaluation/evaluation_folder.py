@@ -36,13 +36,17 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
     settings = json.loads(json.dumps(settings, default=str))
     if not file.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise SettingsError(f"--output {folder} is there already and holds no evaluation: name another folder")
+            raise SettingsError(
+                f"--output {folder} is there already and holds no evaluation: name another folder"
+            )
         write_text(json.dumps(settings, indent=2) + "\n", file)
         return False
     try:
         there = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SettingsError(f"--output {folder}: its {SETTINGS} is no JSON: name another folder") from error
+        raise SettingsError(
+            f"--output {folder}: its {SETTINGS} is no JSON: name another folder"
+        ) from error
     before, now = _flat(there), _flat(settings)
     for name in [*now, *before]:
         if before.get(name) != now.get(name):
@@ -54,7 +58,12 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def settings_of(
-    config: DAPOConfig, *, model: str, weights: str, part_size: int, questions: Mapping[str, Mapping[str, Any]]
+    config: DAPOConfig,
+    *,
+    model: str,
+    weights: str,
+    part_size: int,
+    questions: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """All that an evaluation's responses depend on. Not the number of EnvRunners, which only share the work.
 
@@ -65,7 +74,10 @@ def settings_of(
         part_size: Problems that are sampled together.
         questions: What each data set asks.
     """
-    rollout = {name: getattr(config, attribute_of(f"rollout.{name}")) for name in allowed_settings("rollout")}
+    rollout = {
+        name: getattr(config, attribute_of(f"rollout.{name}"))
+        for name in allowed_settings("rollout")
+    }
     return {
         "model": model,
         "weights": weights,
@@ -93,8 +105,8 @@ def weights_fingerprint(model: Path | str) -> str:
     """Tells models apart, also those that come to lie in one folder one after the other.
 
     Args:
-        model: A folder: its configuration, and blocks of every file of weights, spread evenly. Or a hub name, which
-            stands for itself.
+        model: A folder: its configuration, and blocks of every file of weights, spread evenly. Or a
+            hub name, which stands for itself.
     """
     if isinstance(model, str):
         return model
@@ -112,5 +124,9 @@ def weights_fingerprint(model: Path | str) -> str:
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return flat

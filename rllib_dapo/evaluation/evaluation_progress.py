@@ -27,7 +27,11 @@ class EvaluationProgress:
         self._every_s = every_s
         self._bar: Progress | None = None
         if self._out.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[state]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.fields[state]}"),
+            )
             self._bar = Progress(*columns, console=Console(file=self._out, highlight=False))
         self._task: TaskID | None = None
         self._name, self._total, self._first, self._done = "", 0, 0, 0

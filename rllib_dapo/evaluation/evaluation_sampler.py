@@ -42,8 +42,9 @@ class EvaluationRunner(TextEnvRunner):
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
         """As `TextEnvRunner` does, as if it were the first call.
 
-        A cached prompt was computed in another batch, and so rounded in another way: it would let the responses depend
-        on what was asked before, and on whether the evaluation was interrupted.
+        A cached prompt was computed in another batch, and so rounded in another way: it would let
+        the responses depend on what was asked before, and on whether the evaluation was
+        interrupted.
         """
         self.module[DEFAULT_MODULE_ID].engine.forget_prompts()
         return super().sample_groups(seeds, evaluation=evaluation)
@@ -90,8 +91,8 @@ class EvaluationSampler:
     def sample(self, requests: Sequence[Sequence[int]]) -> Iterator[list[PromptGroup]]:
         """Samples requests, each in one batch of its own on one engine.
 
-        What comes back for a request depends on nothing but the request (and weights and settings): not on the others,
-        nor on their order, nor on the number of EnvRunners.
+        What comes back for a request depends on nothing but the request (and weights and settings):
+        not on the others, nor on their order, nor on the number of EnvRunners.
 
         Args:
             requests: Prompt seeds of each; at least one.
@@ -124,7 +125,9 @@ class EvaluationSampler:
     def _tell(self) -> None:
         assert self._group is not None
         environment = self._environment
-        self._group.foreach_env_runner(lambda runner: runner.use(environment), local_env_runner=False)
+        self._group.foreach_env_runner(
+            lambda runner: runner.use(environment), local_env_runner=False
+        )
 
 
 def with_environment(config: DAPOConfig, environment: Environment) -> DAPOConfig:

@@ -1,7 +1,7 @@
 """What `rllib-dapo evaluate` is asked for: run files and options made into one configuration and a list of data sets.
 
-The sections are those of a run file, as far as they have a part in sampling, so that a file of training serves too; a
-section `datasets` names several. Nothing is loaded or started here.
+The sections are those of a run file, as far as they have a part in sampling, so that a file of
+training serves too; a section `datasets` names several. Nothing is loaded or started here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,12 @@ SAMPLES = 32  # the recipe's, as are DAPOConfig's temperature and top_p of evalu
 _DATA_SET_KEYS = ("env", "env_config", "limit")
 _NAME = re.compile(r"[\w+-]+", re.ASCII)
 _NOT_IN_A_NAME = re.compile(r"[^\w+-]+", re.ASCII)
-_OF_THE_RUN = ("evaluation_num_prompts", "evaluation_samples_per_prompt", "evaluation_temperature", "evaluation_top_p")
+_OF_THE_RUN = (
+    "evaluation_num_prompts",
+    "evaluation_samples_per_prompt",
+    "evaluation_temperature",
+    "evaluation_top_p",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +93,8 @@ def read_evaluation(
 ) -> EvaluationSettings:
     """Reads what is to be evaluated, and how.
 
-    Options win over `--set`, that over the file, that over the settings of the run that a checkpoint is from.
+    Options win over `--set`, that over the file, that over the settings of the run that a
+    checkpoint is from.
 
     Args:
         model: A checkpoint, a model folder, a hub name or a built-in name.
@@ -126,7 +132,9 @@ def read_evaluation(
         model=model,
         checkpoint=checkpoint,
         source=source,
-        config=_config(tree, model if checkpoint is None else str(checkpoint / MODULE_PATH), source),
+        config=_config(
+            tree, model if checkpoint is None else str(checkpoint / MODULE_PATH), source
+        ),
         data_sets=_data_sets(tree, source, limit),
         is_given=frozenset(given),
         data_hint=hint,
@@ -169,7 +177,8 @@ def _override(text: str) -> tuple[str, Any]:
 def _settings_of_run(checkpoint: Path) -> Tree:
     """What the run of a checkpoint sampled and evaluated with, where Tune has left that beside it.
 
-    Read as JSON: a pickle from elsewhere may run code. Whether the model may run some is not taken from there either.
+    Read as JSON: a pickle from elsewhere may run code. Whether the model may run some is not taken
+    from there either.
     """
     path = checkpoint.parent / "params.json"
     if not path.is_file():
@@ -179,11 +188,15 @@ def _settings_of_run(checkpoint: Path) -> Tree:
     except (OSError, ValueError) as error:
         raise SettingsError(f"{path}: cannot be read: {one_line(error)}") from error
     rollout = {
-        name: params[a] for name in allowed_settings("rollout") if (a := attribute_of(f"rollout.{name}")) in params
+        name: params[a]
+        for name in allowed_settings("rollout")
+        if (a := attribute_of(f"rollout.{name}")) in params
     }
     evaluation = {name: params[name] for name in _OF_THE_RUN if name in params}
     overrides = params.get("evaluation_config") or {}
-    evaluation["evaluation_config"] = {name: overrides[name] for name in ("env", "env_config") if name in overrides}
+    evaluation["evaluation_config"] = {
+        name: overrides[name] for name in ("env", "env_config") if name in overrides
+    }
     tree: Tree = {"rollout": rollout, "evaluation": evaluation}
     if "model_dtype" in params:
         tree["language_model"] = {"dtype": params["model_dtype"]}
@@ -196,18 +209,26 @@ def _settings_of_run(checkpoint: Path) -> Tree:
 def _merged(first: Tree, second: Tree) -> Tree:
     """The second on top of the first, section by section and key by key."""
     return first | {
-        name: {**first.get(name, {}), **inner} if isinstance(inner, dict) else inner for name, inner in second.items()
+        name: {**first.get(name, {}), **inner} if isinstance(inner, dict) else inner
+        for name, inner in second.items()
     }
 
 
 def _names(tree: Tree) -> set[str]:
-    return {f"{section}.{name}" for section, inner in tree.items() if isinstance(inner, dict) for name in inner}
+    return {
+        f"{section}.{name}"
+        for section, inner in tree.items()
+        if isinstance(inner, dict)
+        for name in inner
+    }
 
 
 def _without_environment(tree: Tree) -> Tree:
     kept = {name: inner for name, inner in tree.items() if name not in ("environment", DATA_SETS)}
     if "evaluation_config" in kept.get("evaluation", {}):
-        kept["evaluation"] = {n: value for n, value in kept["evaluation"].items() if n != "evaluation_config"}
+        kept["evaluation"] = {
+            n: value for n, value in kept["evaluation"].items() if n != "evaluation_config"
+        }
     return kept
 
 
@@ -247,7 +268,9 @@ def _data_sets(tree: Tree, source: str, limit: int | None) -> tuple[DataSet, ...
     listed = tree.get(DATA_SETS)
     if listed is None:
         if shared_env is None:
-            raise SettingsError("which environment? name one: --env rllib_dapo/Math-v0, or --file with environment.env")
+            raise SettingsError(
+                "which environment? name one: --env rllib_dapo/Math-v0, or --file with environment.env"
+            )
         listed = {short_name(shared_env): {}}
     if not isinstance(listed, dict) or not listed:
         raise SettingsError(
@@ -263,8 +286,12 @@ def _data_sets(tree: Tree, source: str, limit: int | None) -> tuple[DataSet, ...
             raise SettingsError(f"{where}: has no env, and environment.env is not set")
         is_shared = shared_env is None or env == shared_env
         env_config = {**(shared_config if is_shared else {}), **(given.get("env_config") or {})}
-        environment = Environment(env=resolve_environment(env), env_config=_with_absolute_path(env_config))
-        data_sets.append(DataSet(name=name, environment=environment, limit=given.get("limit", limit)))
+        environment = Environment(
+            env=resolve_environment(env), env_config=_with_absolute_path(env_config)
+        )
+        data_sets.append(
+            DataSet(name=name, environment=environment, limit=given.get("limit", limit))
+        )
     return tuple(data_sets)
 
 
@@ -278,9 +305,13 @@ def _check_data_set(name: str, given: Any, where: str) -> None:
             raise SettingsError(f"{where}: unknown setting {key!r}{suggest(key, _DATA_SET_KEYS)}")
     limit = given.get("limit")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise SettingsError(f"{where}.limit={limit!r} must be a whole number of at least 1, or null for all")
+        raise SettingsError(
+            f"{where}.limit={limit!r} must be a whole number of at least 1, or null for all"
+        )
     if not isinstance(given.get("env_config") or {}, dict):
-        raise SettingsError(f"{where}.env_config={given['env_config']!r} must have settings under it")
+        raise SettingsError(
+            f"{where}.env_config={given['env_config']!r} must have settings under it"
+        )
 
 
 def _shared_environment(tree: Tree, source: str) -> tuple[Any, dict[str, Any]]:
@@ -303,4 +334,6 @@ def _with_absolute_path(env_config: dict[str, Any]) -> dict[str, Any]:
             return [absolute(one) for one in path]
         return str(Path(path).expanduser().absolute()) if isinstance(path, str) else path
 
-    return {**env_config, "path": absolute(env_config["path"])} if "path" in env_config else env_config
+    return (
+        {**env_config, "path": absolute(env_config["path"])} if "path" in env_config else env_config
+    )

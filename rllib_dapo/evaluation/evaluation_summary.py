@@ -19,7 +19,17 @@ class EvaluationResult:
 
 def table_lines(result: EvaluationResult) -> list[str]:
     """The figures, one row for each data set; in brackets the 95 % intervals over problems."""
-    header = ["", *MEASURES, "reward", "problems", "correct", "missing", "cut off", "tokens", "seconds"]
+    header = [
+        "",
+        *MEASURES,
+        "reward",
+        "problems",
+        "correct",
+        "missing",
+        "cut off",
+        "tokens",
+        "seconds",
+    ]
     rows = [header]
     for name, found in result.figures.items():
         totals, count = found.totals, found.totals["responses"]
@@ -41,14 +51,19 @@ def table_lines(result: EvaluationResult) -> list[str]:
     rows[0][1:4] = [f"{measure}@{samples}" for measure in MEASURES]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = [
-        "  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  "
+        + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]
     return lines + _asides(result)
 
 
 def result_json(result: EvaluationResult) -> str:
     """The figures as JSON: of one data set as they are, of several by name."""
-    told = {name: {**summary(found), "seconds": result.seconds[name]} for name, found in result.figures.items()}
+    told = {
+        name: {**summary(found), "seconds": result.seconds[name]}
+        for name, found in result.figures.items()
+    }
     return json.dumps(next(iter(told.values())) if len(told) == 1 else told, indent=2) + "\n"
 
 
@@ -59,9 +74,13 @@ def _asides(result: EvaluationResult) -> list[str]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in found.missing.items())
             lines.append(f"  {name}: without a verdict, and so counted as not correct: {reasons}")
         if found.too_long:
-            lines.append(f"  {name}: left out {found.too_long} problems: longer than rollout.max_prompt_tokens")
+            lines.append(
+                f"  {name}: left out {found.too_long} problems: longer than rollout.max_prompt_tokens"
+            )
         if not found.curves:
-            lines.append(f"  {name}: its environment grades and does not say what is correct: there is no accuracy")
+            lines.append(
+                f"  {name}: its environment grades and does not say what is correct: there is no accuracy"
+            )
     return lines
 
 

@@ -60,10 +60,12 @@ class Figures:
         num_problems: Problems with responses.
         too_long: Problems without, because their prompt is longer than `rollout.max_prompt_tokens`.
         counts: The `K` numbers of samples of the curves; the last is `num_samples`.
-        curves: By measure; `maj` is not there where the environment finds no predictions, and none is where it only
-            grades.
-        reward: Mean reward of the responses with a verdict, and its interval; None where there is none.
-        totals: Responses, and how many of them are correct, without a verdict, truncated; their mean length in tokens.
+        curves: By measure; `maj` is not there where the environment finds no predictions, and none
+            is where it only grades.
+        reward: Mean reward of the responses with a verdict, and its interval; None where there is
+            none.
+        totals: Responses, and how many of them are correct, without a verdict, truncated; their
+            mean length in tokens.
         missing: How many verdicts are missing, by the first words of their reasons.
         per_problem: Rows of a table, see `problem_columns`.
     """
@@ -79,7 +81,9 @@ class Figures:
     per_problem: Sequence[dict[str, Any]]
 
 
-def figures(responses: pandas.DataFrame, *, num_samples: int, num_problems: int, seed: int) -> Figures:
+def figures(
+    responses: pandas.DataFrame, *, num_samples: int, num_problems: int, seed: int
+) -> Figures:
     """Computes the figures of one data set.
 
     Args:
@@ -120,19 +124,26 @@ def figures(responses: pandas.DataFrame, *, num_samples: int, num_problems: int,
 
 def problem_columns(found: Figures) -> dict[str, str]:
     """Names and types of the per-problem table: with the measures that there are, at all samples."""
-    return PROBLEM_COLUMNS | {f"{measure}@{found.num_samples}": "float64" for measure in found.curves}
+    return PROBLEM_COLUMNS | {
+        f"{measure}@{found.num_samples}": "float64" for measure in found.curves
+    }
 
 
 def summary(found: Figures) -> dict[str, Any]:
     """The figures as plain values for JSON; a measure that there is not is null."""
     k = found.num_samples
     curves = found.curves
-    measured: dict[str, Any] = {f"{m}@{k}": float(curves[m].value[-1]) if m in curves else None for m in MEASURES}
+    measured: dict[str, Any] = {
+        f"{m}@{k}": float(curves[m].value[-1]) if m in curves else None for m in MEASURES
+    }
     return {
         **measured,
         "problems": found.num_problems,
         "intervals": {f"{m}@{k}": [float(c.low[-1]), float(c.high[-1])] for m, c in curves.items()},
-        "curves": {m: dict(zip(map(str, found.counts), c.value.tolist(), strict=True)) for m, c in curves.items()},
+        "curves": {
+            m: dict(zip(map(str, found.counts), c.value.tolist(), strict=True))
+            for m, c in curves.items()
+        },
         "reward_mean": None if found.reward is None else found.reward[0],
         **found.totals,
         "missing_by_reason": dict(found.missing),
@@ -142,8 +153,8 @@ def summary(found: Figures) -> dict[str, Any]:
 
 def _measures(responses: pandas.DataFrame) -> tuple[str, ...]:
     if responses["is_correct"].isna().all():
-        # Where rewards are known all the same, the environment only grades. Without any, all that is known is that
-        # nothing is known to be correct.
+        # Where rewards are known all the same, the environment only grades. Without any, all that
+        # is known is that nothing is known to be correct.
         return () if responses["reward"].notna().any() else ("avg", "pass")
     return MEASURES if (responses["prediction"] != "").any() else MEASURES[:2]
 
@@ -162,16 +173,25 @@ def _values(
     return np.array([at[measure](k) for measure in measures for k in counts])
 
 
-def _curves(values: NDArray[np.float64], measures: Sequence[str], num_counts: int, seed: int) -> dict[str, Curve]:
+def _curves(
+    values: NDArray[np.float64], measures: Sequence[str], num_counts: int, seed: int
+) -> dict[str, Curve]:
     if not measures:
         return {}
     means = np.array([mean(column) for column in values.T])
     low, high = bootstrap(values, seed=seed)
-    places = {measure: slice(i * num_counts, (i + 1) * num_counts) for i, measure in enumerate(measures)}
-    return {m: Curve(value=means[place], low=low[place], high=high[place]) for m, place in places.items()}
+    places = {
+        measure: slice(i * num_counts, (i + 1) * num_counts) for i, measure in enumerate(measures)
+    }
+    return {
+        m: Curve(value=means[place], low=low[place], high=high[place])
+        for m, place in places.items()
+    }
 
 
-def _problem_row(rows: pandas.DataFrame, num_samples: int, measures: Sequence[str]) -> dict[str, Any]:
+def _problem_row(
+    rows: pandas.DataFrame, num_samples: int, measures: Sequence[str]
+) -> dict[str, Any]:
     first = rows.iloc[0]
     given = Counter(prediction for prediction in rows["prediction"] if prediction)
     reward = rows["reward"].mean()
@@ -192,7 +212,10 @@ def _problem_row(rows: pandas.DataFrame, num_samples: int, measures: Sequence[st
 
 
 def _votes(rows: pandas.DataFrame) -> Any:
-    verdicts = [None if verdict is None or verdict != verdict else bool(verdict) for verdict in rows["is_correct"]]
+    verdicts = [
+        None if verdict is None or verdict != verdict else bool(verdict)
+        for verdict in rows["is_correct"]
+    ]
     return tally(rows["prediction"].tolist(), verdicts)
 
 

@@ -80,7 +80,12 @@ class Parts:
             seconds: How long it took.
         """
         rows = [row for group in groups for row in _rows(group, self._questions[group.seed])]
-        write_table(rows, self._path([group.seed for group in groups]), _COLUMNS, {_SECONDS: repr(seconds).encode()})
+        write_table(
+            rows,
+            self._path([group.seed for group in groups]),
+            _COLUMNS,
+            {_SECONDS: repr(seconds).encode()},
+        )
 
     def seconds(self) -> float:
         """How long all parts that are there took."""
@@ -94,8 +99,14 @@ class Parts:
         import pyarrow
         import pyarrow.parquet
 
-        tables = [pyarrow.parquet.read_table(path, schema=_schema(_COLUMNS)) for path in self._present()]
-        return pyarrow.concat_tables(tables).to_pandas() if tables else _table([], _COLUMNS).to_pandas()
+        tables = [
+            pyarrow.parquet.read_table(path, schema=_schema(_COLUMNS)) for path in self._present()
+        ]
+        return (
+            pyarrow.concat_tables(tables).to_pandas()
+            if tables
+            else _table([], _COLUMNS).to_pandas()
+        )
 
     def _present(self) -> list[Path]:
         return [path for request in self.requests if (path := self._path(request)).is_file()]
@@ -105,7 +116,10 @@ class Parts:
 
 
 def write_table(
-    rows: Sequence[dict[str, object]], path: Path, columns: dict[str, str], metadata: dict[bytes, bytes] | None = None
+    rows: Sequence[dict[str, object]],
+    path: Path,
+    columns: dict[str, str],
+    metadata: dict[bytes, bytes] | None = None,
 ) -> None:
     """Writes a Parquet file, whole or not at all.
 

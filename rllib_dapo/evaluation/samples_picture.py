@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 3
-# Okabe and Ito's colors, which color-blind readers can tell apart; lines differ in their dashes too.
-_STYLES = {"pass": ("#0072B2", "-", "^"), "maj": ("#D55E00", "--", "s"), "avg": ("#009E73", ":", "o")}
+# Okabe and Ito's colors, which color-blind readers can tell apart; lines differ in their dashes
+# too.
+_STYLES = {
+    "pass": ("#0072B2", "-", "^"),
+    "maj": ("#D55E00", "--", "s"),
+    "avg": ("#009E73", ":", "o"),
+}
 _LABELS = {
     "pass": "pass@k: one of k is right",
     "maj": "maj@k: what most of k say is right",
@@ -47,7 +52,11 @@ def samples_picture(found: Mapping[str, Figures], path: Path) -> Path:
         ax.remove()
     lines = {line.get_label(): line for ax in axes[: len(found)] for line in ax.lines}
     picture.legend(
-        lines.values(), lines.keys(), frameon=False, ncols=3 if columns > 1 else 1, loc="outside lower center"
+        lines.values(),
+        lines.keys(),
+        frameon=False,
+        ncols=3 if columns > 1 else 1,
+        loc="outside lower center",
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path)
@@ -58,7 +67,9 @@ def _draw(ax: Axes, figures: Figures) -> None:
     for measure, (color, dashes, marker) in _STYLES.items():
         if measure in figures.curves:
             curve = figures.curves[measure]
-            ax.fill_between(figures.counts, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
+            ax.fill_between(
+                figures.counts, curve.low, curve.high, color=color, alpha=0.15, linewidth=0
+            )
             ax.plot(
                 figures.counts,
                 curve.value,
@@ -70,7 +81,9 @@ def _draw(ax: Axes, figures: Figures) -> None:
                 label=_LABELS[measure],
             )
     if not figures.curves:
-        ax.text(0.5, 0.5, "graded only: no accuracy", transform=ax.transAxes, ha="center", color="0.5")
+        ax.text(
+            0.5, 0.5, "graded only: no accuracy", transform=ax.transAxes, ha="center", color="0.5"
+        )
     ax.set_xscale("log", base=2)
     ax.set_xticks(figures.counts, [str(count) for count in figures.counts])
     ax.minorticks_off()

@@ -61,18 +61,34 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
         ValueError: If it contradicts another setting; one line with both names and values.
     """
     source = config.deepspeed_config
-    settings = read_deepspeed_config(source) if isinstance(source, str) else copy.deepcopy(source or {})
+    settings = (
+        read_deepspeed_config(source) if isinstance(source, str) else copy.deepcopy(source or {})
+    )
     for section, instead in TAKEN.items():
         asked = settings.pop(section, {"enabled": False})
         if not isinstance(asked, dict) or asked.get("enabled", True) not in (AUTO, False):
-            raise ValueError(f"deepspeed.config: {section} is set, but {instead} says that here: take {section} out")
+            raise ValueError(
+                f"deepspeed.config: {section} is set, but {instead} says that here: take {section} out"
+            )
     stage = zero_stage(settings)
     if stage not in range(4):
         raise ValueError(f"deepspeed.config: zero_optimization.stage={stage} must be 0, 1, 2 or 3")
     learners = max(1, config.num_learners)
-    _settle(settings, "train_micro_batch_size_per_gpu", 1, "training.max_tokens_per_microbatch bounds a micro-batch")
-    _settle(settings, "gradient_accumulation_steps", 1, "training.minibatch_size makes an optimizer step")
-    _settle(settings, "train_batch_size", learners, "training.minibatch_size makes an optimizer step")
+    _settle(
+        settings,
+        "train_micro_batch_size_per_gpu",
+        1,
+        "training.max_tokens_per_microbatch bounds a micro-batch",
+    )
+    _settle(
+        settings,
+        "gradient_accumulation_steps",
+        1,
+        "training.minibatch_size makes an optimizer step",
+    )
+    _settle(
+        settings, "train_batch_size", learners, "training.minibatch_size makes an optimizer step"
+    )
     clip = config.grad_clip or 0.0
     _settle(settings, "gradient_clipping", clip, f"training.grad_clip={config.grad_clip}")
     _settle_precision(settings, config, stage)
@@ -82,7 +98,9 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
         settings["gradient_clipping"] = 0.0
     else:
         # Micro-batches differ in number from step to step: the Learner says when a step is due.
-        _settle(settings, "managed_gradient_accumulation", False, "the Learner says when a step is due")
+        _settle(
+            settings, "managed_gradient_accumulation", False, "the Learner says when a step is due"
+        )
     settings.setdefault("steps_per_print", 2**62)
     return settings
 
@@ -91,7 +109,9 @@ def _settle(settings: dict[str, Any], name: str, value: Any, because: str) -> No
     """Sets a value that is open; refuses another one."""
     asked = settings.get(name, AUTO)
     if asked not in (AUTO, value):
-        raise ValueError(f'deepspeed.config: {name}={asked} contradicts {because}: set it to "auto" or {value}')
+        raise ValueError(
+            f'deepspeed.config: {name}={asked} contradicts {because}: set it to "auto" or {value}'
+        )
     settings[name] = value
 
 
@@ -104,7 +124,11 @@ def _settle_precision(settings: dict[str, Any], config: DAPOConfig, stage: int) 
     section = settings.setdefault("bf16", {})
     asked = section.get("enabled", AUTO)
     if asked not in (AUTO, half):
-        way_out = "use stage 1 or higher" if stage == 0 and asked else 'set it to "auto", or change the dtype'
+        way_out = (
+            "use stage 1 or higher"
+            if stage == 0 and asked
+            else 'set it to "auto", or change the dtype'
+        )
         raise ValueError(
             f"deepspeed.config: bf16.enabled={str(asked).lower()} contradicts language_model.dtype="
             f"{config.model_dtype} at ZeRO stage {stage}: {way_out}"

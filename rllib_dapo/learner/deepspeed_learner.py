@@ -1,7 +1,8 @@
 """The Learner on DeepSpeed: optimizer state, gradients and weights sharded over all Learners (ZeRO 0 to 3).
 
-Micro-batches, loss and schedule are `DAPOTorchLearner`'s; here is only what DeepSpeed does itself: the wrapped forward
-pass, reduction and clipping of gradients, the step, and the way weights and optimizer state get out and in.
+Micro-batches, loss and schedule are `DAPOTorchLearner`'s; here is only what DeepSpeed does itself:
+the wrapped forward pass, reduction and clipping of gradients, the step, and the way weights and
+optimizer state get out and in.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class DeepSpeedLearner(DAPOTorchLearner):
         """Joins the process group of all Learners, or makes one of its own, then builds module and engine."""
         self._settings = resolve_deepspeed_config(self.config)
         self._stage = zero_stage(self._settings)
-        # On CPUs DeepSpeed would compile a library for messages in shared memory, which gloo does without a compiler.
+        # On CPUs DeepSpeed would compile a library for messages in shared memory, which gloo does
+        # without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._owns_process_group = _join_process_group()
         super().build()
@@ -85,7 +87,8 @@ class DeepSpeedLearner(DAPOTorchLearner):
     @override(DAPOTorchLearner)
     def _accumulation(self, module_id: str, *, is_last: bool) -> AbstractContextManager[None]:
         if self._stage == 0:
-            # Without ZeRO the last backward pass reduces, so that the norm is known before the step.
+            # Without ZeRO the last backward pass reduces, so that the norm is known before the
+            # step.
             self._engine.set_gradient_accumulation_boundary(is_last)
         return nullcontext()
 
@@ -126,14 +129,20 @@ class DeepSpeedLearner(DAPOTorchLearner):
         """All weights and buffers by name, on every Learner: one module's own parameters are gathered at a time."""
         saved = set(model.state_dict(keep_vars=True))
         for prefix, module in model.named_modules():
-            own = dict(module.named_parameters(prefix=prefix, recurse=False, remove_duplicate=False))
+            own = dict(
+                module.named_parameters(prefix=prefix, recurse=False, remove_duplicate=False)
+            )
             with self._gathered(list(own.values())):
                 yield from ((name, p.data) for name, p in own.items() if name in saved)
             buffers = module.named_buffers(prefix=prefix, recurse=False)
             yield from ((name, buffer) for name, buffer in buffers if name in saved)
 
     def _gathered(self, params: list[nn.Parameter]) -> AbstractContextManager[None]:
-        sharded = [p for p in params if hasattr(p, "ds_status") and p.ds_status is not ZeroParamStatus.AVAILABLE]
+        sharded = [
+            p
+            for p in params
+            if hasattr(p, "ds_status") and p.ds_status is not ZeroParamStatus.AVAILABLE
+        ]
         return deepspeed.zero.GatheredParameters(sharded) if sharded else nullcontext()
 
     @override(DAPOTorchLearner)

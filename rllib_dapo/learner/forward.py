@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Settings of transformers models that change logits after the output projection.
-LOGIT_ADJUSTMENTS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+LOGIT_ADJUSTMENTS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +39,11 @@ class ForwardSettings:
 
 
 def token_outputs(
-    lm: PreTrainedModel, batch: dict[str, Tensor], settings: ForwardSettings, *, value_head: nn.Module | None = None
+    lm: PreTrainedModel,
+    batch: dict[str, Tensor],
+    settings: ForwardSettings,
+    *,
+    value_head: nn.Module | None = None,
 ) -> dict[str, Tensor]:
     """Runs the model on a micro-batch.
 
@@ -45,8 +54,8 @@ def token_outputs(
         value_head: `[n, H] -> [n, 1]`, the value of the state before each token.
 
     Returns:
-        `logprobs` and `entropy`, `[B, T]` in nats, and `values` `[B, T]` where there is a value head; all 0 outside
-        `batch["mask"]`.
+        `logprobs` and `entropy`, `[B, T]` in nats, and `values` `[B, T]` where there is a value
+        head; all 0 outside `batch["mask"]`.
     """
     mask = batch["mask"]
     wider = next(lm.parameters()).dtype != settings.dtype
@@ -73,16 +82,21 @@ def _features(
 ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """`[R, S, H]` hidden states, what the output projection takes, and the projection `[n, .] -> [n, V]`.
 
-    Projecting only the positions that predict a response token saves most of the work at large vocabularies. A model
-    that adjusts its logits afterwards is asked for the logits themselves.
+    Projecting only the positions that predict a response token saves most of the work at large
+    vocabularies. A model that adjusts its logits afterwards is asked for the logits themselves.
     """
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-    # Rows of one response need no mask: padding lies on the right, where causal attention never looks.
+    # Rows of one response need no mask: padding lies on the right, where causal attention never
+    # looks.
     if bool((batch["segment_ids"] > 1).any()):
         inputs["position_ids"] = batch["position_ids"]
         inputs["attention_mask"] = attention_mask(batch["segment_ids"])
     if any(getattr(lm.config, name, None) for name in LOGIT_ADJUSTMENTS):
         output = lm(**inputs, output_hidden_states=needs_features)
-        return (output.hidden_states[-1] if needs_features else output.logits), output.logits, nn.Identity()
+        return (
+            (output.hidden_states[-1] if needs_features else output.logits),
+            output.logits,
+            nn.Identity(),
+        )
     hidden = lm.base_model(**inputs).last_hidden_state
     return hidden, hidden, lm.get_output_embeddings()

@@ -48,12 +48,12 @@ logger = logging.getLogger(__name__)
 class DAPOTorchLearner(TorchLearner):
     """Trains a `CausalLMModule` with the loss of `core.objective`; several of them share the work under DDP.
 
-    RLlib's update loop stays in charge (metrics, counters, hooks); what it iterates over are the planned mini-batches
-    of `GroupTrainingData`, and an update of one of them accumulates gradients over its micro-batches.
-    `compute_loss_for_module` is the place to override for another loss.
+    RLlib's update loop stays in charge (metrics, counters, hooks); what it iterates over are the
+    planned mini-batches of `GroupTrainingData`, and an update of one of them accumulates gradients
+    over its micro-batches. `compute_loss_for_module` is the place to override for another loss.
 
-    Every Learner makes the same calls in the same order, with an empty micro-batch where it has no work: the plan gives
-    all of them equally many.
+    Every Learner makes the same calls in the same order, with an empty micro-batch where it has no
+    work: the plan gives all of them equally many.
     """
 
     config: DAPOConfig
@@ -73,7 +73,8 @@ class DAPOTorchLearner(TorchLearner):
         """Takes its share of the CPU, then builds module and optimizer."""
         set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_learners))
         if not torch.cuda.is_available():
-            # Transformers asks DeepSpeed, where it is installed, for the accelerator, and it warns if nobody chose one.
+            # Transformers asks DeepSpeed, where it is installed, for the accelerator, and it warns
+            # if nobody chose one.
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         self._statistics = TokenStatistics()
         self.updates_after_warmup = 0
@@ -81,7 +82,9 @@ class DAPOTorchLearner(TorchLearner):
         super().build()
 
     @override(TorchLearner)
-    def configure_optimizers_for_module(self, module_id: str, config: DAPOConfig | None = None) -> None:
+    def configure_optimizers_for_module(
+        self, module_id: str, config: DAPOConfig | None = None
+    ) -> None:
         """AdamW. Its learning rate is set before each step, so none of RLlib's schedules is attached."""
         config = config or self.config
         params = [p for p in self.get_parameters(self.module[module_id]) if p.requires_grad]
@@ -104,8 +107,9 @@ class DAPOTorchLearner(TorchLearner):
         Args:
             module_id: Whose loss.
             config: The algorithm's configuration.
-            batch: A micro-batch of `core.collate`, with what `learner.preparation` added. Without `old_logprobs`
-                `[B, T]` the policy being trained is still the old one (the first mini-batch of an update).
+            batch: A micro-batch of `core.collate`, with what `learner.preparation` added. Without
+                `old_logprobs` `[B, T]` the policy being trained is still the old one (the first
+                mini-batch of an update).
             fwd_out: `logprobs`, `entropy` and perhaps `values`, `[B, T]`; see `learner.forward`.
         """
         logprobs = fwd_out["logprobs"]
@@ -133,8 +137,12 @@ class DAPOTorchLearner(TorchLearner):
             value_loss_coefficient=config.value_loss_coefficient if config.has_critic else 0.0,
             value_clip=config.value_clip,
         )
-        self._statistics.maximum(**{name: value for name, value in statistics.items() if name.endswith("_max")})
-        self._statistics.add(**{name: value for name, value in statistics.items() if not name.endswith("_max")})
+        self._statistics.maximum(
+            **{name: value for name, value in statistics.items() if name.endswith("_max")}
+        )
+        self._statistics.add(
+            **{name: value for name, value in statistics.items() if not name.endswith("_max")}
+        )
         self._statistics.add(
             response_tokens=batch["mask"].sum(),
             entropy_sum=fwd_out["entropy"].sum(),
@@ -155,12 +163,16 @@ class DAPOTorchLearner(TorchLearner):
         if self.importance_cap is None:
             return mask, None
         weights = importance_weights(old_logprobs, sampler, batch["mask"], cap=self.importance_cap)
-        self._statistics.add(importance_capped=(weights >= self.importance_cap)[batch["mask"]].sum())
+        self._statistics.add(
+            importance_capped=(weights >= self.importance_cap)[batch["mask"]].sum()
+        )
         return mask, weights
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, MicroBatches]) -> tuple[dict, dict[str, Tensor], dict]:
-        losses = {module_id: self._train_minibatch(module_id, micro) for module_id, micro in batch.items()}
+        losses = {
+            module_id: self._train_minibatch(module_id, micro) for module_id, micro in batch.items()
+        }
         return {}, losses, {}
 
     def _train_minibatch(self, module_id: str, minibatch: MicroBatches) -> Tensor:
@@ -170,13 +182,17 @@ class DAPOTorchLearner(TorchLearner):
         for i, batch in enumerate(minibatch.batches):
             with self._accumulation(module_id, is_last=i == len(minibatch.batches) - 1):
                 fwd_out = self.forward_micro_batch(batch)
-                loss = self.compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+                loss = self.compute_loss_for_module(
+                    module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+                )
                 self._backward(loss)
             self._measure_gap(batch, fwd_out, is_first=minibatch.is_first)
             total += loss.detach()
         norm = self._step(module_id, lr=self._next_lr(minibatch.progress))
         if norm is None:
-            logger.warning("the gradient of %s is not finite; this optimizer step is left out", module_id)
+            logger.warning(
+                "the gradient of %s is not finite; this optimizer step is left out", module_id
+            )
             self._statistics.add_common(skipped_updates=1)
         else:
             self._statistics.add_common(gradient_updates=1, gradient_norm=norm)
@@ -194,7 +210,11 @@ class DAPOTorchLearner(TorchLearner):
     def _accumulation(self, module_id: str, *, is_last: bool) -> AbstractContextManager[None]:
         """DDP shares gradients in the last micro-batch's backward pass, and in no other."""
         module = self.module[module_id]
-        return nullcontext() if is_last or not isinstance(module, DistributedDataParallel) else module.no_sync()
+        return (
+            nullcontext()
+            if is_last or not isinstance(module, DistributedDataParallel)
+            else module.no_sync()
+        )
 
     def _backward(self, loss: Tensor) -> None:
         """Adds to the gradient. DDP takes the mean over Learners of what is a sum."""
@@ -228,7 +248,9 @@ class DAPOTorchLearner(TorchLearner):
         )
 
     @torch.no_grad()
-    def _measure_gap(self, micro: MicroBatch, fwd_out: dict[str, Tensor], *, is_first: bool) -> None:
+    def _measure_gap(
+        self, micro: MicroBatch, fwd_out: dict[str, Tensor], *, is_first: bool
+    ) -> None:
         """How far the sampler's log-probabilities are from the trainer's under the same weights."""
         if is_first:
             trainer = fwd_out["logprobs"]
@@ -242,7 +264,9 @@ class DAPOTorchLearner(TorchLearner):
             self._statistics.maximum(gap_max=gap.max())
 
     @override(Learner)
-    def _create_iterator_if_necessary(self, *, training_data: GroupTrainingData, **kwargs: Any) -> Iterable[MiniBatch]:
+    def _create_iterator_if_necessary(
+        self, *, training_data: GroupTrainingData, **kwargs: Any
+    ) -> Iterable[MiniBatch]:
         """The planned mini-batches, with what must be computed before the policy moves."""
         (plans,) = training_data.shards
         minibatches = [
@@ -266,7 +290,9 @@ class DAPOTorchLearner(TorchLearner):
         pad = self.policy_module.lm.config.pad_token_id
         batches = []
         for micro in plan:
-            batch = collate(micro, training_data.groups, pad_token_id=0 if pad is None else int(pad))
+            batch = collate(
+                micro, training_data.groups, pad_token_id=0 if pad is None else int(pad)
+            )
             batch["groups"] = torch.tensor([r.group for r in micro.responses], dtype=torch.long)
             batch["indices"] = torch.tensor([r.index for r in micro.responses], dtype=torch.long)
             batches.append({name: tensor.to(self._device) for name, tensor in batch.items()})
@@ -286,9 +312,13 @@ class DAPOTorchLearner(TorchLearner):
     def weight_pieces(self) -> list[ray.ObjectRef]:
         """Puts the weights, as an engine wants them, into the object store piece by piece.
 
-        All Learners must be asked at the same time; the first of them has the answer, the others' is empty.
+        All Learners must be asked at the same time; the first of them has the answer, the others'
+        is empty.
         """
-        return [ray.put(piece) for piece in pieces(self._engine_weights(), dtype=self.policy_module.settings.dtype)]
+        return [
+            ray.put(piece)
+            for piece in pieces(self._engine_weights(), dtype=self.policy_module.settings.dtype)
+        ]
 
     def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The language model's weights by their Hugging Face names, on the first Learner; nothing on the others."""
@@ -336,19 +366,27 @@ class DAPOTorchLearner(TorchLearner):
 
     @override(Learner)
     def get_state(
-        self, components: Any = None, *, not_components: Any = None, for_checkpoint: bool = False, **kwargs: Any
+        self,
+        components: Any = None,
+        *,
+        not_components: Any = None,
+        for_checkpoint: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """RLlib's state.
 
         Args:
             components: RLlib's.
             not_components: RLlib's.
-            for_checkpoint: Without weights and optimizer: every Learner writes its own to disk itself.
+            for_checkpoint: Without weights and optimizer: every Learner writes its own to disk
+                itself.
             **kwargs: RLlib's.
         """
         if not for_checkpoint:
             return super().get_state(components, not_components=not_components, **kwargs)
-        state = super().get_state(not_components=[COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER], **kwargs)
+        state = super().get_state(
+            not_components=[COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER], **kwargs
+        )
         return state | {COMPONENT_RL_MODULE: {module_id: {} for module_id in self.module.keys()}}  # noqa: SIM118
 
     @property

@@ -21,4 +21,7 @@ def ask_learners(learner_group: LearnerGroup, question: Callable[[DAPOTorchLearn
     for result in results:
         if not result.ok:
             raise result.get()
-    return [answer for _, answer in sorted((result.get() for result in results), key=lambda pair: pair[0])]
+    return [
+        answer
+        for _, answer in sorted((result.get() for result in results), key=lambda pair: pair[0])
+    ]

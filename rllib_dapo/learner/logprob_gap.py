@@ -1,7 +1,8 @@
 """How far sampler and trainer are apart in the same responses under the same weights, and under what assumptions.
 
-Ratios compare the two. Where they differ by more than rounding, something is wrong that no loss curve shows: another
-temperature, raw instead of processed log-probabilities, another precision, other weights.
+Ratios compare the two. Where they differ by more than rounding, something is wrong that no loss
+curve shows: another temperature, raw instead of processed log-probabilities, another precision,
+other weights.
 """
 
 from __future__ import annotations
@@ -41,12 +42,15 @@ class GapReport:
 
 @torch.no_grad()
 def measure_gap(
-    batches: Sequence[MicroBatch], module: CausalLMModule, forward: Callable[[MicroBatch], dict[str, Tensor]]
+    batches: Sequence[MicroBatch],
+    module: CausalLMModule,
+    forward: Callable[[MicroBatch], dict[str, Tensor]],
 ) -> GapReport:
     """Scores responses under several assumptions.
 
     Args:
-        batches: Micro-batches of `core.collate`, sampled under the weights that the module holds now.
+        batches: Micro-batches of `core.collate`, sampled under the weights that the module holds
+            now.
         module: Whose settings are varied.
         forward: Outputs of the module; every Learner calls it equally often.
     """
@@ -55,7 +59,9 @@ def measure_gap(
         with module.settings_changed(**changes):
             scored = [forward(batch)["logprobs"] for batch in batches]
         pairs = zip(scored, batches, strict=True)
-        mine = torch.cat([(s - b["sampler_logprobs"]).abs()[b["mask"]].float().cpu() for s, b in pairs])
+        mine = torch.cat(
+            [(s - b["sampler_logprobs"]).abs()[b["mask"]].float().cpu() for s, b in pairs]
+        )
         return gather(mine)
 
     def mean(parts: list[Tensor]) -> float:
@@ -63,7 +69,10 @@ def measure_gap(
 
     gaps = torch.cat(differences())
     # With weights in half precision there is nothing wider to compute with.
-    could_be_wider = module.settings.dtype == torch.bfloat16 and next(module.lm.parameters()).dtype == torch.float32
+    could_be_wider = (
+        module.settings.dtype == torch.bfloat16
+        and next(module.lm.parameters()).dtype == torch.float32
+    )
     return GapReport(
         tokens=len(gaps),
         mean=float(gaps.mean()),

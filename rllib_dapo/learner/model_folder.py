@@ -21,14 +21,16 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# What the names of the value head's weights begin with, and the folder that it has to itself: it is no part of the
-# language model, and what is exported leaves it behind.
+# What the names of the value head's weights begin with, and the folder that it has to itself: it is
+# no part of the language model, and what is exported leaves it behind.
 VALUE_HEAD = "value_head."
 VALUE_HEAD_FOLDER = "value_head"
 
 # What lies beside the model: RLlib's own files, and the value head.
 LEFT_BEHIND = ("metadata.json", "class_and_ctor_args.pkl", "module_state.pkl", VALUE_HEAD_FOLDER)
-MODULE_PATH = Path(COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID)
+MODULE_PATH = Path(
+    COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+)
 
 
 def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
@@ -39,12 +41,15 @@ def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
         state: By name, as in `model.state_dict()`.
 
     Raises:
-        ValueError: If a parameter of the model has no weight in `state`, or the other way round, or a shape differs.
+        ValueError: If a parameter of the model has no weight in `state`, or the other way round, or
+            a shape differs.
     """
     own = model.state_dict()
     missing = sorted(set(dict(model.named_parameters())) - set(state))
     unexpected = sorted(set(state) - set(own))
-    reshaped = sorted(name for name in set(state) & set(own) if state[name].shape != own[name].shape)
+    reshaped = sorted(
+        name for name in set(state) & set(own) if state[name].shape != own[name].shape
+    )
     if missing or unexpected or reshaped:
         raise ValueError(
             f"these weights belong to another model: missing {missing[:3]}, unknown {unexpected[:3]}, "
@@ -54,7 +59,10 @@ def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
 
 
 def write_model(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, weights: Mapping[str, Tensor]
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Mapping[str, Tensor],
 ) -> None:
     """Writes weights, configuration and tokenizer as transformers does, and a value head into a folder of its own.
 
@@ -64,8 +72,14 @@ def write_model(
         tokenizer: The model's.
         weights: By name.
     """
-    value_head = {k.removeprefix(VALUE_HEAD): v.contiguous() for k, v in weights.items() if k.startswith(VALUE_HEAD)}
-    model.save_pretrained(folder, state_dict={k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)})
+    value_head = {
+        k.removeprefix(VALUE_HEAD): v.contiguous()
+        for k, v in weights.items()
+        if k.startswith(VALUE_HEAD)
+    }
+    model.save_pretrained(
+        folder, state_dict={k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)}
+    )
     tokenizer.save_pretrained(folder)
     if value_head:
         (folder / VALUE_HEAD_FOLDER).mkdir(exist_ok=True)
@@ -83,4 +97,6 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no *.safetensors in {folder}")
     heads = sorted((folder / VALUE_HEAD_FOLDER).glob("*.safetensors"))
     weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    return weights | {VALUE_HEAD + name: tensor for file in heads for name, tensor in load_file(file).items()}
+    return weights | {
+        VALUE_HEAD + name: tensor for file in heads for name, tensor in load_file(file).items()
+    }

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def disable_dropout(model: PreTrainedModel) -> None:
     """Switches every dropout off: the ratio compares probabilities, which must not depend on chance.
 
-    Not all of transformers' models have a module for each: some keep the probability as a number, some look it up in
-    their configuration at every step.
+    Not all of transformers' models have a module for each: some keep the probability as a number,
+    some look it up in their configuration at every step.
     """
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     """A causal language model for RLlib.
 
-    On a Learner: `_forward_train` turns a micro-batch of `core.collate` into log-probabilities and entropies of the
-    response tokens, `[B, T]`. Parameters stay in float32; with `dtype="bfloat16"` the computation runs under autocast,
-    for at learning rates of 1e-6 an update of a bfloat16 weight rounds away.
+    On a Learner: `_forward_train` turns a micro-batch of `core.collate` into log-probabilities and
+    entropies of the response tokens, `[B, T]`. Parameters stay in float32; with `dtype="bfloat16"`
+    the computation runs under autocast, for at learning rates of 1e-6 an update of a bfloat16
+    weight rounds away.
 
-    On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows both. An engine's
-    weights come in pieces from `DAPOTorchLearner.weight_pieces`, not through `get_state`, which one Learner alone
-    could not answer where the weights are sharded.
+    On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows
+    both. An engine's weights come in pieces from `DAPOTorchLearner.weight_pieces`, not through
+    `get_state`, which one Learner alone could not answer where the weights are sharded.
     """
 
     @override(TorchRLModule)
@@ -50,7 +51,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             temperature=config["temperature"],
             chunk_tokens=config["logprob_chunk_tokens"],
         )
-        # Set by a Learner that has taken the weights apart: then they are not this module's to save or to load.
+        # Set by a Learner that has taken the weights apart: then they are not this module's to save
+        # or to load.
         self.is_sharded = False
         self.engine: Engine | None = None
         if self.inference_only:
@@ -65,9 +67,12 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.lm = self._load()
         freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
-            self.lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.lm.gradient_checkpointing_enable(
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
         self.value_head = self._new_value_head() if config["value_head"] else None
-        # In a tuple, so that it is no part of this module: not saved, not wrapped, not given to the optimizer.
+        # In a tuple, so that it is no part of this module: not saved, not wrapped, not given to the
+        # optimizer.
         self._reference: tuple[PreTrainedModel, ...] = ()
         if config["reference"]:
             self._reference = (self._load().requires_grad_(False),)
@@ -82,11 +87,13 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Log-probabilities, entropies and (with a value head) values of the tokens that have loss.
 
         Args:
-            batch: A micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
+            batch: A micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to
+                `T`.
             **kwargs: RLlib's; unused.
 
         Returns:
-            `logprobs`, `entropy` and `values`, `[B, T]`, 0 outside `batch["mask"]`; see `learner.forward`.
+            `logprobs`, `entropy` and `values`, `[B, T]`, 0 outside `batch["mask"]`; see
+            `learner.forward`.
         """
         return token_outputs(self.lm, batch, self.settings, value_head=self.value_head)
 
@@ -94,8 +101,9 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     def reference_logprobs(self, batch: dict[str, Tensor]) -> Tensor:
         """`[B, T]` log-probabilities under the frozen model that training began with.
 
-        Its weights have the type of the policy's, float32 unless DeepSpeed has made it bfloat16: computed otherwise,
-        the two would differ by rounding before anything is learnt, and the divergence have a gradient of nothing else.
+        Its weights have the type of the policy's, float32 unless DeepSpeed has made it bfloat16:
+        computed otherwise, the two would differ by rounding before anything is learnt, and the
+        divergence have a gradient of nothing else.
         """
         reference = self._reference[0].to(batch["mask"].device, next(self.lm.parameters()).dtype)
         return token_outputs(reference, batch, self.settings)["logprobs"]
@@ -112,11 +120,18 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        raise NotImplementedError("a CausalLMModule samples through its `engine` and trains through `forward_train`")
+        raise NotImplementedError(
+            "a CausalLMModule samples through its `engine` and trains through `forward_train`"
+        )
 
     @override(TorchRLModule)
     def get_state(
-        self, components: Any = None, *, not_components: Any = None, inference_only: bool = False, **kwargs: Any
+        self,
+        components: Any = None,
+        *,
+        not_components: Any = None,
+        inference_only: bool = False,
+        **kwargs: Any,
     ) -> dict[str, np.ndarray]:
         """The weights under their Hugging Face names, as NumPy arrays.
 
@@ -132,7 +147,9 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         if self.engine is not None or inference_only:
             return {}
         if self.is_sharded:
-            raise RuntimeError("one Learner alone does not hold the weights: save a checkpoint and export it")
+            raise RuntimeError(
+                "one Learner alone does not hold the weights: save a checkpoint and export it"
+            )
         tensors = {**self.lm.state_dict(), **self._value_head_state()}
         return {name: to_numpy(tensor, tensor.dtype) for name, tensor in tensors.items()}
 
@@ -153,7 +170,12 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def save_to_path(
-        self, path: Any = None, *, state: dict[str, np.ndarray] | None = None, filesystem: Any = None, **kwargs: Any
+        self,
+        path: Any = None,
+        *,
+        state: dict[str, np.ndarray] | None = None,
+        filesystem: Any = None,
+        **kwargs: Any,
     ) -> str:
         """Writes a Hugging Face folder (weights, configuration, tokenizer) among RLlib's own small files.
 
@@ -163,9 +185,15 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             filesystem: A PyArrow file system, where it is not the local one.
             **kwargs: RLlib's.
         """
-        path = super().save_to_path(path, state={"weights": "safetensors"}, filesystem=filesystem, **kwargs)
+        path = super().save_to_path(
+            path, state={"weights": "safetensors"}, filesystem=filesystem, **kwargs
+        )
         if not self.is_sharded:
-            weights = dict(to_tensors(state.items())) if state else {**self.lm.state_dict(), **self._value_head_state()}
+            weights = (
+                dict(to_tensors(state.items()))
+                if state
+                else {**self.lm.state_dict(), **self._value_head_state()}
+            )
             with tempfile.TemporaryDirectory() as folder:
                 self.write_model(Path(folder), weights)
                 pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
@@ -178,7 +206,9 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             folder: Where to; it exists.
             weights: All of them, by name; those of the value head begin with `value_head.`.
         """
-        tokenizer = load_tokenizer(self._name, trust_remote_code=self.model_config["trust_remote_code"])
+        tokenizer = load_tokenizer(
+            self._name, trust_remote_code=self.model_config["trust_remote_code"]
+        )
         write_model(folder, self.lm, tokenizer, weights)
 
     @override(TorchRLModule)
@@ -197,23 +227,33 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     def _load(self) -> PreTrainedModel:
         dtype = torch.promote_types(self.settings.dtype, torch.float32)
-        model = load_causal_lm(self._name, dtype=dtype, trust_remote_code=self.model_config["trust_remote_code"])
+        model = load_causal_lm(
+            self._name, dtype=dtype, trust_remote_code=self.model_config["trust_remote_code"]
+        )
         disable_dropout(model)
         return model
 
     def _new_value_head(self) -> nn.Linear:
         """Starts at zero: a value that nothing has been learnt about yet should not move the first advantages."""
-        head = nn.Linear(self.lm.config.get_text_config().hidden_size, 1, dtype=next(self.lm.parameters()).dtype)
+        head = nn.Linear(
+            self.lm.config.get_text_config().hidden_size, 1, dtype=next(self.lm.parameters()).dtype
+        )
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         return head
 
     def _value_head_state(self) -> dict[str, Tensor]:
-        return {} if self.value_head is None else {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
+        return (
+            {}
+            if self.value_head is None
+            else {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
+        )
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         """Loads the model's weights; the value head's too where they are there (an exported model has none)."""
-        own = {k.removeprefix(VALUE_HEAD): v for k, v in weights.items() if k.startswith(VALUE_HEAD)}
+        own = {
+            k.removeprefix(VALUE_HEAD): v for k, v in weights.items() if k.startswith(VALUE_HEAD)
+        }
         load_weights(self.lm, {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)})
         if own and self.value_head is not None:
             self.value_head.load_state_dict(own)

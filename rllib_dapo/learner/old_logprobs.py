@@ -1,9 +1,10 @@
 """What is fixed before the first optimizer step of an update: everything computed under the old policy.
 
-The steps change the policy, so its log-probabilities, entropies and values, what is derived from them (advantages,
-token masks), and the reference's log-probabilities are computed for all mini-batches first. Each is computed only where
-something needs it. Figures that compare tokens of different micro-batches are gathered from all Learners, so that they
-do not depend on how a mini-batch is cut.
+The steps change the policy, so its log-probabilities, entropies and values, what is derived from
+them (advantages, token masks), and the reference's log-probabilities are computed for all
+mini-batches first. Each is computed only where something needs it. Figures that compare tokens of
+different micro-batches are gathered from all Learners, so that they do not depend on how a
+mini-batch is cut.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def prepare(
     score_all = needs_scores(config)
     for minibatch in minibatches:
         for batch in minibatch.batches:
-            _fix_old_logprobs(batch, config, is_first=minibatch.is_first, forward=forward, score_all=score_all)
+            _fix_old_logprobs(
+                batch, config, is_first=minibatch.is_first, forward=forward, score_all=score_all
+            )
             if config.needs_reference:
                 batch["ref_logprobs"] = reference(batch)
     everything = [batch for minibatch in minibatches for batch in minibatch.batches]
@@ -82,7 +85,8 @@ def _fix_old_logprobs(
 ) -> None:
     """The ratio's denominator: recomputed, or what the engine reported. One ratio never mixes the two.
 
-    The first mini-batch is trained while the policy is still the old one: its own forward pass gives the same.
+    The first mini-batch is trained while the policy is still the old one: its own forward pass
+    gives the same.
     """
     from_trainer = config.old_logprobs == "trainer"
     if score_all or (from_trainer and not is_first):
@@ -99,7 +103,12 @@ def _fix_old_logprobs(
 
 def _kl_penalty(batch: MicroBatch, config: DAPOConfig) -> Tensor:
     """`[B, T]` KL estimates under the old policy, times their coefficient."""
-    kl = kl_estimates(batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=config.kl_estimator)
+    kl = kl_estimates(
+        batch["policy_logprobs"],
+        batch["ref_logprobs"],
+        batch["mask"],
+        estimator=config.kl_estimator,
+    )
     return config.kl_coefficient * kl
 
 
@@ -108,7 +117,14 @@ def _compare_within_groups(batches: Sequence[MicroBatch], config: DAPOConfig) ->
     mine = []
     for batch in batches:
         batch["rewards"] = batch["rewards"] - _kl_penalty(batch, config).sum(-1)
-        mine += list(zip(batch["groups"].tolist(), batch["indices"].tolist(), batch["rewards"].tolist(), strict=True))
+        mine += list(
+            zip(
+                batch["groups"].tolist(),
+                batch["indices"].tolist(),
+                batch["rewards"].tolist(),
+                strict=True,
+            )
+        )
     groups: defaultdict[int, dict[int, float]] = defaultdict(dict)
     for group, index, reward in (row for rows in gather(mine) for row in rows):
         groups[group][index] = reward
@@ -133,7 +149,11 @@ def _estimate_advantages(batches: Sequence[MicroBatch], config: DAPOConfig) -> N
         if _kl_in_reward(config):
             rewards = rewards - _kl_penalty(batch, config)
         batch["advantages"], batch["returns"] = generalized_advantages(
-            rewards, batch["old_values"], batch["mask"], gamma=config.gamma, gae_lambda=config.gae_lambda
+            rewards,
+            batch["old_values"],
+            batch["mask"],
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
         )
     if config.normalize_advantages_by_std:
         mean, std = _mean_and_std([batch["advantages"][batch["mask"]] for batch in batches])
@@ -156,14 +176,20 @@ def _mask_tokens(batches: Sequence[MicroBatch], config: DAPOConfig) -> None:
         batch["token_mask"] = batch["mask"]
     if config.entropy_mask_fraction is not None:
         mine = torch.cat([batch["old_entropy"][batch["mask"]].cpu() for batch in batches])
-        threshold = entropy_threshold(torch.cat(gather(mine)), keep_fraction=config.entropy_mask_fraction)
+        threshold = entropy_threshold(
+            torch.cat(gather(mine)), keep_fraction=config.entropy_mask_fraction
+        )
         for batch in batches:
-            kept = high_entropy_mask(batch["old_entropy"], batch["mask"], threshold.to(batch["mask"].device))
+            kept = high_entropy_mask(
+                batch["old_entropy"], batch["mask"], threshold.to(batch["mask"].device)
+            )
             batch["token_mask"] = batch["token_mask"] & kept
     if config.token_mask is not None:
         choose = resolve_token_mask(config.token_mask)
         for batch in batches:
-            chosen = choose(response_ids=batch["response_ids"], entropy=batch["old_entropy"], mask=batch["mask"])
+            chosen = choose(
+                response_ids=batch["response_ids"], entropy=batch["old_entropy"], mask=batch["mask"]
+            )
             if chosen.shape != batch["mask"].shape or chosen.dtype != torch.bool:
                 raise ValueError(
                     f"training.token_mask={config.token_mask!r} gave {chosen.dtype} {tuple(chosen.shape)}: it must "

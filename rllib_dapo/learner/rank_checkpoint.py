@@ -1,7 +1,8 @@
 """Every Learner's part of a checkpoint, and the list of all that says whether a checkpoint is whole.
 
-RLlib saves what Learner 0 holds. Under ZeRO each Learner holds another part of the optimizer's state, so each writes
-its own, and the driver writes `dapo_checkpoint.json` last: a checkpoint without it was cut short.
+RLlib saves what Learner 0 holds. Under ZeRO each Learner holds another part of the optimizer's
+state, so each writes its own, and the driver writes `dapo_checkpoint.json` last: a checkpoint
+without it was cut short.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def save_rank(learner: DAPOTorchLearner, checkpoint: Path) -> int:
     Returns:
         The fingerprint of its weights.
     """
-    state = {"updates_after_warmup": learner.updates_after_warmup, **learner.training_state(checkpoint)}
+    state = {
+        "updates_after_warmup": learner.updates_after_warmup,
+        **learner.training_state(checkpoint),
+    }
     file = _rank_file(checkpoint, rank())
     file.parent.mkdir(exist_ok=True)
     torch.save(state, file)
@@ -73,7 +77,9 @@ def folder_to_write(folder: Path, node_ip: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield Path(temporary)
-        sync_dir_between_nodes(here, temporary, node_ip, str(folder), force_all=True, max_size_bytes=None)
+        sync_dir_between_nodes(
+            here, temporary, node_ip, str(folder), force_all=True, max_size_bytes=None
+        )
 
 
 @contextmanager
@@ -84,14 +90,19 @@ def folder_to_read(folder: Path, node_ip: str) -> Iterator[Path]:
         yield folder
         return
     with tempfile.TemporaryDirectory() as temporary:
-        sync_dir_between_nodes(node_ip, str(folder), here, temporary, force_all=True, max_size_bytes=None)
+        sync_dir_between_nodes(
+            node_ip, str(folder), here, temporary, force_all=True, max_size_bytes=None
+        )
         yield Path(temporary)
 
 
 def fingerprint(weights: Iterable[torch.Tensor]) -> int:
     """A number that changes with any bit of a weight: the sum of their bits, read as whole numbers.
 
-    A sum of whole numbers is the same in any order. One of floating-point numbers is not: its last digits depend on the
-    number of threads, and a checkpoint may be restored on another machine.
+    A sum of whole numbers is the same in any order. One of floating-point numbers is not: its last
+    digits depend on the number of threads, and a checkpoint may be restored on another machine.
     """
-    return sum(int(weight.detach().view(BITS[weight.itemsize]).sum(dtype=torch.int64)) for weight in weights)
+    return sum(
+        int(weight.detach().view(BITS[weight.itemsize]).sum(dtype=torch.int64))
+        for weight in weights
+    )

@@ -20,7 +20,8 @@ def learning_rate_factor(
 ) -> float:
     """Share of the full learning rate: a linear warm-up, then a constant rate or a decay.
 
-    With `x = min(1, updates_after_warmup / decay_updates)` and the share `e = end_fraction` left at the end:
+    With `x = min(1, updates_after_warmup / decay_updates)` and the share `e = end_fraction` left at
+    the end:
 
     | `schedule` | factor after the warm-up |
     | --- | --- |
@@ -29,13 +30,16 @@ def learning_rate_factor(
     | `cosine` | `e + (1 - e) (1 + cos(pi x)) / 2` |
 
     Args:
-        progress: Training steps done, including the optimizer step about to be taken: with 16 mini-batches per
-            training step, the first one is at 1/16.
-        warmup_steps: Length of the warm-up in training steps (rollouts), as the paper counts it; 0 for none.
-        updates_after_warmup: Optimizer steps taken since `progress` reached `warmup_steps`, not counting the one about
-            to be taken: the first of them has the full rate. Of no effect during the warm-up.
+        progress: Training steps done, including the optimizer step about to be taken: with 16
+            mini-batches per training step, the first one is at 1/16.
+        warmup_steps: Length of the warm-up in training steps (rollouts), as the paper counts it; 0
+            for none.
+        updates_after_warmup: Optimizer steps taken since `progress` reached `warmup_steps`, not
+            counting the one about to be taken: the first of them has the full rate. Of no effect
+            during the warm-up.
         schedule: What follows the warm-up.
-        decay_updates: Optimizer steps from the end of the warm-up to the end of the decay; unused by `constant`.
+        decay_updates: Optimizer steps from the end of the warm-up to the end of the decay; unused
+            by `constant`.
         end_fraction: Share of the rate left at the end of the decay and ever after.
 
     Returns:

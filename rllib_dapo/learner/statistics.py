@@ -40,7 +40,10 @@ class TokenStatistics:
     def reduce(self) -> None:
         """Makes the totals those of all Learners, on each of them."""
         everybody = gather(
-            ({k: float(v) for k, v in self._sums.items()}, {k: float(v) for k, v in self._maxima.items()})
+            (
+                {k: float(v) for k, v in self._sums.items()},
+                {k: float(v) for k, v in self._maxima.items()},
+            )
         )
         sums: defaultdict[str, float | Tensor] = defaultdict(float)
         maxima: dict[str, Tensor] = {}

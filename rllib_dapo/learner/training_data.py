@@ -21,8 +21,9 @@ MicroBatch = dict[str, Tensor]
 class GroupTrainingData(TrainingData):
     """RLlib's `TrainingData`, for groups of responses.
 
-    RLlib would shard episodes by count and cut mini-batches by rows. Here both are decided beforehand, in tokens,
-    from the groups' summaries (`core.batching`), and each Learner fetches only the groups it trains on.
+    RLlib would shard episodes by count and cut mini-batches by rows. Here both are decided
+    beforehand, in tokens, from the groups' summaries (`core.batching`), and each Learner fetches
+    only the groups it trains on.
 
     Attributes:
         groups: By index: the group, or a reference to it.
@@ -37,7 +38,9 @@ class GroupTrainingData(TrainingData):
         """Checks that every Learner has work in equally many steps, since their collectives must match."""
         steps = {(len(shard), *map(len, shard)) for shard in self.shards}
         if len(steps) != 1:
-            raise ValueError(f"Learners were planned different numbers of mini- or micro-batches: {sorted(steps)}")
+            raise ValueError(
+                f"Learners were planned different numbers of mini- or micro-batches: {sorted(steps)}"
+            )
 
     @override(TrainingData)
     def shard(self, num_shards: int, **kwargs: Any) -> list[tuple[TrainingData, dict[str, Any]]]:
@@ -45,7 +48,12 @@ class GroupTrainingData(TrainingData):
         if num_shards != len(self.shards):
             raise ValueError(f"planned for {len(self.shards)} Learners, but there are {num_shards}")
         return [
-            (GroupTrainingData(groups={g: self.groups[g] for g in _groups_of(shard)}, shards=[shard]), {})
+            (
+                GroupTrainingData(
+                    groups={g: self.groups[g] for g in _groups_of(shard)}, shards=[shard]
+                ),
+                {},
+            )
             for shard in self.shards
         ]
 
@@ -82,7 +90,8 @@ class MicroBatches:
 
     Attributes:
         batches: Tensors of `core.collate`.
-        progress: Where in training this optimizer step lies, in training steps; see `learner.schedule`.
+        progress: Where in training this optimizer step lies, in training steps; see
+            `learner.schedule`.
         is_first: Whether the policy is still the one that sampled.
     """
 

@@ -1,7 +1,8 @@
 """Estimators of accuracy as a function of the number of samples: avg@k, pass@k, maj@k, and their intervals.
 
-All are exact expectations over the subsets of `k` of a problem's `n` responses: nothing is drawn, and the value at
-`k = n` is what the responses themselves give. Only the intervals draw, from a seed.
+All are exact expectations over the subsets of `k` of a problem's `n` responses: nothing is drawn,
+and the value at `k = n` is what the responses themselves give. Only the intervals draw, from a
+seed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def average_at(num_correct: int, num_samples: int) -> float:
 def pass_at(num_correct: int, num_samples: int, k: int) -> float:
     """pass@k of one problem, without bias: `1 - C(n - c, k) / C(n, k)` (arXiv 2107.03374, Eq. 1).
 
-    The probability that at least one of `k` responses, taken from the `n` without replacement, is correct.
+    The probability that at least one of `k` responses, taken from the `n` without replacement, is
+    correct.
 
     Args:
         num_correct: `c`.
@@ -58,8 +60,9 @@ def pass_at(num_correct: int, num_samples: int, k: int) -> float:
 def tally(predictions: Sequence[str], verdicts: Sequence[bool | None]) -> tuple[Votes, ...]:
     """Counts a problem's answers.
 
-    A response without a prediction casts no vote. One whose verdict is missing votes for its prediction all the same;
-    an answer is as right as the verdicts there are on it say, and wrong if there is none.
+    A response without a prediction casts no vote. One whose verdict is missing votes for its
+    prediction all the same; an answer is as right as the verdicts there are on it say, and wrong if
+    there is none.
 
     Args:
         predictions: Of each response; equal answers are equal texts, and the empty text is none.
@@ -82,8 +85,8 @@ def tally(predictions: Sequence[str], verdicts: Sequence[bool | None]) -> tuple[
 def majority_at(votes: Sequence[Votes], num_samples: int, k: int) -> float:
     """maj@k of one problem: how probably the answer that most of `k` responses give is right.
 
-    The expectation over all subsets of `k` of the `n` responses, and over the answers that tie for most votes in a
-    subset, each equally probable. A subset in which nobody votes is wrong.
+    The expectation over all subsets of `k` of the `n` responses, and over the answers that tie for
+    most votes in a subset, each equally probable. A subset in which nobody votes is wrong.
 
     Args:
         votes: From `tally`.
@@ -103,17 +106,21 @@ def bootstrap(
     """Percentile intervals of means over problems, by drawing the problems anew with replacement.
 
     Args:
-        values: `[P, M]`, one row for each problem, one column for each figure; all columns share the draws.
+        values: `[P, M]`, one row for each problem, one column for each figure; all columns share
+            the draws.
         seed: Of the draws.
         resamples: How often.
         level: Share of the resampled means within the interval.
 
     Returns:
-        `[2, M]`: lower and upper ends. With one problem they are its value: there is nothing to draw.
+        `[2, M]`: lower and upper ends. With one problem they are its value: there is nothing to
+        draw.
     """
     rng = np.random.default_rng(seed)
     problems = len(values)
-    means = np.stack([values[rng.integers(problems, size=problems)].mean(axis=0) for _ in range(resamples)])
+    means = np.stack(
+        [values[rng.integers(problems, size=problems)].mean(axis=0) for _ in range(resamples)]
+    )
     outside = (1 - level) / 2
     return np.quantile(means, [outside, 1 - outside], axis=0)
 
@@ -128,9 +135,9 @@ def mean(values: Sequence[float]) -> float:
 def _majorities(votes: tuple[Votes, ...], num_samples: int) -> NDArray[np.float64]:
     """`[n]`: maj@k for k = 1, ..., n.
 
-    For an answer to win with `v` votes, no other may have more than `v`; if `t` others have just `v`, it is the one
-    chosen with probability `1 / (t + 1)`. Subsets are counted by their number of votes for other answers and by `t`;
-    those who cast no vote fill up.
+    For an answer to win with `v` votes, no other may have more than `v`; if `t` others have just
+    `v`, it is the one chosen with probability `1 / (t + 1)`. Subsets are counted by their number of
+    votes for other answers and by `t`; those who cast no vote fill up.
     """
     silent = num_samples - sum(vote.times for vote in votes)
     subsets = np.array([float(comb(num_samples, k)) for k in range(num_samples + 1)])
@@ -140,7 +147,10 @@ def _majorities(votes: tuple[Votes, ...], num_samples: int) -> NDArray[np.float6
             continue
         others = [vote.times for vote in (*votes[:i], *votes[i + 1 :])]
         for winning in range(1, count + 1):
-            ways = np.convolve(_ways(others, winning, num_samples), [float(comb(silent, s)) for s in range(silent + 1)])
+            ways = np.convolve(
+                _ways(others, winning, num_samples),
+                [float(comb(silent, s)) for s in range(silent + 1)],
+            )
             chances = ways[: num_samples - winning + 1] / subsets[winning:]
             result[winning:] += value * comb(count, winning) * chances
     result.flags.writeable = False  # shared by all who ask

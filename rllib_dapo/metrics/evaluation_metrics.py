@@ -21,7 +21,9 @@ def average_at_k(groups: Sequence[GroupSummary]) -> float:
     answered = [g for g in groups if g.is_correct]
     if not answered:
         raise ValueError("nothing to evaluate: no prompt fits rollout.max_prompt_tokens")
-    return mean([average_at(sum(bool(c) for c in g.is_correct), len(g.is_correct)) for g in answered])
+    return mean(
+        [average_at(sum(bool(c) for c in g.is_correct), len(g.is_correct)) for g in answered]
+    )
 
 
 def evaluation_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
@@ -31,8 +33,8 @@ def evaluation_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
         groups: One per problem.
 
     Returns:
-        `avg@k` and `pass@k` where the environment says what is correct, and `maj@k` where it also finds predictions;
-        the number of problems, and the figures of `metrics.verdict_metrics`.
+        `avg@k` and `pass@k` where the environment says what is correct, and `maj@k` where it also
+        finds predictions; the number of problems, and the figures of `metrics.verdict_metrics`.
 
     Raises:
         ValueError: If there is no group with a response.

@@ -39,7 +39,9 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
     if statistics.has("kl_sum"):
         result["kl"] = statistics.mean("kl_sum")
     if statistics.has("importance_capped"):
-        result["importance_capped_fraction"] = statistics.mean("importance_capped", over="response_tokens")
+        result["importance_capped_fraction"] = statistics.mean(
+            "importance_capped", over="response_tokens"
+        )
     if statistics.has("masked_responses"):
         result["masked_response_fraction"] = statistics.mean("masked_responses", over="responses")
     if statistics.has("value_loss_sum"):
@@ -56,5 +58,7 @@ def _value_metrics(statistics: TokenStatistics) -> dict[str, float]:
         "value_loss": statistics.mean("value_loss_sum", over="minibatches"),
         "value_clip_fraction": share(statistics.sum("value_clip_count"), tokens),
         # Returns that are all equal have nothing to explain.
-        "explained_variance": 1.0 - error / variance if variance > EQUAL_RETURNS * mean_square else 0.0,
+        "explained_variance": 1.0 - error / variance
+        if variance > EQUAL_RETURNS * mean_square
+        else 0.0,
     }

@@ -67,7 +67,9 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
             EPISODE_LEN_MAX: max(turns),
             RESPONSE_LENGTH_MEAN: sum(lengths) / len(lengths),
             "response_length_max": max(lengths),
-            "truncated_fraction": share(sum(t for g in groups for t in g.is_truncated), len(lengths)),
+            "truncated_fraction": share(
+                sum(t for g in groups for t in g.is_truncated), len(lengths)
+            ),
             "missing_reward_fraction": share(len(lengths) - len(rewards), len(lengths)),
             **_missing_by_cause(groups),
         }
@@ -93,4 +95,6 @@ def _component_means(groups: Sequence[GroupSummary]) -> dict[str, float]:
         for components in group.components:
             for name, value in components.items():
                 values[name].append(value)
-    return {f"{REWARD_COMPONENTS}{name}": math.fsum(v) / len(v) for name, v in sorted(values.items())}
+    return {
+        f"{REWARD_COMPONENTS}{name}": math.fsum(v) / len(v) for name, v in sorted(values.items())
+    }

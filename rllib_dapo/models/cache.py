@@ -21,10 +21,13 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("RLLIB_DAPO_CACHE") or "~/.cache/rllib_dapo").expanduser().absolute()
 
 
-def cached_folder(name: str, build: Callable[[Path], None], *, cache_dir: Path | None = None) -> Path:
+def cached_folder(
+    name: str, build: Callable[[Path], None], *, cache_dir: Path | None = None
+) -> Path:
     """Returns the folder ``name`` of the cache, made by ``build`` where it is missing.
 
-    The folder appears whole or not at all, and processes that ask at the same time wait for the one that makes it.
+    The folder appears whole or not at all, and processes that ask at the same time wait for the one
+    that makes it.
 
     Args:
         name: The folder's name; it must change with anything the content depends on.

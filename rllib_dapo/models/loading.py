@@ -38,7 +38,8 @@ def load_causal_lm(
 
     Args:
         path: A model folder or a hub name.
-        dtype: Of the parameters, such as ``torch.float32`` or ``"bfloat16"``; whatever the files hold.
+        dtype: Of the parameters, such as ``torch.float32`` or ``"bfloat16"``; whatever the files
+            hold.
         trust_remote_code: Whether code that comes with the model may run.
         attn_implementation: As transformers names them.
 
@@ -49,35 +50,46 @@ def load_causal_lm(
 
     settings: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
     with _named("model", path):
-        return AutoModelForCausalLM.from_pretrained(str(path), trust_remote_code=trust_remote_code, **settings)
+        return AutoModelForCausalLM.from_pretrained(
+            str(path), trust_remote_code=trust_remote_code, **settings
+        )
 
 
 def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Returns the token ids that a model reads for a prompt: one user message in the model's chat template.
 
-    The template writes the beginning-of-sequence token where the model wants one, so the tokenizer adds none. Without
-    a template the prompt is encoded as it stands, with the special tokens that the tokenizer adds by itself.
+    The template writes the beginning-of-sequence token where the model wants one, so the tokenizer
+    adds none. Without a template the prompt is encoded as it stands, with the special tokens that
+    the tokenizer adds by itself.
     """
     if not tokenizer.chat_template:
         return list(tokenizer(prompt)["input_ids"])
     messages = [{"role": "user", "content": prompt}]
-    return list(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False))
+    return list(
+        tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+    )
 
 
-def answer_token_ids(tokenizer: PreTrainedTokenizerBase, observation: str, *, after: int) -> list[int]:
+def answer_token_ids(
+    tokenizer: PreTrainedTokenizerBase, observation: str, *, after: int
+) -> list[int]:
     """Returns the token ids between two turns of the policy: an environment's answer, as the user's next message.
 
-    They are what the chat template puts between one message of the assistant and the next. The tokens before them are
-    not needed: these can be put behind what was sampled, whatever that was, and leave it as it is. (Templates that
-    rewrite earlier messages, leaving out what a model thought, would not.)
+    They are what the chat template puts between one message of the assistant and the next. The
+    tokens before them are not needed: these can be put behind what was sampled, whatever that was,
+    and leave it as it is. (Templates that rewrite earlier messages, leaving out what a model
+    thought, would not.)
 
-    Special tokens in the observation are taken out of it: a tool may repeat what a model wrote, and neither should
-    speak in another's role.
+    Special tokens in the observation are taken out of it: a tool may repeat what a model wrote, and
+    neither should speak in another's role.
 
     Args:
         tokenizer: The model's.
         observation: What the environment answered.
-        after: The last token that was sampled; where it ends the assistant's message, it is not written twice.
+        after: The last token that was sampled; where it ends the assistant's message, it is not
+            written twice.
     """
     for token in tokenizer.all_special_tokens:
         observation = observation.replace(str(token), "")
@@ -89,7 +101,9 @@ def answer_token_ids(tokenizer: PreTrainedTokenizerBase, observation: str, *, af
             add_generation_prompt=True,
             tokenize=False,
         )
-        between = str(text).partition(_PLACE)[2].removeprefix(str(tokenizer.convert_ids_to_tokens(after)))
+        between = (
+            str(text).partition(_PLACE)[2].removeprefix(str(tokenizer.convert_ids_to_tokens(after)))
+        )
     return list(tokenizer(between, add_special_tokens=False)["input_ids"])
 
 
@@ -102,4 +116,6 @@ def _named(what: str, path: Path | str) -> Iterator[None]:
         yield
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"language_model.name={str(path)!r}: the {what} does not load: {reason}") from error
+        raise ValueError(
+            f"language_model.name={str(path)!r}: the {what} does not load: {reason}"
+        ) from error

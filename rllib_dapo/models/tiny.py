@@ -33,10 +33,11 @@ class TinyRecipe:
     """All that the tiny model depends on.
 
     It is trained on records ``a+b=`` -> digits, end, drawn from the training split of
-    `rllib_dapo.envs.arithmetic.ArithmeticEnv`, with every digit of the answer only probably right: the target gives it
-    ``1 - doubt`` and spreads ``doubt`` over all ten digits. So the model finds out how to add, but hedges. Sampled at
-    temperature 1.0 it is right on 0.6 to 0.7 of the digits, that is on about 0.4 of the sums, and on any sum only now
-    and then. To commit itself is what is left for RL to teach, and it carries over to sums that neither has seen.
+    `rllib_dapo.envs.arithmetic.ArithmeticEnv`, with every digit of the answer only probably right:
+    the target gives it ``1 - doubt`` and spreads ``doubt`` over all ten digits. So the model finds
+    out how to add, but hedges. Sampled at temperature 1.0 it is right on 0.6 to 0.7 of the digits,
+    that is on about 0.4 of the sums, and on any sum only now and then. To commit itself is what is
+    left for RL to teach, and it carries over to sums that neither has seen.
 
     Attributes:
         seed: Of the first weights and of the records.
@@ -45,13 +46,14 @@ class TinyRecipe:
         num_layers: Transformer blocks.
         head_size: A size that vLLM's attention on CPUs supports.
         max_positions: Longest sequence, in characters.
-        initializer_range: Standard deviation of the first weights. Transformers' 0.02 is for wide models: here it would
-            take twice as many steps to find out how to add.
+        initializer_range: Standard deviation of the first weights. Transformers' 0.02 is for wide
+            models: here it would take twice as many steps to find out how to add.
         max_operand: Records are sums of two numbers 0 .. max_operand.
         doubt: The share of a digit's target that goes to all ten digits alike.
         steps: Optimizer steps.
         batch_size: Records a step.
-        lr: Peak learning rate; it rises over the first tenth of the steps and falls linearly to nearly 0.
+        lr: Peak learning rate; it rises over the first tenth of the steps and falls linearly to
+            nearly 0.
         version: Changes where the code below changes what comes out.
     """
 
@@ -72,7 +74,9 @@ class TinyRecipe:
 
     def folder_name(self) -> str:
         """Returns a name that differs from every other recipe's."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(
+            json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+        ).hexdigest()
         return f"{self.kind}-seed{self.seed}-{digest[:12]}"
 
     def records(self) -> Iterator[tuple[str, ...]]:
@@ -82,7 +86,9 @@ class TinyRecipe:
 
 def tiny_model(recipe: TinyRecipe, *, cache_dir: Path | None = None) -> Path:
     """Returns the folder of the tiny model that a recipe describes, made on the first call."""
-    return cached_folder(recipe.folder_name(), lambda folder: _build(recipe, folder), cache_dir=cache_dir)
+    return cached_folder(
+        recipe.folder_name(), lambda folder: _build(recipe, folder), cache_dir=cache_dir
+    )
 
 
 def _build(recipe: TinyRecipe, folder: Path) -> None:
@@ -137,11 +143,17 @@ def _untrained(recipe: TinyRecipe) -> LlamaForCausalLM:
         return LlamaForCausalLM(config).float()
 
 
-def _warm_up(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: TinyRecipe) -> None:
+def _warm_up(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: TinyRecipe
+) -> None:
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, recipe.steps))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _lr_factor(step, recipe.steps)
+    )
     digits = torch.tensor(tokenizer.convert_tokens_to_ids(list(string.digits)))
     records = recipe.records()
     progress = Progress("making the tiny model")
@@ -180,7 +192,9 @@ def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
     return ((problem.prompt, problem.answer) for problem in map(env.problem, count()))
 
 
-def _tensors(records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
+def _tensors(
+    records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast
+) -> tuple[Tensor, Tensor]:
     """Returns token ids and which of them are response, both ``[B, T]``, padded on the right."""
     import torch
 
@@ -194,7 +208,9 @@ def _tensors(records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast)
     return ids, is_response
 
 
-def _one_row(record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[bool]]:
+def _one_row(
+    record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[int], list[bool]]:
     """Puts the turns of a record behind each other as a rollout does."""
     ids = prompt_token_ids(tokenizer, record[0])
     is_response = [False] * len(ids)

@@ -33,7 +33,10 @@ COLUMNS = (
 )
 # What acts on sampling alone, or on how a run is spread: it would change nothing here.
 _WITHOUT_EFFECT = ("dynamic_sampling", "evaluation", "reporting")
-_LAST = ("entropy", "mean_token_probability")  # where a run has got to; of everything else the mean of all steps
+_LAST = (
+    "entropy",
+    "mean_token_probability",
+)  # where a run has got to; of everything else the mean of all steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +45,8 @@ class ReplaySettings:
 
     Attributes:
         steps: The recorded steps.
-        configs: A configuration for each row of the table, by its name; the first is that of the run.
+        configs: A configuration for each row of the table, by its name; the first is that of the
+            run.
     """
 
     steps: tuple[RecordedStep, ...]
@@ -71,13 +75,15 @@ class Replayed:
         return max(values) if name == "ratio_max" else math.fsum(values) / len(values)
 
 
-def read_replay(path: Path, overrides: Sequence[str], *, limit: int | None = None) -> ReplaySettings:
+def read_replay(
+    path: Path, overrides: Sequence[str], *, limit: int | None = None
+) -> ReplaySettings:
     """Reads a recording and what it is to be replayed with.
 
     Args:
         path: See `recording.read_recording`.
-        overrides: Texts `dotted.name=value`; a list of values, where a setting takes one, makes a row for each, and
-            several such a row for each combination.
+        overrides: Texts `dotted.name=value`; a list of values, where a setting takes one, makes a
+            row for each, and several such a row for each combination.
         limit: At most so many steps.
 
     Raises:
@@ -87,7 +93,11 @@ def read_replay(path: Path, overrides: Sequence[str], *, limit: int | None = Non
         steps = read_recording(path.expanduser())[:limit]
     except (ValueError, OSError) as error:
         raise SettingsError(one_line(error)) from error
-    recorded = {name: value for name, value in steps[0].settings.items() if not name.startswith("deepspeed.")}
+    recorded = {
+        name: value
+        for name, value in steps[0].settings.items()
+        if not name.startswith("deepspeed.")
+    }
     choices = [_choices(text) for text in overrides]
     rows: dict[str, dict[str, Any]] = {RECORDED: {}}
     for combination in product(*choices):
@@ -102,7 +112,9 @@ def read_replay(path: Path, overrides: Sequence[str], *, limit: int | None = Non
     return ReplaySettings(steps=tuple(steps), configs=configs)
 
 
-def run_replay(settings: ReplaySettings, say: Callable[[str], None] = lambda line: None) -> Iterator[Replayed]:
+def run_replay(
+    settings: ReplaySettings, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Replayed]:
     """Replays, and gives each row of the table when it is done.
 
     Args:
@@ -114,7 +126,9 @@ def run_replay(settings: ReplaySettings, say: Callable[[str], None] = lambda lin
         steps = []
         for step in replay(settings.steps, config):
             steps.append(step)
-            say(f"{number} of {len(settings.configs)}, {name}: step {len(steps)} of {len(settings.steps)}")
+            say(
+                f"{number} of {len(settings.configs)}, {name}: step {len(steps)} of {len(settings.steps)}"
+            )
         yield Replayed(name=name, steps=tuple(steps))
 
 
@@ -124,7 +138,9 @@ def table_lines(rows: Sequence[Replayed]) -> list[str]:
     heads = [_head(column) for column in COLUMNS]
     lines = [" " * width + "".join(f"  {head:>11}" for head in heads)]
     for row in rows:
-        lines.append(f"{row.name:{width}}" + "".join(f"  {row.figure(column):>11.4g}" for column in COLUMNS))
+        lines.append(
+            f"{row.name:{width}}" + "".join(f"  {row.figure(column):>11.4g}" for column in COLUMNS)
+        )
     return lines
 
 
@@ -167,11 +183,17 @@ def _choices(text: str) -> list[tuple[str, Any]]:
     """A setting and the values that it is to have."""
     name, value = parse_override(text)
     section, _, key = name.partition(".")
-    check_names(put({}, name, value[0] if isinstance(value, list) and value else value), f"--set {text}")
+    check_names(
+        put({}, name, value[0] if isinstance(value, list) and value else value), f"--set {text}"
+    )
     if section not in OWN_SECTIONS or section in _WITHOUT_EFFECT:
-        raise SettingsError(f"--set {text}: a replay makes updates and samples nothing: {section} has no part in it")
+        raise SettingsError(
+            f"--set {text}: a replay makes updates and samples nothing: {section} has no part in it"
+        )
     takes_list = any(word in allowed_settings(section).get(key, "") for word in ("tuple", "list"))
-    several = isinstance(value, list) and (not takes_list or any(isinstance(one, list) for one in value))
+    several = isinstance(value, list) and (
+        not takes_list or any(isinstance(one, list) for one in value)
+    )
     return [(name, one) for one in value] if several else [(name, value)]
 
 
@@ -185,5 +207,7 @@ def _config(settings: Mapping[str, Any], source: str) -> DAPOConfig:
             getattr(config, section)(**content)
         config.validate()
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"{source}: {one_line(error).partition('To suppress all')[0].strip()}") from error
+        raise SettingsError(
+            f"{source}: {one_line(error).partition('To suppress all')[0].strip()}"
+        ) from error
     return config

@@ -1,9 +1,9 @@
 """The updates of a recorded run made again, by a real Learner and without a sampler.
 
-Under the settings of the run they are the same updates, bit by bit where the machine is the same. Under others, such as
-other clip bounds, they show what these would have done to the same responses. The weights then go another way than
-those that sampled, more so with every step: what is read off the later steps is off-policy, and
-`sampler_logprob_gap_mean` tells how far.
+Under the settings of the run they are the same updates, bit by bit where the machine is the same.
+Under others, such as other clip bounds, they show what these would have done to the same responses.
+The weights then go another way than those that sampled, more so with every step: what is read off
+the later steps is off-policy, and `sampler_logprob_gap_mean` tells how far.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def replay(steps: Sequence[RecordedStep], config: DAPOConfig) -> Iterator[dict[s
         config: What to train with; its Learner is in this process, whatever the run's was.
 
     Yields:
-        For each step its number as `step`, and every figure of the Learner (see `metrics.METRICS`); the number alone
-        where no response can be trained on.
+        For each step its number as `step`, and every figure of the Learner (see `metrics.METRICS`);
+        the number alone where no response can be trained on.
     """
     config = config.copy(copy_frozen=False).learners(num_learners=0)
     spaces = {DEFAULT_MODULE_ID: (TextSpace(1), TextSpace(1))}
@@ -47,14 +47,20 @@ def replay(steps: Sequence[RecordedStep], config: DAPOConfig) -> Iterator[dict[s
             groups = [SampledGroup(summary=group.summary(), data=group) for group in step.groups()]
             sampled += sum(len(group.summary.rewards) for group in groups)
             accepted = [group.summary for group in groups]
-            data, shaping = plan_update(accepted, {group.summary.seed: group for group in groups}, config)
+            data, shaping = plan_update(
+                accepted, {group.summary.seed: group for group in groups}, config
+            )
             if data is None:
                 yield {"step": step.number}
                 continue
-            results = learners.update(training_data=data, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: sampled})
+            results = learners.update(
+                training_data=data, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: sampled}
+            )
             metrics.aggregate(results, key=LEARNER_RESULTS)
             figures = metrics.compile()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
-            numbers = {name: float(value) for name, value in figures.items() if isinstance(value, Real)}
+            numbers = {
+                name: float(value) for name, value in figures.items() if isinstance(value, Real)
+            }
             yield {"step": step.number, **shaping, **numbers}
     finally:
         learners.shutdown()

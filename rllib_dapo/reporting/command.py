@@ -27,7 +27,8 @@ def write_report(
 
     Args:
         folder: The run's folder or URI.
-        output: The page; `report.html` in the run's folder if not given, or here if that folder is not local.
+        output: The page; `report.html` in the run's folder if not given, or here if that folder is
+            not local.
         json_file: All of the report's content, with every point of every curve.
         csv_file: `ResultGrid.get_dataframe()`.
         metric: See `read_run`.
@@ -48,7 +49,10 @@ def write_report(
     progress("writing the page")
     _write(path, page(data))
     if json_file:
-        _write(_absolute(json_file), json.dumps(content(run, link=None), indent=1, allow_nan=False) + "\n")
+        _write(
+            _absolute(json_file),
+            json.dumps(content(run, link=None), indent=1, allow_nan=False) + "\n",
+        )
     if csv_file:
         _write(_absolute(csv_file), run.table.to_csv(index=False))
     return path

@@ -30,7 +30,8 @@ _SECONDS = "time_total_s"
 _STOP_REASON = "stop_reason"
 _DIGITS = 5
 _ABOUT = {"environment": "env", "model": "model_name", "engine": "engine"}
-# Beside the run's metric, what a trial is told by: headings, and the columns whose last values stand under them.
+# Beside the run's metric, what a trial is told by: headings, and the columns whose last values
+# stand under them.
 _SUMMARY = {
     "entropy": f"{LEARNER}/entropy",
     "reward": "env_runners/episode_return_mean",
@@ -47,7 +48,8 @@ def content(
 
     Args:
         run: As read.
-        link: Makes a link of a folder's path, for a page, where long curves and texts are cut down; None keeps all.
+        link: Makes a link of a folder's path, for a page, where long curves and texts are cut down;
+            None keeps all.
         say: Is told how far it is.
 
     Returns:
@@ -61,7 +63,12 @@ def content(
     trials = []
     for number, (trial, prompts) in enumerate(zip(run.trials, responses, strict=True), start=1):
         say(f"drawing trial {number} of {len(run.trials)}")
-        trials.append({**_trial(trial, run, varied, panels, limit, link or (lambda path: path)), "prompts": prompts})
+        trials.append(
+            {
+                **_trial(trial, run, varied, panels, limit, link or (lambda path: path)),
+                "prompts": prompts,
+            }
+        )
     return {
         "run": _run(run),
         "varied": varied,
@@ -82,7 +89,11 @@ def _run(run: Run) -> dict[str, Any]:
         "metric": run.metric,
         "mode": run.mode,
         "ended": max(ended, default=""),
-        "about": {name: plain(config.get(key)) for name, key in _ABOUT.items() if config.get(key) is not None},
+        "about": {
+            name: plain(config.get(key))
+            for name, key in _ABOUT.items()
+            if config.get(key) is not None
+        },
     }
 
 
@@ -99,7 +110,12 @@ def _panel(panel: Panel, *, is_further: bool) -> dict[str, Any]:
 
 
 def _trial(
-    trial: Trial, run: Run, varied: list[str], panels: list[Panel], limit: int | None, link: Callable[[str], str]
+    trial: Trial,
+    run: Run,
+    varied: list[str],
+    panels: list[Panel],
+    limit: int | None,
+    link: Callable[[str], str],
 ) -> dict[str, Any]:
     frame = trial.frame
     steps = thin(frame[X].to_numpy(), limit)
@@ -121,11 +137,17 @@ def _trial(
             "update": _numbers(frame[_UPDATES].ffill().iloc[steps]) if _UPDATES in frame else [],
             "minute": _numbers(frame[_SECONDS].iloc[steps] / 60) if _SECONDS in frame else [],
         },
-        "curves": [[_curve(curve.values(frame), limit) for curve in panel.curves] for panel in panels],
+        "curves": [
+            [_curve(curve.values(frame), limit) for curve in panel.curves] for panel in panels
+        ],
         "avg": None if measured is None else {"name": measured.name, **_points(measured.points)},
         "time": {part: number(seconds) for part, seconds in time_split(frame).items()},
         "checkpoints": [
-            {"path": checkpoint.path, "link": link(checkpoint.path), "iteration": checkpoint.iteration}
+            {
+                "path": checkpoint.path,
+                "link": link(checkpoint.path),
+                "iteration": checkpoint.iteration,
+            }
             for checkpoint in trial.checkpoints
         ],
     }
@@ -134,7 +156,10 @@ def _trial(
 def _is_worth_drawing(panel: Panel, run: Run) -> bool:
     """Whether anything was measured; of settings, whether they changed within a trial."""
     found = [
-        values for trial in run.trials for curve in panel.curves if (values := curve.values(trial.frame)) is not None
+        values
+        for trial in run.trials
+        for curve in panel.curves
+        if (values := curve.values(trial.frame)) is not None
     ]
     if all(curve.column.startswith("config/") for curve in panel.curves):
         return any(values.nunique() > 1 for values in found)

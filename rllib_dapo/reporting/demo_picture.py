@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colors, which color-blind readers can tell apart; lines differ in their dashes too.
+# Okabe and Ito's colors, which color-blind readers can tell apart; lines differ in their dashes
+# too.
 _BLUE, _ORANGE = "#0072B2", "#D55E00"
 _STYLES = ((_BLUE, "-"), (_ORANGE, "--"))
 
@@ -51,7 +52,15 @@ def _draw(ax: Axes, panel: Panel, frame: pandas.DataFrame) -> None:
         known = curve.values(frame)
         if known is not None:
             marker = "o" if len(known) == 1 else None
-            ax.plot(known.index, known, dashes, color=color, label=curve.label, linewidth=1.6, marker=marker)
+            ax.plot(
+                known.index,
+                known,
+                dashes,
+                color=color,
+                label=curve.label,
+                linewidth=1.6,
+                marker=marker,
+            )
     ax.set_ylim(0, 1.02 if panel.is_share else None)
 
 
@@ -62,7 +71,9 @@ def _finish(ax: Axes, *, iterations: int) -> None:
     ax.set_xlabel("training iteration")
     if ax.get_legend_handles_labels()[1]:
         # Beside the title: no curve runs there.
-        ax.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+        ax.legend(
+            frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1
+        )
     if not ax.lines:
         ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", color="0.5")
 
@@ -72,4 +83,12 @@ def _draw_evaluation(ax: Axes, frame: pandas.DataFrame) -> None:
     found = evaluation(frame)
     if found:
         x, y = zip(*found.points, strict=True)
-        ax.plot(x, y, "--s", color=_ORANGE, label=f"evaluation, {found.name}", markersize=5, linewidth=1.2)
+        ax.plot(
+            x,
+            y,
+            "--s",
+            color=_ORANGE,
+            label=f"evaluation, {found.name}",
+            markersize=5,
+            linewidth=1.2,
+        )

@@ -1,8 +1,9 @@
 """A report as one HTML file that opens without a network.
 
-What a run says is not to be trusted: responses are whatever a model came up with. It all travels as JSON in an element
-that browsers do not run, and scripts put it on the page as text. The page's own policy lets no script run but those two
-that were put there, told by their hashes, and lets nothing be fetched from anywhere.
+What a run says is not to be trusted: responses are whatever a model came up with. It all travels as
+JSON in an element that browsers do not run, and scripts put it on the page as text. The page's own
+policy lets no script run but those two that were put there, told by their hashes, and lets nothing
+be fetched from anywhere.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def page(data: dict[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     own = "\n".join(_part(name) for name in _SCRIPTS)
-    scripts = [_without_end_tags(script) for script in (f'"use strict";\n(() => {{\n{own}\n}})();', get_plotlyjs())]
+    scripts = [
+        _without_end_tags(script)
+        for script in (f'"use strict";\n(() => {{\n{own}\n}})();', get_plotlyjs())
+    ]
     return Template(_part("page.html")).substitute(
         title=escape(data["run"]["name"]),
         policy=_policy(scripts),
@@ -69,9 +73,13 @@ def no_link(path: str) -> str:
 
 
 def _policy(scripts: list[str]) -> str:
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    hashes = (
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
+    )
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    )
 
 
 def _without_end_tags(script: str) -> str:

@@ -42,7 +42,8 @@ class Trial:
         trial_id: Tune's.
         name: Its folder's.
         folder: In the run's storage.
-        status: Whether it ended by its `stop`, was left or is still at work, raised, or has no result yet.
+        status: Whether it ended by its `stop`, was left or is still at work, raised, or has no
+            result yet.
         error: The last line of what it failed with.
         config: Attribute names with slashes, and values.
         frame: One row an iteration.
@@ -133,7 +134,9 @@ def _read_trial(trial_id: str, result: tune.Result) -> Trial:
     if frame is None or TRAINING_ITERATION not in frame:
         frame = pd.DataFrame({TRAINING_ITERATION: pd.Series(dtype=int)})
     # A trial that went on from a checkpoint repeats the iterations since: the later ones count.
-    frame = frame.drop_duplicates(TRAINING_ITERATION, keep="last").sort_values(TRAINING_ITERATION, ignore_index=True)
+    frame = frame.drop_duplicates(TRAINING_ITERATION, keep="last").sort_values(
+        TRAINING_ITERATION, ignore_index=True
+    )
     filesystem, folder = result.filesystem, result.path
     return Trial(
         trial_id=trial_id,
@@ -161,7 +164,9 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _checkpoints(result: tune.Result, filesystem: pyarrow.fs.FileSystem, folder: str) -> tuple[Checkpoint, ...]:
+def _checkpoints(
+    result: tune.Result, filesystem: pyarrow.fs.FileSystem, folder: str
+) -> tuple[Checkpoint, ...]:
     """Those that are there: the run may have been moved or tidied up since it was written."""
     iterations = {
         checkpoint.path.rpartition("/")[2]: metrics.get(TRAINING_ITERATION)
@@ -169,19 +174,25 @@ def _checkpoints(result: tune.Result, filesystem: pyarrow.fs.FileSystem, folder:
     }
     found = _list(filesystem, folder, pyarrow.fs.FileType.Directory)
     names = sorted(info.base_name for info in found if info.base_name.startswith("checkpoint_"))
-    return tuple(Checkpoint(path=f"{folder}/{name}", iteration=iterations.get(name)) for name in names)
+    return tuple(
+        Checkpoint(path=f"{folder}/{name}", iteration=iterations.get(name)) for name in names
+    )
 
 
 def _read_samples(filesystem: pyarrow.fs.FileSystem, folder: str) -> tuple[Sample, ...]:
     samples: list[Sample] = []
-    for info in sorted(_list(filesystem, folder, pyarrow.fs.FileType.File), key=lambda info: info.path):
+    for info in sorted(
+        _list(filesystem, folder, pyarrow.fs.FileType.File), key=lambda info: info.path
+    ):
         if info.base_name.endswith(SUFFIX):
             with filesystem.open_input_stream(info.path) as file:
                 samples += from_jsonl(file.read().decode("utf-8"))
     return tuple(samples)
 
 
-def _list(filesystem: pyarrow.fs.FileSystem, folder: str, kind: pyarrow.fs.FileType) -> list[pyarrow.fs.FileInfo]:
+def _list(
+    filesystem: pyarrow.fs.FileSystem, folder: str, kind: pyarrow.fs.FileType
+) -> list[pyarrow.fs.FileInfo]:
     selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
     return [info for info in filesystem.get_file_info(selector) if info.type == kind]
 
@@ -193,21 +204,28 @@ def _metric_of_run(grid: ResultGrid, path: str) -> str:
         for info in _list(grid.filesystem, grid.experiment_path, pyarrow.fs.FileType.File)
         if info.base_name.startswith("experiment_state-")
     ]
-    with grid.filesystem.open_input_stream(max(states, key=lambda info: info.base_name).path) as file:
+    with grid.filesystem.open_input_stream(
+        max(states, key=lambda info: info.base_name).path
+    ) as file:
         return str(json.loads(file.read())["runner_data"].get("_metric") or DEFAULT_METRIC)
 
 
 def _check_metric(metric: str, trials: list[Trial]) -> None:
     from rllib_dapo.findings import suggest
 
-    known = {name for trial in trials for name in trial.frame.columns if not name.startswith("config/")}
+    known = {
+        name for trial in trials for name in trial.frame.columns if not name.startswith("config/")
+    }
     if any(len(trial.frame) for trial in trials) and metric not in known:
-        raise SettingsError(f"--metric {metric}: no trial reports it{suggest(metric, sorted(known))}")
+        raise SettingsError(
+            f"--metric {metric}: no trial reports it{suggest(metric, sorted(known))}"
+        )
 
 
 def _no_run(path: str) -> str:
     found = sorted(
-        (state.parent for state in Path(path).glob("*/experiment_state-*.json")), key=lambda run: run.stat().st_mtime
+        (state.parent for state in Path(path).glob("*/experiment_state-*.json")),
+        key=lambda run: run.stat().st_mtime,
     )
     hint = f"; the newest run in it is {found[-1]}" if found else ""
     if list(Path(path).parent.glob("experiment_state-*.json")):

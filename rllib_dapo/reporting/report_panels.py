@@ -50,18 +50,27 @@ _ACCURACY = Panel(
     figure="Figures 2a, 5a and 6",
 )
 _ENTROPY = Panel(
-    "Entropy of the policy", "nats per token", [Curve(f"{LEARNER}/{metrics.ENTROPY}")], figure="Figures 2b, 4a, 5b, 7c"
+    "Entropy of the policy",
+    "nats per token",
+    [Curve(f"{LEARNER}/{metrics.ENTROPY}")],
+    figure="Figures 2b, 4a, 5b, 7c",
 )
 _LENGTH = Panel(
     "Response length",
     "tokens",
-    [Curve(f"{ENV}/{metrics.RESPONSE_LENGTH_MEAN}", "mean"), Curve(f"{ENV}/response_length_max", "longest")],
+    [
+        Curve(f"{ENV}/{metrics.RESPONSE_LENGTH_MEAN}", "mean"),
+        Curve(f"{ENV}/response_length_max", "longest"),
+    ],
     figure="Figures 4b and 7a",
 )
 _REWARD = Panel(
     "Reward",
     "reward",
-    [Curve(f"{ENV}/{EPISODE_RETURN_MEAN}", "raw"), Curve(f"{ENV}/shaped_reward_mean", "shaped, of accepted")],
+    [
+        Curve(f"{ENV}/{EPISODE_RETURN_MEAN}", "raw"),
+        Curve(f"{ENV}/shaped_reward_mean", "shaped, of accepted"),
+    ],
     figure="Figure 7b",
 )
 _PROBABILITY = Panel(
@@ -94,7 +103,16 @@ _ALL_CORRECT = Panel(
 
 # The five of the picture, and all of the page.
 PICTURE_PANELS = (_ACCURACY, _ENTROPY, _LENGTH, _CLIPPED, _SIGNAL)
-PAPER_PANELS = (_ACCURACY, _ENTROPY, _LENGTH, _REWARD, _PROBABILITY, _CLIPPED, _SIGNAL, _ALL_CORRECT)
+PAPER_PANELS = (
+    _ACCURACY,
+    _ENTROPY,
+    _LENGTH,
+    _REWARD,
+    _PROBABILITY,
+    _CLIPPED,
+    _SIGNAL,
+    _ALL_CORRECT,
+)
 FURTHER_PANELS = (
     Panel(
         "Clip ranges",
@@ -105,18 +123,31 @@ FURTHER_PANELS = (
     Panel(
         "Responses cut or without a verdict",
         "share of responses",
-        [Curve(f"{ENV}/truncated_fraction", "truncated"), Curve(f"{ENV}/missing_reward_fraction", "no verdict")],
+        [
+            Curve(f"{ENV}/truncated_fraction", "truncated"),
+            Curve(f"{ENV}/missing_reward_fraction", "no verdict"),
+        ],
     ),
     Panel(
         "Gradient norm",
         "1",
-        [Curve(f"{LEARNER}/gradient_norm", "mean"), Curve(f"{LEARNER}/gradient_norm_max", "largest")],
+        [
+            Curve(f"{LEARNER}/gradient_norm", "mean"),
+            Curve(f"{LEARNER}/gradient_norm_max", "largest"),
+        ],
     ),
-    Panel("Importance ratio", "1", [Curve(f"{LEARNER}/ratio_mean", "mean"), Curve(f"{LEARNER}/ratio_max", "largest")]),
+    Panel(
+        "Importance ratio",
+        "1",
+        [Curve(f"{LEARNER}/ratio_mean", "mean"), Curve(f"{LEARNER}/ratio_max", "largest")],
+    ),
     Panel(
         "Sampler against trainer",
         "nats per token",
-        [Curve(f"{LEARNER}/sampler_logprob_gap_mean", "mean"), Curve(f"{LEARNER}/sampler_logprob_gap_max", "largest")],
+        [
+            Curve(f"{LEARNER}/sampler_logprob_gap_mean", "mean"),
+            Curve(f"{LEARNER}/sampler_logprob_gap_max", "largest"),
+        ],
     ),
     Panel("KL divergence to the reference", "nats per token", [Curve(f"{LEARNER}/kl")]),
     Panel("Sampling speed", "tokens/s", [Curve(f"{ENV}/{metrics.ROLLOUT_TOKENS_PER_SECOND}")]),
@@ -142,6 +173,9 @@ def evaluation(frame: pandas.DataFrame) -> Evaluation | None:
         known = frame[[X, column]].dropna()
         if source == "evaluation_at_start":
             known = known.head(1).assign(**{X: 0})
-        points |= {int(iteration): float(value) for iteration, value in known.itertuples(index=False, name=None)}
+        points |= {
+            int(iteration): float(value)
+            for iteration, value in known.itertuples(index=False, name=None)
+        }
         names += [name] if len(known) else []
     return Evaluation(names[0], sorted(points.items())) if points else None

@@ -14,17 +14,22 @@ MOST_PROMPTS, MOST_ITERATIONS, MOST_RESPONSES = 40, 30, 8  # of each trial, prom
 _LONGEST, _SHORTEST = 4000, 300
 
 
-def responses_by_prompt(trials: Sequence[Trial], *, is_cut: bool = True) -> list[list[dict[str, Any]]]:
+def responses_by_prompt(
+    trials: Sequence[Trial], *, is_cut: bool = True
+) -> list[list[dict[str, Any]]]:
     """For each trial its prompts, those that were answered most often first.
 
-    Evaluations ask the same prompts again and again; a prompt of training comes back where problems repeat.
+    Evaluations ask the same prompts again and again; a prompt of training comes back where problems
+    repeat.
 
     Args:
         trials: With their samples.
-        is_cut: Leave out what a page has no room for: further prompts, iterations in between, the middle of long texts.
+        is_cut: Leave out what a page has no room for: further prompts, iterations in between, the
+            middle of long texts.
 
     Returns:
-        For each trial a list of prompts: `prompt`, `source`, `iterations`, each a dict of `iteration` and `responses`.
+        For each trial a list of prompts: `prompt`, `source`, `iterations`, each a dict of
+        `iteration` and `responses`.
     """
     chosen = [_by_prompt(trial.samples, is_cut=is_cut) for trial in trials]
     shown = sum(len(samples) for prompts in chosen for samples in prompts)
@@ -37,7 +42,12 @@ def _by_prompt(samples: Sequence[Sample], *, is_cut: bool) -> list[list[Sample]]
     for sample in samples:
         found[sample.source, sample.prompt].append(sample)
     prompts = sorted(
-        found.values(), key=lambda group: (-len(_iterations(group)), group[0].source != "evaluation", group[0].seed)
+        found.values(),
+        key=lambda group: (
+            -len(_iterations(group)),
+            group[0].source != "evaluation",
+            group[0].seed,
+        ),
     )
     return [_some(group) for group in prompts[:MOST_PROMPTS]] if is_cut else prompts
 
@@ -66,7 +76,9 @@ def _prompt(samples: Sequence[Sample], limit: int | None) -> dict[str, Any]:
         "iterations": [
             {
                 "iteration": iteration,
-                "responses": [_response(sample, limit) for sample in samples if sample.iteration == iteration],
+                "responses": [
+                    _response(sample, limit) for sample in samples if sample.iteration == iteration
+                ],
             }
             for iteration in _iterations(samples)
         ],

@@ -10,15 +10,26 @@ from rllib_dapo.reporting.read import Trial
 
 BOUNDS = ("epsilon_low", "epsilon_high")
 # These follow from other settings.
-_DERIVED = ("_", "epsilon_draw", "evaluation_config/_", "policies/", "simple_optimizer", "torch_compile_")
+_DERIVED = (
+    "_",
+    "epsilon_draw",
+    "evaluation_config/_",
+    "policies/",
+    "simple_optimizer",
+    "torch_compile_",
+)
 
 
 def varied_settings(trials: Sequence[Trial]) -> list[str]:
     """Settings that differ between trials: the bounds first, as far as they do."""
     configs = [trial.config for trial in trials if trial.config]
     names = {name: None for config in configs for name in config if not name.startswith(_DERIVED)}
-    varied = [name for name in names if len({plain_text(config.get(name)) for config in configs}) > 1]
-    return sorted(varied, key=lambda name: (BOUNDS.index(name) if name in BOUNDS else len(BOUNDS), name))
+    varied = [
+        name for name in names if len({plain_text(config.get(name)) for config in configs}) > 1
+    ]
+    return sorted(
+        varied, key=lambda name: (BOUNDS.index(name) if name in BOUNDS else len(BOUNDS), name)
+    )
 
 
 def plain(value: Any) -> str | int | float | bool | None:
@@ -45,7 +56,8 @@ def settings_of(trials: Sequence[Trial], defaults: Mapping[str, Any]) -> list[di
         defaults: The configuration without any changes, names with slashes.
 
     Returns:
-        Of each setting its `name`, its `value` (of a varied one all values), `default`, `is_changed` and `is_varied`.
+        Of each setting its `name`, its `value` (of a varied one all values), `default`,
+        `is_changed` and `is_varied`.
     """
     configs = [trial.config for trial in trials if trial.config]
     if not configs:

@@ -22,8 +22,9 @@ _EMA_COEFFICIENT = 0.01  # RLlib's, of every timer
 def time_split(frame: pd.DataFrame) -> dict[str, float]:
     """Seconds of a trial's iterations by what they were spent on; they add up to all of them.
 
-    Generation and scoring share the time of sampling as they share the EnvRunners' time. What no timer counts (saving
-    checkpoints, an evaluation before training, dynamic sampling's decisions, Ray) is `other`.
+    Generation and scoring share the time of sampling as they share the EnvRunners' time. What no
+    timer counts (saving checkpoints, an evaluation before training, dynamic sampling's decisions,
+    Ray) is `other`.
 
     Args:
         frame: One row an iteration, as RLlib reports it.
@@ -33,7 +34,10 @@ def time_split(frame: pd.DataFrame) -> dict[str, float]:
     """
     total = _sum(frame, _TOTAL)
     sampling = _sampling_seconds(frame)
-    generation, scoring = _sum(frame, f"{ENV}/generation_seconds"), _sum(frame, f"{ENV}/scoring_seconds")
+    generation, scoring = (
+        _sum(frame, f"{ENV}/generation_seconds"),
+        _sum(frame, f"{ENV}/scoring_seconds"),
+    )
     share = scoring / (generation + scoring) if generation + scoring else 0.0
     split = {
         GENERATION: sampling * (1 - share),
@@ -48,8 +52,9 @@ def time_split(frame: pd.DataFrame) -> dict[str, float]:
 def timed(frame: pd.DataFrame, timer: str) -> pd.Series:
     """What a timer measured in each iteration, in seconds; 0 where it did not run.
 
-    RLlib reports timers as moving averages that forget a hundredth at each measurement, so slow that the first
-    iteration still tells after hundreds. Two averages that follow each other give the measurement between them.
+    RLlib reports timers as moving averages that forget a hundredth at each measurement, so slow
+    that the first iteration still tells after hundreds. Two averages that follow each other give
+    the measurement between them.
 
     Args:
         frame: One row an iteration.
@@ -60,7 +65,9 @@ def timed(frame: pd.DataFrame, timer: str) -> pd.Series:
     known = frame[timer].dropna()
     before = known.shift()
     measured = (known - (1 - _EMA_COEFFICIENT) * before) / _EMA_COEFFICIENT
-    measured = measured.where(known != before, 0.0).fillna(known)  # unchanged: not measured; the first is itself
+    measured = measured.where(known != before, 0.0).fillna(
+        known
+    )  # unchanged: not measured; the first is itself
     return measured.clip(lower=0.0).reindex(frame.index, fill_value=0.0)
 
 

@@ -13,7 +13,8 @@ from rllib_dapo.core.types import FinishReason, Response, TurnRecord
 from rllib_dapo.rollout.engine import Completion
 from rllib_dapo.rollout.env_stepper import Answer
 
-# Predictions travel to the driver with every summary; a longer one is a wrong answer however it ends.
+# Predictions travel to the driver with every summary; a longer one is a wrong answer however it
+# ends.
 _PREDICTION_CHARACTERS = 256
 
 
@@ -21,9 +22,10 @@ _PREDICTION_CHARACTERS = 256
 class Conversation:
     """The tokens after a prompt, as they come.
 
-    Tokens are only ever added. What is sent to the engine for the next turn is what it sampled, as it sampled it, and
-    the tokens of the environment's answer: no text is tokenized a second time, so the log-probabilities that came with
-    the sampled tokens stay those of the sequence that is trained on.
+    Tokens are only ever added. What is sent to the engine for the next turn is what it sampled, as
+    it sampled it, and the tokens of the environment's answer: no text is tokenized a second time,
+    so the log-probabilities that came with the sampled tokens stay those of the sequence that is
+    trained on.
 
     Attributes:
         episode: Its number among those under way.
@@ -75,19 +77,25 @@ class Conversation:
 
     def hear(self, answer: Answer) -> None:
         """Notes what the environment said to it."""
-        self._turns.append(TurnRecord(said=self.said, reward=answer.reward, observation=answer.observation))
+        self._turns.append(
+            TurnRecord(said=self.said, reward=answer.reward, observation=answer.observation)
+        )
         self._info = answer.info
 
     def read(self, token_ids: Sequence[int]) -> None:
         """Adds an environment's tokens: no loss is taken on them, and nobody sampled them."""
-        self._add(np.asarray(token_ids, np.int32), np.zeros(len(token_ids), np.float32), is_sampled=False)
+        self._add(
+            np.asarray(token_ids, np.int32), np.zeros(len(token_ids), np.float32), is_sampled=False
+        )
 
     def cut_off(self) -> None:
         """Ends it for want of tokens or turns. Its reward is what it has, and what the environment takes for that."""
         self._finish_reason = "length"
         extra = float(self._info.get("reward_if_cut_off", 0.0))
         last = self._turns[-1]
-        self._turns[-1] = TurnRecord(said=last.said, reward=last.reward + extra, observation=last.observation)
+        self._turns[-1] = TurnRecord(
+            said=last.said, reward=last.reward + extra, observation=last.observation
+        )
 
     def response(self) -> Response:
         """The finished response."""
@@ -104,11 +112,15 @@ class Conversation:
             text="".join(turn.said + turn.observation for turn in self._turns),
             reason=str(info.get("missing_reason", f"the reward is {reward}")) if is_missing else "",
             prediction=str(info.get("prediction", ""))[:_PREDICTION_CHARACTERS],
-            components={str(name): float(value) for name, value in info.get("reward_components", {}).items()},
+            components={
+                str(name): float(value) for name, value in info.get("reward_components", {}).items()
+            },
             turns=tuple(self._turns),
         )
 
-    def _add(self, token_ids: NDArray[np.int32], logprobs: NDArray[np.float32], *, is_sampled: bool) -> None:
+    def _add(
+        self, token_ids: NDArray[np.int32], logprobs: NDArray[np.float32], *, is_sampled: bool
+    ) -> None:
         self._token_ids.append(token_ids)
         self._logprobs.append(logprobs)
         self._is_sampled.append(is_sampled)

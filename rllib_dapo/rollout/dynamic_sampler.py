@@ -1,6 +1,7 @@
 """Dynamic sampling (paper, Eq. 11 and Algorithm 1): which groups train, and how many to ask for next.
 
-Decisions only: no engine, no environment, no Ray. Given the same groups in the same order it decides the same.
+Decisions only: no engine, no environment, no Ray. Given the same groups in the same order it
+decides the same.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ class Decision(StrEnum):
 def judge(group: GroupSummary, *, dynamic_sampling: bool = True, min_verdicts: int = 2) -> Decision:
     """Accepts a group if its responses disagree in raw accuracy: `0 < number correct < G`.
 
-    The test never sees a shaped reward: a length penalty must neither keep nor drop a group. Where the environment has
-    no notion of correct, the raw rewards must differ by more than 1e-6. Missing verdicts are left out; a group with
-    too few known rewards cannot be compared with itself and is dropped.
+    The test never sees a shaped reward: a length penalty must neither keep nor drop a group. Where
+    the environment has no notion of correct, the raw rewards must differ by more than 1e-6. Missing
+    verdicts are left out; a group with too few known rewards cannot be compared with itself and is
+    dropped.
 
     Args:
         group: The group's summary.
         dynamic_sampling: False accepts every group that can be trained on at all.
-        min_verdicts: Known rewards that a group needs: two, or one where a critic gives the baseline.
+        min_verdicts: Known rewards that a group needs: two, or one where a critic gives the
+            baseline.
     """
     if not group.rewards:
         return Decision.PROMPT_TOO_LONG
@@ -66,7 +69,8 @@ class DynamicSampler:
         dynamic_sampling: False takes every group.
         max_rounds: Give up refilling after so many rounds.
         max_oversampling: Bound on groups asked for in a round over groups still wanted.
-        acceptance_rate: Estimate of the share that will be accepted, for the size of the first round.
+        acceptance_rate: Estimate of the share that will be accepted, for the size of the first
+            round.
         min_verdicts: See `judge`.
     """
 
@@ -106,12 +110,15 @@ class DynamicSampler:
     def offer(self, groups: Iterable[GroupSummary]) -> None:
         """Decides on one round's groups, in the order of their seeds.
 
-        Informative groups beyond the last one wanted are left alone: their prompts come again in the next step, under
-        its weights, so no prompt is lost and a run can be resumed from `next_seed` alone.
+        Informative groups beyond the last one wanted are left alone: their prompts come again in
+        the next step, under its weights, so no prompt is lost and a run can be resumed from
+        `next_seed` alone.
         """
         for group in sorted(groups, key=lambda g: g.seed):
             self.seen.append(group)
-            decision = judge(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
+            decision = judge(
+                group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts
+            )
             self.decisions[decision] += 1
             if decision is not Decision.ACCEPTED:
                 continue

@@ -24,7 +24,8 @@ class Sampling:
         num_responses: Responses per prompt (the group size `G`).
         max_tokens: Hard limit on a response, in tokens.
         temperature: Divisor of the logits, positive.
-        top_p: Nucleus; train at 1.0, where the sampler's log-probabilities are those of the whole distribution.
+        top_p: Nucleus; train at 1.0, where the sampler's log-probabilities are those of the whole
+            distribution.
     """
 
     num_responses: int
@@ -71,8 +72,8 @@ class Finished:
 class Engine(ABC):
     """Samples responses to prompts and takes new weights.
 
-    A caller adds requests and steps the engine until it is idle; it may add more between two steps, and gets every
-    response as soon as it has ended.
+    A caller adds requests and steps the engine until it is idle; it may add more between two steps,
+    and gets every response as soon as it has ended.
     """
 
     @abstractmethod

@@ -48,8 +48,9 @@ TRAINING_STREAM, EVALUATION_STREAM = 0, 1
 class TextEnvRunner(EnvRunner, Checkpointable):
     """Resets a text environment with a seed, samples a group of responses, steps the environment with each.
 
-    RLlib's own `SingleAgentEnvRunner` steps vectors of environments through connectors, one forward pass per time
-    step; here a whole response is one action, and the engine batches all prompts' responses by itself.
+    RLlib's own `SingleAgentEnvRunner` steps vectors of environments through connectors, one forward
+    pass per time step; here a whole response is one action, and the engine batches all prompts'
+    responses by itself.
     """
 
     def __init__(self, *, config: DAPOConfig, **kwargs: Any) -> None:
@@ -72,7 +73,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._evaluation_answerer: Answerer | None = None
         self.make_env()
         self.module: Any = None
-        # With remote EnvRunners, the local one only knows the spaces: an engine there would be a second one.
+        # With remote EnvRunners, the local one only knows the spaces: an engine there would be a
+        # second one.
         if self.worker_index > 0 or config.num_env_runners == 0:
             self.make_module()
 
@@ -116,7 +118,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         The engine needs weights before it is asked again.
 
         Args:
-            config: Of which everything that made the engine is as it was, see `renewal.fixed_differences`.
+            config: Of which everything that made the engine is as it was, see
+                `renewal.fixed_differences`.
         """
         self.config = config.copy(copy_frozen=False)
         self._callbacks = [cls() for cls in force_list(config.callbacks_class)]
@@ -133,7 +136,9 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     @property
     def engine_facts(self) -> dict[str, Any] | None:
         """In which process the engine runs and since when (UTC); None where there is none."""
-        return None if self.module is None else {"pid": os.getpid(), "started": self._engine_started}
+        return (
+            None if self.module is None else {"pid": os.getpid(), "started": self._engine_started}
+        )
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:
@@ -144,7 +149,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Observation and action space, under the keys RLlib asks for."""
         spaces = (self.env.observation_space, self.env.action_space)
-        return {INPUT_ENV_SPACES: spaces, INPUT_ENV_SINGLE_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
+        return {
+            INPUT_ENV_SPACES: spaces,
+            INPUT_ENV_SINGLE_SPACES: spaces,
+            DEFAULT_MODULE_ID: spaces,
+        }
 
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
         """Samples one group of responses for each prompt seed.
@@ -154,20 +163,31 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             evaluation: Use the evaluation's environment and sampling instead of training's.
 
         Returns:
-            The groups in the order of `seeds`. From a remote EnvRunner they stay in the object store: the caller
-            gets their summaries and references.
+            The groups in the order of `seeds`. From a remote EnvRunner they stay in the object
+            store: the caller gets their summaries and references.
         """
         if self.module is None:
-            raise RuntimeError(f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only")
+            raise RuntimeError(
+                f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only"
+            )
         answerer = self._answerer_of(evaluation)
         prompts = [answerer.env.reset(seed=seed)[0] for seed in seeds]
-        prompt_ids = [np.asarray(prompt_token_ids(self.tokenizer, prompt), dtype=np.int32) for prompt in prompts]
+        prompt_ids = [
+            np.asarray(prompt_token_ids(self.tokenizer, prompt), dtype=np.int32)
+            for prompt in prompts
+        ]
         started = time.perf_counter()
-        responses, engine_seconds = self._respond(answerer, seeds, prompt_ids, evaluation=evaluation)
+        responses, engine_seconds = self._respond(
+            answerer, seeds, prompt_ids, evaluation=evaluation
+        )
         waited = time.perf_counter() - started - engine_seconds
         groups = [
             PromptGroup(
-                seed=seed, prompt=prompt, prompt_ids=ids, responses=group, weights_version=self._weights_version
+                seed=seed,
+                prompt=prompt,
+                prompt_ids=ids,
+                responses=group,
+                weights_version=self._weights_version,
             )
             for seed, prompt, ids, group in zip(seeds, prompts, prompt_ids, responses, strict=True)
         ]
@@ -184,7 +204,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         Args:
             num_episodes: At least so many (rounded up to whole groups); one group by default.
-            **kwargs: Ignored; RLlib passes time steps and exploration flags that have no meaning here.
+            **kwargs: Ignored; RLlib passes time steps and exploration flags that have no meaning
+                here.
         """
         count = -(-(num_episodes or 1) // self.config.group_size)
         seeds = range(self._next_own_seed, self._next_own_seed + count)
@@ -198,7 +219,9 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         return self.metrics.reduce()
 
     @override(Checkpointable)
-    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """The weights' version; weights themselves live in the Learner."""
         return {
             WEIGHTS_SEQ_NO: self._weights_version,
@@ -209,7 +232,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """Gives the engine new weights, one piece after the other.
 
         Args:
-            pieces: What `DAPOTorchLearner.weight_pieces` put into the object store; fetched as they are needed.
+            pieces: What `DAPOTorchLearner.weight_pieces` put into the object store; fetched as they
+                are needed.
             version: Theirs (RLlib's `weights_seq_no`).
 
         Returns:
@@ -245,7 +269,12 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             self.module = None
 
     def _respond(
-        self, answerer: Answerer, seeds: Sequence[int], prompt_ids: list[np.ndarray], *, evaluation: bool
+        self,
+        answerer: Answerer,
+        seeds: Sequence[int],
+        prompt_ids: list[np.ndarray],
+        *,
+        evaluation: bool,
     ) -> tuple[list[tuple[Response, ...]], float]:
         """Responses to every prompt that is short enough, none to one that is not; and the time in the engine."""
         short = [i for i, ids in enumerate(prompt_ids) if len(ids) <= self.config.max_prompt_tokens]
@@ -259,14 +288,19 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             max_turns=self.config.max_turns,
             turn_seed=draw,
         )
-        prompts = [Prompt(seed=seeds[i], token_ids=prompt_ids[i].tolist(), sampling_seed=draw(seeds[i])) for i in short]
+        prompts = [
+            Prompt(seed=seeds[i], token_ids=prompt_ids[i].tolist(), sampling_seed=draw(seeds[i]))
+            for i in short
+        ]
         responses: list[tuple[Response, ...]] = [() for _ in seeds]
         for i, group in zip(short, loop.run(prompts), strict=True):
             responses[i] = group
         return responses, loop.engine_seconds
 
     def _hand_over(self, group: PromptGroup) -> SampledGroup:
-        return SampledGroup(summary=group.summary(), data=ray.put(group) if self.worker_index > 0 else group)
+        return SampledGroup(
+            summary=group.summary(), data=ray.put(group) if self.worker_index > 0 else group
+        )
 
     def _after_sampling(self, groups: list[PromptGroup]) -> None:
         """Counts the steps, and builds episodes only if somebody listens."""
@@ -276,13 +310,17 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             self._metrics_num_env_steps_sampled.inc(value=steps)
         for name in ("on_episode_end", "on_sample_end"):
             if self._someone_listens(name):
-                self._call_back(name, [to_episode(group, r) for group in groups for r in group.responses])
+                self._call_back(
+                    name, [to_episode(group, r) for group in groups for r in group.responses]
+                )
 
     def _someone_listens(self, name: str) -> bool:
         from ray.rllib.callbacks.callbacks import RLlibCallback
 
         own = getattr(self.config, f"callbacks_{name}")
-        return bool(own) or any(getattr(type(cb), name) is not getattr(RLlibCallback, name) for cb in self._callbacks)
+        return bool(own) or any(
+            getattr(type(cb), name) is not getattr(RLlibCallback, name) for cb in self._callbacks
+        )
 
     def _call_back(self, name: str, episodes: list[SingleAgentEpisode]) -> None:
         common = {"env_runner": self, "metrics_logger": self.metrics}
@@ -290,7 +328,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         if name == "on_sample_end":
             calls = [{"samples": episodes}]
         else:
-            calls = [{"episode": e, "env": self.env, "env_index": 0, "rl_module": self.module} for e in episodes]
+            calls = [
+                {"episode": e, "env": self.env, "env_index": 0, "rl_module": self.module}
+                for e in episodes
+            ]
         for call in calls:
             make_callback(
                 name,
@@ -322,17 +363,23 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             assert self._answerer is not None
             return self._answerer
         if self._evaluation_answerer is None:
-            self._evaluation_answerer = self._make_answerer(self.config.get_evaluation_config_object())
+            self._evaluation_answerer = self._make_answerer(
+                self.config.get_evaluation_config_object()
+            )
         return self._evaluation_answerer
 
     def _refuse_overlap(self) -> None:
         """Looks, where both environments go through lists of problems, whether evaluation asks what is trained on."""
         trained_on, asked = (
-            getattr(self._answerer_of(evaluation).env.unwrapped, "problems", None) for evaluation in (False, True)
+            getattr(self._answerer_of(evaluation).env.unwrapped, "problems", None)
+            for evaluation in (False, True)
         )
         if isinstance(trained_on, list | tuple) and isinstance(asked, list | tuple):
             refuse_overlap(
-                trained_on, asked, bare=unwrap, settings="environment.env_config or evaluation_config's env_config"
+                trained_on,
+                asked,
+                bare=unwrap,
+                settings="environment.env_config or evaluation_config's env_config",
             )
 
     def _close_envs(self) -> None:
@@ -349,11 +396,16 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
     def _env_context(self, config: DAPOConfig, made: int = 0) -> EnvContext:
         return EnvContext(
-            config.env_config, worker_index=self.worker_index, vector_index=made, num_workers=self.num_workers
+            config.env_config,
+            worker_index=self.worker_index,
+            vector_index=made,
+            num_workers=self.num_workers,
         )
 
 
-def sampling_seed(run_seed: int, stream: int, weights_version: int, prompt_seed: int, *turn: int) -> int:
+def sampling_seed(
+    run_seed: int, stream: int, weights_version: int, prompt_seed: int, *turn: int
+) -> int:
     """The engine's seed for one prompt: the same run, weights and prompt give the same draws on any EnvRunner.
 
     Args:

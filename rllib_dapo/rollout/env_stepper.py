@@ -68,10 +68,12 @@ def make_answerer(make: Callable[[int], gym.Env[Any, Any]], *, num_threads: int)
 
     Args:
         make: Makes an environment, given how many were made before.
-        num_threads: How many threads step environments that take more than one step, or are no `SingleStepTextEnv`.
+        num_threads: How many threads step environments that take more than one step, or are no
+            `SingleStepTextEnv`.
     """
     env = make(0)
-    # A wrapper has its say in what reset and step return, so only a bare environment can be asked in another way.
+    # A wrapper has its say in what reset and step return, so only a bare environment can be asked
+    # in another way.
     if isinstance(env, SingleStepTextEnv) and env.takes_submissions:
         return SubmittingAnswerer(env)
     return SteppingAnswerer(EnvironmentSupply(env, make=make), num_threads=num_threads)
@@ -144,14 +146,24 @@ class SteppingAnswerer:
             observation, reward, terminated, truncated, info = self._held[episode].step(text)
             is_over = bool(terminated or truncated)
             if not is_over and not isinstance(observation, str):
-                raise TypeError(f"step must return a text to go on with, not {type(observation).__name__}")
-            answer = Answer(observation=str(observation), reward=float(reward), is_over=is_over, info=info)
+                raise TypeError(
+                    f"step must return a text to go on with, not {type(observation).__name__}"
+                )
+            answer = Answer(
+                observation=str(observation), reward=float(reward), is_over=is_over, info=info
+            )
         except Exception as error:
             if not self._told_of_raising:  # once is enough: it may happen for every response
-                logger.exception("the environment raised on seed %d, text %.200r: its reward is missing", seed, text)
+                logger.exception(
+                    "the environment raised on seed %d, text %.200r: its reward is missing",
+                    seed,
+                    text,
+                )
                 self._told_of_raising = True
             reason = f"crash: the environment raised {type(error).__name__}: {error}"
-            answer = Answer(observation="", reward=math.nan, is_over=True, info={"missing_reason": reason})
+            answer = Answer(
+                observation="", reward=math.nan, is_over=True, info={"missing_reason": reason}
+            )
         if answer.is_over:
             self.leave(episode)
         return answer

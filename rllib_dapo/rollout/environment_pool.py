@@ -12,12 +12,15 @@ import gymnasium as gym
 class EnvironmentSupply:
     """Lends environments, and makes one where none is at rest.
 
-    Where every episode is one step, the first environment is all there ever is. An environment that answers back is
-    held for the length of an episode, so there will be one for each response that is under way. One that is costly to
-    make (it holds a data set, say) may have a method ``fork()`` that returns another one for an episode of its own.
+    Where every episode is one step, the first environment is all there ever is. An environment that
+    answers back is held for the length of an episode, so there will be one for each response that
+    is under way. One that is costly to make (it holds a data set, say) may have a method ``fork()``
+    that returns another one for an episode of its own.
     """
 
-    def __init__(self, first: gym.Env[Any, Any], *, make: Callable[[int], gym.Env[Any, Any]]) -> None:
+    def __init__(
+        self, first: gym.Env[Any, Any], *, make: Callable[[int], gym.Env[Any, Any]]
+    ) -> None:
         """Begins with one environment.
 
         Args:
@@ -39,7 +42,8 @@ class EnvironmentSupply:
         with self._lock:
             if self._at_rest:
                 return self._at_rest.pop()
-            # A wrapper knows nothing of a copy of what it wraps, so only a bare environment is asked for one.
+            # A wrapper knows nothing of a copy of what it wraps, so only a bare environment is
+            # asked for one.
             fork = getattr(self.first, "fork", None) if self.first.unwrapped is self.first else None
             env = fork() if fork is not None else self._make(len(self._all))
             self._all.append(env)

@@ -11,7 +11,8 @@ from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
 def to_episode(group: PromptGroup, response: Response) -> SingleAgentEpisode:
     """One finished episode: observation is the prompt, action the response's text; one step for each turn.
 
-    The sampled tokens and their log-probabilities ride along as `extra_model_outputs`, each step's with its turn.
+    The sampled tokens and their log-probabilities ride along as `extra_model_outputs`, each step's
+    with its turn.
 
     Args:
         group: The response's group.
@@ -19,7 +20,9 @@ def to_episode(group: PromptGroup, response: Response) -> SingleAgentEpisode:
     """
     episode = SingleAgentEpisode()
     episode.add_env_reset(group.prompt, infos={"seed": group.seed})
-    turns = response.turns or (TurnRecord(said=response.text, reward=response.reward, observation=""),)
+    turns = response.turns or (
+        TurnRecord(said=response.text, reward=response.reward, observation=""),
+    )
     spans = _sampled_spans(response)
     for number, (turn, span) in enumerate(zip(turns, spans, strict=True), start=1):
         is_last = number == len(turns)
@@ -41,4 +44,6 @@ def to_episode(group: PromptGroup, response: Response) -> SingleAgentEpisode:
 def _sampled_spans(response: Response) -> list[slice]:
     """Where each turn's tokens are: the runs of True in the loss mask."""
     edges = np.flatnonzero(np.diff(response.loss_mask, prepend=False, append=False))
-    return [slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+    return [
+        slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)
+    ]

@@ -21,7 +21,8 @@ def make_environment(env: Any, env_config: Mapping[str, Any]) -> gym.Env[Any, An
 
     Args:
         env: A name registered with Tune, a Gymnasium id or a class, as in `DAPOConfig.environment`.
-        env_config: Its settings; on an EnvRunner an `EnvContext`, which also knows the EnvRunner's index.
+        env_config: Its settings; on an EnvRunner an `EnvContext`, which also knows the EnvRunner's
+            index.
     """
     if is_tune_name(env):
         made: gym.Env[Any, Any] = _global_registry.get(ENV_CREATOR, env)(env_config)

@@ -32,8 +32,9 @@ class Prompt:
 class RolloutLoop:
     """Samples groups of responses, each to the end of its episode.
 
-    Whatever the environments need, the engine goes on with the other responses meanwhile. A response to which the
-    environment answers goes back to the engine at once, beside those that are still at their first turn.
+    Whatever the environments need, the engine goes on with the other responses meanwhile. A
+    response to which the environment answers goes back to the engine at once, beside those that are
+    still at their first turn.
 
     Attributes:
         engine_seconds: Time in the engine. The rest was spent waiting for environments, or in them.
@@ -55,9 +56,11 @@ class RolloutLoop:
             engine: Idle.
             answerer: Of the environment.
             tokenizer: The model's.
-            sampling: Its `max_tokens` bounds a whole episode after the prompt, an environment's answers included.
+            sampling: Its `max_tokens` bounds a whole episode after the prompt, an environment's
+                answers included.
             max_turns: An episode is cut off after so many turns of the policy.
-            turn_seed: The engine's seed for reset seed, place in the group and turn, from the second turn on.
+            turn_seed: The engine's seed for reset seed, place in the group and turn, from the
+                second turn on.
         """
         self._engine = engine
         self._answerer = answerer
@@ -82,7 +85,13 @@ class RolloutLoop:
         size = self._sampling.num_responses
         groups = [
             [
-                Conversation(episode=g * size + i, group=g, seed=prompt.seed, index=i, prompt_ids=prompt.token_ids)
+                Conversation(
+                    episode=g * size + i,
+                    group=g,
+                    seed=prompt.seed,
+                    index=i,
+                    prompt_ids=prompt.token_ids,
+                )
                 for i in range(size)
             ]
             for g, prompt in enumerate(prompts)
@@ -116,7 +125,13 @@ class RolloutLoop:
                 still_asked.append((conversation, asked))
         self._asked = still_asked
 
-    def _send(self, conversations: list[Conversation], token_ids: Sequence[int], sampling: Sampling, seed: int) -> None:
+    def _send(
+        self,
+        conversations: list[Conversation],
+        token_ids: Sequence[int],
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
         key = next(self._requests)
         self._speaking[key] = dict(enumerate(conversations))
         started = time.perf_counter()
@@ -128,9 +143,13 @@ class RolloutLoop:
         conversation = self._speaking[finished.key].pop(finished.index)
         if not self._speaking[finished.key]:
             del self._speaking[finished.key]
-        text = self._tokenizer.decode(finished.completion.token_ids.tolist(), skip_special_tokens=True)
+        text = self._tokenizer.decode(
+            finished.completion.token_ids.tolist(), skip_special_tokens=True
+        )
         conversation.speak(finished.completion, text)
-        self._asked.append((conversation, self._answerer.ask(conversation.episode, conversation.seed, text)))
+        self._asked.append(
+            (conversation, self._answerer.ask(conversation.episode, conversation.seed, text))
+        )
 
     def _take_answer(self, conversation: Conversation, answer: Answer) -> None:
         """Ends the episode, or lets the policy read the answer and go on."""
@@ -138,9 +157,15 @@ class RolloutLoop:
         if answer.is_over or not math.isfinite(answer.reward):
             self._answerer.leave(conversation.episode)
             return
-        token_ids = answer_token_ids(self._tokenizer, answer.observation, after=conversation.token_ids[-1])
+        token_ids = answer_token_ids(
+            self._tokenizer, answer.observation, after=conversation.token_ids[-1]
+        )
         tokens_left = self._sampling.max_tokens - conversation.num_tokens - len(token_ids)
-        if not conversation.ended_itself or conversation.num_turns >= self._max_turns or tokens_left < 1:
+        if (
+            not conversation.ended_itself
+            or conversation.num_turns >= self._max_turns
+            or tokens_left < 1
+        ):
             conversation.cut_off()
             self._answerer.leave(conversation.episode)
             return

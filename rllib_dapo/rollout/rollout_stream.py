@@ -54,7 +54,9 @@ class RolloutFailure:
     traceback: str
 
 
-def split_seeds(seeds: Sequence[int], *, num_runners: int, max_groups_in_flight: int) -> list[list[int]]:
+def split_seeds(
+    seeds: Sequence[int], *, num_runners: int, max_groups_in_flight: int
+) -> list[list[int]]:
     """Cuts seeds into requests: one per runner where that keeps within `max_groups_in_flight` groups per request."""
     requests = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
     return split_evenly(seeds, requests)
@@ -80,7 +82,8 @@ class RolloutStream:
             env_runner_group: Whose EnvRunners are `TextEnvRunner`s.
             max_groups_in_flight: Bound on groups under way on one EnvRunner.
             timeout_seconds: Longest wait for one call of `sample`; None waits as long as it takes.
-            restore_env_runners: Brings restarted EnvRunners back and gives them the current weights.
+            restore_env_runners: Brings restarted EnvRunners back and gives them the current
+                weights.
         """
         self._group = env_runner_group
         self._max_groups_in_flight = max_groups_in_flight
@@ -97,16 +100,21 @@ class RolloutStream:
 
         Raises:
             TimeoutError: If `sample_timeout_s` is set and passes.
-            RuntimeError: If sampling raises on an EnvRunner: the same prompts would raise on any other.
-            ray.exceptions.RayError: If an EnvRunner fails and `fault_tolerance.restart_failed_env_runners` is off.
+            RuntimeError: If sampling raises on an EnvRunner: the same prompts would raise on any
+            other. ray.exceptions.RayError: If an EnvRunner fails and
+            `fault_tolerance.restart_failed_env_runners` is off.
         """
         if not seeds:
             return []
         runners = max(1, self._group.num_remote_env_runners())
-        requests = split_seeds(seeds, num_runners=runners, max_groups_in_flight=self._max_groups_in_flight)
+        requests = split_seeds(
+            seeds, num_runners=runners, max_groups_in_flight=self._max_groups_in_flight
+        )
         return list(self.results(requests, evaluation=evaluation))
 
-    def results(self, requests: Sequence[Sequence[int]], *, evaluation: bool = False) -> Iterator[RolloutResult]:
+    def results(
+        self, requests: Sequence[Sequence[int]], *, evaluation: bool = False
+    ) -> Iterator[RolloutResult]:
         """Samples requests that are cut already, each on one EnvRunner, in one call of its `sample_groups`.
 
         Args:
@@ -124,7 +132,9 @@ class RolloutStream:
             return (local.sample_groups(request, evaluation=evaluation) for request in requests)
         return self._sample_remotely(deque(list(request) for request in requests), evaluation)
 
-    def _sample_remotely(self, pending: deque[list[int]], evaluation: bool) -> Iterator[RolloutResult]:
+    def _sample_remotely(
+        self, pending: deque[list[int]], evaluation: bool
+    ) -> Iterator[RolloutResult]:
         started = time.monotonic()
         # A tag of its own keeps this call's answers apart from those to a call that was given up.
         tag = next(self._tags)
@@ -132,7 +142,11 @@ class RolloutStream:
         while pending or in_flight:
             healthy = self._group.healthy_env_runner_ids()
             for worker in [w for w in in_flight if w not in healthy]:
-                logger.warning("EnvRunner %d was lost; its %d prompts go to another", worker, len(in_flight[worker]))
+                logger.warning(
+                    "EnvRunner %d was lost; its %d prompts go to another",
+                    worker,
+                    len(in_flight[worker]),
+                )
                 pending.appendleft(in_flight.pop(worker))
             for worker in healthy:
                 if pending and worker not in in_flight:
@@ -140,16 +154,22 @@ class RolloutStream:
                     self._send(worker, in_flight[worker], evaluation, tag)
             if not in_flight:
                 self._wait_for_env_runners()
-            for worker, result in self._group.fetch_ready_async_reqs(tags=tag, timeout_seconds=POLL_SECONDS):
+            for worker, result in self._group.fetch_ready_async_reqs(
+                tags=tag, timeout_seconds=POLL_SECONDS
+            ):
                 if isinstance(result, RolloutFailure):
-                    raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
+                    raise RuntimeError(
+                        f"sampling failed on EnvRunner {worker}:\n{result.traceback}"
+                    )
                 if in_flight.pop(worker, None) is not None:
                     yield result
             self._check_time(started, pending, in_flight)
 
     def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
         self._group.foreach_env_runner_async(
-            lambda runner: sample_or_tell(runner, seeds, evaluation=evaluation), tag=tag, remote_worker_ids=[worker]
+            lambda runner: sample_or_tell(runner, seeds, evaluation=evaluation),
+            tag=tag,
+            remote_worker_ids=[worker],
         )
 
     def _wait_for_env_runners(self) -> None:
@@ -158,20 +178,28 @@ class RolloutStream:
             logger.warning("no EnvRunner is alive; waiting for one to restart")
             time.sleep(RESTART_SECONDS)
 
-    def _check_time(self, started: float, pending: deque[list[int]], in_flight: dict[int, list[int]]) -> None:
+    def _check_time(
+        self, started: float, pending: deque[list[int]], in_flight: dict[int, list[int]]
+    ) -> None:
         waited = time.monotonic() - started
-        if (pending or in_flight) and self._timeout_seconds is not None and waited > self._timeout_seconds:
+        if (
+            (pending or in_flight)
+            and self._timeout_seconds is not None
+            and waited > self._timeout_seconds
+        ):
             raise TimeoutError(
                 f"sampling took over env_runners.sample_timeout_s={self._timeout_seconds} s; EnvRunners still at work: "
                 f"{sorted(in_flight)}. Raise it, or lower rollout.max_response_tokens."
             )
 
 
-def sample_or_tell(runner: TextEnvRunner, seeds: Sequence[int], *, evaluation: bool) -> RolloutResult | RolloutFailure:
+def sample_or_tell(
+    runner: TextEnvRunner, seeds: Sequence[int], *, evaluation: bool
+) -> RolloutResult | RolloutFailure:
     """Samples on an EnvRunner's own process, and brings an exception back as a value.
 
-    Raised there, RLlib would take it for a dead actor: it would restart the EnvRunner and its engine, the same prompts
-    would go out again, and the cause would stand in some log.
+    Raised there, RLlib would take it for a dead actor: it would restart the EnvRunner and its
+    engine, the same prompts would go out again, and the cause would stand in some log.
     """
     try:
         return runner.sample_groups(seeds, evaluation=evaluation)

@@ -17,8 +17,8 @@ from rllib_dapo.rollout.engine import Completion, Engine, Finished, Request, Sam
 class TransformersEngine(Engine):
     """A `rollout.engine.Engine` around `PreTrainedModel.generate`.
 
-    Groups are generated one after the other, each from its own seed, so what is sampled for a prompt does not depend
-    on which other prompts an EnvRunner was given.
+    Groups are generated one after the other, each from its own seed, so what is sampled for a
+    prompt does not depend on which other prompts an EnvRunner was given.
     """
 
     def __init__(
@@ -32,7 +32,9 @@ class TransformersEngine(Engine):
     ) -> None:
         """Loads the model; see `rollout.engine.make_engine` for the arguments."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = load_causal_lm(model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code).to(device)
+        self._model = load_causal_lm(
+            model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+        ).to(device)
         self._model.eval()
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
@@ -49,7 +51,10 @@ class TransformersEngine(Engine):
         """See `Engine.step`: all responses of one request."""
         request = self._waiting.popleft()
         group = self._one_group(request.prompt_ids, request.sampling, request.seed)
-        return [Finished(key=request.key, index=index, completion=one) for index, one in enumerate(group)]
+        return [
+            Finished(key=request.key, index=index, completion=one)
+            for index, one in enumerate(group)
+        ]
 
     @property
     def is_idle(self) -> bool:
@@ -96,7 +101,10 @@ class TransformersEngine(Engine):
         tokens = output.sequences[:, len(prompt) :]
         scores = torch.stack(output.scores, dim=1).float().log_softmax(-1)
         logprobs = scores.gather(-1, tokens[..., None]).squeeze(-1)
-        return [self._completion(t, p) for t, p in zip(tokens.cpu().numpy(), logprobs.cpu().numpy(), strict=True)]
+        return [
+            self._completion(t, p)
+            for t, p in zip(tokens.cpu().numpy(), logprobs.cpu().numpy(), strict=True)
+        ]
 
     def _completion(self, tokens: np.ndarray, logprobs: np.ndarray) -> Completion:
         ends = np.flatnonzero(np.isin(tokens, self._eos_ids))

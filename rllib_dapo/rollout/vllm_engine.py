@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rllib_dapo.rollout.engine import Completion, Engine, Finished, Request, Sampling
 
-# The engine core runs in this process: weights are then handed over as tensors, and nothing outlives the actor.
+# The engine core runs in this process: weights are then handed over as tensors, and nothing
+# outlives the actor.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -53,14 +54,15 @@ class VLLMEngine(Engine):
             "max_num_seqs": max_num_seqs,
             "seed": seed,
             "disable_log_stats": True,
-            # The log-probabilities of the distribution that was sampled from: after temperature, not before.
+            # The log-probabilities of the distribution that was sampled from: after temperature,
+            # not before.
             "logprobs_mode": "processed_logprobs",
         }
         if current_platform.is_cpu():
             settings["enforce_eager"] = True
             settings["kv_cache_memory_bytes"] = int(cpu_kv_cache_gib * GIB)
-            # vLLM takes back the draw for a half-read prompt, which a generator on the CPU cannot do: it would raise
-            # for any request with a seed of its own. So prompts are read whole.
+            # vLLM takes back the draw for a half-read prompt, which a generator on the CPU cannot
+            # do: it would raise for any request with a seed of its own. So prompts are read whole.
             settings["enable_chunked_prefill"] = False
             settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
         self._llm: LLM | None = LLM(**(settings | engine_kwargs))
@@ -77,21 +79,26 @@ class VLLMEngine(Engine):
     def add(self, request: Request) -> None:
         """See `Engine.add`: vLLM batches all requests continuously.
 
-        Every response is a request of its own, which is what vLLM makes of a request for several responses too, but
-        here each is returned as soon as it ends. The prompt's keys and values are shared through the prefix cache.
+        Every response is a request of its own, which is what vLLM makes of a request for several
+        responses too, but here each is returned as soon as it ends. The prompt's keys and values
+        are shared through the prefix cache.
         """
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
         for index in range(request.sampling.num_responses):
             name = str(next(self._names))
             self._asked[name] = (request.key, index)
-            self.llm.llm_engine.add_request(name, prompt, _parameters(request.sampling, request.seed + index))
+            self.llm.llm_engine.add_request(
+                name, prompt, _parameters(request.sampling, request.seed + index)
+            )
 
     def step(self) -> list[Finished]:
         """See `Engine.step`: one forward pass."""
         finished = []
         for output in self.llm.llm_engine.step():
             key, index = self._asked.pop(output.request_id)
-            finished.append(Finished(key=key, index=index, completion=_completion(output.outputs[0])))
+            finished.append(
+                Finished(key=key, index=index, completion=_completion(output.outputs[0]))
+            )
         return finished
 
     @property

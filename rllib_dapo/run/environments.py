@@ -20,8 +20,8 @@ def resolve_environment(env: Any) -> Any:
     """Finds what `environment.env` names.
 
     Args:
-        env: A Gymnasium id, a name known to Tune, `module:Class`, or `module:id` where importing the module registers
-            the id. A class is returned as it is.
+        env: A Gymnasium id, a name known to Tune, `module:Class`, or `module:id` where importing
+            the module registers the id. A class is returned as it is.
 
     Returns:
         What `DAPOConfig.environment` takes: a registered name or a class.
@@ -35,7 +35,9 @@ def resolve_environment(env: Any) -> Any:
     if not colon:
         known = [known for known in gymnasium.registry if known.startswith("rllib_dapo/")]
         near = suggest(env, known) or f"; there are {', '.join(known)}"
-        raise SettingsError(f"environment.env={env!r}: no such environment{near} (one of your own: module:Class)")
+        raise SettingsError(
+            f"environment.env={env!r}: no such environment{near} (one of your own: module:Class)"
+        )
     module = _import(env, module_name)
     if name in gymnasium.registry:
         tune.register_env(env, lambda config: gymnasium.make(f"{module_name}:{name}", **config))
@@ -63,14 +65,17 @@ def try_environment(
     Raises:
         SettingsError: If that fails, or if what it observes is no text.
     """
-    # Whatever a user's environment may raise, one line is better than a traceback before anything has started.
+    # Whatever a user's environment may raise, one line is better than a traceback before anything
+    # has started.
     try:
         made = make_environment(env, env_config)
         observation, _ = made.reset(seed=0)
         problems = _listed_problems(made)
         made.close()
     except Exception as error:
-        kind = "" if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: "
+        kind = (
+            "" if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: "
+        )
         raise SettingsError(f"{setting} of {_name(env)}: {kind}{one_line(error)}") from error
     if not isinstance(observation, str):
         raise SettingsError(
@@ -82,7 +87,9 @@ def try_environment(
 
 def _listed_problems(env: Any) -> tuple[Problem, ...]:
     problems = getattr(getattr(env, "unwrapped", env), "problems", ())
-    is_list = isinstance(problems, list | tuple) and all(isinstance(problem, Problem) for problem in problems)
+    is_list = isinstance(problems, list | tuple) and all(
+        isinstance(problem, Problem) for problem in problems
+    )
     return tuple(problems) if is_list else ()
 
 

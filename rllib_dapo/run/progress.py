@@ -28,8 +28,8 @@ _NOTEBOOK_COLUMNS = 120
 class ProgressLine(tune.Callback):
     """Prints how the trials are doing.
 
-    On a terminal and in a notebook one line is drawn again and again, and stays where an evaluation came with it. In a
-    log file there are plain lines, at most one every few seconds.
+    On a terminal and in a notebook one line is drawn again and again, and stays where an evaluation
+    came with it. In a log file there are plain lines, at most one every few seconds.
     """
 
     def __init__(
@@ -78,10 +78,17 @@ class ProgressLine(tune.Callback):
         has_evaluation = "evaluation" in result or not self._has_result
         self._has_result = True
         is_last = result["training_iteration"] == self._total
-        if not self._is_redrawn and not has_evaluation and not is_last and self._since_last_line() < self._every_s:
+        if (
+            not self._is_redrawn
+            and not has_evaluation
+            and not is_last
+            and self._since_last_line() < self._every_s
+        ):
             return
         name = f"{trial}  " if self._several else ""
-        self._print(name + progress_line(result, total=self._total), stays=has_evaluation or is_last)
+        self._print(
+            name + progress_line(result, total=self._total), stays=has_evaluation or is_last
+        )
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Says what a trial of several tries; where it only goes on after a pause, whether that has changed."""
@@ -89,10 +96,17 @@ class ProgressLine(tune.Callback):
             return
         params = dict(trial.evaluated_params)
         if DRAW in params:  # of which the bounds follow; Tune does not count what follows
-            params = {bound: trial.config[bound] for bound in ("epsilon_low", "epsilon_high")} | params
+            params = {
+                bound: trial.config[bound] for bound in ("epsilon_low", "epsilon_high")
+            } | params
         told = told_by_name(params, self._followers)
-        # Population based training changes the configuration, and leaves what was drawn at first as it was.
-        values = {name: _at(trial.config, name, value) for name, value in params.items() if name not in told}
+        # Population based training changes the configuration, and leaves what was drawn at first as
+        # it was.
+        values = {
+            name: _at(trial.config, name, value)
+            for name, value in params.items()
+            if name not in told
+        }
         tried = ", ".join(f"{name}={short(value)}" for name, value in values.items())
         line = f"{trial}  {tried or 'starts'}"
         if self._told.get(str(trial)) != line:
@@ -101,7 +115,10 @@ class ProgressLine(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Says that a failed trial starts again."""
-        self._print(f"{trial} failed and starts again from its last checkpoint; {trial.error_file}", stays=True)
+        self._print(
+            f"{trial} failed and starts again from its last checkpoint; {trial.error_file}",
+            stays=True,
+        )
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Takes away the line that was going to be drawn again."""
@@ -168,7 +185,9 @@ def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:
         clock,
         _figure("accuracy", rollout.get("accuracy"), ".3f"),
         evaluation_text(result),
-        "" if _is_number(learner.get("gradient_updates")) else "no update: no group was informative",
+        ""
+        if _is_number(learner.get("gradient_updates"))
+        else "no update: no group was informative",
         _figure("reward", rollout.get("episode_return_mean"), "+.2f"),
         _figure("entropy", learner.get("entropy"), ".3f"),
         _figure("length", rollout.get("response_length_mean"), ".1f"),
@@ -185,7 +204,9 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
             return ""
         for name, value in result.get(key, {}).get("env_runners", {}).items():
             if name.startswith("avg@"):
-                return f"evaluation {name} {value:.3f}" + (" at the start" if key == "evaluation_at_start" else "")
+                return f"evaluation {name} {value:.3f}" + (
+                    " at the start" if key == "evaluation_at_start" else ""
+                )
     return ""
 
 

@@ -13,7 +13,11 @@ from pathlib import Path
 @contextmanager
 def output_into(path: Path) -> Iterator[None]:
     """Keeps in a file what this process prints meanwhile, native code too: an engine says much when it starts."""
-    own = [(stream, os.dup(stream.fileno())) for stream in (sys.__stdout__, sys.__stderr__) if stream is not None]
+    own = [
+        (stream, os.dup(stream.fileno()))
+        for stream in (sys.__stdout__, sys.__stderr__)
+        if stream is not None
+    ]
     with path.open("ab") as file:
         for stream, _ in own:
             stream.flush()

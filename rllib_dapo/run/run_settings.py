@@ -1,9 +1,9 @@
 """What a run file means: sections are `DAPOConfig`'s methods, keys their arguments.
 
-Beside those sections a file may hold `preset` (whose objective the sections build on: dapo, grpo or ppo), `search`
-(dotted names and their search spaces), `variants` (named sets of dotted names and values, each tried as one trial),
-`tune` (see `TuneSettings`) and `stop` (metrics and the values at which a trial ends, and `run.stoppers.StopRules`).
-Nothing is loaded or started here.
+Beside those sections a file may hold `preset` (whose objective the sections build on: dapo, grpo or
+ppo), `search` (dotted names and their search spaces), `variants` (named sets of dotted names and
+values, each tried as one trial), `tune` (see `TuneSettings`) and `stop` (metrics and the values at
+which a trial ends, and `run.stoppers.StopRules`). Nothing is loaded or started here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class RunSettings:
         name: Of the run.
         source: The file, for messages.
         config: The trials' configuration; values to be searched are Tune's search spaces.
-        checked: Configurations without search spaces which between them hold every variant and the ends of every space.
+        checked: Configurations without search spaces which between them hold every variant and the
+            ends of every space.
         followers: Attributes of the configuration that the name of a variant decides.
         stop: Metric to the value at which a trial ends, as Tune names metrics.
         rules: What else ends a trial.
@@ -90,12 +91,19 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
     rules = StopRules(**{rule: stop.pop(rule) for rule in STOP_RULES if rule in stop})
     stop = flat_metrics(stop)
     tuning = _tune_settings(tree.pop("tune", {}))
-    for problem in (*check_stop_rules(rules), *_check_sweep(tuning, tree, search, bool(variants), stop)):
+    for problem in (
+        *check_stop_rules(rules),
+        *_check_sweep(tuning, tree, search, bool(variants), stop),
+    ):
         raise SettingsError(f"{source}: {problem}")
     names: list[Any] = list(variants) or [None]
     trees = {name: _ready(_with(_with(tree, variants.get(name, {})), by_hand)) for name in names}
     corners = list(_corners(search))
-    drawn = {name: _space(space) for name, space in search.items()} if tuning.searcher["type"] == "random" else {}
+    drawn = (
+        {name: _space(space) for name, space in search.items()}
+        if tuning.searcher["type"] == "random"
+        else {}
+    )
     joined = join_bounds(search) if drawn else {}
     configs = {name: _build(tree, corners[0] | drawn, source, name) for name, tree in trees.items()}
     for config in configs.values():
@@ -105,7 +113,9 @@ def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
         name=tuning.name or path.stem,
         source=source,
         config=grid_of_variants(configs) if variants else configs[None],
-        checked=tuple(_build(tree, ends, source, name) for name, tree in trees.items() for ends in corners),
+        checked=tuple(
+            _build(tree, ends, source, name) for name, tree in trees.items() for ends in corners
+        ),
         stop=stop,
         rules=rules,
         tune=tuning,
@@ -143,7 +153,10 @@ def _check_sweep(
         has_variants=has_variants,
         metric=tuning.metric,
     )
-    if tuning.scheduler.get("type") == "pbt" and 0 < tuning.max_concurrent_trials < tuning.num_samples:
+    if (
+        tuning.scheduler.get("type") == "pbt"
+        and 0 < tuning.max_concurrent_trials < tuning.num_samples
+    ):
         yield (
             f"tune.max_concurrent_trials={tuning.max_concurrent_trials} must be 0 with pbt: its trials take turns, and "
             "one that is paused counts"
@@ -160,7 +173,11 @@ def _override(tree: Tree, text: str) -> tuple[Tree, Tree]:
     name, value = parse_override(text)
     source = f"--set {text}"
     section, _, key = name.partition(".")
-    if section in ("search", "stop", "variants"):  # their keys are dotted names, or names of one's own
+    if section in (
+        "search",
+        "stop",
+        "variants",
+    ):  # their keys are dotted names, or names of one's own
         content = {section: {**tree.get(section, {}), key: value}}
         check_names({section: {key: value}}, source)
         return {**tree, **content}, {}
@@ -223,7 +240,11 @@ def _with_absolute_paths(tree: Tree) -> Tree:
     """Files as seen from here: Ray's workers run in other folders."""
     tree = dict(tree)
     model = tree.get("language_model", {}).get("name")
-    if isinstance(model, str) and model not in (TINY, SMOLLM2) and Path(model).expanduser().is_dir():
+    if (
+        isinstance(model, str)
+        and model not in (TINY, SMOLLM2)
+        and Path(model).expanduser().is_dir()
+    ):
         tree = put(tree, "language_model.name", str(Path(model).expanduser().absolute()))
     if isinstance(tree.get("deepspeed", {}).get("config"), str):
         tree = put(tree, "deepspeed.config", _absolute(tree["deepspeed"]["config"]))

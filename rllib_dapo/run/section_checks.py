@@ -40,7 +40,8 @@ class TuneSettings:
     """The section `tune`: how trials are made and kept.
 
     Attributes:
-        name: The run's folder is called this and the time of its start; the file's name if not given.
+        name: The run's folder is called this and the time of its start; the file's name if not
+            given.
         num_samples: Trials; with a grid, times its points.
         max_concurrent_trials: At the same time; 0 sets no limit.
         metric: By which trials are compared.
@@ -50,8 +51,8 @@ class TuneSettings:
         max_failures: How often a failed trial starts again from its last checkpoint.
         scheduler: `{type: fifo | asha | pbt, ...}`, see `run.schedulers`.
         searcher: `{type: random | optuna, ...}`, see `run.searchers`.
-        reuse_actors: A trial takes over the processes, and so the engine, of one that has ended or pauses, where no
-            setting between them asks for others.
+        reuse_actors: A trial takes over the processes, and so the engine, of one that has ended or
+            pauses, where no setting between them asks for others.
     """
 
     name: str | None = None
@@ -86,7 +87,9 @@ def check_names(tree: Tree, source: str) -> None:
         if section not in known:
             raise SettingsError(f"{source}: unknown section {section!r}{suggest(section, known)}")
         if not isinstance(content, dict):
-            raise SettingsError(f"{source}: {section}={content!r} must be a section with settings under it")
+            raise SettingsError(
+                f"{source}: {section}={content!r} must be a section with settings under it"
+            )
         if section == "search":
             _check_search(content, source)
         elif section == "variants":
@@ -103,11 +106,17 @@ def allowed_settings(section: str) -> dict[str, str]:
     """The settings of a section, and their annotations as text."""
     own = inspect.signature(getattr(DAPOConfig, section)).parameters
     takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
-    inherited = inspect.signature(getattr(AlgorithmConfig, section)).parameters if takes_more else {}
+    inherited = (
+        inspect.signature(getattr(AlgorithmConfig, section)).parameters if takes_more else {}
+    )
     return {
-        name: parameter.annotation if isinstance(parameter.annotation, str) else str(parameter.annotation)
+        name: parameter.annotation
+        if isinstance(parameter.annotation, str)
+        else str(parameter.annotation)
         for name, parameter in {**inherited, **own}.items()
-        if name != "self" and parameter.kind is not parameter.VAR_KEYWORD and parameter.default != DEPRECATED_VALUE
+        if name != "self"
+        and parameter.kind is not parameter.VAR_KEYWORD
+        and parameter.default != DEPRECATED_VALUE
     }
 
 
@@ -147,7 +156,9 @@ def _check_section(section: str, content: Tree, known: Mapping[str, str], source
         if setting not in dotted:
             raise SettingsError(f"{source}: unknown setting {setting!r}{suggest(setting, dotted)}")
         is_off = setting in _NULLABLE and value is None
-        is_word = setting in CHOICES and isinstance(value, str)  # which one is checked with the values
+        is_word = setting in CHOICES and isinstance(
+            value, str
+        )  # which one is checked with the values
         problem = None if is_off or is_word else _wrong_kind(value, dotted[setting])
         if problem:
             raise SettingsError(f"{source}: {setting}={value!r} must be {problem}")
@@ -157,30 +168,43 @@ def _wrong_kind(value: Any, annotation: str) -> str | None:
     """What an annotation asks for instead of this value, as far as that is plain to see."""
     if value is _ANY_VALUE:
         return None
-    # RLlib annotates CPUs as int and takes fractions: only our own annotations are taken at their word.
+    # RLlib annotates CPUs as int and takes fractions: only our own annotations are taken at their
+    # word.
     kinds, wanted = _KINDS.get(annotation.removesuffix(" | None"), ((), None))
     if annotation == "dict[str, Any]":
         return None if isinstance(value, dict) else "settings, such as {type: ...}"
     if isinstance(value, str):
-        return None if any(word in annotation for word in _WORDY) else wanted or "a number, or what RLlib documents"
+        return (
+            None
+            if any(word in annotation for word in _WORDY)
+            else wanted or "a number, or what RLlib documents"
+        )
     # To Python, True is an int.
-    fits = not kinds or (isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool)))
+    fits = not kinds or (
+        isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+    )
     return None if fits else wanted
 
 
 def _check_tune(tuning: Tree, source: str) -> None:
-    _check_section("tune", tuning, {f.name: str(f.type) for f in dataclasses.fields(TuneSettings)}, source)
+    _check_section(
+        "tune", tuning, {f.name: str(f.type) for f in dataclasses.fields(TuneSettings)}, source
+    )
     if tuning.get("mode", "max") not in ("max", "min"):
         raise SettingsError(f"{source}: tune.mode={tuning['mode']!r} must be max or min")
     if "metric" in tuning:
-        _check_metric(tuning["metric"].replace(".", "/"), f"{source}: tune.metric={tuning['metric']!r}")
+        _check_metric(
+            tuning["metric"].replace(".", "/"), f"{source}: tune.metric={tuning['metric']!r}"
+        )
 
 
 def _check_search(search: Tree, source: str) -> None:
     for name, space in search.items():
         section, _, key = name.partition(".")
         if section in EXTRA_SECTIONS:
-            raise SettingsError(f"{source}: search.{name}: only what differs between trials can be searched for")
+            raise SettingsError(
+                f"{source}: search.{name}: only what differs between trials can be searched for"
+            )
         if section == PRESET:
             raise SettingsError(
                 f"{source}: search.{name}: compare presets as variants, such as {{grpo: {{preset: grpo}}}}"
@@ -191,7 +215,11 @@ def _check_search(search: Tree, source: str) -> None:
             raise SettingsError(f"{source}: search.{name}={space!r} {shape}")
         kind, values = next(iter(space.items()))
         is_range = kind.endswith("uniform")
-        if not isinstance(values, list) or not values or (is_range and not _is_range(values, above_zero="log" in kind)):
+        if (
+            not isinstance(values, list)
+            or not values
+            or (is_range and not _is_range(values, above_zero="log" in kind))
+        ):
             raise SettingsError(f"{source}: search.{name}={space!r} {shape}, with low < high")
 
 
@@ -207,15 +235,23 @@ def _check_variants(variants: Tree, source: str) -> None:
         for name, value in settings.items():
             section, _, key = name.partition(".")
             if section in EXTRA_SECTIONS:
-                raise SettingsError(f"{where}.{name}: only what differs between trials can stand in a variant")
+                raise SettingsError(
+                    f"{where}.{name}: only what differs between trials can stand in a variant"
+                )
             if not key and section != PRESET:
-                raise SettingsError(f"{where}.{name}: write a setting with its section, such as training.epsilon_high")
+                raise SettingsError(
+                    f"{where}.{name}: write a setting with its section, such as training.epsilon_high"
+                )
             check_names(put({}, name, value), where)
 
 
 def _is_range(values: list[Any], *, above_zero: bool) -> bool:
     numbers = [value for value in values if isinstance(value, int | float)]
-    return len(values) == len(numbers) == 2 and numbers[0] < numbers[1] and (numbers[0] > 0 or not above_zero)
+    return (
+        len(values) == len(numbers) == 2
+        and numbers[0] < numbers[1]
+        and (numbers[0] > 0 or not above_zero)
+    )
 
 
 def _check_stop(stop: Tree, source: str) -> None:
@@ -231,7 +267,11 @@ def _check_stop(stop: Tree, source: str) -> None:
 
 def _check_metric(name: str, where: str) -> None:
     """Refuses a metric that nobody reports: Tune would wait for it without end."""
-    known = [*STOP_RULES, *_RLLIB_METRICS, *(f"{metric.source}/{metric.name}" for metric in METRICS)]
+    known = [
+        *STOP_RULES,
+        *_RLLIB_METRICS,
+        *(f"{metric.source}/{metric.name}" for metric in METRICS),
+    ]
     name = name.removeprefix("evaluation/")
     if name.startswith(("env_runners/avg@", f"env_runners/{REWARD_COMPONENTS}")):
         return

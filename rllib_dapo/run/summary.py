@@ -30,7 +30,9 @@ def failure_lines(outcome: RunResult) -> list[str]:
     for result in outcome.grid:
         if result.error is not None:
             told = [line for line in str(result.error).splitlines() if line.strip()]
-            lines += [f"{_name(result)} failed: {told[-1].strip() if told else type(result.error).__name__}"]
+            lines += [
+                f"{_name(result)} failed: {told[-1].strip() if told else type(result.error).__name__}"
+            ]
             lines += [f"  all of it: {result.path}/error.txt"]
     if lines and outcome.exceptions:
         lines.append("the first errors that any process printed:")
@@ -41,7 +43,11 @@ def failure_lines(outcome: RunResult) -> list[str]:
 
 def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
     """A short table of what came out, and what to type next."""
-    done = [result for result in outcome.grid if result.metrics and "training_iteration" in result.metrics]
+    done = [
+        result
+        for result in outcome.grid
+        if result.metrics and "training_iteration" in result.metrics
+    ]
     storage = outcome.folder.rpartition("/")[0]
     again = [_row("to go on", f"rllib-dapo train {settings.source} --storage {storage} --resume")]
     if not done:
@@ -49,21 +55,30 @@ def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
     best, metric = _best(done, settings), settings.tune.metric
     lines = []
     if len(done) > 1:
-        varied, width = _varied(done, settings.followers), max(len(_name(result)) for result in done)
+        varied, width = (
+            _varied(done, settings.followers),
+            max(len(_name(result)) for result in done),
+        )
         rows = sorted(done, key=_name)  # a run that was gone on with has them in any order
-        lines = [_row(f"{_name(result):{width}}", _trial_line(result, varied, metric)) for result in rows]
+        lines = [
+            _row(f"{_name(result):{width}}", _trial_line(result, varied, metric)) for result in rows
+        ]
         lines.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
     lines += _figures(best)
     lines.append(_row("results", outcome.folder))
     if best.checkpoint is not None:
         lines.append(_row("checkpoint", best.checkpoint.path))
-        lines.append(_row("to use it", f"rllib-dapo export {best.checkpoint.path} {settings.name}-model"))
+        lines.append(
+            _row("to use it", f"rllib-dapo export {best.checkpoint.path} {settings.name}-model")
+        )
     return lines + (again if is_interrupted(outcome) else [])
 
 
 def is_interrupted(outcome: RunResult) -> bool:
     """Whether Ctrl-C ended the run, rather than its `stop` or an error."""
-    return any(result.error is None and not (result.metrics or {}).get("done") for result in outcome.grid)
+    return any(
+        result.error is None and not (result.metrics or {}).get("done") for result in outcome.grid
+    )
 
 
 def evaluations(result: tune.Result) -> tuple[str, list[float]]:
@@ -78,7 +93,11 @@ def evaluations(result: tune.Result) -> tuple[str, list[float]]:
     frame = result.metrics_dataframe
     if frame is None:
         return "", []
-    found = {c.rpartition("/")[2]: c for c in frame.columns if c.startswith("evaluation/env_runners/avg@")}
+    found = {
+        c.rpartition("/")[2]: c
+        for c in frame.columns
+        if c.startswith("evaluation/env_runners/avg@")
+    }
     start = [c for c in frame.columns if c.startswith("evaluation_at_start/env_runners/avg@")]
     name = next(iter(found), start[0].rpartition("/")[2] if start else "")
     later = [float(v) for v in frame[found[name]].dropna()] if name in found else []
@@ -102,7 +121,10 @@ def _figures(result: tune.Result) -> list[str]:
     if frame is not None and _ACCURACY in frame:
         accuracy = frame.set_index("training_iteration")[_ACCURACY].dropna()
         lines.append(
-            _row("accuracy", f"last {accuracy.iloc[-1]:.3f}, best {accuracy.max():.3f} (iteration {accuracy.idxmax()})")
+            _row(
+                "accuracy",
+                f"last {accuracy.iloc[-1]:.3f}, best {accuracy.max():.3f} (iteration {accuracy.idxmax()})",
+            )
         )
     name, values = evaluations(result)
     if values:
@@ -128,9 +150,17 @@ def _early(metrics: Mapping[str, Any]) -> str:
 def _varied(results: Sequence[tune.Result], followers: Sequence[str]) -> list[str]:
     """What differs between trials' configurations, but for what their names say already."""
     configs = [_flat(result.config) for result in results]
-    # Tune keeps tuples as lists, so RLlib's own `policies` of a run that was gone on with seem to differ.
-    told = {*told_by_name(configs[0], followers), *(name for name in configs[0] if name.startswith("policies/"))}
-    return [name for name in configs[0] if any(c.get(name) != configs[0][name] for c in configs) and name not in told]
+    # Tune keeps tuples as lists, so RLlib's own `policies` of a run that was gone on with seem to
+    # differ.
+    told = {
+        *told_by_name(configs[0], followers),
+        *(name for name in configs[0] if name.startswith("policies/")),
+    }
+    return [
+        name
+        for name in configs[0]
+        if any(c.get(name) != configs[0][name] for c in configs) and name not in told
+    ]
 
 
 def _name(result: tune.Result) -> str:
@@ -144,5 +174,9 @@ def _row(name: str, text: str) -> str:
 def _flat(metrics: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in (metrics or {}).items():
-        flat |= _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flat |= (
+            _flat(value, f"{prefix}{name}/")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return flat

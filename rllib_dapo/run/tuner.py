@@ -45,7 +45,8 @@ class RunResult:
     Attributes:
         grid: One result for each trial; `result.error` tells whether it failed.
         folder: The run's folder or URI.
-        exceptions: The first ones that any worker printed: often the cause of what a trial then failed with.
+        exceptions: The first ones that any worker printed: often the cause of what a trial then
+            failed with.
     """
 
     grid: tune.ResultGrid
@@ -71,7 +72,9 @@ def run(settings: RunSettings, folder: str) -> RunResult:
                 metric=tuning.metric,
                 mode=tuning.mode,
                 scheduler=make_scheduler(
-                    tuning.scheduler, iterations=total_iterations(settings), mutations=Mutations(settings.search)
+                    tuning.scheduler,
+                    iterations=total_iterations(settings),
+                    mutations=Mutations(settings.search),
                 ),
                 # It brings metric, mode and the bound on concurrent trials with it.
                 search_alg=make_searcher(
@@ -128,8 +131,8 @@ def resume(settings: RunSettings, folder: str) -> RunResult:
 def _keep_param_space(config: DAPOConfig, folder: str) -> None:
     """Writes what trials are made of beside Tune's own state, which holds it for the trials that there are already.
 
-    Trials that a resumed sweep has yet to make need the whole of it: Tune's state of the search has placeholders for
-    what is neither a number nor a word.
+    Trials that a resumed sweep has yet to make need the whole of it: Tune's state of the search has
+    placeholders for what is neither a number nor a word.
     """
     filesystem, path = get_fs_and_path(folder)
     filesystem.create_dir(path, recursive=True)
@@ -150,7 +153,9 @@ def _kept_param_space(folder: str) -> dict[str, Any] | None:
 
 
 def _result(grid: tune.ResultGrid, folder: str, log: WorkerLog) -> RunResult:
-    return RunResult(grid=grid, folder=folder, exceptions=log.wait_for_exception() if grid.num_errors else ())
+    return RunResult(
+        grid=grid, folder=folder, exceptions=log.wait_for_exception() if grid.num_errors else ()
+    )
 
 
 def new_run(name: str, storage: str) -> str:
@@ -167,9 +172,13 @@ def newest_run(name: str, storage: str) -> str:
     root = _absolute(storage)
     if tune.Tuner.can_restore(root):
         return root
-    found = [path for path in Path(root).glob(f"{name}_*-*-*_*-*-*") if tune.Tuner.can_restore(path)]
+    found = [
+        path for path in Path(root).glob(f"{name}_*-*-*_*-*-*") if tune.Tuner.can_restore(path)
+    ]
     if not found:
-        raise SettingsError(f"--resume: no run of {name!r} under {storage}: leave out --resume, or name its --storage")
+        raise SettingsError(
+            f"--resume: no run of {name!r} under {storage}: leave out --resume, or name its --storage"
+        )
     return str(max(found, key=lambda path: path.name))
 
 
@@ -187,7 +196,9 @@ def can_reuse_actors(settings: RunSettings) -> bool:
     first, *others = (config.copy(copy_frozen=False) for config in settings.checked)
     for config in (first, *others):
         config.validate()
-    return settings.tune.reuse_actors and not any(fixed_differences(first, other) for other in others)
+    return settings.tune.reuse_actors and not any(
+        fixed_differences(first, other) for other in others
+    )
 
 
 def total_iterations(settings: RunSettings) -> int | None:
@@ -212,7 +223,9 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
             resolve_model(name)
     started = not ray.is_initialized()
     if started:
-        job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
+        job = JobConfig(
+            metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source}
+        )
         url = ray.init(logging_level=logging.ERROR, job_config=job).dashboard_url
         # Names that were registered before go with the Ray that was running then.
         tune.register_trainable("DAPO", DAPO, warn=False)
@@ -229,17 +242,26 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
 
 def worker_log_path(folder: str) -> Path:
     """Where a run's worker output is kept: in its folder, or under the usual one where that is a URI."""
-    local = Path(folder) if "://" not in folder else Path("~/ray_results", folder.rpartition("/")[2]).expanduser()
+    local = (
+        Path(folder)
+        if "://" not in folder
+        else Path("~/ray_results", folder.rpartition("/")[2]).expanduser()
+    )
     return local / "workers.log"
 
 
 def silence() -> None:
     """Turns off what Ray and its libraries say to developers of them."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    # Seconds between the snapshots that an interrupted run goes on from. Tune takes 10, in which a trial may well end.
+    # Seconds between the snapshots that an interrupted run goes on from. Tune takes 10, in which a
+    # trial may well end.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # an evaluation's metric is not in every result
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when transformers is imported, which is later
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = (
+        "1"  # an evaluation's metric is not in every result
+    )
+    os.environ.setdefault(
+        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+    )  # read when transformers is imported, which is later
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)

@@ -33,7 +33,9 @@ class WorkerLog:
         """Takes one batch of lines of one process, as Ray's dispatcher hands it over."""
         if data.get("pid") == "autoscaler":  # it writes a page every few seconds
             return
-        process = f"{data.get('actor_name') or data.get('task_name') or 'worker'} pid={data.get('pid')}"
+        process = (
+            f"{data.get('actor_name') or data.get('task_name') or 'worker'} pid={data.get('pid')}"
+        )
         for line in data.get("lines", ()):
             self._stream.write(f"({process}) {line}\n")
             if _EXCEPTION.fullmatch(line) and not any(line in known for known in self.exceptions):

@@ -26,7 +26,8 @@ def read_run_file(path: Path) -> tuple[Tree, str]:
         path: The file.
 
     Returns:
-        Section to settings, and what a comment line `# Data: ...` says of where the file's data is to be had.
+        Section to settings, and what a comment line `# Data: ...` says of where the file's data is
+        to be had.
 
     Raises:
         SettingsError: If the file cannot be read, is no YAML, or says something twice.
@@ -41,11 +42,20 @@ def read_run_file(path: Path) -> tuple[Tree, str]:
         raise SettingsError(f"{path}: not YAML: {one_line(error)}") from error
     # YAML keeps the last of several without a word.
     for name, line in duplicates:
-        raise SettingsError(f"{path}: line {line}: {name!r} stands here for the second time; keep one of the two")
+        raise SettingsError(
+            f"{path}: line {line}: {name!r} stands here for the second time; keep one of the two"
+        )
     if not isinstance(tree, dict):
-        raise SettingsError(f"{path}: must hold sections such as 'training:' with settings under them")
-    sections = {str(section): {} if content is None else _numbers(content) for section, content in tree.items()}
-    hints = (line.removeprefix(_DATA).strip() for line in text.splitlines() if line.startswith(_DATA))
+        raise SettingsError(
+            f"{path}: must hold sections such as 'training:' with settings under them"
+        )
+    sections = {
+        str(section): {} if content is None else _numbers(content)
+        for section, content in tree.items()
+    }
+    hints = (
+        line.removeprefix(_DATA).strip() for line in text.splitlines() if line.startswith(_DATA)
+    )
     return sections, next(hints, "")
 
 
@@ -57,7 +67,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not (all(name.strip().partition(".")) or name.strip() == PRESET):
-        raise SettingsError(f"--set {text}: write it as --set section.name=value, such as --set training.lr=1e-5")
+        raise SettingsError(
+            f"--set {text}: write it as --set section.name=value, such as --set training.lr=1e-5"
+        )
     try:
         return name.strip(), _numbers(yaml.safe_load(value))
     except yaml.YAMLError as error:

@@ -1,8 +1,8 @@
 """A run's curves as gauges, which Ray exports to Prometheus as `ray_rllib_dapo_...`.
 
-`CURVES` is made of `metrics.METRICS`, so that a metric which is added there has a gauge, and adds what a dashboard
-wants beside it: evaluations, timers, the learning rate and the clip range, which a population based sweep changes on
-the way.
+`CURVES` is made of `metrics.METRICS`, so that a metric which is added there has a gauge, and adds
+what a dashboard wants beside it: evaluations, timers, the learning rate and the clip range, which a
+population based sweep changes on the way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.util.metrics import Gauge
 
-from rllib_dapo.metrics.metric_table import ACCURACY, ENTROPY, METRICS, ROLLOUT_TOKENS_PER_SECOND, Metric
+from rllib_dapo.metrics.metric_table import (
+    ACCURACY,
+    ENTROPY,
+    METRICS,
+    ROLLOUT_TOKENS_PER_SECOND,
+    Metric,
+)
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -34,7 +40,8 @@ class Curve:
 
     Attributes:
         name: The gauge's, without `PREFIX`.
-        key: In a result whose levels are joined by slashes; a `*` at its end stands for any rest without a slash.
+        key: In a result whose levels are joined by slashes; a `*` at its end stands for any rest
+            without a slash.
         unit: As in `metrics.METRICS`.
         meaning: One line.
         tag: The tag, beside `TAGS`, that tells what stood in place of the `*`.
@@ -83,7 +90,11 @@ CURVES: tuple[Curve, ...] = (
     *(_curve(metric) for metric in METRICS),
     *(
         Curve(
-            name=f"evaluation_{name}_at_k", key=f"{_EVALUATION}/{name}@{_WILDCARD}", unit="share", meaning=text, tag="k"
+            name=f"evaluation_{name}_at_k",
+            key=f"{_EVALUATION}/{name}@{_WILDCARD}",
+            unit="share",
+            meaning=text,
+            tag="k",
         )
         for name, text in (
             ("avg", "evaluation: mean over problems of the share of correct responses"),
@@ -104,16 +115,33 @@ CURVES: tuple[Curve, ...] = (
         meaning="learning rate of the last optimizer step",
     ),
     Curve(name="epsilon_low", key=f"{SETTINGS}/epsilon_low", unit="1", meaning="lower clip range"),
-    Curve(name="epsilon_high", key=f"{SETTINGS}/epsilon_high", unit="1", meaning="upper clip range"),
-    Curve(name="training_iteration", key="training_iteration", unit="iterations", meaning="training steps done"),
-    Curve(name="iteration_seconds", key="time_this_iter_s", unit="s", meaning="time of the last training step"),
+    Curve(
+        name="epsilon_high", key=f"{SETTINGS}/epsilon_high", unit="1", meaning="upper clip range"
+    ),
+    Curve(
+        name="training_iteration",
+        key="training_iteration",
+        unit="iterations",
+        meaning="training steps done",
+    ),
+    Curve(
+        name="iteration_seconds",
+        key="time_this_iter_s",
+        unit="s",
+        meaning="time of the last training step",
+    ),
     Curve(
         name="sampling_seconds",
         key="timers/env_runner_sampling_timer",
         unit="s",
         meaning="of a training step: sampling and scoring, until the batch is full",
     ),
-    Curve(name="update_seconds", key="timers/learner_update_timer", unit="s", meaning="of a training step: the update"),
+    Curve(
+        name="update_seconds",
+        key="timers/learner_update_timer",
+        unit="s",
+        meaning="of a training step: the update",
+    ),
     Curve(
         name="weight_sync_seconds",
         key="timers/synch_weights",
@@ -141,8 +169,8 @@ def readings(result: Mapping[str, Any]) -> Iterator[Reading]:
     """What of a result goes into gauges.
 
     Args:
-        result: As `Algorithm.train` returns it. What is not finite is left out: RLlib reports as NaN what an iteration
-            did not log.
+        result: As `Algorithm.train` returns it. What is not finite is left out: RLlib reports as
+            NaN what an iteration did not log.
     """
     for key, value in _leaves(result):
         for curve in CURVES:
@@ -166,7 +194,10 @@ class RunGauges:
             result: Its newest one.
         """
         tags = {**trial_names(algorithm)._asdict(), "module": DEFAULT_MODULE_ID}
-        bounds = {"epsilon_low": algorithm.config.epsilon_low, "epsilon_high": algorithm.config.epsilon_high}
+        bounds = {
+            "epsilon_low": algorithm.config.epsilon_low,
+            "epsilon_high": algorithm.config.epsilon_high,
+        }
         for curve, rest, value in readings({**result, SETTINGS: bounds}):
             self._gauge(curve).set(value, tags if curve.tag is None else {**tags, curve.tag: rest})
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
@@ -175,7 +206,9 @@ class RunGauges:
 
     def _gauge(self, curve: Curve) -> Gauge:
         if curve.name not in self._gauges:
-            self._gauges[curve.name] = Gauge(curve.gauge, f"{curve.meaning} ({curve.unit})", tag_keys=curve.tags)
+            self._gauges[curve.name] = Gauge(
+                curve.gauge, f"{curve.meaning} ({curve.unit})", tag_keys=curve.tags
+            )
         return self._gauges[curve.name]
 
 

@@ -1,7 +1,8 @@
 """The groups that a run trained on, as Parquet files: one for each training step, one row for each response.
 
-A file stands for itself: it holds every setting of the run that its update depends on, so that `replay` can make the
-same update again, or another one. Names and values are plain; no pickle is written or read.
+A file stands for itself: it holds every setting of the run that its update depends on, so that
+`replay` can make the same update again, or another one. Names and values are plain; no pickle is
+written or read.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
 
 FOLDER = "recording"
 SETTINGS_KEY = b"rllib_dapo.settings"
-_RLLIBS = ("training.lr", "training.minibatch_size", "training.grad_clip", "training.gamma", "debugging.seed")
+_RLLIBS = (
+    "training.lr",
+    "training.minibatch_size",
+    "training.grad_clip",
+    "training.gamma",
+    "debugging.seed",
+)
 _SCHEMA = pa.schema(
     [
         ("step", pa.int64()),
@@ -76,12 +83,15 @@ def recording_place(storage: StorageContext | None, logdir: str) -> Place:
     return trial_place(storage, logdir, FOLDER)
 
 
-def write_step(place: Place, number: int, groups: Sequence[PromptGroup], config: DAPOConfig) -> None:
+def write_step(
+    place: Place, number: int, groups: Sequence[PromptGroup], config: DAPOConfig
+) -> None:
     """Writes the groups of one training step.
 
     Args:
         place: See `recording_place`; made if absent.
-        number: How many updates the weights have seen; names the file, so a step that is made again replaces it.
+        number: How many updates the weights have seen; names the file, so a step that is made again
+            replaces it.
         groups: Those that are trained on, in order.
         config: The algorithm's.
     """
@@ -96,18 +106,27 @@ def read_recording(path: Path) -> list[RecordedStep]:
     """The steps of a recording, in order; their groups are read when asked for.
 
     Args:
-        path: The folder of the files, or a trial's folder with one in it, or a run's with a single trial.
+        path: The folder of the files, or a trial's folder with one in it, or a run's with a single
+            trial.
 
     Raises:
         ValueError: If there is no recording, or several; one line.
     """
-    found = sorted({file.parent for pattern in ("", f"{FOLDER}/", f"*/{FOLDER}/") for file in _files(path, pattern)})
+    found = sorted(
+        {
+            file.parent
+            for pattern in ("", f"{FOLDER}/", f"*/{FOLDER}/")
+            for file in _files(path, pattern)
+        }
+    )
     if not found:
         raise ValueError(
             f"{path}: no recording there: train with --set rollout.record_groups=true, and name the run's folder"
         )
     if len(found) > 1:
-        raise ValueError(f"{path}: {len(found)} recordings are there: name one of them, such as {found[0]}")
+        raise ValueError(
+            f"{path}: {len(found)} recordings are there: name one of them, such as {found[0]}"
+        )
     return [_read_step(file) for file in sorted(found[0].glob("step_*.parquet"))]
 
 
@@ -145,7 +164,9 @@ def _read_step(file: Path) -> RecordedStep:
     if SETTINGS_KEY not in metadata:
         raise ValueError(f"{file} is no recorded training step: it says nothing of the settings")
     return RecordedStep(
-        file=file, number=int(file.stem.rpartition("_")[2]), settings=json.loads(metadata[SETTINGS_KEY])
+        file=file,
+        number=int(file.stem.rpartition("_")[2]),
+        settings=json.loads(metadata[SETTINGS_KEY]),
     )
 
 

@@ -22,12 +22,14 @@ class Sample:
     """A response and what came of it.
 
     Attributes:
-        iteration: Training iterations done when it was sampled, its own included; 0 before training.
+        iteration: Training iterations done when it was sampled, its own included; 0 before
+            training.
         source: Which environment's problem it answers.
         seed: The problem's reset seed.
         prompt: As text, before any chat template.
         response: As text; an environment's answers between turns included.
-        verdict: `graded` where the environment has no notion of correct, `missing` where there is no verdict.
+        verdict: `graded` where the environment has no notion of correct, `missing` where there is
+            no verdict.
         reward: The raw reward; None where it is missing.
         reason: Why it is missing.
         prediction: The answer that the environment found in the response.
@@ -96,13 +98,16 @@ def spread(items: Sequence[_Item], count: int) -> list[_Item]:
 
 def to_jsonl(samples: Iterable[Sample]) -> str:
     """One line of JSON for each sample."""
-    return "".join(json.dumps(asdict(sample), ensure_ascii=False, allow_nan=False) + "\n" for sample in samples)
+    return "".join(
+        json.dumps(asdict(sample), ensure_ascii=False, allow_nan=False) + "\n" for sample in samples
+    )
 
 
 def from_jsonl(text: str) -> list[Sample]:
     """Reads what `to_jsonl` wrote; names that a later version may have added are passed over."""
     names = {field.name for field in fields(Sample)}
-    # Not `splitlines`: it also cuts at the line separators that JSON leaves as they are within a response.
+    # Not `splitlines`: it also cuts at the line separators that JSON leaves as they are within a
+    # response.
     return [_sample(json.loads(line), names) for line in text.split("\n") if line.strip()]
 
 

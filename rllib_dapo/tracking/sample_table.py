@@ -10,7 +10,15 @@ import ray
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 from rllib_dapo.rollout.rollout_stream import RolloutResult, SampledGroup
-from rllib_dapo.tracking.sample_record import FOLDER, SUFFIX, Sample, Source, samples_of, spread, to_jsonl
+from rllib_dapo.tracking.sample_record import (
+    FOLDER,
+    SUFFIX,
+    Sample,
+    Source,
+    samples_of,
+    spread,
+    to_jsonl,
+)
 from rllib_dapo.tracking.tensorboard import event_file, event_file_name
 from rllib_dapo.tracking.trial_folder import trial_place
 
@@ -24,9 +32,10 @@ if TYPE_CHECKING:
 class SampleTable:
     """Every few iterations, some prompts with some responses to each, their verdicts and rewards.
 
-    One JSONL file and one TensorBoard event file an iteration, in the folder `samples` of the trial. With evaluations
-    it is the same prompts each time, which shows how the answers to one prompt change; of training it is prompts spread
-    over those sampled last. Only what is shown is fetched from the EnvRunners. `DAPOConfig.reporting` says how much.
+    One JSONL file and one TensorBoard event file an iteration, in the folder `samples` of the
+    trial. With evaluations it is the same prompts each time, which shows how the answers to one
+    prompt change; of training it is prompts spread over those sampled last. Only what is shown is
+    fetched from the EnvRunners. `DAPOConfig.reporting` says how much.
     """
 
     def __init__(self) -> None:
@@ -45,9 +54,13 @@ class SampleTable:
             return
         before_training = config.evaluate_before_training and algorithm._evaluation_at_start is None
         iteration = algorithm.iteration + (0 if before_training else 1)
-        self._evaluated += _samples(_by_seed(results)[: config.sample_table_prompts], config, iteration, "evaluation")
+        self._evaluated += _samples(
+            _by_seed(results)[: config.sample_table_prompts], config, iteration, "evaluation"
+        )
 
-    def write(self, algorithm: DAPO, results: Sequence[RolloutResult], result: Mapping[str, Any]) -> None:
+    def write(
+        self, algorithm: DAPO, results: Sequence[RolloutResult], result: Mapping[str, Any]
+    ) -> None:
         """Writes the tables that are due.
 
         Args:
@@ -66,7 +79,12 @@ class SampleTable:
         if interval and (iteration % interval == 0 or iteration == 1):
             groups = _by_seed(results)
             answered = [group for group in groups if group.summary.rewards]
-            rows = _samples(spread(answered, config.sample_table_prompts), config, iteration, "training") + rows
+            rows = (
+                _samples(
+                    spread(answered, config.sample_table_prompts), config, iteration, "training"
+                )
+                + rows
+            )
             histograms = distributions([group.summary for group in groups])
         if rows or histograms:
             _write(algorithm, rows, histograms, iteration=iteration)
@@ -77,24 +95,35 @@ def distributions(groups: Sequence[GroupSummary]) -> dict[str, list[float]]:
     rewards = np.array([reward for group in groups for reward in group.rewards])
     verdicts = [[c for c in group.is_correct if c is not None] for group in groups]
     found = {
-        "distributions/response_length": [float(n) for group in groups for n in group.response_tokens],
+        "distributions/response_length": [
+            float(n) for group in groups for n in group.response_tokens
+        ],
         "distributions/reward": rewards[~np.isnan(rewards)].tolist(),
-        "distributions/accuracy_of_prompt": [sum(known) / len(known) for known in verdicts if known],
+        "distributions/accuracy_of_prompt": [
+            sum(known) / len(known) for known in verdicts if known
+        ],
     }
     return {name: values for name, values in found.items() if values}
 
 
 def _by_seed(results: Iterable[RolloutResult]) -> list[SampledGroup]:
-    return sorted((group for result in results for group in result.groups), key=lambda group: group.summary.seed)
+    return sorted(
+        (group for result in results for group in result.groups),
+        key=lambda group: group.summary.seed,
+    )
 
 
-def _samples(groups: Sequence[SampledGroup], config: DAPOConfig, iteration: int, source: Source) -> list[Sample]:
+def _samples(
+    groups: Sequence[SampledGroup], config: DAPOConfig, iteration: int, source: Source
+) -> list[Sample]:
     found = (_fetch(group) for group in groups)
     return [
         sample
         for group in found
         if group is not None
-        for sample in samples_of(group, iteration=iteration, source=source, limit=config.sample_table_responses)
+        for sample in samples_of(
+            group, iteration=iteration, source=source, limit=config.sample_table_responses
+        )
     ]
 
 
@@ -107,7 +136,11 @@ def _fetch(group: SampledGroup) -> PromptGroup | None:
 
 
 def _write(
-    algorithm: Algorithm, samples: Sequence[Sample], histograms: dict[str, list[float]], *, iteration: int
+    algorithm: Algorithm,
+    samples: Sequence[Sample],
+    histograms: dict[str, list[float]],
+    *,
+    iteration: int,
 ) -> None:
     place = trial_place(algorithm._storage, algorithm.logdir, FOLDER)
     place.filesystem.create_dir(place.folder, recursive=True)

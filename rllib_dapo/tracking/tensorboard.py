@@ -1,7 +1,8 @@
 """Sampled responses and distributions as TensorBoard shows them: one event file for each table.
 
-TensorBoard reads all event files of a folder in the order of their names. A file of its own for each table can be
-written anew when a run goes on from a checkpoint, and lies on any storage: nothing is ever appended.
+TensorBoard reads all event files of a folder in the order of their names. A file of its own for
+each table can be written anew when a run goes on from a checkpoint, and lies on any storage:
+nothing is ever appended.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def event_file_name(iteration: int) -> str:
     return f"events.out.tfevents.{iteration:010d}.samples"
 
 
-def event_file(samples: Sequence[Sample], histograms: Mapping[str, Sequence[float]], *, iteration: int) -> bytes:
+def event_file(
+    samples: Sequence[Sample], histograms: Mapping[str, Sequence[float]], *, iteration: int
+) -> bytes:
     """An event file's content.
 
     Args:
@@ -35,7 +38,9 @@ def event_file(samples: Sequence[Sample], histograms: Mapping[str, Sequence[floa
         with SummaryWriter(logdir=folder) as writer:
             for source in sorted({sample.source for sample in samples}):
                 of_source = [sample for sample in samples if sample.source == source]
-                writer.add_text(f"responses/{source}", as_markdown(of_source), of_source[0].iteration)
+                writer.add_text(
+                    f"responses/{source}", as_markdown(of_source), of_source[0].iteration
+                )
             for name, values in histograms.items():
                 writer.add_histogram(name, list(values), iteration)
         (written,) = Path(folder).iterdir()

@@ -1,6 +1,7 @@
 """Ray's own dashboard of a live run, as a person sees it in a browser: the job, the actors by name, their log.
 
-`PICTURES=docs/images pytest -m browser tests/browser/test_ray_dashboard.py` takes those of docs/dashboard.md anew.
+`PICTURES=docs/images pytest -m browser tests/browser/test_ray_dashboard.py` takes those of
+docs/dashboard.md anew.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ def _train(run_file: Path, storage: Path) -> Iterator[str]:
         process = subprocess.Popen(
             ["python", "-m", "rllib_dapo", "train", run_file.name, "--storage", str(storage)],
             env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-            | {"RAY_TMPDIR": ray_folder, "OMP_NUM_THREADS": "1", "PATH": f"{python}{os.pathsep}{os.environ['PATH']}"},
+            | {
+                "RAY_TMPDIR": ray_folder,
+                "OMP_NUM_THREADS": "1",
+                "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
+            },
             cwd=run_file.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -75,7 +80,9 @@ def _dashboard_url(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(chromium: Browser, raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(
+    chromium: Browser, raw_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
     """A browser on the dashboard of a live run, behind the token that Ray asks for."""
     folder = tmp_path_factory.mktemp("run")
     model = folder / "tiny"

@@ -31,7 +31,9 @@ class Visit:
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on(
+            "console", lambda message: self.complaints.append(f"{message.type}: {message.text}")
+        )
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
@@ -64,13 +66,24 @@ def _large_run() -> Run:
     """Nine trials of 300 iterations, with responses that would like to be scripts."""
     draw = np.random.default_rng(0)
     curves = [curve for panel in (*PAPER_PANELS, *FURTHER_PANELS) for curve in panel.curves]
-    columns = {name for curve in curves for name in (curve.column, curve.over) if name and "config/" not in name}
+    columns = {
+        name
+        for curve in curves
+        for name in (curve.column, curve.over)
+        if name and "config/" not in name
+    }
     trials = []
     for number in range(9):
-        frame = pd.DataFrame({name: draw.random(300).cumsum() / np.arange(1, 301) for name in sorted(columns)})
+        frame = pd.DataFrame(
+            {name: draw.random(300).cumsum() / np.arange(1, 301) for name in sorted(columns)}
+        )
         frame[X] = np.arange(1, 301)
         frame["time_this_iter_s"], frame["time_total_s"] = 9.0, 9.0 * frame[X]
-        samples = [_hostile_sample(iteration, place) for iteration in range(0, 301, 10) for place in range(16)]
+        samples = [
+            _hostile_sample(iteration, place)
+            for iteration in range(0, 301, 10)
+            for place in range(16)
+        ]
         trials.append(
             Trial(
                 trial_id=str(number),
@@ -78,7 +91,11 @@ def _large_run() -> Run:
                 folder=f"/run/trial_{number:05}",
                 status="finished",
                 error=HOSTILE if number == 8 else "",
-                config={"epsilon_low": 0.1 * (number // 3), "epsilon_high": 0.1 * (number % 3), "model_name": HOSTILE},
+                config={
+                    "epsilon_low": 0.1 * (number // 3),
+                    "epsilon_high": 0.1 * (number % 3),
+                    "model_name": HOSTILE,
+                },
                 frame=frame,
                 checkpoints=(),
                 samples=tuple(samples),
@@ -203,7 +220,9 @@ def _background(page: Page) -> str:
     return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
 
-def test_the_page_is_as_dark_as_the_system_and_can_be_switched(chromium: Browser, report: Path) -> None:
+def test_the_page_is_as_dark_as_the_system_and_can_be_switched(
+    chromium: Browser, report: Path
+) -> None:
     light, dark = (Visit(chromium, report, color_scheme=scheme) for scheme in ("light", "dark"))
     assert _background(light.page) != _background(dark.page)
     fill = "getComputedStyle(document.querySelector('#panel-0 .xtitle')).fill"
@@ -217,9 +236,13 @@ def test_the_page_is_as_dark_as_the_system_and_can_be_switched(chromium: Browser
     dark.context.close()
 
 
-def test_a_phone_scrolls_down_and_never_sideways(chromium: Browser, report: Path, large: Path) -> None:
+def test_a_phone_scrolls_down_and_never_sideways(
+    chromium: Browser, report: Path, large: Path
+) -> None:
     for path in (report, large):
-        phone = Visit(chromium, path, viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2)
+        phone = Visit(
+            chromium, path, viewport=PHONE, has_touch=True, is_mobile=True, device_scale_factor=2
+        )
         assert phone.is_as_wide_as_its_window()
         assert phone.page.evaluate("window.innerWidth") == PHONE["width"]  # not zoomed out to fit
         phone.page.locator("#further summary").click()
@@ -255,7 +278,8 @@ def test_what_a_model_writes_never_runs(chromium: Browser, large: Path) -> None:
 def test_text_can_be_read_before_the_pictures_are_drawn(chromium: Browser, large: Path) -> None:
     visit = Visit(chromium, large)
     readable, drawn = (
-        int(visit.page.evaluate(f"document.documentElement.dataset.{name}")) for name in ("readableAfter", "drawnAfter")
+        int(visit.page.evaluate(f"document.documentElement.dataset.{name}"))
+        for name in ("readableAfter", "drawnAfter")
     )
     assert 0 < readable < drawn
     visit.context.close()

@@ -11,10 +11,18 @@ import yaml
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.config.dapo_config import OWN_SECTIONS, PRESETS, RLLIB_SECTIONS
-from rllib_dapo.config.kinds import ATTRIBUTES, CHOICES, COUNTS, FLAGS, NUMBERS, OPTIONAL, attribute_of
+from rllib_dapo.config.kinds import (
+    ATTRIBUTES,
+    CHOICES,
+    COUNTS,
+    FLAGS,
+    NUMBERS,
+    OPTIONAL,
+    attribute_of,
+)
 from rllib_dapo.run.section_checks import EXTRA_SECTIONS, allowed_settings
 
-TEXT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \|", re.MULTILINE)
 
 
@@ -41,7 +49,9 @@ def test_the_documented_default_is_the_default(section: str) -> None:
     config = DAPOConfig()
     for name, text in _rows(section).items():
         value = getattr(config, attribute_of(f"{section}.{name}"))
-        assert yaml.safe_load(text) == (list(value) if isinstance(value, tuple) else value), f"{section}.{name}"
+        assert yaml.safe_load(text) == (list(value) if isinstance(value, tuple) else value), (
+            f"{section}.{name}"
+        )
 
 
 def test_the_other_sections_and_presets_are_named() -> None:

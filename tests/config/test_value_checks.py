@@ -17,7 +17,9 @@ from rllib_dapo.config.value_checks import check_settings, idle_clip_warning
 from rllib_dapo.findings import suggest
 from rllib_dapo.learner.learner import DAPOTorchLearner
 
-NEEDS_DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+NEEDS_DEEPSPEED = pytest.mark.skipif(
+    find_spec("deepspeed") is None, reason="DeepSpeed is not installed"
+)
 
 
 def valid_config() -> DAPOConfig:
@@ -31,18 +33,30 @@ def valid_config() -> DAPOConfig:
     ("setting", "attributes", "way_out"),
     [
         ("language_model.name", {"model_name": "tinny"}, 'did you mean "tiny"'),
-        ("language_model.dtype", {"model_dtype": "float16"}, "one of float32, bfloat16, float64; did you mean"),
+        (
+            "language_model.dtype",
+            {"model_dtype": "float16"},
+            "one of float32, bfloat16, float64; did you mean",
+        ),
         ("language_model.logprob_chunk_tokens", {"logprob_chunk_tokens": 0}, "at least 1"),
         ("language_model.dtype", {"model_dtype": "float64"}, "needs rollout.engine=transformers"),
         ("language_model.freeze_fraction", {"freeze_fraction": 1.0}, "in [0, 1)"),
         ("language_model.freeze_fraction", {"freeze_fraction": -0.1}, "in [0, 1)"),
         ("language_model.freeze_fraction", {"freeze_fraction": None}, "must be a number"),
-        ("language_model.gradient_checkpointing", {"gradient_checkpointing": "yes"}, "true or false"),
+        (
+            "language_model.gradient_checkpointing",
+            {"gradient_checkpointing": "yes"},
+            "true or false",
+        ),
         ("language_model.num_threads", {"num_threads": 0}, "at least 1"),
         ("language_model.num_threads", {"num_threads": "all"}, "at least 1"),
         ("rollout.engine", {"engine": "vlm"}, "vllm, transformers; did you mean 'vllm'?"),
         ("rollout.max_prompt_tokens", {"max_prompt_tokens": 0}, "at least 1"),
-        ("rollout.max_response_tokens", {"max_response_tokens": 0, "overlong_buffer_tokens": 0}, "at least 1"),
+        (
+            "rollout.max_response_tokens",
+            {"max_response_tokens": 0, "overlong_buffer_tokens": 0},
+            "at least 1",
+        ),
         ("rollout.max_concurrent_responses", {"max_concurrent_responses": 0}, "at least 1"),
         ("rollout.max_groups_in_flight", {"max_groups_in_flight": 0}, "at least 1"),
         ("rollout.temperature", {"temperature": 0.0}, "positive"),
@@ -51,10 +65,22 @@ def valid_config() -> DAPOConfig:
         ("rollout.cpu_kv_cache_gib", {"cpu_kv_cache_gib": 0}, "positive"),
         ("training.epsilon_low", {"epsilon_low": 0.0}, "in (0, 1)"),
         ("training.epsilon_low", {"epsilon_low": 1.0, "epsilon_high": 1.0}, "in (0, 1)"),
-        ("training.epsilon_high", {"epsilon_high": 0.1}, "raise epsilon_high, or lower epsilon_low"),
+        (
+            "training.epsilon_high",
+            {"epsilon_high": 0.1},
+            "raise epsilon_high, or lower epsilon_low",
+        ),
         ("training.dual_clip", {"dual_clip": 1.0}, "null to switch it off"),
-        ("training.loss_aggregation", {"loss_aggregation": "token_maen"}, "did you mean 'token_mean'?"),
-        ("training.old_logprobs", {"old_logprobs": "samplers"}, "trainer, sampler; did you mean 'sampler'?"),
+        (
+            "training.loss_aggregation",
+            {"loss_aggregation": "token_maen"},
+            "did you mean 'token_mean'?",
+        ),
+        (
+            "training.old_logprobs",
+            {"old_logprobs": "samplers"},
+            "trainer, sampler; did you mean 'sampler'?",
+        ),
         ("training.group_size", {"group_size": 1}, "at least 2: an advantage compares"),
         ("training.prompts_per_step", {"prompts_per_step": 0}, "at least 1"),
         ("training.prompts_per_step", {"prompts_per_step": -1}, "at least 1"),
@@ -75,13 +101,37 @@ def valid_config() -> DAPOConfig:
         ("training.grad_clip", {"grad_clip": 0.0}, "null to switch it off"),
         ("training.grad_clip_by", {"grad_clip_by": "value"}, "global_norm"),
         ("training.num_epochs", {"num_epochs": 2}, "lower training.minibatch_size=512"),
-        ("training.lr_schedule", {"lr_schedule": "lineer"}, "constant, linear, cosine; did you mean 'linear'?"),
-        ("training.lr_decay_updates", {"lr_decay_updates": 100}, "does nothing with lr_schedule=constant"),
-        ("training.lr_decay_updates", {"lr_decay_updates": 0, "lr_schedule": "linear"}, "at least 1"),
-        ("training.lr_decay_updates", {"lr_decay_updates": None, "lr_schedule": "cosine"}, "must be given"),
-        ("training.lr_decay_updates", {"lr_decay_updates": 0.5, "lr_schedule": "linear"}, "must be a whole number"),
+        (
+            "training.lr_schedule",
+            {"lr_schedule": "lineer"},
+            "constant, linear, cosine; did you mean 'linear'?",
+        ),
+        (
+            "training.lr_decay_updates",
+            {"lr_decay_updates": 100},
+            "does nothing with lr_schedule=constant",
+        ),
+        (
+            "training.lr_decay_updates",
+            {"lr_decay_updates": 0, "lr_schedule": "linear"},
+            "at least 1",
+        ),
+        (
+            "training.lr_decay_updates",
+            {"lr_decay_updates": None, "lr_schedule": "cosine"},
+            "must be given",
+        ),
+        (
+            "training.lr_decay_updates",
+            {"lr_decay_updates": 0.5, "lr_schedule": "linear"},
+            "must be a whole number",
+        ),
         ("training.lr_end_fraction", {"lr_end_fraction": 1.5}, "in [0, 1]"),
-        ("training.ratio_level", {"ratio_level": "sequences"}, "token, sequence; did you mean 'sequence'?"),
+        (
+            "training.ratio_level",
+            {"ratio_level": "sequences"},
+            "token, sequence; did you mean 'sequence'?",
+        ),
         ("training.advantage_estimator", {"advantage_estimator": "gea"}, "did you mean 'gae'?"),
         ("training.entropy_coefficient", {"entropy_coefficient": "0.1"}, "must be a number"),
         ("training.entropy_mask_fraction", {"entropy_mask_fraction": 0.0}, "in (0, 1]"),
@@ -91,7 +141,11 @@ def valid_config() -> DAPOConfig:
         ("training.gamma", {"gamma": 1.1}, "in [0, 1]"),
         ("kl.coefficient", {"kl_coefficient": -0.1}, "at least 0"),
         ("kl.estimator", {"kl_estimator": "k4"}, "one of k1, k2, k3"),
-        ("kl.estimator", {"kl_estimator": "k1", "kl_coefficient": 0.1}, "use k2 or k3, or kl.placement=reward"),
+        (
+            "kl.estimator",
+            {"kl_estimator": "k1", "kl_coefficient": 0.1},
+            "use k2 or k3, or kl.placement=reward",
+        ),
         ("kl.placement", {"kl_placement": "rewards"}, "loss, reward; did you mean 'reward'?"),
         (
             "overlong.filtering",
@@ -99,17 +153,41 @@ def valid_config() -> DAPOConfig:
             "set overlong.truncated_in_baseline to false",
         ),
         ("importance_sampling.cap", {"importance_cap": 0.5}, "at least 1"),
-        ("importance_sampling.cap", {"importance_cap": 2.0, "old_logprobs": "sampler"}, "old_logprobs=trainer"),
-        ("importance_sampling.sequence_bounds", {"importance_sequence_bounds": (1.0, 2.0)}, "such as [0.5, 2.0]"),
-        ("importance_sampling.sequence_bounds", {"importance_sequence_bounds": [0.5, 0.9]}, "such as [0.5, 2.0]"),
-        ("importance_sampling.sequence_bounds", {"importance_sequence_bounds": 2.0}, "such as [0.5, 2.0]"),
+        (
+            "importance_sampling.cap",
+            {"importance_cap": 2.0, "old_logprobs": "sampler"},
+            "old_logprobs=trainer",
+        ),
+        (
+            "importance_sampling.sequence_bounds",
+            {"importance_sequence_bounds": (1.0, 2.0)},
+            "such as [0.5, 2.0]",
+        ),
+        (
+            "importance_sampling.sequence_bounds",
+            {"importance_sequence_bounds": [0.5, 0.9]},
+            "such as [0.5, 2.0]",
+        ),
+        (
+            "importance_sampling.sequence_bounds",
+            {"importance_sequence_bounds": 2.0},
+            "such as [0.5, 2.0]",
+        ),
         (
             "importance_sampling.sequence_bounds",
             {"importance_sequence_bounds": (0.5, 2.0), "old_logprobs": "sampler"},
             "contradicts training.old_logprobs=sampler",
         ),
-        ("importance_sampling.start_gap_limit", {"start_gap_limit": 0.0}, "null to switch the guard off"),
-        ("importance_sampling.on_start_gap", {"on_start_gap": "stop"}, "one of raise, correct, warn"),
+        (
+            "importance_sampling.start_gap_limit",
+            {"start_gap_limit": 0.0},
+            "null to switch the guard off",
+        ),
+        (
+            "importance_sampling.on_start_gap",
+            {"on_start_gap": "stop"},
+            "one of raise, correct, warn",
+        ),
         (
             "importance_sampling.on_start_gap",
             {"on_start_gap": "correct", "old_logprobs": "sampler"},
@@ -131,7 +209,12 @@ def valid_config() -> DAPOConfig:
         ("overlong.filtering", {"overlong_filtering": 1}, "true or false"),
         ("overlong.truncated_in_baseline", {"truncated_in_baseline": None}, "true or false"),
         ("deepspeed.config", {"deepspeed_config": 3}, "the path of a JSON file"),
-        pytest.param("deepspeed.config", {"deepspeed_config": "nowhere.json"}, "cannot be read", marks=NEEDS_DEEPSPEED),
+        pytest.param(
+            "deepspeed.config",
+            {"deepspeed_config": "nowhere.json"},
+            "cannot be read",
+            marks=NEEDS_DEEPSPEED,
+        ),
         pytest.param(
             "learners.num_learners",
             {"num_learners": 0, "num_env_runners": 0, "deepspeed_config": {}},
@@ -149,14 +232,30 @@ def valid_config() -> DAPOConfig:
         ("dynamic_sampling.max_rounds", {"max_rounds": 0}, "at least 1"),
         ("dynamic_sampling.max_oversampling", {"max_oversampling": 0.5}, "at least 1"),
         ("dynamic_sampling.on_shortfall", {"on_shortfall": "partial"}, "train_partial, raise"),
-        ("overlong.buffer_tokens", {"overlong_buffer_tokens": -1}, "rollout.max_response_tokens=20480"),
-        ("overlong.buffer_tokens", {"overlong_buffer_tokens": 30_000}, "rollout.max_response_tokens=20480"),
+        (
+            "overlong.buffer_tokens",
+            {"overlong_buffer_tokens": -1},
+            "rollout.max_response_tokens=20480",
+        ),
+        (
+            "overlong.buffer_tokens",
+            {"overlong_buffer_tokens": 30_000},
+            "rollout.max_response_tokens=20480",
+        ),
         ("overlong.penalty", {"overlong_penalty": -1.0}, "0 switches the punishment off"),
         ("evaluation.evaluation_num_prompts", {"evaluation_num_prompts": 0}, "at least 1"),
-        ("evaluation.evaluation_samples_per_prompt", {"evaluation_samples_per_prompt": 0}, "at least 1"),
+        (
+            "evaluation.evaluation_samples_per_prompt",
+            {"evaluation_samples_per_prompt": 0},
+            "at least 1",
+        ),
         ("evaluation.evaluation_temperature", {"evaluation_temperature": 0.0}, "positive"),
         ("evaluation.evaluation_top_p", {"evaluation_top_p": 2.0}, "in (0, 1]"),
-        ("evaluation.evaluation_num_env_runners", {"evaluation_num_env_runners": 1}, "the training EnvRunners"),
+        (
+            "evaluation.evaluation_num_env_runners",
+            {"evaluation_num_env_runners": 1},
+            "the training EnvRunners",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )
@@ -189,9 +288,16 @@ def test_evaluation_parallel_to_training_is_refused() -> None:
 
 
 def test_each_of_several_findings_is_told() -> None:
-    config = valid_config().update_from_dict({"engine": "sglang", "group_size": 1, "epsilon_low": 2.0})
+    config = valid_config().update_from_dict(
+        {"engine": "sglang", "group_size": 1, "epsilon_low": 2.0}
+    )
     settings = {finding.partition("=")[0] for finding in check_settings(config)}
-    assert settings == {"rollout.engine", "training.group_size", "training.epsilon_low", "training.epsilon_high"}
+    assert settings == {
+        "rollout.engine",
+        "training.group_size",
+        "training.epsilon_low",
+        "training.epsilon_high",
+    }
 
 
 @pytest.mark.parametrize(
@@ -222,8 +328,15 @@ def test_each_of_several_findings_is_told() -> None:
         {"kl_estimator": "k1"},
         {"importance_cap": 1, "importance_sequence_bounds": [0.5, 2], "on_start_gap": "correct"},
         {"old_logprobs": "sampler", "start_gap_limit": None, "on_start_gap": "warn"},
-        {"advantage_estimator": "gae", "group_size": 1, "dynamic_sampling_enabled": False, "value_clip": None},
-        pytest.param({"deepspeed_config": {"zero_optimization": {"stage": 2}}}, marks=NEEDS_DEEPSPEED),
+        {
+            "advantage_estimator": "gae",
+            "group_size": 1,
+            "dynamic_sampling_enabled": False,
+            "value_clip": None,
+        },
+        pytest.param(
+            {"deepspeed_config": {"zero_optimization": {"stage": 2}}}, marks=NEEDS_DEEPSPEED
+        ),
     ],
     ids=str,
 )
@@ -272,13 +385,17 @@ def test_a_contradiction_in_a_deepspeed_file_is_told(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_one_update_per_rollout_makes_the_clip_idle(attributes: dict[str, Any], is_idle: bool) -> None:
+def test_one_update_per_rollout_makes_the_clip_idle(
+    attributes: dict[str, Any], is_idle: bool
+) -> None:
     config = valid_config().update_from_dict(attributes)
     assert config.clip_is_idle is is_idle
     warning = idle_clip_warning(config)
     assert (warning is not None) is is_idle
     if warning:
-        assert warning.startswith("training.minibatch_size=8192 makes one update of the 8192 responses")
+        assert warning.startswith(
+            "training.minibatch_size=8192 makes one update of the 8192 responses"
+        )
         assert "to 2048 for example" in warning
         assert "\n" not in warning
 
@@ -287,7 +404,8 @@ def test_one_update_per_rollout_makes_the_clip_idle(attributes: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("epsilon_hihg", "epsilon_high"), ("prompt_per_step", "prompts_per_step"), ("lrr", "lr")]
+    ("name", "meant"),
+    [("epsilon_hihg", "epsilon_high"), ("prompt_per_step", "prompts_per_step"), ("lrr", "lr")],
 )
 def test_a_misspelt_name_is_refused_with_a_suggestion(name: str, meant: str) -> None:
     config = valid_config()
@@ -406,14 +524,22 @@ def test_a_preset_leaves_nothing_of_what_the_objective_was(preset: str) -> None:
         entropy_mask_fraction=0.2,
         token_mask="masks:critical",
     )
-    config.kl(coefficient=0.5, estimator="k2", placement="reward").overlong(filtering=True, penalty=2.0)
+    config.kl(coefficient=0.5, estimator="k2", placement="reward").overlong(
+        filtering=True, penalty=2.0
+    )
     config, fresh = PRESETS[preset](config), PRESETS[preset](DAPOConfig())
-    assert {name: getattr(config, name) for name in OBJECTIVE} == {name: getattr(fresh, name) for name in OBJECTIVE}
+    assert {name: getattr(config, name) for name in OBJECTIVE} == {
+        name: getattr(fresh, name) for name in OBJECTIVE
+    }
 
 
 def test_what_is_set_after_a_preset_is_set_on_top() -> None:
     config = valid_config().grpo().kl(coefficient=0.0).training(epsilon_high=0.28)
-    assert (config.kl_coefficient, config.epsilon_high, config.loss_aggregation) == (0.0, 0.28, "sequence_mean")
+    assert (config.kl_coefficient, config.epsilon_high, config.loss_aggregation) == (
+        0.0,
+        0.28,
+        "sequence_mean",
+    )
 
 
 # What follows from settings
@@ -432,6 +558,8 @@ def test_a_value_model_and_a_reference_are_asked_for_only_where_they_are_needed(
 @NEEDS_DEEPSPEED
 def test_a_deepspeed_configuration_chooses_its_learner() -> None:
     assert valid_config().get_default_learner_class() is DAPOTorchLearner
-    sharded = valid_config().deepspeed({"zero_optimization": {"stage": 1}}).get_default_learner_class()
+    sharded = (
+        valid_config().deepspeed({"zero_optimization": {"stage": 1}}).get_default_learner_class()
+    )
     assert sharded is not DAPOTorchLearner
     assert issubclass(sharded, DAPOTorchLearner)

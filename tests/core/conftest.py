@@ -36,14 +36,22 @@ def _make_group(
         for i, ids in enumerate(token_ids)
     )
     return PromptGroup(
-        seed=0, prompt="", prompt_ids=np.array(prompt_ids, dtype=np.int32), responses=responses, weights_version=0
+        seed=0,
+        prompt="",
+        prompt_ids=np.array(prompt_ids, dtype=np.int32),
+        responses=responses,
+        weights_version=0,
     )
 
 
-def _to_train(groups: Mapping[int, PromptGroup], advantages: Sequence[float]) -> list[TrainResponse]:
+def _to_train(
+    groups: Mapping[int, PromptGroup], advantages: Sequence[float]
+) -> list[TrainResponse]:
     """Every response of the groups, in order, with its advantage and its raw reward."""
     summaries = {key: group.summary() for key, group in groups.items()}
-    places = [(key, i) for key, summary in summaries.items() for i in range(len(summary.response_tokens))]
+    places = [
+        (key, i) for key, summary in summaries.items() for i in range(len(summary.response_tokens))
+    ]
     return [
         TrainResponse(
             group=key,

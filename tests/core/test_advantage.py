@@ -12,7 +12,8 @@ from rllib_dapo.core import ADVANTAGE_ESTIMATORS, group_advantages, has_signal
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
 NAN = math.nan
 
-# Quarters are exact in binary, so that a property fails for its own reason and not for a rounded input.
+# Quarters are exact in binary, so that a property fails for its own reason and not for a rounded
+# input.
 rewards_of_a_group = st.lists(st.integers(-20, 20).map(lambda n: n / 4), min_size=2, max_size=16)
 
 
@@ -25,7 +26,8 @@ def assert_equal(actual: torch.Tensor, expected: list[float], *, rtol: float = 1
 
 
 def test_advantages_divide_by_the_samples_standard_deviation_plus_a_millionth() -> None:
-    # Mean -1/2, squared deviations 9/4 + 3 * 1/4 = 3, divided by 4 - 1: the standard deviation is 1 (ddof 0: 0.866).
+    # Mean -1/2, squared deviations 9/4 + 3 * 1/4 = 3, divided by 4 - 1: the standard deviation is 1
+    # (ddof 0: 0.866).
     expected = [1.5 / 1.000001, -0.5 / 1.000001, -0.5 / 1.000001, -0.5 / 1.000001]
     assert_equal(group_advantages(float64([1, -1, -1, -1])), expected)
 
@@ -37,7 +39,9 @@ def test_the_millionth_shows_where_the_deviation_is_small() -> None:
 
 
 def test_advantages_without_the_standard_deviation_are_centred_rewards() -> None:
-    assert_equal(group_advantages(float64([1, -1, -1, -1]), normalize_by_std=False), [1.5, -0.5, -0.5, -0.5])
+    assert_equal(
+        group_advantages(float64([1, -1, -1, -1]), normalize_by_std=False), [1.5, -0.5, -0.5, -0.5]
+    )
 
 
 def test_the_leave_one_out_baseline_is_the_mean_of_the_others() -> None:
@@ -48,11 +52,16 @@ def test_the_leave_one_out_baseline_is_the_mean_of_the_others() -> None:
     torch.testing.assert_close(actual, float64(expected), rtol=1e-14, atol=1e-14)
     # Of all four the mean is 2 and the deviation the root of (1 + 4 + 0 + 9) / 3.
     scaled = [a / (math.sqrt(14 / 3) + 1e-6) for a in expected]
-    torch.testing.assert_close(group_advantages(rewards, leave_one_out=True), float64(scaled), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(
+        group_advantages(rewards, leave_one_out=True), float64(scaled), rtol=1e-14, atol=1e-14
+    )
 
 
 def test_the_leave_one_out_advantages_of_two_are_their_differences() -> None:
-    assert_equal(group_advantages(float64([1.0, -0.5]), normalize_by_std=False, leave_one_out=True), [1.5, -1.5])
+    assert_equal(
+        group_advantages(float64([1.0, -0.5]), normalize_by_std=False, leave_one_out=True),
+        [1.5, -1.5],
+    )
 
 
 def test_all_three_estimators_are_there() -> None:
@@ -66,7 +75,9 @@ def test_all_three_estimators_are_there() -> None:
 def test_equal_rewards_give_advantages_of_exactly_zero(
     reward: float, size: int, normalize_by_std: bool, leave_one_out: bool
 ) -> None:
-    actual = group_advantages(float64([reward] * size), normalize_by_std=normalize_by_std, leave_one_out=leave_one_out)
+    actual = group_advantages(
+        float64([reward] * size), normalize_by_std=normalize_by_std, leave_one_out=leave_one_out
+    )
     assert actual.tolist() == [0.0] * size
 
 
@@ -87,18 +98,30 @@ def test_missing_rewards_count_neither_in_the_mean_nor_in_the_deviation(
     assert actual.tolist() == [0.0, known[0], known[1], 0.0, known[2], known[3]]
 
 
-@pytest.mark.parametrize("rewards", [[], [0.7], [NAN], [NAN, NAN], [NAN, 0.7], [0.7, NAN, 0.7], [0.2, NAN, 0.2]])
+@pytest.mark.parametrize(
+    "rewards", [[], [0.7], [NAN], [NAN, NAN], [NAN, 0.7], [0.7, NAN, 0.7], [0.2, NAN, 0.2]]
+)
 def test_groups_that_compare_nothing_have_zero_advantages(rewards: list[float]) -> None:
     assert not has_signal(float64(rewards))
     for leave_one_out in (True, False):
-        assert group_advantages(float64(rewards), leave_one_out=leave_one_out).tolist() == [0.0] * len(rewards)
+        assert group_advantages(float64(rewards), leave_one_out=leave_one_out).tolist() == [
+            0.0
+        ] * len(rewards)
 
 
 @pytest.mark.parametrize(
     ("rewards", "expected"),
-    [([0.0, 1e-6], False), ([0.0, 1.01e-6], True), ([-1.0, 1.0], True), ([NAN, -1.0, 1.0], True), ([NAN, 1.0], False)],
+    [
+        ([0.0, 1e-6], False),
+        ([0.0, 1.01e-6], True),
+        ([-1.0, 1.0], True),
+        ([NAN, -1.0, 1.0], True),
+        ([NAN, 1.0], False),
+    ],
 )
-def test_a_signal_is_a_spread_of_more_than_a_millionth(rewards: list[float], expected: bool) -> None:
+def test_a_signal_is_a_spread_of_more_than_a_millionth(
+    rewards: list[float], expected: bool
+) -> None:
     assert has_signal(float64(rewards)) is expected
 
 

@@ -16,13 +16,19 @@ TOKENS, HIDDEN, VOCABULARY = 10, 6, 23
 def problem() -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states `[N, H]`, a head's weight `[V, H]` (both with gradient) and targets `[N]`."""
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(TOKENS, HIDDEN, dtype=torch.float64, generator=generator, requires_grad=True)
-    weight = torch.randn(VOCABULARY, HIDDEN, dtype=torch.float64, generator=generator, requires_grad=True)
+    hidden = torch.randn(
+        TOKENS, HIDDEN, dtype=torch.float64, generator=generator, requires_grad=True
+    )
+    weight = torch.randn(
+        VOCABULARY, HIDDEN, dtype=torch.float64, generator=generator, requires_grad=True
+    )
     return hidden, weight, torch.randint(VOCABULARY, (TOKENS,), generator=generator)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 3, 5, TOKENS - 1, TOKENS, TOKENS + 1])
-def test_chunks_change_neither_values_nor_gradients(problem: tuple[Tensor, Tensor, Tensor], chunk_tokens: int) -> None:
+def test_chunks_change_neither_values_nor_gradients(
+    problem: tuple[Tensor, Tensor, Tensor], chunk_tokens: int
+) -> None:
     hidden, weight, targets = problem
     expected, expected_entropy = logprob_and_entropy(hidden @ weight.T, targets, temperature=0.8)
     logprobs, entropy = chunked_logprobs(
@@ -42,13 +48,19 @@ def test_chunks_change_neither_values_nor_gradients(problem: tuple[Tensor, Tenso
         torch.testing.assert_close(actual, reference, rtol=1e-12, atol=1e-12)
 
 
-def test_a_head_on_frozen_hidden_states_gets_the_unchunked_gradient(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_a_head_on_frozen_hidden_states_gets_the_unchunked_gradient(
+    problem: tuple[Tensor, Tensor, Tensor],
+) -> None:
     hidden, weight, targets = problem
     frozen = hidden.detach()
-    logprobs, _ = chunked_logprobs(frozen, lambda rows: rows @ weight.T, targets, temperature=1.0, chunk_tokens=3)
+    logprobs, _ = chunked_logprobs(
+        frozen, lambda rows: rows @ weight.T, targets, temperature=1.0, chunk_tokens=3
+    )
     expected, _ = logprob_and_entropy(frozen @ weight.T, targets, temperature=1.0)
     (actual,) = torch.autograd.grad(logprobs.sum(), weight)
-    torch.testing.assert_close(actual, torch.autograd.grad(expected.sum(), weight)[0], rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        actual, torch.autograd.grad(expected.sum(), weight)[0], rtol=1e-13, atol=1e-13
+    )
 
 
 def test_logits_are_held_for_one_chunk_at_a_time_and_never_until_the_backward_pass(
@@ -88,7 +100,9 @@ def test_a_single_chunk_is_not_computed_twice(problem: tuple[Tensor, Tensor, Ten
     assert heights == [TOKENS]
 
 
-def test_no_tokens_give_empty_results_that_still_reach_the_head(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_no_tokens_give_empty_results_that_still_reach_the_head(
+    problem: tuple[Tensor, Tensor, Tensor],
+) -> None:
     hidden, weight, targets = problem
     logprobs, entropy = chunked_logprobs(
         hidden[:0], lambda rows: rows @ weight.T, targets[:0], temperature=1.0, chunk_tokens=4
@@ -132,7 +146,9 @@ def test_a_head_is_plain_where_calling_it_is_a_product_and_no_more(
 @pytest.mark.parametrize("chunk_tokens", [4, TOKENS])
 @pytest.mark.parametrize("make_head", [nn.Linear, lambda *sizes: hooked(nn.Linear(*sizes)), Scaled])
 def test_every_kind_of_head_gives_its_own_log_probabilities_and_gradients(
-    problem: tuple[Tensor, Tensor, Tensor], make_head: Callable[[int, int], nn.Module], chunk_tokens: int
+    problem: tuple[Tensor, Tensor, Tensor],
+    make_head: Callable[[int, int], nn.Module],
+    chunk_tokens: int,
 ) -> None:
     hidden, _, targets = problem
     torch.manual_seed(0)
@@ -140,7 +156,10 @@ def test_every_kind_of_head_gives_its_own_log_probabilities_and_gradients(
     expected = logprob_and_entropy(head(hidden), targets, temperature=0.8)
     actual = chunked_logprobs(hidden, head, targets, temperature=0.8, chunk_tokens=chunk_tokens)
     torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
-    inputs, upstream = (hidden, *head.parameters()), (torch.linspace(-1, 1, TOKENS), torch.linspace(2, 1, TOKENS))
+    inputs, upstream = (
+        (hidden, *head.parameters()),
+        (torch.linspace(-1, 1, TOKENS), torch.linspace(2, 1, TOKENS)),
+    )
     torch.testing.assert_close(
         torch.autograd.grad(actual, inputs, upstream),
         torch.autograd.grad(expected, inputs, upstream),

@@ -30,17 +30,19 @@ def random_batch(seed: int, *, rows: int = 3, width: int = 7) -> tuple[Tensor, T
 
 
 def test_a_responses_reward_lies_on_its_last_token_with_loss() -> None:
-    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, True], [False, False, False]])
+    mask = torch.tensor(
+        [[True, True, True], [True, True, False], [True, False, True], [False, False, False]]
+    )
     actual = terminal_rewards(float64([1.0, -1.0, 0.5, 9.0]), mask)
     assert actual.tolist() == [[0, 0, 1.0], [0, -1.0, 0], [0, 0, 0.5], [0, 0, 0]]
     assert terminal_rewards(float64([]), mask[:0, :0]).shape == (0, 0)
 
 
 def test_advantages_and_returns_by_hand_with_a_hole_in_the_mask() -> None:
-    # gamma 0.9, gamma lambda 0.72. The second token is the environment's: the first one's next value is 0.25.
-    #   t = 3: delta = 2 - 1 = 1                       A = 1
-    #   t = 2: delta = 1 + 0.9 * 1 - 0.25 = 1.65       A = 1.65 + 0.72 * 1 = 2.37
-    #   t = 0: delta = 0 + 0.9 * 0.25 - 0.5 = -0.275   A = -0.275 + 0.72 * 2.37 = 1.4314
+    # gamma 0.9, gamma lambda 0.72. The second token is the environment's: the first one's next
+    # value is 0.25. t = 3: delta = 2 - 1 = 1                       A = 1 t = 2: delta = 1 + 0.9 * 1
+    # - 0.25 = 1.65       A = 1.65 + 0.72 * 1 = 2.37 t = 0: delta = 0 + 0.9 * 0.25 - 0.5 = -0.275
+    # A = -0.275 + 0.72 * 2.37 = 1.4314
     advantages, returns = generalized_advantages(
         float64([[0.0, 7.0, 1.0, 2.0, math.nan]]),
         float64([[0.5, 8.0, 0.25, 1.0, math.nan]]),
@@ -65,7 +67,9 @@ def test_without_discount_every_tokens_return_is_the_terminal_reward() -> None:
 
 @QUICK
 @given(seed=st.integers(0, 2**32 - 1), gamma=st.floats(0, 1), gae_lambda=st.floats(0, 1))
-def test_an_advantage_is_the_discounted_sum_of_the_later_errors(seed: int, gamma: float, gae_lambda: float) -> None:
+def test_an_advantage_is_the_discounted_sum_of_the_later_errors(
+    seed: int, gamma: float, gae_lambda: float
+) -> None:
     rewards, values, mask = random_batch(seed)
     expected = torch.zeros_like(values)
     for row, kept in enumerate(mask):
@@ -76,10 +80,16 @@ def test_an_advantage_is_the_discounted_sum_of_the_later_errors(seed: int, gamma
             for t, after in zip(places, following, strict=True)
         ]
         for i, t in enumerate(places):
-            expected[row, t] = sum((gamma * gae_lambda) ** k * error for k, error in enumerate(errors[i:]))
-    advantages, returns = generalized_advantages(rewards, values, mask, gamma=gamma, gae_lambda=gae_lambda)
+            expected[row, t] = sum(
+                (gamma * gae_lambda) ** k * error for k, error in enumerate(errors[i:])
+            )
+    advantages, returns = generalized_advantages(
+        rewards, values, mask, gamma=gamma, gae_lambda=gae_lambda
+    )
     torch.testing.assert_close(advantages, expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(returns, torch.where(mask, expected + values, 0.0), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        returns, torch.where(mask, expected + values, 0.0), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_advantages_have_no_gradient_and_may_be_of_nothing() -> None:
@@ -87,12 +97,16 @@ def test_advantages_have_no_gradient_and_may_be_of_nothing() -> None:
     mask = torch.ones(2, 3, dtype=torch.bool)
     for result in generalized_advantages(torch.ones(2, 3), values, mask, gamma=1.0, gae_lambda=1.0):
         assert not result.requires_grad
-    for result in generalized_advantages(values[:0, :0], values[:0, :0], mask[:0, :0], gamma=1.0, gae_lambda=1.0):
+    for result in generalized_advantages(
+        values[:0, :0], values[:0, :0], mask[:0, :0], gamma=1.0, gae_lambda=1.0
+    ):
         assert result.shape == (0, 0)
 
 
 def test_whitening_subtracts_the_mean_and_divides_by_the_deviation_plus_a_millionth() -> None:
-    actual = whiten(float64([[3.0, 5.0, math.nan]]), torch.tensor([[True, True, False]]), mean=1.0, std=2.0)
+    actual = whiten(
+        float64([[3.0, 5.0, math.nan]]), torch.tensor([[True, True, False]]), mean=1.0, std=2.0
+    )
     close(actual, [[2 / 2.000001, 4 / 2.000001, 0.0]])
 
 
@@ -132,7 +146,12 @@ def test_a_value_that_moved_far_enough_towards_its_return_has_no_gradient(
 ) -> None:
     values = float64([[value]]).requires_grad_()
     loss, statistics = value_loss(
-        values, float64([[1.0]]), float64([[target]]), torch.tensor([[True]]), float64([1.0]), value_clip=0.5
+        values,
+        float64([[1.0]]),
+        float64([[target]]),
+        torch.tensor([[True]]),
+        float64([1.0]),
+        value_clip=0.5,
     )
     assert loss.item() == expected
     assert torch.autograd.grad(loss, values)[0].item() == gradient
@@ -148,7 +167,9 @@ def test_values_outside_the_mask_change_nothing(value_clip: float | None, garbag
     def evaluate(fill: float) -> tuple[Tensor, Tensor]:
         leaf = torch.where(mask, values, fill).requires_grad_()
         old = torch.where(mask, values + 0.5 * returns.sin(), fill)
-        loss, _ = value_loss(leaf, old, torch.where(mask, returns, -fill), mask, weights, value_clip=value_clip)
+        loss, _ = value_loss(
+            leaf, old, torch.where(mask, returns, -fill), mask, weights, value_clip=value_clip
+        )
         return loss, torch.autograd.grad(loss, leaf)[0]
 
     loss, gradient = evaluate(0.0)

@@ -20,6 +20,8 @@ print(sorted(loaded - sys.stdlib_module_names - {"torch"}))
 
 
 def test_core_imports_with_torch_and_the_standard_library_alone() -> None:
-    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "['rllib_dapo']"

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 VOCABULARY, HIDDEN, TEMPERATURE = 32, 16, 0.7
 INVARIANT = [name for name in LOSS_AGGREGATIONS if name != "microbatch_token_mean"]
 SEPARATE, SHARED = 0, 20
-# Bounds on a micro-batch in tokens, and the micro-batches that come of it with every response in a row of its own.
+# Bounds on a micro-batch in tokens, and the micro-batches that come of it with every response in a
+# row of its own.
 CUTS = {1: 1000, 2: 80, 5: 32}
 
 Data = tuple["dict[int, PromptGroup]", "list[TrainResponse]"]
@@ -54,7 +55,8 @@ def model() -> LlamaForCausalLM:
         attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config)
-    # Llama's own norm computes in float32, whatever the weights: too coarse for the tolerances here.
+    # Llama's own norm computes in float32, whatever the weights: too coarse for the tolerances
+    # here.
     for layer in model.model.layers:
         layer.input_layernorm = torch.nn.RMSNorm(HIDDEN, eps=config.rms_norm_eps)
         layer.post_attention_layernorm = torch.nn.RMSNorm(HIDDEN, eps=config.rms_norm_eps)
@@ -63,7 +65,9 @@ def model() -> LlamaForCausalLM:
 
 
 @pytest.fixture(scope="module")
-def data(make_group: Callable[..., PromptGroup], to_train: Callable[..., list[TrainResponse]]) -> Data:
+def data(
+    make_group: Callable[..., PromptGroup], to_train: Callable[..., list[TrainResponse]]
+) -> Data:
     """Three groups with unequal prompts, sizes and lengths; the last response of each is partly the environment's."""
     rng = np.random.default_rng(0)
     sizes = {0: (3, [2, 9, 5, 7]), 1: (6, [4, 12, 1]), 2: (2, [15, 3, 6, 8])}
@@ -81,7 +85,9 @@ def data(make_group: Callable[..., PromptGroup], to_train: Callable[..., list[Tr
     return groups, to_train(groups, rng.standard_normal(11).tolist())
 
 
-def micro_outputs(model: LlamaForCausalLM, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def micro_outputs(
+    model: LlamaForCausalLM, batch: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
     """`[B, T]` log-probabilities, entropies and values (a fixed direction of the hidden states) of a micro-batch."""
     hidden = model.model(
         input_ids=batch["input_ids"],
@@ -91,13 +97,19 @@ def micro_outputs(model: LlamaForCausalLM, batch: Mapping[str, Tensor]) -> tuple
     ).last_hidden_state
     predicting = hidden.flatten(0, 1)[batch["predictor"].flatten()]
     logprobs, entropy = chunked_logprobs(
-        predicting, model.lm_head, batch["response_ids"].flatten(), temperature=TEMPERATURE, chunk_tokens=16
+        predicting,
+        model.lm_head,
+        batch["response_ids"].flatten(),
+        temperature=TEMPERATURE,
+        chunk_tokens=16,
     )
     values = predicting @ torch.linspace(-0.5, 0.5, HIDDEN, dtype=torch.float64)
     return tuple(output.view_as(batch["response_ids"]) for output in (logprobs, entropy, values))
 
 
-def policy_loss(batch: Mapping[str, Tensor], logprobs: Tensor, *_: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def policy_loss(
+    batch: Mapping[str, Tensor], logprobs: Tensor, *_: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
     """DAPO's loss: no other term."""
     return dapo_objective(
         logprobs=logprobs,
@@ -187,7 +199,10 @@ def difference(actual: Tensor, expected: Tensor) -> float:
 def test_the_example_reaches_both_clip_bounds(model: LlamaForCausalLM, data: Data) -> None:
     groups, responses = data
     ((plan,),) = plan_minibatch(
-        responses, loss_aggregation="token_mean", max_response_tokens=20, max_tokens_per_microbatch=1000
+        responses,
+        loss_aggregation="token_mean",
+        max_response_tokens=20,
+        max_tokens_per_microbatch=1000,
     )
     _, statistics = micro_loss(model, plan, groups, pad_token_id=3)
     assert statistics["clip_low_count"] > 0
@@ -201,7 +216,11 @@ def test_the_gradient_does_not_depend_on_the_number_of_micro_batches(
 ) -> None:
     (whole_loss, whole), *cut = [
         minibatch_gradient(
-            model, data, loss_aggregation=loss_aggregation, max_tokens_per_microbatch=bound, expect_micro_batches=count
+            model,
+            data,
+            loss_aggregation=loss_aggregation,
+            max_tokens_per_microbatch=bound,
+            expect_micro_batches=count,
         )
         for count, bound in CUTS.items()
     ]
@@ -215,9 +234,15 @@ def test_only_microbatch_token_mean_depends_on_the_number_of_micro_batches(
     model: LlamaForCausalLM, data: Data, count: int
 ) -> None:
     name = "microbatch_token_mean"
-    _, whole = minibatch_gradient(model, data, loss_aggregation=name, max_tokens_per_microbatch=CUTS[1])
-    _, cut = minibatch_gradient(model, data, loss_aggregation=name, max_tokens_per_microbatch=CUTS[count])
-    _, token_mean = minibatch_gradient(model, data, loss_aggregation="token_mean", max_tokens_per_microbatch=1000)
+    _, whole = minibatch_gradient(
+        model, data, loss_aggregation=name, max_tokens_per_microbatch=CUTS[1]
+    )
+    _, cut = minibatch_gradient(
+        model, data, loss_aggregation=name, max_tokens_per_microbatch=CUTS[count]
+    )
+    _, token_mean = minibatch_gradient(
+        model, data, loss_aggregation="token_mean", max_tokens_per_microbatch=1000
+    )
     assert difference(whole, token_mean) < 1e-10
     assert difference(cut, whole) > 0.01
 
@@ -225,9 +250,15 @@ def test_only_microbatch_token_mean_depends_on_the_number_of_micro_batches(
 @pytest.mark.parametrize(("max_row_tokens", "num_shards"), [(SEPARATE, 2), (SHARED, 3)])
 @pytest.mark.parametrize("loss_aggregation", INVARIANT)
 def test_the_gradients_of_all_learners_sum_to_that_of_one_whether_rows_are_shared_or_not(
-    model: LlamaForCausalLM, data: Data, loss_aggregation: LossAggregation, max_row_tokens: int, num_shards: int
+    model: LlamaForCausalLM,
+    data: Data,
+    loss_aggregation: LossAggregation,
+    max_row_tokens: int,
+    num_shards: int,
 ) -> None:
-    _, alone = minibatch_gradient(model, data, loss_aggregation=loss_aggregation, max_tokens_per_microbatch=1000)
+    _, alone = minibatch_gradient(
+        model, data, loss_aggregation=loss_aggregation, max_tokens_per_microbatch=1000
+    )
     _, spread = minibatch_gradient(
         model,
         data,
@@ -239,10 +270,15 @@ def test_the_gradients_of_all_learners_sum_to_that_of_one_whether_rows_are_share
     assert difference(spread, alone) < 1e-10
 
 
-def test_the_example_of_the_whole_objective_reaches_its_clips(model: LlamaForCausalLM, data: Data) -> None:
+def test_the_example_of_the_whole_objective_reaches_its_clips(
+    model: LlamaForCausalLM, data: Data
+) -> None:
     groups, responses = data
     ((plan,),) = plan_minibatch(
-        responses, loss_aggregation="token_mean", max_response_tokens=20, max_tokens_per_microbatch=1000
+        responses,
+        loss_aggregation="token_mean",
+        max_response_tokens=20,
+        max_tokens_per_microbatch=1000,
     )
     _, statistics = micro_loss(model, plan, groups, pad_token_id=3, objective=whole_objective)
     for name in ("clip_low_count", "clip_high_count", "value_clip_count"):
@@ -270,7 +306,10 @@ def test_loss_and_gradient_of_the_whole_objective_do_not_depend_on_the_cut(
 def test_only_microbatch_token_mean_changes_the_whole_objective_with_the_cut(
     model: LlamaForCausalLM, data: Data, count: int
 ) -> None:
-    arguments: dict[str, Any] = {"objective": whole_objective, "loss_aggregation": "microbatch_token_mean"}
+    arguments: dict[str, Any] = {
+        "objective": whole_objective,
+        "loss_aggregation": "microbatch_token_mean",
+    }
     _, whole = minibatch_gradient(model, data, max_tokens_per_microbatch=CUTS[1], **arguments)
     _, cut = minibatch_gradient(model, data, max_tokens_per_microbatch=CUTS[count], **arguments)
     assert difference(cut, whole) > 0.01
@@ -280,7 +319,9 @@ def test_an_empty_micro_batch_has_a_loss_of_zero_and_a_gradient_of_zero_for_ever
     model: LlamaForCausalLM,
 ) -> None:
     model.zero_grad()
-    loss, _ = micro_loss(model, MicroBatchPlan(rows=(), weights=()), {}, pad_token_id=3, objective=whole_objective)
+    loss, _ = micro_loss(
+        model, MicroBatchPlan(rows=(), weights=()), {}, pad_token_id=3, objective=whole_objective
+    )
     torch.autograd.backward(loss)
     assert loss.item() == 0.0
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
@@ -308,7 +349,9 @@ def test_rows_give_the_log_probabilities_and_gradients_of_the_model_run_plainly_
     )
     assert len(plan.rows) == {SEPARATE: 11, SHARED: 6, 1000: 3}[max_row_tokens]
     logprobs, *_ = micro_outputs(model, collate(plan, groups, pad_token_id=3))
-    upstream = torch.randn(logprobs.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    upstream = torch.randn(
+        logprobs.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
     plain = []
     for planned in plan.responses:

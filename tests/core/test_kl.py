@@ -27,7 +27,9 @@ def expectation(logits: Tensor, reference: Tensor, estimator: KLEstimator) -> Te
     """What the average over infinitely many samples is: each word's estimate times its fixed probability."""
     logprobs = logits.log_softmax(-1)
     everywhere = torch.ones_like(logprobs, dtype=torch.bool)
-    return (logprobs.detach().exp() * kl_estimates(logprobs, reference, everywhere, estimator=estimator)).sum()
+    return (
+        logprobs.detach().exp() * kl_estimates(logprobs, reference, everywhere, estimator=estimator)
+    ).sum()
 
 
 def divergence(logits: Tensor, reference: Tensor) -> Tensor:
@@ -50,7 +52,9 @@ def test_estimates_of_tokens_twice_as_likely_and_a_quarter_as_likely(
     reference = torch.tensor([[0.25, 0.3, 0.4, 0.1]], dtype=torch.float64).log()
     mask = torch.tensor([[True, True, True, False]])
     actual = kl_estimates(logprobs, reference, mask, estimator=estimator)
-    torch.testing.assert_close(actual[0], torch.tensor([*expected, 0.0], dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        actual[0], torch.tensor([*expected, 0.0], dtype=torch.float64), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_all_three_estimators_are_there() -> None:
@@ -58,8 +62,12 @@ def test_all_three_estimators_are_there() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k3"])
-def test_k1_and_k3_are_the_divergence_in_expectation(policies: tuple[Tensor, Tensor], estimator: KLEstimator) -> None:
-    assert expectation(*policies, estimator).item() == pytest.approx(divergence(*policies).item(), rel=1e-12)
+def test_k1_and_k3_are_the_divergence_in_expectation(
+    policies: tuple[Tensor, Tensor], estimator: KLEstimator
+) -> None:
+    assert expectation(*policies, estimator).item() == pytest.approx(
+        divergence(*policies).item(), rel=1e-12
+    )
 
 
 def test_the_gradient_of_k1_is_zero_in_expectation(policies: tuple[Tensor, Tensor]) -> None:
@@ -67,7 +75,9 @@ def test_the_gradient_of_k1_is_zero_in_expectation(policies: tuple[Tensor, Tenso
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-15)
 
 
-def test_the_gradient_of_k2_is_that_of_the_divergence_in_expectation(policies: tuple[Tensor, Tensor]) -> None:
+def test_the_gradient_of_k2_is_that_of_the_divergence_in_expectation(
+    policies: tuple[Tensor, Tensor],
+) -> None:
     (actual,) = torch.autograd.grad(expectation(*policies, "k2"), policies[0])
     (expected,) = torch.autograd.grad(divergence(*policies), policies[0])
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-14)
@@ -76,13 +86,16 @@ def test_the_gradient_of_k2_is_that_of_the_divergence_in_expectation(policies: t
 def test_k3_keeps_its_precision_where_the_policies_are_close() -> None:
     # d^2 / 2 to leading order: exp(-d) - 1 + d, written out in float32, would be 0 or 6e-8.
     logprobs = torch.tensor([[-1.0 + 2**-12]])
-    estimate = kl_estimates(logprobs, torch.tensor([[-1.0]]), torch.tensor([[True]]), estimator="k3")
+    estimate = kl_estimates(
+        logprobs, torch.tensor([[-1.0]]), torch.tensor([[True]]), estimator="k3"
+    )
     assert estimate.item() == pytest.approx(2**-25, rel=2e-3)
 
 
 @pytest.mark.parametrize("estimator", KL_ESTIMATORS)
 @pytest.mark.parametrize(
-    ("logprob", "reference"), [(-1e300, -1.0), (-1.0, -math.inf), (-math.inf, -1.0), (-math.inf, -math.inf)]
+    ("logprob", "reference"),
+    [(-1e300, -1.0), (-1.0, -math.inf), (-math.inf, -1.0), (-math.inf, -math.inf)],
 )
 def test_impossible_tokens_give_neither_infinity_nor_nan(
     estimator: KLEstimator, logprob: float, reference: float

@@ -19,8 +19,12 @@ def problem() -> Problem:
     """Hidden states `[N, H]`, weight `[V, H]` and bias `[V]` (all with gradient), and targets `[N]`."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((TOKENS, HIDDEN), (VOCABULARY, HIDDEN), (VOCABULARY,))
-    leaves = [torch.randn(*s, dtype=torch.float64, generator=generator).requires_grad_() for s in shapes]
-    return *leaves, torch.arange(TOKENS) * 2 + 3  # targets in the first tile, the last, and those between
+    leaves = [
+        torch.randn(*s, dtype=torch.float64, generator=generator).requires_grad_() for s in shapes
+    ]
+    return *leaves, torch.arange(
+        TOKENS
+    ) * 2 + 3  # targets in the first tile, the last, and those between
 
 
 @pytest.fixture(params=[1, 7, VOCABULARY, 1024])
@@ -32,63 +36,98 @@ def tile_words(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("tile_words")
 @pytest.mark.parametrize("chunk_tokens", [1, 4, TOKENS, 100])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_tiles_change_neither_values_nor_gradients(problem: Problem, has_bias: bool, chunk_tokens: int) -> None:
+def test_tiles_change_neither_values_nor_gradients(
+    problem: Problem, has_bias: bool, chunk_tokens: int
+) -> None:
     hidden, weight, bias, targets = problem
     leaves = (hidden, weight, bias) if has_bias else (hidden, weight)
     logits = hidden @ weight.T + (bias if has_bias else 0.0)
     expected = logprob_and_entropy(logits, targets, temperature=0.8)
     actual = linear_logprobs(
-        hidden, weight, bias if has_bias else None, targets, temperature=0.8, chunk_tokens=chunk_tokens
+        hidden,
+        weight,
+        bias if has_bias else None,
+        targets,
+        temperature=0.8,
+        chunk_tokens=chunk_tokens,
     )
     torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
 
-    upstream = torch.linspace(-1, 1, TOKENS, dtype=torch.float64), torch.linspace(2, 1, TOKENS, dtype=torch.float64)
+    upstream = (
+        torch.linspace(-1, 1, TOKENS, dtype=torch.float64),
+        torch.linspace(2, 1, TOKENS, dtype=torch.float64),
+    )
     for used in ([0], [1], [0, 1]):
         gradients, references = (
-            torch.autograd.grad([side[i] for i in used], leaves, [upstream[i] for i in used], retain_graph=True)
+            torch.autograd.grad(
+                [side[i] for i in used], leaves, [upstream[i] for i in used], retain_graph=True
+            )
             for side in (actual, expected)
         )
         torch.testing.assert_close(gradients, references, rtol=1e-12, atol=1e-12)
 
 
-def test_the_gradient_is_the_finite_difference(problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gradient_is_the_finite_difference(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     *leaves, targets = problem
     monkeypatch.setattr(linear_logprob, "CPU_TILE_WORDS", 7)
     assert torch.autograd.gradcheck(
-        lambda hidden, weight, bias: linear_logprobs(hidden, weight, bias, targets, temperature=0.7, chunk_tokens=4),
+        lambda hidden, weight, bias: linear_logprobs(
+            hidden, weight, bias, targets, temperature=0.7, chunk_tokens=4
+        ),
         leaves,
     )
 
 
 @pytest.mark.parametrize("frozen", [0, 1, 2])
-def test_what_is_frozen_has_no_gradient_and_the_rest_has_its_own(problem: Problem, frozen: int) -> None:
+def test_what_is_frozen_has_no_gradient_and_the_rest_has_its_own(
+    problem: Problem, frozen: int
+) -> None:
     *leaves, targets = problem
     logits = leaves[0] @ leaves[1].T + leaves[2]
     trained = [leaf for i, leaf in enumerate(leaves) if i != frozen]
-    expected = torch.autograd.grad(logprob_and_entropy(logits, targets, temperature=1.0)[0].sum(), trained)
+    expected = torch.autograd.grad(
+        logprob_and_entropy(logits, targets, temperature=1.0)[0].sum(), trained
+    )
     inputs = [leaf.detach() if i == frozen else leaf for i, leaf in enumerate(leaves)]
     logprobs, _ = linear_logprobs(*inputs, targets, temperature=1.0, chunk_tokens=4)
-    torch.testing.assert_close(torch.autograd.grad(logprobs.sum(), trained), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.autograd.grad(logprobs.sum(), trained), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.usefixtures("tile_words")
 @pytest.mark.parametrize("direction", [1.0, -1.0])
-def test_logits_that_grow_or_shrink_by_thousands_from_tile_to_tile_cost_no_precision(direction: float) -> None:
+def test_logits_that_grow_or_shrink_by_thousands_from_tile_to_tile_cost_no_precision(
+    direction: float,
+) -> None:
     hidden, targets = torch.ones(3, 1), torch.tensor([0, 11, 22])
     weight = direction * 1000.0 * torch.arange(23.0)[:, None]
-    weight[[5, 17]] = weight.amax() + torch.tensor([[0.0], [0.5]])  # the two words that share the probability
+    weight[[5, 17]] = weight.amax() + torch.tensor(
+        [[0.0], [0.5]]
+    )  # the two words that share the probability
     actual = linear_logprobs(hidden, weight, None, targets, temperature=1.0, chunk_tokens=10)
     expected = logprob_and_entropy((hidden @ weight.T).double(), targets, temperature=1.0)
-    torch.testing.assert_close([value.double() for value in actual], list(expected), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        [value.double() for value in actual], list(expected), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.usefixtures("tile_words")
 def test_words_that_may_not_be_used_have_no_part_in_value_or_gradient(problem: Problem) -> None:
     hidden, weight, bias, targets = problem
     forbidden = torch.zeros(VOCABULARY, dtype=torch.bool)
-    forbidden[[0, 1, 2, 8, 20, 22]] = True  # none of them a target; the first three a whole tile at the width of 1
+    forbidden[[0, 1, 2, 8, 20, 22]] = (
+        True  # none of them a target; the first three a whole tile at the width of 1
+    )
     actual = linear_logprobs(
-        hidden, weight, bias.masked_fill(forbidden, -math.inf), targets, temperature=0.8, chunk_tokens=4
+        hidden,
+        weight,
+        bias.masked_fill(forbidden, -math.inf),
+        targets,
+        temperature=0.8,
+        chunk_tokens=4,
     )
     new_places = (~forbidden).cumsum(0) - 1
     logits = (hidden @ weight.T + bias)[:, ~forbidden]
@@ -103,8 +142,12 @@ def test_words_that_may_not_be_used_have_no_part_in_value_or_gradient(problem: P
     )
 
 
-def test_autocast_computes_the_product_in_its_type_and_everything_else_in_float32(problem: Problem) -> None:
-    hidden, weight, bias, targets = (t.detach().float() if t.is_floating_point() else t for t in problem)
+def test_autocast_computes_the_product_in_its_type_and_everything_else_in_float32(
+    problem: Problem,
+) -> None:
+    hidden, weight, bias, targets = (
+        t.detach().float() if t.is_floating_point() else t for t in problem
+    )
     leaves = [t.requires_grad_() for t in (hidden, weight, bias)]
 
     def run(rounded: bool) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
@@ -134,12 +177,16 @@ def test_nothing_the_size_of_the_logits_is_kept_for_the_backward_pass(problem: P
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         linear_logprobs(*leaves, targets, temperature=1.0, chunk_tokens=4)
-    assert sorted(kept) == sorted([*(tuple(leaf.shape) for leaf in leaves), (TOKENS,), (TOKENS,), (TOKENS,)])
+    assert sorted(kept) == sorted(
+        [*(tuple(leaf.shape) for leaf in leaves), (TOKENS,), (TOKENS,), (TOKENS,)]
+    )
 
 
 def test_no_tokens_give_empty_results_that_still_reach_the_head(problem: Problem) -> None:
     hidden, weight, bias, targets = problem
-    logprobs, entropy = linear_logprobs(hidden[:0], weight, bias, targets[:0], temperature=1.0, chunk_tokens=4)
+    logprobs, entropy = linear_logprobs(
+        hidden[:0], weight, bias, targets[:0], temperature=1.0, chunk_tokens=4
+    )
     assert logprobs.shape == entropy.shape == (0,)
     for gradient in torch.autograd.grad(logprobs.sum() + entropy.sum(), (weight, bias)):
         assert torch.equal(gradient, torch.zeros_like(gradient))

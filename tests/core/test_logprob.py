@@ -10,7 +10,9 @@ from rllib_dapo.core import logprob_and_entropy
 
 
 def close(actual: Tensor, expected: list[float]) -> None:
-    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        actual, torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=1e-13
+    )
 
 
 def test_log_probabilities_are_those_of_the_softmax() -> None:
@@ -28,8 +30,12 @@ def test_the_temperature_divides_the_logits() -> None:
 
 
 def test_entropies_worked_by_hand() -> None:
-    probabilities = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.25, 0.125, 0.125]], dtype=torch.float64)
-    _, entropy = logprob_and_entropy(probabilities.log() - 3.0, torch.tensor([0, 0]), temperature=1.0)
+    probabilities = torch.tensor(
+        [[0.25, 0.25, 0.25, 0.25], [0.5, 0.25, 0.125, 0.125]], dtype=torch.float64
+    )
+    _, entropy = logprob_and_entropy(
+        probabilities.log() - 3.0, torch.tensor([0, 0]), temperature=1.0
+    )
     close(entropy, [math.log(4), 1.75 * math.log(2)])
 
 
@@ -99,9 +105,15 @@ def test_large_logits_cost_the_entropy_no_precision() -> None:
 
 @pytest.mark.parametrize(
     ("given", "computed"),
-    [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64, torch.float64)],
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float64, torch.float64),
+    ],
 )
-def test_half_precision_logits_are_computed_in_float32(given: torch.dtype, computed: torch.dtype) -> None:
+def test_half_precision_logits_are_computed_in_float32(
+    given: torch.dtype, computed: torch.dtype
+) -> None:
     logits = torch.linspace(-3, 3, 64).to(given)[None]
     target = torch.tensor([5])
     logprobs, entropy = logprob_and_entropy(logits, target, temperature=0.7)
@@ -115,7 +127,9 @@ def test_autocast_costs_the_entropy_no_precision() -> None:
     targets = torch.arange(4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         actual = logprob_and_entropy(logits, targets, temperature=1.0)
-    torch.testing.assert_close(actual, logprob_and_entropy(logits, targets, temperature=1.0), rtol=0, atol=0)
+    torch.testing.assert_close(
+        actual, logprob_and_entropy(logits, targets, temperature=1.0), rtol=0, atol=0
+    )
 
 
 def test_an_output_that_the_loss_does_not_use_costs_nothing_in_the_backward_pass() -> None:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from rllib_dapo.core import LossAggregation
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=50)
-MEANS: tuple[LossAggregation, ...] = ("token_mean", "group_token_mean", "sequence_mean", "microbatch_token_mean")
+MEANS: tuple[LossAggregation, ...] = (
+    "token_mean",
+    "group_token_mean",
+    "sequence_mean",
+    "microbatch_token_mean",
+)
 
 # Two groups of two responses: 1 + 3 and 2 + 6 tokens.
 TOKENS, GROUPS, MAX_TOKENS = [1, 3, 2, 6], [7, 7, 9, 9], 10
@@ -36,8 +41,12 @@ def test_all_five_normalizers_are_there() -> None:
         ("microbatch_token_mean", [1 / 12] * 4),
     ],
 )
-def test_weights_of_two_groups_of_unequal_lengths(loss_aggregation: LossAggregation, expected: list[float]) -> None:
-    actual = response_weights(TOKENS, GROUPS, loss_aggregation=loss_aggregation, max_response_tokens=MAX_TOKENS)
+def test_weights_of_two_groups_of_unequal_lengths(
+    loss_aggregation: LossAggregation, expected: list[float]
+) -> None:
+    actual = response_weights(
+        TOKENS, GROUPS, loss_aggregation=loss_aggregation, max_response_tokens=MAX_TOKENS
+    )
     assert actual == pytest.approx(expected, rel=1e-15)
 
 
@@ -51,10 +60,16 @@ def test_weights_of_two_groups_of_unequal_lengths(loss_aggregation: LossAggregat
         ("microbatch_token_mean", 28 / 12),
     ],
 )
-def test_the_weighted_sum_is_the_formula_of_the_table(loss_aggregation: LossAggregation, expected: float) -> None:
+def test_the_weighted_sum_is_the_formula_of_the_table(
+    loss_aggregation: LossAggregation, expected: float
+) -> None:
     token_loss = [5.0, 1.0, 4.0, 2.0]  # of every token of the response
-    weights = response_weights(TOKENS, GROUPS, loss_aggregation=loss_aggregation, max_response_tokens=MAX_TOKENS)
-    assert sum(w * n * loss for w, n, loss in zip(weights, TOKENS, token_loss, strict=True)) == pytest.approx(expected)
+    weights = response_weights(
+        TOKENS, GROUPS, loss_aggregation=loss_aggregation, max_response_tokens=MAX_TOKENS
+    )
+    assert sum(
+        w * n * loss for w, n, loss in zip(weights, TOKENS, token_loss, strict=True)
+    ) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +85,24 @@ def test_the_weighted_sum_is_the_formula_of_the_table(loss_aggregation: LossAggr
 def test_a_response_without_loss_tokens_has_weight_zero(
     loss_aggregation: LossAggregation, expected: list[float]
 ) -> None:
-    actual = response_weights([1, 0, 3], [0, 0, 0], loss_aggregation=loss_aggregation, max_response_tokens=MAX_TOKENS)
+    actual = response_weights(
+        [1, 0, 3], [0, 0, 0], loss_aggregation=loss_aggregation, max_response_tokens=MAX_TOKENS
+    )
     assert actual == pytest.approx(expected, rel=1e-15)
 
 
 @pytest.mark.parametrize("loss_aggregation", LOSS_AGGREGATIONS)
 def test_nothing_divides_by_zero_where_no_token_has_loss(loss_aggregation: LossAggregation) -> None:
-    assert response_weights([0, 0], [0, 1], loss_aggregation=loss_aggregation, max_response_tokens=5) == [0.0, 0.0]
+    assert response_weights(
+        [0, 0], [0, 1], loss_aggregation=loss_aggregation, max_response_tokens=5
+    ) == [0.0, 0.0]
     assert response_weights([], [], loss_aggregation=loss_aggregation, max_response_tokens=5) == []
 
 
 def test_a_weighted_sum_takes_every_token_of_the_mask_with_its_responses_weight() -> None:
-    losses = torch.tensor([[1.0, 2.0, torch.nan], [4.0, torch.inf, 8.0]], dtype=torch.float64, requires_grad=True)
+    losses = torch.tensor(
+        [[1.0, 2.0, torch.nan], [4.0, torch.inf, 8.0]], dtype=torch.float64, requires_grad=True
+    )
     mask = torch.tensor([[True, True, False], [True, False, True]])
     total = weighted_sum(losses, mask, torch.tensor([0.5, 0.25]))
     assert total.item() == 0.5 * 3 + 0.25 * 12
@@ -95,14 +116,23 @@ def test_lengths_and_groups_of_different_sizes_are_refused() -> None:
 
 @QUICK
 @given(minibatch=a_minibatch, loss_aggregation=st.sampled_from(MEANS))
-def test_a_mean_of_ones_is_one(minibatch: list[tuple[int, int]], loss_aggregation: LossAggregation) -> None:
+def test_a_mean_of_ones_is_one(
+    minibatch: list[tuple[int, int]], loss_aggregation: LossAggregation
+) -> None:
     tokens, groups = [n for n, _ in minibatch], [g for _, g in minibatch]
-    weights = response_weights(tokens, groups, loss_aggregation=loss_aggregation, max_response_tokens=1000)
+    weights = response_weights(
+        tokens, groups, loss_aggregation=loss_aggregation, max_response_tokens=1000
+    )
     assert sum(w * n for w, n in zip(weights, tokens, strict=True)) == pytest.approx(1.0)
 
 
 @QUICK
-@given(groups=st.integers(1, 5), size=st.integers(1, 5), tokens=st.integers(1, 50), factor=st.integers(1, 4))
+@given(
+    groups=st.integers(1, 5),
+    size=st.integers(1, 5),
+    tokens=st.integers(1, 50),
+    factor=st.integers(1, 4),
+)
 def test_normalizers_differ_only_by_a_constant_where_all_responses_have_one_length(
     groups: int, size: int, tokens: int, factor: int
 ) -> None:

@@ -27,7 +27,14 @@ TERMS: dict[str, Any] = {
     "value_loss_coefficient": 0.5,
     "value_clip": 0.3,
 }
-POLICY_STATISTICS = {"tokens", "ratio_sum", "ratio_max", "clip_low_count", "clip_high_count", "policy_loss_sum"}
+POLICY_STATISTICS = {
+    "tokens",
+    "ratio_sum",
+    "ratio_max",
+    "clip_low_count",
+    "clip_high_count",
+    "policy_loss_sum",
+}
 VALUE_STATISTICS = {
     "value_loss_sum",
     "return_sum",
@@ -49,7 +56,11 @@ def random_batch(seed: int, *, rows: int = 4, width: int = 6) -> dict[str, Any]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    old, values, mask = normal(rows, width) - 3, normal(rows, width), torch.rand(rows, width, generator=generator) < 0.8
+    old, values, mask = (
+        normal(rows, width) - 3,
+        normal(rows, width),
+        torch.rand(rows, width, generator=generator) < 0.8,
+    )
     return {
         "logprobs": old + 0.4 * normal(rows, width),
         "old_logprobs": old,
@@ -65,7 +76,9 @@ def random_batch(seed: int, *, rows: int = 4, width: int = 6) -> dict[str, Any]:
     }
 
 
-def with_gradients(batch: dict[str, Any], **settings: Any) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
+def with_gradients(
+    batch: dict[str, Any], **settings: Any
+) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
     """Loss, statistics, and gradients by log-probabilities, entropies and values."""
     leaves = {name: batch[name].detach().clone().requires_grad_() for name in LEAVES}
     loss, statistics = dapo_objective(**dict(batch, **leaves), **{**CLIP, **TERMS, **settings})
@@ -91,7 +104,12 @@ def test_the_objective_adds_up_as_worked_by_hand() -> None:
         returns=float64([[2.0, 4.0]]),
         value_loss_coefficient=0.4,
     )
-    policy, kl, entropy, value = -0.5 * (2 + 2), 0.5 * (1 / 2 + 4 / 2), 0.5 * (0.5 + 1.5), 0.5 * (1 / 2 + 4 / 2)
+    policy, kl, entropy, value = (
+        -0.5 * (2 + 2),
+        0.5 * (1 / 2 + 4 / 2),
+        0.5 * (0.5 + 1.5),
+        0.5 * (1 / 2 + 4 / 2),
+    )
     assert loss.item() == pytest.approx(policy + 0.1 * kl - 0.2 * entropy + 0.4 * value, rel=1e-14)
     assert {name: total.item() for name, total in statistics.items()} == pytest.approx(
         {
@@ -123,7 +141,11 @@ def test_without_coefficients_the_objective_is_the_policy_loss_and_nothing_else_
     expected, expected_statistics = dapo_policy_loss(**arguments, **CLIP, ratio_level=ratio_level)
     assert loss.item() == expected.item()
     assert statistics["policy_loss_sum"].item() == expected.item()
-    assert set(statistics) == set(expected_statistics) | {"policy_loss_sum", "kl_sum"} == POLICY_STATISTICS | {"kl_sum"}
+    assert (
+        set(statistics)
+        == set(expected_statistics) | {"policy_loss_sum", "kl_sum"}
+        == POLICY_STATISTICS | {"kl_sum"}
+    )
     gradients = torch.autograd.grad(loss, tuple(leaves.values()), allow_unused=True)
     assert torch.equal(gradients[0], torch.autograd.grad(expected, leaves["logprobs"])[0])
     assert gradients[1:] == (None, None)
@@ -137,7 +159,9 @@ def test_a_reference_without_a_coefficient_is_only_reported() -> None:
 
     def count() -> int:
         kept.clear()
-        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: kept.append(tensor) or tensor, lambda t: t
+        ):
             statistics = dapo_objective(**batch, **CLIP)[1]
         assert not any(value.requires_grad for value in statistics.values())
         assert statistics.get("kl_sum", reported).item() == reported.item()
@@ -155,7 +179,8 @@ def test_statistics_are_there_where_their_terms_inputs_are() -> None:
     nothing = dapo_objective(**dict(batch, ref_logprobs=None), **CLIP)[1]
     assert set(nothing) == POLICY_STATISTICS
     _, critic = value_loss(
-        *(batch[name] for name in ("values", "old_values", "returns", "mask", "weights")), value_clip=0.3
+        *(batch[name] for name in ("values", "old_values", "returns", "mask", "weights")),
+        value_clip=0.3,
     )
     assert {name: everything[name] for name in VALUE_STATISTICS} == critic
 
@@ -170,7 +195,9 @@ def test_statistics_are_there_where_their_terms_inputs_are() -> None:
         ("returns", "value_loss_coefficient"),
     ],
 )
-def test_a_coefficient_without_its_terms_input_is_refused_by_name(name: str, coefficient: str) -> None:
+def test_a_coefficient_without_its_terms_input_is_refused_by_name(
+    name: str, coefficient: str
+) -> None:
     with pytest.raises(ValueError, match=f"{coefficient} is not 0, but there is no {name}:"):
         dapo_objective(**dict(random_batch(0), **{name: None}), **CLIP, **TERMS)
 
@@ -185,7 +212,9 @@ def test_a_token_outside_the_mask_has_no_part_in_loss_statistics_or_gradient(
     batch = random_batch(seed)
     mask = batch["mask"]
     rubbish = {
-        name: torch.where(mask, tensor, garbage if i % 2 else -garbage) if tensor.shape == mask.shape else tensor
+        name: torch.where(mask, tensor, garbage if i % 2 else -garbage)
+        if tensor.shape == mask.shape
+        else tensor
         for i, (name, tensor) in enumerate(batch.items())
         if name != "mask"
     }
@@ -217,7 +246,9 @@ def test_permuting_and_padding_a_batch_change_nothing(
     torch.testing.assert_close(again, loss, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(statistics_again, statistics, rtol=1e-12, atol=1e-12)
     for gradient, gradient_again in zip(gradients, gradients_again, strict=True):
-        torch.testing.assert_close(gradient_again[:, :6], gradient[list(order)], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            gradient_again[:, :6], gradient[list(order)], rtol=1e-12, atol=1e-12
+        )
 
 
 any_number = st.sampled_from([math.inf, -math.inf, 1e300, -1e300, 0.0]) | st.floats(allow_nan=False)
@@ -246,9 +277,13 @@ def test_no_log_probabilities_give_infinity_or_nan(
     dual_clip: float | None,
 ) -> None:
     batch = random_batch(0, rows=2, width=2)
-    batch = {name: tensor if tensor.dtype == torch.bool else tensor.to(dtype) for name, tensor in batch.items()}
+    batch = {
+        name: tensor if tensor.dtype == torch.bool else tensor.to(dtype)
+        for name, tensor in batch.items()
+    }
     policy, old_logprobs, ref_logprobs, engine = (
-        torch.tensor(numbers, dtype=dtype).view(2, 2) for numbers in (logprobs, old, reference, sampler)
+        torch.tensor(numbers, dtype=dtype).view(2, 2)
+        for numbers in (logprobs, old, reference, sampler)
     )
     batch |= {"logprobs": policy, "old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs}
     batch["token_weights"] = importance_weights(old_logprobs, engine, batch["mask"], cap=2.0)
@@ -264,12 +299,18 @@ def gradient_problem() -> tuple[dict[str, Any], Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(5)
     batch = random_batch(6, rows=5, width=4)
     batch["mask"] = torch.arange(4)[None] != torch.tensor([3, 1, 9, 0, 2])[:, None]
-    batch["advantages"] = float64([-1.0, -2.0, 0.5, 1.5, -0.7])[:, None] * (1 + torch.arange(4) / 10)
+    batch["advantages"] = float64([-1.0, -2.0, 0.5, 1.5, -0.7])[:, None] * (
+        1 + torch.arange(4) / 10
+    )
     logits = torch.randn(5, 4, 6, dtype=torch.float64, generator=generator, requires_grad=True)
     targets = torch.randint(6, (5, 4), generator=generator)
     with torch.no_grad():
-        logprobs = logprob_and_entropy(logits.flatten(0, 1), targets.flatten(), temperature=0.9)[0].view(5, 4)
-    of_response = float64([0.7, -0.5, 0.6, 0.05, 0.1])  # logarithms of the ratio: dual clip, low, high, none, none
+        logprobs = logprob_and_entropy(logits.flatten(0, 1), targets.flatten(), temperature=0.9)[
+            0
+        ].view(5, 4)
+    of_response = float64(
+        [0.7, -0.5, 0.6, 0.05, 0.1]
+    )  # logarithms of the ratio: dual clip, low, high, none, none
     batch["old_logprobs"] = logprobs - of_response[:, None] - float64([0.11, -0.09, 0.02, -0.04])
     values = batch["values"].clone().requires_grad_()
     batch["old_values"] = batch["values"] + float64([0.1, -0.2, 0.6, -0.5])
@@ -285,17 +326,28 @@ def test_the_gradient_of_the_whole_objective_is_its_finite_difference(
     batch, logits, targets, values = gradient_problem()
 
     def objective(logits: Tensor, values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logprobs, entropy = logprob_and_entropy(logits.flatten(0, 1), targets.flatten(), temperature=0.9)
-        arguments = dict(batch, logprobs=logprobs.view(5, 4), entropy=entropy.view(5, 4), values=values)
+        logprobs, entropy = logprob_and_entropy(
+            logits.flatten(0, 1), targets.flatten(), temperature=0.9
+        )
+        arguments = dict(
+            batch, logprobs=logprobs.view(5, 4), entropy=entropy.view(5, 4), values=values
+        )
         return dapo_objective(
-            **arguments, **CLIP, **TERMS, ratio_level=ratio_level, kl_estimator=kl_estimator, dual_clip=dual_clip
+            **arguments,
+            **CLIP,
+            **TERMS,
+            ratio_level=ratio_level,
+            kl_estimator=kl_estimator,
+            dual_clip=dual_clip,
         )
 
     _, statistics = objective(logits, values)
     for name in ("clip_low_count", "clip_high_count", "value_clip_count"):
         assert 0 < statistics[name] < statistics["tokens"] / 2, "the example must reach every clip"
     assert statistics["ratio_max"] > 1.5, "and the dual one"
-    assert torch.autograd.gradcheck(lambda x, v: objective(x, v)[0], (logits, values), eps=1e-6, atol=1e-8, rtol=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda x, v: objective(x, v)[0], (logits, values), eps=1e-6, atol=1e-8, rtol=1e-6
+    )
 
 
 def test_every_branch_of_the_gradients_example_is_a_hundredth_away_from_its_edge() -> None:

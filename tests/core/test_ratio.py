@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rllib_dapo.core import importance_weights, log_ratios, sequence_ratios, sequences_within, token_ratios
+from rllib_dapo.core import (
+    importance_weights,
+    log_ratios,
+    sequence_ratios,
+    sequences_within,
+    token_ratios,
+)
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=100)
 MASK = torch.tensor([[True, False, True], [True, True, False], [False, False, False]])
@@ -44,7 +50,9 @@ def test_a_log_ratio_is_the_difference_on_the_mask_and_zero_elsewhere() -> None:
         (math.nan, -1.0, 0.0),
     ],
 )
-def test_a_log_ratio_stays_within_twenty_for_impossible_tokens(logprob: float, other: float, expected: float) -> None:
+def test_a_log_ratio_stays_within_twenty_for_impossible_tokens(
+    logprob: float, other: float, expected: float
+) -> None:
     everywhere = torch.ones(1, 1, dtype=torch.bool)
     assert log_ratios(float64([[logprob]]), float64([[other]]), everywhere).tolist() == [[expected]]
 
@@ -56,7 +64,9 @@ def test_log_ratios_of_any_numbers_are_bounded_with_a_gradient_of_zero_or_one(
     dtype: torch.dtype, logprobs: list[float], other: list[float]
 ) -> None:
     policy = torch.tensor([logprobs], dtype=dtype, requires_grad=True)
-    actual = log_ratios(policy, torch.tensor([other], dtype=dtype), torch.tensor([[True, True, True, False]]))
+    actual = log_ratios(
+        policy, torch.tensor([other], dtype=dtype), torch.tensor([[True, True, True, False]])
+    )
     assert bool((actual.abs() <= 20).all())
     (gradient,) = torch.autograd.grad(actual.sum(), policy)
     assert set(gradient[0].tolist()) <= {0.0, 1.0}
@@ -87,7 +97,9 @@ def test_every_token_of_a_response_has_the_same_part_in_its_sequence_ratio() -> 
     logprobs.requires_grad_()
     (gradient,) = torch.autograd.grad(sequence_ratios(logprobs, other, mask)[:, 0].sum(), logprobs)
     # d s / d log p_t = s / |o|, with s = 4 and 0.1, and two tokens each.
-    torch.testing.assert_close(gradient, float64([[2.0, 0.0, 2.0], [0.05, 0.05, 0.0], [0.0, 0.0, 0.0]]))
+    torch.testing.assert_close(
+        gradient, float64([[2.0, 0.0, 2.0], [0.05, 0.05, 0.0], [0.0, 0.0, 0.0]])
+    )
 
 
 def test_importance_weights_are_ratios_up_to_the_cap_without_gradient() -> None:
@@ -109,7 +121,9 @@ def test_importance_weights_are_ratios_up_to_the_cap_without_gradient() -> None:
 def test_responses_are_within_by_the_geometric_mean_of_their_ratios(
     low: float, high: float, expected: list[bool]
 ) -> None:
-    arguments = masked([[2.0, 9.0, 8.0], [0.5, 0.02, 9.0], [9.0, 9.0, 9.0]])  # means of 4, 0.1 and, of nothing, 1
+    arguments = masked(
+        [[2.0, 9.0, 8.0], [0.5, 0.02, 9.0], [9.0, 9.0, 9.0]]
+    )  # means of 4, 0.1 and, of nothing, 1
     assert sequences_within(*arguments, low=low, high=high).tolist() == expected
 
 

@@ -14,9 +14,12 @@ ENTROPIES = [0.5, 3.0, 0.0, 2.0, 1.0, 0.1, 0.2, 0.3, 0.4, 2.5]
 
 
 @pytest.mark.parametrize(
-    ("keep_fraction", "expected"), [(0.1, 3.0), (0.2, 2.5), (0.3, 2.0), (0.5, 0.5), (1.0, 0.0), (0.01, 3.0)]
+    ("keep_fraction", "expected"),
+    [(0.1, 3.0), (0.2, 2.5), (0.3, 2.0), (0.5, 0.5), (1.0, 0.0), (0.01, 3.0)],
 )
-def test_the_threshold_is_the_entropy_of_the_last_token_kept(keep_fraction: float, expected: float) -> None:
+def test_the_threshold_is_the_entropy_of_the_last_token_kept(
+    keep_fraction: float, expected: float
+) -> None:
     entropies = torch.tensor(ENTROPIES, dtype=torch.float64)
     assert entropy_threshold(entropies, keep_fraction=keep_fraction).item() == expected
 
@@ -46,12 +49,20 @@ def test_the_mask_keeps_tokens_with_loss_at_or_above_the_threshold() -> None:
     entropies=st.lists(st.integers(0, 10**6), min_size=1, max_size=200, unique=True),
     keep_fraction=st.floats(0.01, 1.0),
 )
-def test_the_share_kept_is_the_one_asked_for_to_the_nearest_token(entropies: list[int], keep_fraction: float) -> None:
+def test_the_share_kept_is_the_one_asked_for_to_the_nearest_token(
+    entropies: list[int], keep_fraction: float
+) -> None:
     values = torch.tensor(entropies, dtype=torch.float64)
     mask = torch.ones(1, len(values), dtype=torch.bool)
-    kept = high_entropy_mask(values[None], mask, entropy_threshold(values, keep_fraction=keep_fraction))
+    kept = high_entropy_mask(
+        values[None], mask, entropy_threshold(values, keep_fraction=keep_fraction)
+    )
     assert int(kept.sum()) == max(1, round(keep_fraction * len(values)))
-    assert bool(values[kept[0]].min() > values[~kept[0]].max()) if int(kept.sum()) < len(values) else True
+    assert (
+        bool(values[kept[0]].min() > values[~kept[0]].max())
+        if int(kept.sum()) < len(values)
+        else True
+    )
 
 
 def test_the_threshold_is_exact_for_more_tokens_than_quantile_takes() -> None:

@@ -24,7 +24,9 @@ QUERIES = [target["expr"] for chart in CHARTS for target in chart["targets"]]
 
 
 def test_the_file_is_what_the_table_of_gauges_makes() -> None:
-    assert grafana.FILE.read_text() == grafana.text(), "write it anew: python -m rllib_dapo.dashboards.grafana"
+    assert grafana.FILE.read_text() == grafana.text(), (
+        "write it anew: python -m rllib_dapo.dashboards.grafana"
+    )
 
 
 def test_every_gauge_is_on_one_panel() -> None:
@@ -39,7 +41,9 @@ def test_the_rows_are_the_four_that_there_shall_be() -> None:
 
 def test_every_query_asks_for_a_gauge_that_is_exported() -> None:
     asked = {re.match(r"[a-z_]+", query).group() for query in QUERIES}  # type: ignore[union-attr]
-    assert asked == {f"ray_{curve.gauge}" for curve in CURVES} | {panel.gauge for panel in NODE_PANELS}
+    assert asked == {f"ray_{curve.gauge}" for curve in CURVES} | {
+        panel.gauge for panel in NODE_PANELS
+    }
 
 
 def test_every_variable_in_use_is_defined_before() -> None:
@@ -86,7 +90,9 @@ def _as_grafana_reads(dashboard: dict[str, Any]) -> dict[str, Any]:
 def _lost(before: Any, after: Any, path: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
-            yield from _lost(value, after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"]
+            yield from (
+                _lost(value, after[key], f"{path}/{key}") if key in after else [f"{path}/{key}"]
+            )
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for place, (one, other) in enumerate(zip(before, after, strict=True)):
             yield from _lost(one, other, f"{path}/{place}")
@@ -99,5 +105,8 @@ def _variables(text: str) -> set[str]:
 
 
 def _cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
-    columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
+    columns, lines = (
+        range(place["x"], place["x"] + place["w"]),
+        range(place["y"], place["y"] + place["h"]),
+    )
     return itertools.product(columns, lines)

@@ -12,7 +12,13 @@ from typer.testing import CliRunner
 
 from rllib_dapo.cli import app
 from rllib_dapo.dashboards import grafana
-from rllib_dapo.dashboards.provision import Provisioned, Session, address_lines, provision, start_lines
+from rllib_dapo.dashboards.provision import (
+    Provisioned,
+    Session,
+    address_lines,
+    provision,
+    start_lines,
+)
 
 URL = "http://localhost:9191"
 
@@ -27,17 +33,23 @@ def written(session: Session) -> Provisioned:
     return provision(session, prometheus_url=URL)
 
 
-def test_prometheus_scrapes_the_nodes_that_ray_lists(session: Session, written: Provisioned) -> None:
+def test_prometheus_scrapes_the_nodes_that_ray_lists(
+    session: Session, written: Provisioned
+) -> None:
     config = yaml.safe_load(written.prometheus.read_text())
     (job,) = config["scrape_configs"]
-    assert job["file_sd_configs"] == [{"files": [f"{session.folder}/prom_metrics_service_discovery.json"]}]
+    assert job["file_sd_configs"] == [
+        {"files": [f"{session.folder}/prom_metrics_service_discovery.json"]}
+    ]
 
 
 def test_grafana_finds_the_data_source_and_the_dashboard(written: Provisioned) -> None:
     ini = configparser.ConfigParser()
     ini.read(written.grafana)
     provisioning = Path(ini["paths"]["provisioning"])
-    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())[
+        "datasources"
+    ]
     assert (source["type"], source["url"]) == ("prometheus", URL)
     (provider,) = yaml.safe_load((provisioning / "dashboards" / "ray.yml").read_text())["providers"]
     assert Path(provider["options"]["path"]) == written.dashboard.parent
@@ -51,7 +63,9 @@ def test_the_dashboard_lies_among_rays_own(session: Session, written: Provisione
 def test_writing_it_again_changes_nothing(session: Session, written: Provisioned) -> None:
     before = {path: path.read_text() for path in session.folder.rglob("*") if path.is_file()}
     assert provision(session, prometheus_url=URL) == written
-    assert {path: path.read_text() for path in session.folder.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_text() for path in session.folder.rglob("*") if path.is_file()
+    } == before
 
 
 def test_the_address_and_the_token_are_told(session: Session) -> None:

@@ -28,7 +28,8 @@ def _start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell that runs the tests in the background leaves them deaf to it, and they would pass that on.
+        # A shell that runs the tests in the background leaves them deaf to it, and they would pass
+        # that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
@@ -71,7 +72,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, raw_model: Path) -> Pat
         "stop.training_iteration": 1,
     }
     settings = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
-    code, out, err = _command("train", "tiny_arithmetic", "--storage", "runs", *settings, folder=folder)
+    code, out, err = _command(
+        "train", "tiny_arithmetic", "--storage", "runs", *settings, folder=folder
+    )
     assert code == 0, out + err
     (line,) = [line for line in out.splitlines() if line.lstrip().startswith("checkpoint ")]
     return Path(line.split()[-1])
@@ -86,7 +89,9 @@ def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return folder, out
 
 
-def test_a_checkpoint_is_evaluated_on_the_held_out_problems_of_its_run(whole: tuple[Path, str]) -> None:
+def test_a_checkpoint_is_evaluated_on_the_held_out_problems_of_its_run(
+    whole: tuple[Path, str],
+) -> None:
     folder, out = whole
     told = json.loads((folder / "figures.json").read_text())
     assert {"avg@4", "pass@4", "maj@4", "problems", "seconds"} <= set(told)
@@ -94,7 +99,10 @@ def test_a_checkpoint_is_evaluated_on_the_held_out_problems_of_its_run(whole: tu
     assert 0 <= told["avg@4"] <= told["pass@4"] <= 1
     assert "on Arithmetic-v0 (24 problems): k=4, temperature 1.0, top_p 1.0, up to 8 tokens" in out
     settings = json.loads((folder / "results" / "settings.json").read_text())
-    assert settings["datasets"]["Arithmetic-v0"]["env_config"] == {"max_operand": 9, "split": "heldout"}
+    assert settings["datasets"]["Arithmetic-v0"]["env_config"] == {
+        "max_operand": 9,
+        "split": "heldout",
+    }
 
 
 def test_what_is_printed_is_lines_and_a_table(whole: tuple[Path, str]) -> None:
@@ -126,14 +134,23 @@ def test_the_same_seed_gives_the_same_again_and_another_one_does_not(
     code, _, err = _command("evaluate", checkpoint, *AGAIN, "--output", "results", folder=tmp_path)
     assert code == 0, err
     assert _figures(tmp_path / "figures.json") == _figures(whole[0] / "figures.json")
-    first, again = (_responses(folder / "results", "Arithmetic-v0") for folder in (whole[0], tmp_path))
+    first, again = (
+        _responses(folder / "results", "Arithmetic-v0") for folder in (whole[0], tmp_path)
+    )
     pandas.testing.assert_frame_equal(first, again)
-    code, _, err = _command("evaluate", checkpoint, *AGAIN, "--seed", 6, "--output", "other", folder=tmp_path)
+    code, _, err = _command(
+        "evaluate", checkpoint, *AGAIN, "--seed", 6, "--output", "other", folder=tmp_path
+    )
     assert code == 0, err
-    assert _responses(tmp_path / "other", "Arithmetic-v0")["response"].tolist() != first["response"].tolist()
+    assert (
+        _responses(tmp_path / "other", "Arithmetic-v0")["response"].tolist()
+        != first["response"].tolist()
+    )
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     checkpoint: Path, whole: tuple[Path, str], tmp_path: Path, sent: signal.Signals
 ) -> None:
@@ -147,20 +164,30 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     _, err = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent]
     if sent is signal.SIGINT:
-        assert err == f"interrupted: the same command with --output {tmp_path / 'results'} goes on where it stopped\n"
+        assert (
+            err
+            == f"interrupted: the same command with --output {tmp_path / 'results'} goes on where it stopped\n"
+        )
     done = len(list((tmp_path / "results" / "responses" / "Arithmetic-v0").glob("part-*.parquet")))
     assert 0 < done < 12
     assert not (tmp_path / "figures.json").exists()
 
     code, out, err = _command("evaluate", *arguments, folder=tmp_path)
     assert code == 0, err
-    assert any(line.startswith("goes on: ") and line.endswith("of 12 parts are there") for line in out.splitlines())
+    assert any(
+        line.startswith("goes on: ") and line.endswith("of 12 parts are there")
+        for line in out.splitlines()
+    )
     assert _figures(tmp_path / "figures.json") == _figures(whole[0] / "figures.json")
-    first, again = (_responses(folder / "results", "Arithmetic-v0") for folder in (whole[0], tmp_path))
+    first, again = (
+        _responses(folder / "results", "Arithmetic-v0") for folder in (whole[0], tmp_path)
+    )
     pandas.testing.assert_frame_equal(first, again)
 
 
-def test_a_finished_evaluation_is_told_again_without_an_engine(checkpoint: Path, whole: tuple[Path, str]) -> None:
+def test_a_finished_evaluation_is_told_again_without_an_engine(
+    checkpoint: Path, whole: tuple[Path, str]
+) -> None:
     folder, out = whole
     before = _figures(folder / "figures.json")
     arguments = [checkpoint, *AGAIN, "--output", "results", "--num-env-runners", 1]
@@ -199,13 +226,21 @@ datasets:
     code, out, err = _command("evaluate", *arguments, folder=tmp_path)
     assert (code, err) == (0, ""), out + err
     told = _figures(tmp_path / "figures.json")
-    assert {name: (one["problems"], one["responses"]) for name, one in told.items()} == {"file": (3, 9), "sums": (2, 6)}
-    assert "3 problems; left out 9 duplicates" in out  # each is asked once, whatever the file repeats
+    assert {name: (one["problems"], one["responses"]) for name, one in told.items()} == {
+        "file": (3, 9),
+        "sums": (2, 6),
+    }
+    assert (
+        "3 problems; left out 9 duplicates" in out
+    )  # each is asked once, whatever the file repeats
     assert [line.split()[0] for line in out.splitlines()[-2:]] == ["file", "sums"]
 
 
 REFUSED = {
-    "a misspelt model": (["tinny", *SUMS], "language_model.name='tinny': unknown model; did you mean \"tiny\"?"),
+    "a misspelt model": (
+        ["tinny", *SUMS],
+        "language_model.name='tinny': unknown model; did you mean \"tiny\"?",
+    ),
     "no environment": (["MODEL"], "which environment? name one: --env"),
     "a misspelt environment": (
         ["MODEL", "--env", "rllib_dapo/Arithmatic-v0"],
@@ -215,15 +250,36 @@ REFUSED = {
         ["MODEL", *SUMS, "--set", "environment.env_config.digit=1"],
         "unknown setting 'digit'",
     ),
-    "no samples": (["MODEL", *SUMS, "--k", "0"], "evaluation_samples_per_prompt=0 must be at least 1"),
+    "no samples": (
+        ["MODEL", *SUMS, "--k", "0"],
+        "evaluation_samples_per_prompt=0 must be at least 1",
+    ),
     "too many samples": (["MODEL", *SUMS, "--k", "4000"], "k=4000 must be at most 1024"),
-    "no nucleus": (["MODEL", *SUMS, "--top-p", "1.5"], "evaluation.evaluation_top_p=1.5 must lie in (0, 1]"),
-    "no temperature": (["MODEL", *SUMS, "--temperature", "0"], "evaluation.evaluation_temperature=0"),
-    "no problems": (["MODEL", *SUMS, "--limit", "0"], "evaluation_num_prompts=0 must be at least 1"),
+    "no nucleus": (
+        ["MODEL", *SUMS, "--top-p", "1.5"],
+        "evaluation.evaluation_top_p=1.5 must lie in (0, 1]",
+    ),
+    "no temperature": (
+        ["MODEL", *SUMS, "--temperature", "0"],
+        "evaluation.evaluation_temperature=0",
+    ),
+    "no problems": (
+        ["MODEL", *SUMS, "--limit", "0"],
+        "evaluation_num_prompts=0 must be at least 1",
+    ),
     "no batch": (["MODEL", *SUMS, "--batch", "0"], "--batch 0 must be at least 1"),
-    "more than any machine has": (["MODEL", *SUMS, "--num-env-runners", "10000"], "asks for 10000 CPUs"),
-    "a preset without its data": (["MODEL", "--file", "evaluate_aime2024"], "Data: aime-2024.parquet"),
-    "a missing file": (["MODEL", *SUMS, "--file", "nowhere.yaml"], "nowhere.yaml: no such file, nor a preset"),
+    "more than any machine has": (
+        ["MODEL", *SUMS, "--num-env-runners", "10000"],
+        "asks for 10000 CPUs",
+    ),
+    "a preset without its data": (
+        ["MODEL", "--file", "evaluate_aime2024"],
+        "Data: aime-2024.parquet",
+    ),
+    "a missing file": (
+        ["MODEL", *SUMS, "--file", "nowhere.yaml"],
+        "nowhere.yaml: no such file, nor a preset",
+    ),
     "more tokens than there is room for": (
         ["MODEL", *SUMS, "--set", "rollout.max_prompt_tokens=9000"],
         "has room for: lower them",
@@ -238,7 +294,8 @@ REFUSED = {
     ),
 }
 
-# Imports take seconds, so all commands run in one process, which tells what it has loaded in the end.
+# Imports take seconds, so all commands run in one process, which tells what it has loaded in the
+# end.
 _TOGETHER = """
 import json, sys
 from typer.testing import CliRunner
@@ -256,10 +313,17 @@ print(json.dumps({"outcomes": outcomes, "vllm": "vllm" in sys.modules, "ray": ra
 
 @pytest.fixture(scope="module")
 def told(
-    checkpoint: Path, raw_model: Path, whole: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+    checkpoint: Path,
+    raw_model: Path,
+    whole: tuple[Path, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("empty")
-    places = {"MODEL": str(raw_model), "CHECKPOINT": str(checkpoint), "THERE": str(whole[0] / "results")}
+    places = {
+        "MODEL": str(raw_model),
+        "CHECKPOINT": str(checkpoint),
+        "THERE": str(whole[0] / "results"),
+    }
     commands = {
         name: [
             "evaluate",
@@ -269,7 +333,11 @@ def told(
         for name, (arguments, _) in REFUSED.items()
     }
     done = subprocess.run(
-        [sys.executable, "-c", _TOGETHER, json.dumps(commands)], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _TOGETHER, json.dumps(commands)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir()), "a refused command left something behind"

@@ -17,7 +17,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def _run(name: str, *arguments: str, folder: Path) -> list[str]:
     command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
@@ -32,7 +34,9 @@ def test_the_custom_environment_is_short() -> None:
 
 
 @pytest.mark.slow
-def test_the_calculator_example_shows_episodes_before_and_after(tmp_path: Path, raw_model: Path) -> None:
+def test_the_calculator_example_shows_episodes_before_and_after(
+    tmp_path: Path, raw_model: Path
+) -> None:
     lines = _run("calculator.py", "1", str(raw_model), "transformers", folder=tmp_path)
     assert sum(line.startswith("  problem:") for line in lines) == 2
     assert any(line.startswith("iteration 1: accuracy 0.") for line in lines)
@@ -48,7 +52,9 @@ def test_an_environment_on_a_server_trains(tmp_path: Path, raw_model: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
-def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: Path, raw_model: Path) -> None:
+def test_five_tasks_train_three_iterations_each_with_one_line_changed(
+    tmp_path: Path, raw_model: Path
+) -> None:
     overrides = {
         "language_model.name": raw_model,
         "language_model.dtype": "float32",
@@ -57,7 +63,11 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: 
         "rollout.max_response_tokens": 16,
         "env_runners.num_env_runners": 0,
     }
-    lines = _run("reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items()), folder=tmp_path)
+    lines = _run(
+        "reasoning_gym.py",
+        *(f"{name}={value}" for name, value in overrides.items()),
+        folder=tmp_path,
+    )
     assert sum(line.startswith("3/3 ") for line in lines) == 5
     assert sum("in the last iteration" in line for line in lines) == 5
     results = sorted((tmp_path / "outputs" / "reasoning_gym").glob("*/*/*/result.json"))
@@ -65,21 +75,33 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(tmp_path: 
     for result in results:
         iterations = [json.loads(line) for line in result.read_text().splitlines()]
         assert len(iterations) == 3
-        updates = [iteration["learners"]["default_policy"]["gradient_updates"] for iteration in iterations]
+        updates = [
+            iteration["learners"]["default_policy"]["gradient_updates"] for iteration in iterations
+        ]
         assert min(updates) >= 1, result
 
 
-TRACKED = ("stop.training_iteration=2", "rollout.engine=transformers", "env_runners.num_env_runners=0")
+TRACKED = (
+    "stop.training_iteration=2",
+    "rollout.engine=transformers",
+    "env_runners.num_env_runners=0",
+)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="needs the package mlflow-skinny")
 def test_mlflow_gets_every_figure(tmp_path: Path, raw_model: Path) -> None:
-    lines = _run("mlflow_tracking.py", *TRACKED, f"language_model.name={raw_model}", folder=tmp_path)
+    lines = _run(
+        "mlflow_tracking.py", *TRACKED, f"language_model.name={raw_model}", folder=tmp_path
+    )
     assert lines[-1].startswith("accuracy 0.")
     with sqlite3.connect(tmp_path / "outputs" / "mlflow" / "mlflow.db") as store:
-        rows = store.execute("select key, step from metrics where key like 'env_runners/accuracy'").fetchall()
-        evaluations = store.execute("select count(*) from metrics where key like '%avg_at_8'").fetchone()
+        rows = store.execute(
+            "select key, step from metrics where key like 'env_runners/accuracy'"
+        ).fetchall()
+        evaluations = store.execute(
+            "select count(*) from metrics where key like '%avg_at_8'"
+        ).fetchone()
         settings = dict(store.execute("select key, value from params").fetchall())
     assert len(rows) == 2
     assert evaluations[0] >= 1
@@ -111,4 +133,7 @@ def test_the_environment_of_the_example_is_sound(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "custom_environment:LastDigitEnv: all is well\n"), done.stderr
+    assert (done.returncode, done.stdout) == (
+        0,
+        "custom_environment:LastDigitEnv: all is well\n",
+    ), done.stderr

@@ -37,12 +37,18 @@ def test_vllm_samples_from_an_exported_model_with_the_probabilities_transformers
         engine_kwargs={},
     )
     try:
-        (response, *_) = engine.generate([prompt], sampling=Sampling(num_responses=4, max_tokens=6), seeds=[1])[0]
+        (response, *_) = engine.generate(
+            [prompt], sampling=Sampling(num_responses=4, max_tokens=6), seeds=[1]
+        )[0]
     finally:
         engine.close()
 
     ids = torch.tensor([[*prompt, *response.token_ids.tolist()]])
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(ids).logits[0]
-    expected = logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(-1, ids[0, len(prompt) :, None]).squeeze(-1)
+    expected = (
+        logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        .gather(-1, ids[0, len(prompt) :, None])
+        .squeeze(-1)
+    )
     np.testing.assert_allclose(response.logprobs, expected.numpy(), atol=1e-4)

@@ -43,7 +43,10 @@ def cluster_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The dashboard's address of a cluster of one machine, on ports of its own."""
     port, dashboard, client, agent, agent_grpc, metrics, environments = _free_ports(7)
     log = tmp_path_factory.mktemp("cluster") / "log"
-    with tempfile.TemporaryDirectory(prefix="dapo", ignore_cleanup_errors=True) as ray_folder, log.open("w") as stream:
+    with (
+        tempfile.TemporaryDirectory(prefix="dapo", ignore_cleanup_errors=True) as ray_folder,
+        log.open("w") as stream,
+    ):
         head = subprocess.Popen(
             [
                 str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--port={port}",
@@ -144,7 +147,15 @@ def test_the_submitted_run_succeeds(cluster_address: str, raw_model: Path, tmp_p
 
 
 def test_a_job_that_fails_says_so(cluster_address: str, tmp_path: Path) -> None:
-    done = _run(sys.executable, EXAMPLE, "--address", cluster_address, "no_such_preset", "--storage", tmp_path)
+    done = _run(
+        sys.executable,
+        EXAMPLE,
+        "--address",
+        cluster_address,
+        "no_such_preset",
+        "--storage",
+        tmp_path,
+    )
     assert done.returncode != 0
     assert "no_such_preset: no such file, nor a preset" in done.stdout + done.stderr
 
@@ -156,4 +167,6 @@ def test_the_job_runs_the_package_that_was_packed(cluster_address: str, tmp_path
         RAY, "job", "submit", "--address", cluster_address, "--working-dir", tmp_path / "job", "--",
         "python", "-c", code,
     )  # fmt: skip
-    assert re.search(r"^ENVS .*/working_dir_files/.*/rllib_dapo/envs/__init__\.py$", done.stdout, re.M), done.stdout
+    assert re.search(
+        r"^ENVS .*/working_dir_files/.*/rllib_dapo/envs/__init__\.py$", done.stdout, re.M
+    ), done.stdout

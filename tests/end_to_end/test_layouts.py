@@ -67,7 +67,9 @@ def test_a_layout_trains_and_its_engines_follow_its_learner(
 
 def versions(algo: DAPO) -> list[int]:
     """The weights' version that each engine holds."""
-    return algo.env_runner_group.foreach_env_runner(lambda runner: runner.get_state()["weights_seq_no"])
+    return algo.env_runner_group.foreach_env_runner(
+        lambda runner: runner.get_state()["weights_seq_no"]
+    )
 
 
 def max_gap_after_an_update(algo: DAPO) -> float:
@@ -102,8 +104,12 @@ def max_gap_after_an_update(algo: DAPO) -> float:
     return next(iter(algo.learner_group.foreach_learner(score))).get()
 
 
-def test_an_env_runner_that_cannot_be_made_says_why(cluster: None, small_config: Callable[..., DAPOConfig]) -> None:
-    config = small_config(engine="transformers", num_env_runners=1).fault_tolerance(restart_failed_env_runners=True)
+def test_an_env_runner_that_cannot_be_made_says_why(
+    cluster: None, small_config: Callable[..., DAPOConfig]
+) -> None:
+    config = small_config(engine="transformers", num_env_runners=1).fault_tolerance(
+        restart_failed_env_runners=True
+    )
     config.environment(env_config={"max_operands": 9})
     with pytest.raises(Exception, match="max_operands"):
         config.build_algo()

@@ -14,7 +14,14 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import LOSS_AGGREGATIONS, LossAggregation, PromptGroup, Response, TrainResponse, plan_minibatch
+from rllib_dapo.core import (
+    LOSS_AGGREGATIONS,
+    LossAggregation,
+    PromptGroup,
+    Response,
+    TrainResponse,
+    plan_minibatch,
+)
 from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.learner import DAPOTorchLearner
@@ -24,10 +31,11 @@ from rllib_dapo.learner.training_data import GroupTrainingData
 VOCABULARY, MAX_TOKENS = 30, 8
 # Bounds on a micro-batch in tokens, and the micro-batches that one Learner makes of it.
 CUTS = {1: 1000, 2: 100, 5: 40}
-# Relative to the norm of the weights. In bfloat16 the sums are rounded in different places (bfloat16 weights under
-# ZeRO, autocast over float32 weights under DDP), and the weights themselves are compared as the engine gets them, in
-# bfloat16: a last place is 4e-3 to 8e-3 of a number. Measured: 9e-4 under DDP and ZeRO 0, 3.7e-3 under ZeRO 1 to 3,
-# where five updates move the weights by 3.6e-2.
+# Relative to the norm of the weights. In bfloat16 the sums are rounded in different places
+# (bfloat16 weights under ZeRO, autocast over float32 weights under DDP), and the weights themselves
+# are compared as the engine gets them, in bfloat16: a last place is 4e-3 to 8e-3 of a number.
+# Measured: 9e-4 under DDP and ZeRO 0, 3.7e-3 under ZeRO 1 to 3, where five updates move the weights
+# by 3.6e-2.
 LIMITS = {"float32": 1e-5, "bfloat16": 6e-3}
 
 
@@ -52,7 +60,9 @@ def make_groups() -> dict[int, PromptGroup]:
     def group(seed: int) -> PromptGroup:
         prompt = rng.integers(VOCABULARY, size=int(rng.integers(2, 8)), dtype=np.int32)
         responses = tuple(response() for _ in range(4))
-        return PromptGroup(seed=seed, prompt="", prompt_ids=prompt, responses=responses, weights_version=0)
+        return PromptGroup(
+            seed=seed, prompt="", prompt_ids=prompt, responses=responses, weights_version=0
+        )
 
     return {seed: group(seed) for seed in range(4)}
 
@@ -97,7 +107,12 @@ def training_data(
 
 @contextmanager
 def learners(
-    model: Path, num_learners: int, *, deepspeed: dict[str, Any] | None = None, dtype: str = "float32", **training: Any
+    model: Path,
+    num_learners: int,
+    *,
+    deepspeed: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    **training: Any,
 ) -> Iterator[LearnerGroup]:
     """A LearnerGroup alone: neither engine nor environment."""
     config = (
@@ -111,7 +126,9 @@ def learners(
         .deepspeed(deepspeed)
     )
     spaces = {DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))}
-    group = config.build_learner_group(rl_module_spec=config.get_multi_rl_module_spec(spaces=spaces))
+    group = config.build_learner_group(
+        rl_module_spec=config.get_multi_rl_module_spec(spaces=spaces)
+    )
     try:
         yield group
     finally:
@@ -123,7 +140,9 @@ def gradient(group: LearnerGroup, data: GroupTrainingData) -> np.ndarray:
 
     def first_moment(learner: DAPOTorchLearner) -> np.ndarray:
         state = learner.get_optimizer(DEFAULT_MODULE_ID).state_dict()["state"]
-        return np.concatenate([moments["exp_avg"].flatten().numpy() for _, moments in sorted(state.items())])
+        return np.concatenate(
+            [moments["exp_avg"].flatten().numpy() for _, moments in sorted(state.items())]
+        )
 
     group.update(training_data=data)
     mine, *others = ask_learners(group, first_moment)
@@ -152,7 +171,9 @@ def test_the_gradient_does_not_depend_on_micro_batches_or_on_the_number_of_learn
             gradients = {}
             for count, bound in CUTS.items():
                 for num_learners, group in ((0, one), (2, two)):
-                    data = training_data(num_learners=num_learners, max_tokens=bound, loss_aggregation=name)
+                    data = training_data(
+                        num_learners=num_learners, max_tokens=bound, loss_aggregation=name
+                    )
                     if num_learners == 0:
                         assert len(data.shards[0][0]) == count
                     gradients[count, num_learners] = gradient(group, data)
@@ -168,10 +189,14 @@ def test_the_gradient_does_not_depend_on_micro_batches_or_on_the_number_of_learn
 def after_five_updates(cluster: None, raw_model: Path) -> Callable[..., np.ndarray]:
     """Weights after five optimizer steps."""
 
-    def train(num_learners: int, *, stage: int | None, dtype: str = "float32", **zero: Any) -> np.ndarray:
+    def train(
+        num_learners: int, *, stage: int | None, dtype: str = "float32", **zero: Any
+    ) -> np.ndarray:
         deepspeed = None if stage is None else {"zero_optimization": {"stage": stage, **zero}}
         with learners(raw_model, num_learners, deepspeed=deepspeed, dtype=dtype, lr=1e-3) as group:
-            (result, *_) = group.update(training_data=training_data(num_learners=num_learners, minibatches=5))
+            (result, *_) = group.update(
+                training_data=training_data(num_learners=num_learners, minibatches=5)
+            )
             assert result[DEFAULT_MODULE_ID]["gradient_updates"].peek() == 5
             return weights(group)
 

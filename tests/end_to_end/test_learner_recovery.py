@@ -46,8 +46,14 @@ def train_on(algo: DAPO, iterations: int = 2) -> list[dict[str, float]]:
     for _ in range(iterations):
         result = algo.train()
         learner = result["learners"][DEFAULT_MODULE_ID]
-        rollout = {name: result["env_runners"][name] for name in ("episode_return_mean", "response_length_mean")}
-        numbers.append(rollout | {name: learner[name] for name in (*NUMBERS, "default_optimizer_learning_rate")})
+        rollout = {
+            name: result["env_runners"][name]
+            for name in ("episode_return_mean", "response_length_mean")
+        }
+        numbers.append(
+            rollout
+            | {name: learner[name] for name in (*NUMBERS, "default_optimizer_learning_rate")}
+        )
     return numbers
 
 
@@ -133,7 +139,8 @@ def assert_refused_by_one_learner(config: DAPOConfig, checkpoint: Path) -> None:
     alone = build(config.copy(copy_frozen=False).learners(num_learners=0))
     try:
         with pytest.raises(
-            ValueError, match="was written by 2 Learners with sharding 'ZeRO 3', but this run has 1 Learner"
+            ValueError,
+            match="was written by 2 Learners with sharding 'ZeRO 3', but this run has 1 Learner",
         ):
             alone.restore_from_path(checkpoint)
     finally:

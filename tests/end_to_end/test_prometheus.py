@@ -22,8 +22,8 @@ from urllib.request import urlopen
 
 import pytest
 
-# A configuration that has every curve at once: a value model, a reference, both corrections of the sampler, a reward
-# of parts, and an evaluation whose answers can be compared.
+# A configuration that has every curve at once: a value model, a reference, both corrections of the
+# sampler, a reward of parts, and an evaluation whose answers can be compared.
 SCRIPT = """
 import sys
 import ray
@@ -67,11 +67,15 @@ tune.Tuner(
 FIRST_RESULT_TAKES_S = 180.0
 PAUSE_S = 1.0
 
-pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus, a package of Debian")
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="needs prometheus, a package of Debian"
+)
 
 
 @contextmanager
-def _process(*command: str | Path, environment: dict[str, str], output: Path, seconds: float = 60) -> Iterator[None]:
+def _process(
+    *command: str | Path, environment: dict[str, str], output: Path, seconds: float = 60
+) -> Iterator[None]:
     """A program for as long as this lasts, with all that it starts."""
     with output.open("w") as stream:
         process = subprocess.Popen(
@@ -105,7 +109,9 @@ def _wait_for(what: Any, *, log: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def live(raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, Any], str]]:
+def live(
+    raw_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, dict[str, Any], str]]:
     """A run and a Prometheus that scrapes it; gives the latter's address, the written dashboard, what was said."""
     folder = tmp_path_factory.mktemp("live")
     (folder / "run.py").write_text(SCRIPT)
@@ -113,12 +119,20 @@ def live(raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "".join(json.dumps({"question": f"{a}+2=", "answer": str(a + 2)}) + "\n" for a in range(40))
     )
     run_log, prometheus_log = folder / "run.log", folder / "prometheus.log"
-    arguments = (sys.executable, folder / "run.py", raw_model, folder / "prompts.jsonl", folder / "results")
+    arguments = (
+        sys.executable,
+        folder / "run.py",
+        raw_model,
+        folder / "prompts.jsonl",
+        folder / "results",
+    )
     with tempfile.TemporaryDirectory(prefix="dapo", ignore_cleanup_errors=True) as ray_folder:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         environment |= {"RAY_TMPDIR": ray_folder, "OMP_NUM_THREADS": "1"}
         with _process(*arguments, environment=environment, output=run_log):
-            address = _wait_for(lambda: re.search(r"^ADDRESS (\S+)$", run_log.read_text(), re.M), log=run_log)[1]
+            address = _wait_for(
+                lambda: re.search(r"^ADDRESS (\S+)$", run_log.read_text(), re.M), log=run_log
+            )[1]
             url = f"http://127.0.0.1:{_free_port()}"
             said = subprocess.run(
                 [sys.executable, "-m", "rllib_dapo", "dashboard", "--address", address, "--prometheus", url],
@@ -126,10 +140,15 @@ def live(raw_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             )  # fmt: skip
             assert said.returncode == 0, said.stderr
             command = re.search(r"^Prometheus: (.*)$", said.stdout, re.M)[1].split()  # type: ignore[index]
-            dashboard = json.loads(Path(re.search(r"^Grafana dashboard: (.*)$", said.stdout, re.M)[1]).read_text())  # type: ignore[index]
+            dashboard = json.loads(
+                Path(re.search(r"^Grafana dashboard: (.*)$", said.stdout, re.M)[1]).read_text()
+            )  # type: ignore[index]
             data = f"--storage.tsdb.path={folder / 'data'}"
             with _process(*command, data, environment=environment, output=prometheus_log):
-                _wait_for(lambda: not _unanswered(url, dashboard) or "Traceback" in run_log.read_text(), log=run_log)
+                _wait_for(
+                    lambda: not _unanswered(url, dashboard) or "Traceback" in run_log.read_text(),
+                    log=run_log,
+                )
                 assert "Traceback" not in run_log.read_text(), run_log.read_text()[-3000:]
                 yield url, dashboard, said.stdout
 
@@ -171,11 +190,15 @@ def test_the_series_tell_run_trial_and_module(live: tuple[str, dict[str, Any], s
 
 def test_parts_of_the_reward_and_k_are_labels(live: tuple[str, dict[str, Any], str]) -> None:
     url, _, _ = live
-    assert sorted(series["metric"]["component"] for series in _ask(url, "ray_rllib_dapo_reward_component")) == [
+    assert sorted(
+        series["metric"]["component"] for series in _ask(url, "ray_rllib_dapo_reward_component")
+    ) == [
         "number",
         "right",
     ]
-    assert [series["metric"]["k"] for series in _ask(url, "ray_rllib_dapo_evaluation_avg_at_k")] == ["2"]
+    assert [
+        series["metric"]["k"] for series in _ask(url, "ray_rllib_dapo_evaluation_avg_at_k")
+    ] == ["2"]
 
 
 def test_the_command_says_where_to_look(live: tuple[str, dict[str, Any], str]) -> None:

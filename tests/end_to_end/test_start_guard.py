@@ -30,16 +30,23 @@ def with_other_weights(algo: DAPO, model: Path) -> None:
     algo.env_runner.module[DEFAULT_MODULE_ID].engine.load_weights(weights)
 
 
-def test_raw_log_probabilities_stop_the_run_and_are_named(cluster: None, small_config: Make) -> None:
+def test_raw_log_probabilities_stop_the_run_and_are_named(
+    cluster: None, small_config: Make
+) -> None:
     config = small_config(engine="vllm").dynamic_sampling(enabled=False)
     config.rollout(temperature=0.4, engine_kwargs={"logprobs_mode": "raw_logprobs"})
-    with running(config) as algo, pytest.raises(RuntimeError, match="raw log-probabilities") as caught:
+    with (
+        running(config) as algo,
+        pytest.raises(RuntimeError, match="raw log-probabilities") as caught,
+    ):
         algo.train()
     assert "importance_sampling.start_gap_limit=0.2" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_other_weights_stop_the_run_and_are_named(cluster: None, small_config: Make, other_raw_model: Path) -> None:
+def test_other_weights_stop_the_run_and_are_named(
+    cluster: None, small_config: Make, other_raw_model: Path
+) -> None:
     config = small_config(engine="transformers").dynamic_sampling(enabled=False)
     config.importance_sampling(start_gap_limit=0.01)
     with running(config) as algo:

@@ -89,18 +89,25 @@ def _write(folder: Path, model: Path, text: str) -> None:
 def _results(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """By trial, all its results in the order in which they were written."""
     files = sorted(folder.glob("runs/sweep_*/trial_*/result.json"))
-    return {file.parent.name: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+    return {
+        file.parent.name: [json.loads(line) for line in file.read_text().splitlines()]
+        for file in files
+    }
 
 
 def _pair(result: dict[str, Any]) -> tuple[float, float]:
     return result["config"]["epsilon_low"], result["config"]["epsilon_high"]
 
 
-def test_a_sweep_that_is_killed_goes_on_and_runs_no_trial_twice_from_the_start(tmp_path: Path, raw_model: Path) -> None:
+def test_a_sweep_that_is_killed_goes_on_and_runs_no_trial_twice_from_the_start(
+    tmp_path: Path, raw_model: Path
+) -> None:
     _write(tmp_path, raw_model, GRID)
     killed = _start(tmp_path)
     deadline = time.monotonic() + 200
-    while sum(len(results) for results in _results(tmp_path).values()) < 5:  # in the second of five trials
+    while (
+        sum(len(results) for results in _results(tmp_path).values()) < 5
+    ):  # in the second of five trials
         assert killed.poll() is None, killed.communicate()[0]
         assert time.monotonic() < deadline, "no second trial within minutes"
         time.sleep(0.1)
@@ -113,14 +120,19 @@ def test_a_sweep_that_is_killed_goes_on_and_runs_no_trial_twice_from_the_start(t
     after = _results(tmp_path)
     assert sorted(_pair(results[-1]) for results in after.values()) == PAIRS
     assert [results[-1]["training_iteration"] for results in after.values()] == [3] * len(PAIRS)
-    assert [results[-1]["stop_reason"] for results in after.values()] == ["training_iteration reached 3"] * len(PAIRS)
+    assert [results[-1]["stop_reason"] for results in after.values()] == [
+        "training_iteration reached 3"
+    ] * len(PAIRS)
     for trial, results in after.items():
         iterations = [result["training_iteration"] for result in results]
         # At most the iteration that was under way, or the last one before, is made again.
         assert iterations.count(1) == 1 or before.get(trial, 0) <= 1, (trial, iterations)
         assert len(iterations) <= 4, (trial, iterations)
     # Each session had one engine, which all its trials shared.
-    assert len({result["engines"]["1"]["started"] for results in after.values() for result in results}) == 2
+    assert (
+        len({result["engines"]["1"]["started"] for results in after.values() for result in results})
+        == 2
+    )
 
 
 @pytest.mark.parametrize("cpus", [1, pytest.param(0.5, marks=pytest.mark.slow)])
@@ -146,7 +158,9 @@ def test_bounds_change_while_trials_train_and_no_engine_is_made_anew(
 
 
 @pytest.mark.slow
-def test_a_trial_whose_process_dies_starts_again_from_its_last_checkpoint(tmp_path: Path, raw_model: Path) -> None:
+def test_a_trial_whose_process_dies_starts_again_from_its_last_checkpoint(
+    tmp_path: Path, raw_model: Path
+) -> None:
     _write(tmp_path, raw_model, ONE)
     (tmp_path / "crashing.py").write_text(CRASHING)
     run = _start(

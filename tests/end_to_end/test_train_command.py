@@ -32,7 +32,10 @@ def _left_behind(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get(MARK) == str(folder)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except psutil.Error:  # another user's, or gone by now
             continue
@@ -40,7 +43,9 @@ def _left_behind(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, raw_model: Path) -> tuple[subprocess.CompletedProcess[str], Path]:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, raw_model: Path
+) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Two iterations of the tiny preset with a barely trained model."""
     folder = tmp_path_factory.mktemp("run")
     overrides = {
@@ -59,7 +64,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, raw_model: Path) -> tuple[
         "stop.training_iteration": 2,
     }
     settings = (word for name, value in overrides.items() for word in ("--set", f"{name}={value}"))
-    return _command("train", "tiny_arithmetic", "--storage", "runs", *settings, folder=folder), folder
+    return _command(
+        "train", "tiny_arithmetic", "--storage", "runs", *settings, folder=folder
+    ), folder
 
 
 def test_a_run_says_how_it_goes_and_what_to_type_next(
@@ -74,10 +81,21 @@ def test_a_run_says_how_it_goes_and_what_to_type_next(
     assert any("rllib-dapo export" in line for line in lines)
 
 
-def test_a_run_prints_nothing_but_its_own_lines(trained: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+def test_a_run_prints_nothing_but_its_own_lines(
+    trained: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     done, _ = trained
     assert done.stderr == ""
-    ours = ("tiny_arithmetic: ", "results: ", "dashboard: ", "starting", "waiting", "1/2 ", "2/2 ", "  ")
+    ours = (
+        "tiny_arithmetic: ",
+        "results: ",
+        "dashboard: ",
+        "starting",
+        "waiting",
+        "1/2 ",
+        "2/2 ",
+        "  ",
+    )
     assert [line for line in done.stdout.splitlines() if not line.startswith(ours)] == []
     assert all(character.isprintable() or character == "\n" for character in done.stdout)
 

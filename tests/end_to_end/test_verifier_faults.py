@@ -28,7 +28,8 @@ FAULTS = {3: "sleep", 11: "exit", 19: "eat"}  # by a response's number within it
 def faulty_environment(faults: Mapping[int, str]) -> type[ArithmeticEnv]:
     """Sums whose verifier fails on some responses. Made here so that it travels whole: nobody else can import a test.
 
-    It writes a line to the file ``log`` for each verdict: the fault that was made, how long it took, what it said.
+    It writes a line to the file ``log`` for each verdict: the fault that was made, how long it
+    took, what it said.
     """
 
     def judge(response: str, answer: str, number: float) -> Verdict:
@@ -64,7 +65,9 @@ def faulty_environment(faults: Mapping[int, str]) -> type[ArithmeticEnv]:
             def note(verdict: Any) -> None:
                 told = {"seconds": time.monotonic() - began, "reason": verdict.result().reason}
                 with Path(self.settings["log"]).open("a") as file:
-                    file.write(json.dumps(told | {"is_correct": verdict.result().is_correct}) + "\n")
+                    file.write(
+                        json.dumps(told | {"is_correct": verdict.result().is_correct}) + "\n"
+                    )
 
             ticket.outcome.add_done_callback(note)
             return ticket
@@ -82,8 +85,15 @@ def running(config: DAPOConfig) -> Iterator[DAPO]:
 
 
 def with_faults(config: DAPOConfig, faults: Mapping[int, str], log: Path) -> DAPOConfig:
-    scoring = {"verify_in": "process", "verify_seconds": SECONDS, "verify_memory_mib": 128, "verify_processes": 2}
-    config.environment(faulty_environment(faults), env_config={"max_operand": 9, "log": str(log), **scoring})
+    scoring = {
+        "verify_in": "process",
+        "verify_seconds": SECONDS,
+        "verify_memory_mib": 128,
+        "verify_processes": 2,
+    }
+    config.environment(
+        faulty_environment(faults), env_config={"max_operand": 9, "log": str(log), **scoring}
+    )
     config.evaluation(evaluation_num_prompts=4, evaluation_samples_per_prompt=8)
     return config.dynamic_sampling(enabled=False, max_rounds=1)
 
@@ -111,7 +121,12 @@ def test_training_goes_on_and_only_the_bad_verdicts_are_missing(
     assert max(verdict["seconds"] for verdict in others) < SECONDS + SLACK
     reasons = sorted(verdict["reason"] for verdict in verdicts if verdict["is_correct"] is None)
     assert reasons == sorted(
-        4 * ["timeout: no verdict within 2 s", "crash: the process ended with status 3", "crash: out of memory"]
+        4
+        * [
+            "timeout: no verdict within 2 s",
+            "crash: the process ended with status 3",
+            "crash: out of memory",
+        ]
     )
 
 
@@ -119,7 +134,9 @@ def test_a_verifier_that_always_dies_costs_the_updates_and_not_the_run(
     cluster: None, small_config: Make, tmp_path: Path
 ) -> None:
     config = small_config(engine="transformers")
-    always = with_faults(config, dict.fromkeys(range(RESPONSES), "exit"), tmp_path / "verdicts.jsonl")
+    always = with_faults(
+        config, dict.fromkeys(range(RESPONSES), "exit"), tmp_path / "verdicts.jsonl"
+    )
     with running(always) as algo:
         results = [algo.train()["env_runners"] for _ in range(2)]
     for figures in results:

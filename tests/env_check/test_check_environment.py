@@ -18,8 +18,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from rllib_dapo import check_env, env_probe
 from rllib_dapo.cli import app
+from rllib_dapo.env_check import check_environment as environment_checks
+from rllib_dapo.env_check import environment_probe
 from rllib_dapo.env_check.check_environment import check_environment
 from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.run import tuner
@@ -224,7 +225,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the other process, which takes seconds to start; and what the command does to its process is left out."""
-    monkeypatch.setattr(check_env, "_check_processes", lambda *_: None)
+    monkeypatch.setattr(environment_checks, "_check_processes", lambda *_: None)
     monkeypatch.setattr(tuner, "silence", lambda: None)
 
 
@@ -241,9 +242,9 @@ def told(*arguments: str) -> Result:
 @pytest.mark.parametrize("name", [name for name in FOUND if name != "OfOneProcess"])
 def test_a_planted_fault_is_found_with_its_cure(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "Slow":
-        monkeypatch.setattr(check_env, "RESET_SECONDS", 0.01)
+        monkeypatch.setattr(environment_checks, "RESET_SECONDS", 0.01)
     if name == "NeverReturns":
-        monkeypatch.setattr(env_probe, "PATIENCE_SECONDS", 2.0)
+        monkeypatch.setattr(environment_probe, "PATIENCE_SECONDS", 2.0)
     outcome = told(f"faulty_envs:{name}")
     *lines, last = outcome.output.splitlines()
     faults, cures = lines[::2], lines[1::2]
@@ -285,7 +286,11 @@ class Echo:
 @pytest.fixture
 def problems(tmp_path: Path) -> str:
     path = tmp_path / "problems.jsonl"
-    path.write_text("".join(json.dumps({"question": f"{i}+{i}?", "answer": str(2 * i)}) + "\n" for i in range(50)))
+    path.write_text(
+        "".join(
+            json.dumps({"question": f"{i}+{i}?", "answer": str(2 * i)}) + "\n" for i in range(50)
+        )
+    )
     return str(path)
 
 
@@ -295,7 +300,10 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "math": lambda path: ("rllib_dapo/Math-v0", {"path": path}),
     "numeric": lambda path: ("rllib_dapo/Math-v0", {"path": path, "answer_rule": "numeric"}),
     "object": lambda path: ("rllib_dapo/Object-v0", {"object": Echo}),
-    "reward function": lambda path: ("rllib_dapo/RewardFunction-v0", {"path": path, "reward": words}),
+    "reward function": lambda path: (
+        "rllib_dapo/RewardFunction-v0",
+        {"path": path, "reward": words},
+    ),
     "reward sources": lambda path: (
         "rllib_dapo/RewardFunction-v0",
         {"path": path, "reward": {"right": {"rule": "strict"}, "form": {"regex": "^Answer"}}},
@@ -332,7 +340,9 @@ def test_no_shipped_environment_is_left_out(problems: str) -> None:
 def server() -> Iterator[str]:
     """The address of an OpenEnv server: that of the example."""
     _need_package_of("openenv")
-    with runpy.run_path(str(Path(__file__).parents[1] / "examples" / "openenv.py"))["server"]() as url:
+    with runpy.run_path(str(Path(__file__).parents[2] / "examples" / "openenv.py"))[
+        "server"
+    ]() as url:
         yield url
 
 
@@ -361,12 +371,20 @@ def test_an_environment_of_ones_own_has_no_fault() -> None:
 def _command(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     script = "from rllib_dapo.cli import main; main()"
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_the_command_says_that_all_is_well(tmp_path: Path) -> None:
-    done = _command("check-env", "rllib_dapo/Arithmetic-v0", "--set", "env_config.digits=3", folder=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "rllib_dapo/Arithmetic-v0: all is well\n", "")
+    done = _command(
+        "check-env", "rllib_dapo/Arithmetic-v0", "--set", "env_config.digits=3", folder=tmp_path
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "rllib_dapo/Arithmetic-v0: all is well\n",
+        "",
+    )
 
 
 def test_the_command_says_what_to_mend(tmp_path: Path) -> None:
@@ -384,7 +402,11 @@ def test_the_command_says_what_to_mend(tmp_path: Path) -> None:
     [
         (["rllib_dapo/Arithmatic-v0"], 2, "did you mean 'rllib_dapo/Arithmetic-v0'?"),
         (["nowhere:Env"], 2, "module nowhere cannot be imported"),
-        (["rllib_dapo/Arithmetic-v0", "--set", "training.lr=1"], 2, "write it as --set env_config.name=value"),
+        (
+            ["rllib_dapo/Arithmetic-v0", "--set", "training.lr=1"],
+            2,
+            "write it as --set env_config.name=value",
+        ),
         (
             ["rllib_dapo/Arithmetic-v0", "--set", "env_config.digit=1"],
             1,
@@ -392,7 +414,9 @@ def test_the_command_says_what_to_mend(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_command_refuses_what_it_cannot_check(arguments: list[str], code: int, message: str) -> None:
+def test_the_command_refuses_what_it_cannot_check(
+    arguments: list[str], code: int, message: str
+) -> None:
     outcome = told(*arguments)
     assert outcome.exit_code == code
     assert message in outcome.output
@@ -403,9 +427,16 @@ def test_the_command_prepares_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     named = ["--question", "text", "--answer", "truth"]
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["prepare", "in.jsonl", "out.jsonl", *named], catch_exceptions=False)
-    assert (done.exit_code, done.output) == (0, "out.jsonl: 1 as they are, 1 made to ask for an integer; 1 left out\n")
+    done = CliRunner().invoke(
+        app, ["prepare", "in.jsonl", "out.jsonl", *named], catch_exceptions=False
+    )
+    assert (done.exit_code, done.output) == (
+        0,
+        "out.jsonl: 1 as they are, 1 made to ask for an integer; 1 left out\n",
+    )
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
-    done = CliRunner().invoke(app, ["prepare", "nowhere.jsonl", "out.jsonl"], catch_exceptions=False)
+    done = CliRunner().invoke(
+        app, ["prepare", "nowhere.jsonl", "out.jsonl"], catch_exceptions=False
+    )
     assert done.exit_code == 2
     assert done.output.startswith("path='nowhere.jsonl': no such file")

@@ -1,7 +1,7 @@
 r"""Answers that set out to break a scorer, none of which is the number 58 that they are compared with.
 
-Each idea appears bare, on an answer line, in a box, in a box with other boxes before it, and in the middle of a text
-that goes on.
+Each idea appears bare, on an answer line, in a box, in a box with other boxes before it, and in the
+middle of a text that goes on.
 """
 
 LONG = 100_000
@@ -203,4 +203,10 @@ FRAMES = [
     "First I thought\nAnswer: {}\nand then I went on to think of something else.",
 ]
 
-HOSTILE = ["", "Answer:", r"\boxed{}", "Answer: $$", *(frame.format(idea) for idea in IDEAS for frame in FRAMES)]
+HOSTILE = [
+    "",
+    "Answer:",
+    r"\boxed{}",
+    "Answer: $$",
+    *(frame.format(idea) for idea in IDEAS for frame in FRAMES),
+]

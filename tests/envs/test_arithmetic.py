@@ -65,7 +65,9 @@ def test_an_episode_ends_with_plus_or_minus_one() -> None:
     assert env.step(info["answer"] + "0")[1] == -1.0
 
 
-@pytest.mark.parametrize("config", [{}, {"operations": "+-*", "terms": 5, "digits": 3}, {"split": "heldout"}])
+@pytest.mark.parametrize(
+    "config", [{}, {"operations": "+-*", "terms": 5, "digits": 3}, {"split": "heldout"}]
+)
 def test_the_problem_of_a_seed_is_the_same_whatever_came_before(config: dict[str, Any]) -> None:
     env = ArithmeticEnv(config)
     forward = [env.reset(seed=s)[0] for s in range(60)]
@@ -123,10 +125,17 @@ def test_a_wordy_model_can_be_scored_by_its_last_number() -> None:
 def test_train_and_heldout_never_overlap_whatever_the_seeds(
     operations: str, terms: int, one: int, two: int, fraction: float
 ) -> None:
-    common = {"operations": operations, "terms": terms, "heldout_fraction": fraction, "max_operand": 20}
+    common = {
+        "operations": operations,
+        "terms": terms,
+        "heldout_fraction": fraction,
+        "max_operand": 20,
+    }
     train = ArithmeticEnv(common, split="train", seed=one)
     heldout = ArithmeticEnv(common, split="heldout", seed=two)
-    assert not {train.problem(s).prompt for s in range(200)} & {heldout.problem(s).prompt for s in range(200)}
+    assert not {train.problem(s).prompt for s in range(200)} & {
+        heldout.problem(s).prompt for s in range(200)
+    }
 
 
 def test_a_sum_is_not_learnt_from_its_mirror_image() -> None:
@@ -205,15 +214,32 @@ def test_anything_else_is_wrong(response: str) -> None:
         ({"seed": -1}, "^seed=-1: must be at least 0$"),
         ({"split": "test"}, "^split='test': must be one of train, heldout"),
         ({"heldout_fraction": 2}, "^heldout_fraction=2: must be a number from 0 to 1$"),
-        ({"template": "{expr}"}, r"^template='\{expr\}': must be a text with the field \{expression\}"),
-        ({"answer_rule": "stict"}, "^answer_rule='stict': must be one of strict, .*; did you mean 'strict'"),
+        (
+            {"template": "{expr}"},
+            r"^template='\{expr\}': must be a text with the field \{expression\}",
+        ),
+        (
+            {"answer_rule": "stict"},
+            "^answer_rule='stict': must be one of strict, .*; did you mean 'strict'",
+        ),
         ({"digit": 3}, "unknown setting 'digit'.*did you mean 'digits'"),
-        ({"split": "heldout", "heldout_fraction": 0}, "^split='heldout': none of the first 10000 of 10000 expressions"),
-        ({"heldout_fraction": 1}, "^split='train': none .* change heldout_fraction, or make more expressions"),
-        ({"max_operand": 1, "heldout_fraction": 1e-9, "split": "heldout"}, "none of the first 4 of 4 expressions"),
+        (
+            {"split": "heldout", "heldout_fraction": 0},
+            "^split='heldout': none of the first 10000 of 10000 expressions",
+        ),
+        (
+            {"heldout_fraction": 1},
+            "^split='train': none .* change heldout_fraction, or make more expressions",
+        ),
+        (
+            {"max_operand": 1, "heldout_fraction": 1e-9, "split": "heldout"},
+            "none of the first 4 of 4 expressions",
+        ),
     ],
 )
-def test_settings_out_of_bounds_are_refused_in_one_clear_line(config: dict[str, Any], message: str) -> None:
+def test_settings_out_of_bounds_are_refused_in_one_clear_line(
+    config: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         ArithmeticEnv(config)
     assert "\n" not in str(caught.value)

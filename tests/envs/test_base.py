@@ -78,14 +78,21 @@ def test_a_missing_verdict_is_not_a_number_and_says_why() -> None:
     _, reward, terminated, _, info = step(Verdict(is_correct=None, reason="out of time"))
     assert math.isnan(reward)
     assert terminated
-    assert info == {"is_correct": None, "prediction": "", "answer": "a", "missing_reason": "out of time"}
+    assert info == {
+        "is_correct": None,
+        "prediction": "",
+        "answer": "a",
+        "missing_reason": "out of time",
+    }
 
 
 def test_a_missing_verdict_without_a_reason_still_gets_one() -> None:
     assert step(Verdict(is_correct=None))[4]["missing_reason"] == "the scorer gave no verdict"
 
 
-def test_a_scorer_that_raises_gives_a_missing_verdict_and_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_scorer_that_raises_gives_a_missing_verdict_and_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     env = FixedVerdictEnv(verdict=RuntimeError("boom"))
     for seed in range(3):
         env.reset(seed=seed)
@@ -93,7 +100,9 @@ def test_a_scorer_that_raises_gives_a_missing_verdict_and_one_warning(caplog: py
         assert math.isnan(reward)
         assert info["is_correct"] is None
         assert info["missing_reason"] == "crash: the scorer raised RuntimeError: boom"
-    assert [record.message for record in caplog.records] == ["FixedVerdictEnv.score failed on problem 0"]
+    assert [record.message for record in caplog.records] == [
+        "FixedVerdictEnv.score failed on problem 0"
+    ]
 
 
 def test_a_scorer_that_returns_no_verdict_is_told_so() -> None:
@@ -213,7 +222,9 @@ def test_a_vector_environment_carries_texts_and_infos() -> None:
     vector = gymnasium.vector.SyncVectorEnv([lambda: ReverseEnv({"length": 3})] * 3)
     prompts, infos = vector.reset(seed=[1, 2, 1])
     assert prompts[0] == prompts[2] != prompts[1]
-    _, rewards, terminated, _, infos = vector.step([infos["answer"][0], "wrong", infos["answer"][0]])
+    _, rewards, terminated, _, infos = vector.step(
+        [infos["answer"][0], "wrong", infos["answer"][0]]
+    )
     assert rewards.tolist() == [1.0, -1.0, 1.0]
     assert infos["is_correct"].tolist() == [True, False, True]
     assert terminated.all()
@@ -229,4 +240,7 @@ def test_a_copy_of_an_environment_goes_its_own_way(duplicate: Callable[[Any], An
 
 
 def test_what_step_says_can_be_written_as_json() -> None:
-    assert json.loads(json.dumps(step(Verdict(is_correct=True, prediction="a"))[4]))["is_correct"] is True
+    assert (
+        json.loads(json.dumps(step(Verdict(is_correct=True, prediction="a"))[4]))["is_correct"]
+        is True
+    )

@@ -41,7 +41,11 @@ def chat(text: str) -> list[dict[str, str]]:
 
 
 def dapo_row(text: str, answer: str, index: Any) -> dict:
-    return {"prompt": chat(text), "reward_model": {"ground_truth": answer}, "extra_info": {"index": index}}
+    return {
+        "prompt": chat(text),
+        "reward_model": {"ground_truth": answer},
+        "extra_info": {"index": index},
+    }
 
 
 def pairs(path: Any) -> list[tuple[str, str]]:
@@ -81,7 +85,10 @@ def test_of_a_chat_the_last_user_message_is_the_prompt(tmp_path: Path, ending: s
 
     rows = [
         {"prompt": [message("system", "s"), message("user", "Q1")], "answer": "1"},
-        {"prompt": [message("user", "x"), message("assistant", "y"), message("user", "Q2")], "answer": "2"},
+        {
+            "prompt": [message("user", "x"), message("assistant", "y"), message("user", "Q2")],
+            "answer": "2",
+        },
         {"prompt": [message("system", "only")], "answer": "3"},
         {"prompt": [], "answer": "4"},
         {"prompt": None, "answer": "5"},
@@ -104,7 +111,9 @@ def test_a_parquet_file_read_in_many_batches_keeps_its_columns_in_step(
     assert all(p.prompt == f"Q{p.answer}" and p.problem_id == f"long/{p.answer}" for p in problems)
 
 
-def test_repeated_prompts_are_kept_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_repeated_prompts_are_kept_once_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [("A", "1"), ("B", "2"), ("A", "1"), (" A", "1"), ("A", "9"), ("B", "2")]
     path = write_lines(tmp_path / "d.jsonl", *({"question": q, "answer": a} for q, a in rows))
     with caplog.at_level("INFO"):
@@ -116,8 +125,17 @@ def test_repeated_prompts_are_kept_once_and_counted(tmp_path: Path, caplog: pyte
 
 
 def test_rows_without_a_prompt_or_an_answer_are_dropped_and_counted(tmp_path: Path) -> None:
-    rows = [{"question": "A", "answer": "1"}, {"question": " ", "answer": "1"}, {"question": "B", "answer": ""}]
-    rows += [{"question": "C"}, {"answer": "1"}, {"question": "D", "answer": None}, {"question": 5, "answer": "1"}]
+    rows = [
+        {"question": "A", "answer": "1"},
+        {"question": " ", "answer": "1"},
+        {"question": "B", "answer": ""},
+    ]
+    rows += [
+        {"question": "C"},
+        {"answer": "1"},
+        {"question": "D", "answer": None},
+        {"question": 5, "answer": "1"},
+    ]
     rows += [{"question": "E", "answer": float("nan")}, {"question": "F", "answer": "#### "}]
     data = load_dataset(write_lines(tmp_path / "d.jsonl", *rows))
     assert len(data.problems) == 1
@@ -125,8 +143,12 @@ def test_rows_without_a_prompt_or_an_answer_are_dropped_and_counted(tmp_path: Pa
 
 
 def test_several_files_are_read_as_one(tmp_path: Path) -> None:
-    one = write_lines(tmp_path / "one.jsonl", {"question": "A", "answer": "1"}, {"question": "B", "answer": "2"})
-    two = write_lines(tmp_path / "two.jsonl", {"input": "B", "target": 2.0}, {"input": "C", "target": 3.0})
+    one = write_lines(
+        tmp_path / "one.jsonl", {"question": "A", "answer": "1"}, {"question": "B", "answer": "2"}
+    )
+    two = write_lines(
+        tmp_path / "two.jsonl", {"input": "B", "target": 2.0}, {"input": "C", "target": 3.0}
+    )
     data = load_dataset([str(one), two])
     assert [p.problem_id for p in data.problems] == ["one/0", "one/1", "two/1"]
     assert data.duplicates == 1
@@ -153,7 +175,9 @@ def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert pairs("~/d.jsonl") == [("A", "1")]
 
 
-def test_a_missing_file_is_told_by_its_full_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_told_by_its_full_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError) as caught:
         load_dataset("nowhere.parquet")
@@ -165,7 +189,9 @@ def test_a_missing_file_is_told_by_its_full_name(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("path", [None, [], 5, [None], [["a.jsonl"]]])
 def test_a_path_that_is_none_is_refused(path: Any) -> None:
-    with pytest.raises(ValueError, match=r"^path=.*: must be a \.parquet, \.jsonl, \.json or \.csv file, "):
+    with pytest.raises(
+        ValueError, match=r"^path=.*: must be a \.parquet, \.jsonl, \.json or \.csv file, "
+    ):
         load_dataset(path)
 
 
@@ -194,7 +220,9 @@ def test_unknown_columns_are_listed_beside_the_known_ones(tmp_path: Path, ending
 @pytest.mark.parametrize("content", ["", "\n\n", '{"question": "", "answer": "1"}\n'])
 def test_a_file_without_problems_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "d.jsonl").write_text(content)
-    with pytest.raises(ValueError, match=r"^path=.*: no problem in it \([01] rows without prompt or answer, 0 "):
+    with pytest.raises(
+        ValueError, match=r"^path=.*: no problem in it \([01] rows without prompt or answer, 0 "
+    ):
         load_dataset(tmp_path / "d.jsonl")
 
 
@@ -209,7 +237,8 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path) -> None:
 def test_a_malformed_line_is_told_by_its_number(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "d.jsonl").write_bytes(b'{"question": "A", "answer": "1"}\n\n' + line + b"\n")
     with pytest.raises(
-        ValueError, match=r"^path=.*: line 3 is not valid JSON .*; each line must be one JSON object"
+        ValueError,
+        match=r"^path=.*: line 3 is not valid JSON .*; each line must be one JSON object",
     ) as caught:
         load_dataset(tmp_path / "d.jsonl")
     assert "\n" not in str(caught.value)
@@ -217,7 +246,10 @@ def test_a_malformed_line_is_told_by_its_number(tmp_path: Path, line: bytes) -> 
 
 def test_a_line_that_is_no_object_is_told_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text('[{"question": "A", "answer": "1"}]\n')
-    with pytest.raises(ValueError, match="line 1 holds a JSON list, not an object; each line must be one JSON object"):
+    with pytest.raises(
+        ValueError,
+        match="line 1 holds a JSON list, not an object; each line must be one JSON object",
+    ):
         load_dataset(tmp_path / "d.json")
 
 
@@ -266,7 +298,10 @@ def test_real_files_give_the_known_numbers_of_problems(
 
 
 def test_reading_thousands_of_lines_takes_a_fraction_of_a_second(tmp_path: Path) -> None:
-    rows = ({"question": f"{i} " + "word " * 60, "answer": "think " * 50 + f"#### {i}"} for i in range(7_500))
+    rows = (
+        {"question": f"{i} " + "word " * 60, "answer": "think " * 50 + f"#### {i}"}
+        for i in range(7_500)
+    )
     path = write_lines(tmp_path / "d.jsonl", *rows)
     began = time.thread_time()
     assert len(load_dataset(path).problems) == 7_500
@@ -278,11 +313,20 @@ def test_nothing_is_written_beside_the_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["d.jsonl"]
 
 
-NAMED = {"stem": "Two and", "rest": "two?", "value": 4, "unit": "apples", "question": "Not this", "answer": "nor this"}
+NAMED = {
+    "stem": "Two and",
+    "rest": "two?",
+    "value": 4,
+    "unit": "apples",
+    "question": "Not this",
+    "answer": "nor this",
+}
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
-def test_columns_can_be_named_and_several_are_joined_by_a_space(tmp_path: Path, ending: str) -> None:
+def test_columns_can_be_named_and_several_are_joined_by_a_space(
+    tmp_path: Path, ending: str
+) -> None:
     path = write_file(tmp_path / f"d{ending}", NAMED)
     columns = {"question": ["stem", "rest"], "answer": ["value", "unit"]}
     (problem,) = load_dataset(path, columns=columns).problems
@@ -300,14 +344,18 @@ def test_a_named_column_may_be_nested_or_a_chat(tmp_path: Path, ending: str) -> 
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
-def test_a_named_column_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path, ending: str) -> None:
+def test_a_named_column_that_is_not_there_is_refused_with_those_that_are(
+    tmp_path: Path, ending: str
+) -> None:
     path = write_file(tmp_path / f"d{ending}", NAMED)
     message = r"^path=.*: columns names 'stm', but there are stem, rest, .*; did you mean 'stem'\?$"
     with pytest.raises(ValueError, match=message):
         load_dataset(path, columns={"question": "stm"})
 
 
-@pytest.mark.parametrize("columns", ["question", {"prompt": "a"}, {"question": 1}, {"question": []}, {"answer": [""]}])
+@pytest.mark.parametrize(
+    "columns", ["question", {"prompt": "a"}, {"question": 1}, {"question": []}, {"answer": [""]}]
+)
 def test_columns_that_say_nothing_are_refused(tmp_path: Path, columns: Any) -> None:
     path = write_file(tmp_path / "d.jsonl", NAMED)
     with pytest.raises(ValueError, match=r"^columns="):
@@ -323,7 +371,10 @@ def test_of_a_row_that_lacks_one_of_several_columns_nothing_is_used(tmp_path: Pa
 
 def test_csv_files_keep_texts_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
-    path.write_text('\ufeffquestion,answer,id\n"One, or\ntwo ""lines""?",007,a\nC?,1.50,b\n,3,c\n', encoding="utf-8")
+    path.write_text(
+        '\ufeffquestion,answer,id\n"One, or\ntwo ""lines""?",007,a\nC?,1.50,b\n,3,c\n',
+        encoding="utf-8",
+    )
     data = load_dataset(path)
     found = [(p.prompt, p.answer, p.problem_id) for p in data.problems]
     assert found == [('One, or\ntwo "lines"?', "007", "d/a"), ("C?", "1.50", "d/b")]
@@ -331,7 +382,8 @@ def test_csv_files_keep_texts_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"question,answer\nA,1,2\n", b"question,answer\nA\n", b"question,answer\n\xff,1\n", b""]
+    "content",
+    [b"question,answer\nA,1,2\n", b"question,answer\nA\n", b"question,answer\n\xff,1\n", b""],
 )
 def test_a_broken_csv_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "d.csv").write_bytes(content)
@@ -343,7 +395,9 @@ def test_a_broken_csv_file_is_refused_in_one_line(tmp_path: Path, content: bytes
 def test_prompts_over_the_limit_are_left_out_whole_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = write_lines(tmp_path / "d.jsonl", *({"question": "x" * n, "answer": "1"} for n in (4, 5, 6)))
+    path = write_lines(
+        tmp_path / "d.jsonl", *({"question": "x" * n, "answer": "1"} for n in (4, 5, 6))
+    )
     with caplog.at_level("INFO"):
         data = load_dataset(path, max_prompt_characters=5)
     assert [p.prompt for p in data.problems] == ["xxxx", "xxxxx"]
@@ -365,7 +419,9 @@ def test_files_of_one_name_in_two_folders_give_their_problems_different_ids(tmp_
     paths = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        paths.append(write_lines(tmp_path / folder / "d.jsonl", {"question": folder, "answer": "1"}))
+        paths.append(
+            write_lines(tmp_path / folder / "d.jsonl", {"question": folder, "answer": "1"})
+        )
     assert [p.problem_id for p in load_dataset(paths).problems] == ["d.0/0", "d.1/0"]
 
 
@@ -392,23 +448,32 @@ def test_weights_hold_for_what_is_left_of_each_file(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [1, 0], [1, -1], [1, math.nan], ["a", 1], 1, {"small": 1}])
+@pytest.mark.parametrize(
+    "weights", [[1], [1, 1, 1], [1, 0], [1, -1], [1, math.nan], ["a", 1], 1, {"small": 1}]
+)
 def test_weights_that_do_not_fit_the_files_are_refused(tmp_path: Path, weights: Any) -> None:
     data = load_dataset(two_files(tmp_path))
-    with pytest.raises(ValueError, match=r"^weights=.*: must be a list of positive numbers, one for each of the 2 "):
+    with pytest.raises(
+        ValueError, match=r"^weights=.*: must be a list of positive numbers, one for each of the 2 "
+    ):
         visiting_order(data, data.problems, weights=weights, seed=0)
 
 
 def test_a_weight_for_a_file_of_which_nothing_is_used_is_refused(tmp_path: Path) -> None:
     data = load_dataset(two_files(tmp_path))
-    with pytest.raises(ValueError, match=r"^weights=.*: no problem of entry 1 of path is used; leave it out"):
+    with pytest.raises(
+        ValueError, match=r"^weights=.*: no problem of entry 1 of path is used; leave it out"
+    ):
         visiting_order(data, data.problems[:10], weights=[1, 1], seed=0)
 
 
 def two_files(folder: Path) -> list[Path]:
     sizes = {"small": 10, "large": 30}
     return [
-        write_lines(folder / f"{name}.jsonl", *({"question": f"{name} {i}", "answer": str(i)} for i in range(size)))
+        write_lines(
+            folder / f"{name}.jsonl",
+            *({"question": f"{name} {i}", "answer": str(i)} for i in range(size)),
+        )
         for name, size in sizes.items()
     ]
 
@@ -422,7 +487,12 @@ def test_a_held_out_problem_that_is_trained_on_is_refused_in_one_line() -> None:
     with pytest.raises(ValueError, match=message):
         refuse_overlap(problems("a", "b\n B "), problems("C", "B b"), settings="path")
     with pytest.raises(ValueError, match="2 of 2"):
-        refuse_overlap(problems("<A>", "B"), problems("A", "<b>"), bare=lambda text: text.strip("<>"), settings="path")
+        refuse_overlap(
+            problems("<A>", "B"),
+            problems("A", "<b>"),
+            bare=lambda text: text.strip("<>"),
+            settings="path",
+        )
 
 
 @pytest.fixture
@@ -431,7 +501,10 @@ def hub() -> Any:
 
 
 def test_a_data_set_saved_by_the_library_datasets_is_read(tmp_path: Path, hub: Any) -> None:
-    parts = {"train": [dapo_row("A", "1", 7), dapo_row("B", "2", 8)], "test": [dapo_row("C", "3", 9)]}
+    parts = {
+        "train": [dapo_row("A", "1", 7), dapo_row("B", "2", 8)],
+        "test": [dapo_row("C", "3", 9)],
+    }
     made = hub.DatasetDict({name: hub.Dataset.from_list(rows) for name, rows in parts.items()})
     made.save_to_disk(tmp_path / "saved")
     made["test"].save_to_disk(tmp_path / "one")
@@ -449,8 +522,14 @@ def test_a_folder_of_data_files_is_read_as_a_data_set_and_mixes_with_files(
 ) -> None:
     monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "folder").mkdir()
-    write_lines(tmp_path / "folder" / "train.jsonl", {"question": "A", "answer": "1"}, {"question": "B", "answer": "2"})
-    other = write_lines(tmp_path / "other.jsonl", {"question": "B", "answer": "2"}, {"question": "C", "answer": "3"})
+    write_lines(
+        tmp_path / "folder" / "train.jsonl",
+        {"question": "A", "answer": "1"},
+        {"question": "B", "answer": "2"},
+    )
+    other = write_lines(
+        tmp_path / "other.jsonl", {"question": "B", "answer": "2"}, {"question": "C", "answer": "3"}
+    )
     data = load_dataset([{"dataset": str(tmp_path / "folder")}, other])
     assert [p.problem_id for p in data.problems] == ["folder/0", "folder/1", "other/1"]
     assert data.duplicates == 1
@@ -461,7 +540,10 @@ def test_a_data_set_that_cannot_be_had_is_refused_in_one_line(tmp_path: Path, hu
     hub.DatasetDict({"train": hub.Dataset.from_list([{"q": "A"}])}).save_to_disk(tmp_path / "parts")
     for source, told in (
         ({"dataset": "nobody/nothing"}, "split 'train' cannot be loaded: "),
-        ({"dataset": str(tmp_path / "parts"), "split": "test"}, "split 'test' cannot be loaded: KeyError"),
+        (
+            {"dataset": str(tmp_path / "parts"), "split": "test"},
+            "split 'test' cannot be loaded: KeyError",
+        ),
         ({"dataset": str(tmp_path / "parts")}, "no known schema in the columns q;"),
     ):
         with pytest.raises(ValueError, match=told) as caught:
@@ -470,9 +552,12 @@ def test_a_data_set_that_cannot_be_had_is_refused_in_one_line(tmp_path: Path, hu
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", [{}, {"dataset": ""}, {"data": "x"}, {"dataset": "x", "split": 1}])
+@pytest.mark.parametrize(
+    "source", [{}, {"dataset": ""}, {"data": "x"}, {"dataset": "x", "split": 1}]
+)
 def test_a_data_set_that_is_not_named_properly_is_refused(source: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"^path=.*: a Hugging Face data set is written \{'dataset': NAME\}, with texts"
+        ValueError,
+        match=r"^path=.*: a Hugging Face data set is written \{'dataset': NAME\}, with texts",
     ):
         load_dataset(source)

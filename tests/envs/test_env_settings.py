@@ -4,7 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template, merge_settings
+from rllib_dapo.envs.env_settings import (
+    check_choice,
+    check_fraction,
+    check_integer,
+    check_template,
+    merge_settings,
+)
 
 
 def test_what_is_given_wins_over_the_defaults() -> None:
@@ -46,7 +52,9 @@ def test_what_is_no_fraction_is_refused(value: Any) -> None:
 
 def test_a_choice_is_refused_with_the_known_ones_and_a_guess() -> None:
     assert check_choice("split", "train", ("train", "heldout")) == "train"
-    with pytest.raises(ValueError, match=r"^split='held': must be one of train, heldout; did you mean 'heldout'"):
+    with pytest.raises(
+        ValueError, match=r"^split='held': must be one of train, heldout; did you mean 'heldout'"
+    ):
         check_choice("split", "held", ("train", "heldout"))
 
 
@@ -56,8 +64,11 @@ def test_a_template_with_its_one_field_is_taken(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", "{y}", "{x}{x}", "{x} {y}", "{}", "{x!r}", "{x:>5}", "{x.a}", "{x", "x}", 5, None]
+    "value",
+    ["", "x", "{y}", "{x}{x}", "{x} {y}", "{}", "{x!r}", "{x:>5}", "{x.a}", "{x", "x}", 5, None],
 )
 def test_any_other_template_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^template=.*: must be a text with the field \{x\} exactly once"):
+    with pytest.raises(
+        ValueError, match=r"^template=.*: must be a text with the field \{x\} exactly once"
+    ):
         check_template("template", value, "x")

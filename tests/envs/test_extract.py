@@ -20,7 +20,9 @@ from rllib_dapo.envs.verify.extract import Box, is_balanced, last_answer, last_b
         (r"\boxed{}", Box(0, "")),
     ],
 )
-def test_the_box_that_begins_last_among_the_closed_ones_is_found(text: str, box: Box | None) -> None:
+def test_the_box_that_begins_last_among_the_closed_ones_is_found(
+    text: str, box: Box | None
+) -> None:
     assert last_box(text) == box
 
 
@@ -37,13 +39,23 @@ def test_the_box_that_begins_last_among_the_closed_ones_is_found(text: str, box:
         ("Answer: 1" + " " * 3_000, None),
     ],
 )
-def test_of_box_and_answer_line_the_later_one_is_the_answer(response: str, answer: str | None) -> None:
+def test_of_box_and_answer_line_the_later_one_is_the_answer(
+    response: str, answer: str | None
+) -> None:
     assert last_answer(response) == answer
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("", True), ("{1}", True), (r"\{1", True), ("{1", False), ("1}", False), ("}{", False), (r"\boxed{{1}}", True)],
+    [
+        ("", True),
+        ("{1}", True),
+        (r"\{1", True),
+        ("{1", False),
+        ("1}", False),
+        ("}{", False),
+        (r"\boxed{{1}}", True),
+    ],
 )
 def test_braces_balance_or_not(text: str, expected: bool) -> None:
     assert is_balanced(text) is expected

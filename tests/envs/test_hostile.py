@@ -56,7 +56,9 @@ def test_a_rule_of_texts_finds_every_hostile_answer_wrong_within_milliseconds(ru
         verdicts.append(ANSWER_RULES[rule](response, "58"))
         slowest = max(slowest, time.thread_time() - began)
     assert kinds(verdicts) == {VerdictKind.WRONG: len(HOSTILE)}
-    assert slowest < 0.1  # milliseconds; the bound is for a machine that is busy with something else
+    assert (
+        slowest < 0.1
+    )  # milliseconds; the bound is for a machine that is busy with something else
 
 
 @pytest.mark.parametrize("rule", ["strict", "math_verify"])
@@ -115,7 +117,9 @@ def test_an_environment_that_knows_mathematics_rewards_them_too_or_says_why_not(
     outcomes = [env.collect(ticket) for ticket in [env.submit(0, response) for response in some]]
     env.close()
     known = [info for reward, info in outcomes if reward == -1.0 and info["is_correct"] is False]
-    missing = [info for reward, info in outcomes if math.isnan(reward) and info["is_correct"] is None]
+    missing = [
+        info for reward, info in outcomes if math.isnan(reward) and info["is_correct"] is None
+    ]
     assert len(known) + len(missing) == len(some)
     assert all(info["missing_reason"].startswith("timeout: ") for info in missing)
     assert len(missing) <= len(some) // 50
@@ -124,4 +128,6 @@ def test_an_environment_that_knows_mathematics_rewards_them_too_or_says_why_not(
 def test_the_truth_is_found_between_hostile_answers() -> None:
     with_truth = [rf"{response}{chr(10)}Answer: $\boxed{{58}}$" for response in HOSTILE]
     for rule in ("strict", "boxed", "numeric", "last_number", "math_verify"):
-        assert {ANSWER_RULES[rule](response, "58").is_correct for response in with_truth} == {True}, rule
+        assert {ANSWER_RULES[rule](response, "58").is_correct for response in with_truth} == {
+            True
+        }, rule

@@ -27,7 +27,9 @@ from rllib_dapo.envs.verify import strict
         (r"\frac{\sqrt{2}}{2}", "5", r"$\frac{m\sqrt{n}}{d}$", "$m + n + d$"),
     ],
 )
-def test_an_answer_is_asked_for_by_its_parts(answer: str, integer: str, form: str, total: str) -> None:
+def test_an_answer_is_asked_for_by_its_parts(
+    answer: str, integer: str, form: str, total: str
+) -> None:
     made = integer_problem("How long is it?", answer)
     assert made is not None
     assert made[1] == integer
@@ -54,7 +56,19 @@ def test_an_integer_stays_and_so_does_its_problem(answer: str, integer: str) -> 
 @pytest.mark.parametrize(
     "answer",
     [
-        *("", "x+1", "0.5", "3.14", r"\pi", "(1,2)", r"\frac{a}{b}", "Tuesday", "1/0", r"\frac{1}{0}", r"\sqrt{x}"),
+        *(
+            "",
+            "x+1",
+            "0.5",
+            "3.14",
+            r"\pi",
+            "(1,2)",
+            r"\frac{a}{b}",
+            "Tuesday",
+            "1/0",
+            r"\frac{1}{0}",
+            r"\sqrt{x}",
+        ),
         *("9" * 300, "9" * 10 + "/7", r"2\sqrt{3}+5", "1/2/3", r"\frac{}{2}", "9^{9^{9^9}}"),
     ],
 )
@@ -67,7 +81,10 @@ def test_other_answers_are_left_out_at_once(answer: str) -> None:
 def test_the_conditions_make_the_parts_unique() -> None:
     made = integer_problem("Q", r"\frac{1-\sqrt{5}}{2}")
     assert made is not None
-    assert "where $m$ is positive and $n$ has no square factor and the fraction is in lowest terms" in made[0]
+    assert (
+        "where $m$ is positive and $n$ has no square factor and the fraction is in lowest terms"
+        in made[0]
+    )
 
 
 def test_the_recipes_wording_is_taken_off_before_a_sentence_is_added() -> None:
@@ -94,14 +111,18 @@ def test_a_file_is_prepared_and_can_be_read_again(tmp_path: Path, ending: str) -
 def test_what_cannot_be_prepared_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"question": "A", "answer": "x"}\n')
-    with pytest.raises(ValueError, match="none of its 1 answers is an integer or can be made into one"):
+    with pytest.raises(
+        ValueError, match="none of its 1 answers is an integer or can be made into one"
+    ):
         prepare(source, tmp_path / "out.jsonl")
     with pytest.raises(ValueError, match=r"out\.txt: must end in \.jsonl or \.parquet"):
         prepare(source, tmp_path / "out.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_competition_problems_have_integers_already(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+def test_competition_problems_have_integers_already(
+    shared_data: Callable[[str], Path], tmp_path: Path
+) -> None:
     done = prepare(shared_data("aime-2024.parquet"), tmp_path / "aime.parquet")
     assert (done.kept, done.transformed, done.dropped) == (30, 0, 0)
 
@@ -115,7 +136,12 @@ def test_competition_problems_have_integers_already(shared_data: Callable[[str],
     ],
 )
 def test_real_files_keep_their_integers_and_every_rule_can_judge_what_is_left(
-    shared_data: Callable[[str], Path], tmp_path: Path, name: str, kept: int, transformed: int, dropped: int
+    shared_data: Callable[[str], Path],
+    tmp_path: Path,
+    name: str,
+    kept: int,
+    transformed: int,
+    dropped: int,
 ) -> None:
     done = prepare(shared_data(name), tmp_path / "prepared.parquet")
     assert (done.kept, done.transformed, done.dropped) == (kept, transformed, dropped)

@@ -17,7 +17,11 @@ from rllib_dapo.envs.math import DAPO_TEMPLATE, MathEnv, fill_template, unwrap
 def sums(tmp_path: Path) -> str:
     """A file with 200 problems."""
     path = tmp_path / "sums.jsonl"
-    path.write_text("".join(json.dumps({"question": f"{i}+{i}?", "answer": str(2 * i)}) + "\n" for i in range(200)))
+    path.write_text(
+        "".join(
+            json.dumps({"question": f"{i}+{i}?", "answer": str(2 * i)}) + "\n" for i in range(200)
+        )
+    )
     return str(path)
 
 
@@ -33,7 +37,9 @@ def test_an_episode_ends_with_plus_or_minus_one(sums: str) -> None:
     env = MathEnv({"path": sums})
     prompt, info = env.reset(seed=0)
     assert info["problem_id"].startswith("sums/")
-    assert prompt == DAPO_TEMPLATE.format(problem=f"{int(info['answer']) // 2}+{int(info['answer']) // 2}?")
+    assert prompt == DAPO_TEMPLATE.format(
+        problem=f"{int(info['answer']) // 2}+{int(info['answer']) // 2}?"
+    )
     assert env.step(f"Thinking.\nAnswer: {info['answer']}")[1] == 1.0
     env.reset(seed=0)
     assert env.step("Answer: none")[1] == -1.0
@@ -58,7 +64,9 @@ def test_the_problem_of_a_seed_is_the_same_whatever_came_before(sums: str) -> No
 
 def test_train_and_heldout_share_out_all_problems_whatever_the_seeds(sums: str) -> None:
     def ids(**settings: Any) -> set[str]:
-        return {p.problem_id for p in MathEnv({"path": sums}, heldout_fraction=0.3, **settings).problems}
+        return {
+            p.problem_id for p in MathEnv({"path": sums}, heldout_fraction=0.3, **settings).problems
+        }
 
     train, heldout = ids(split="train", seed=1), ids(split="heldout", seed=2)
     assert not train & heldout
@@ -68,7 +76,10 @@ def test_train_and_heldout_share_out_all_problems_whatever_the_seeds(sums: str) 
 
 def test_a_wrapped_and_a_bare_copy_of_a_problem_share_a_split(tmp_path: Path, sums: str) -> None:
     path = tmp_path / "wrapped.jsonl"
-    wrapped = ({"question": DAPO_TEMPLATE.format(problem=f"{i}+{i}?"), "answer": str(2 * i)} for i in range(200))
+    wrapped = (
+        {"question": DAPO_TEMPLATE.format(problem=f"{i}+{i}?"), "answer": str(2 * i)}
+        for i in range(200)
+    )
     path.write_text("".join(json.dumps(row) + "\n" for row in wrapped))
     bare_env, wrapped_env = (MathEnv({"path": str(p)}, split="heldout") for p in (sums, path))
     assert [p.answer for p in bare_env.problems] == [p.answer for p in wrapped_env.problems]
@@ -94,22 +105,30 @@ def test_a_prompt_with_an_answer_line_of_its_own_is_left_alone() -> None:
     assert fill_template(DAPO_TEMPLATE, own) == own
 
 
-def test_the_template_is_the_wording_of_the_published_data(shared_data: Callable[[str], Path]) -> None:
+def test_the_template_is_the_wording_of_the_published_data(
+    shared_data: Callable[[str], Path],
+) -> None:
     from pyarrow import parquet
 
     table = parquet.read_table(shared_data("aime-2024.parquet"))
-    for chat, extra in zip(table["prompt"].to_pylist(), table["extra_info"].to_pylist(), strict=True):
+    for chat, extra in zip(
+        table["prompt"].to_pylist(), table["extra_info"].to_pylist(), strict=True
+    ):
         assert chat[0]["content"] == DAPO_TEMPLATE.format(problem=extra["raw_problem"])
 
 
-def test_thirty_competition_problems_are_asked_as_published(shared_data: Callable[[str], Path]) -> None:
+def test_thirty_competition_problems_are_asked_as_published(
+    shared_data: Callable[[str], Path],
+) -> None:
     env = MathEnv({"path": shared_data("aime-2024.parquet")})
     texts = prompts(env, range(30))
     assert len(set(texts)) == 30
     assert all(text.count("Solve the following") == 1 for text in texts)
 
 
-@pytest.mark.parametrize("name", ["gsm8k-train.jsonl", "mawps.jsonl", "mawps-addsub.jsonl", "aime-2024.parquet"])
+@pytest.mark.parametrize(
+    "name", ["gsm8k-train.jsonl", "mawps.jsonl", "mawps-addsub.jsonl", "aime-2024.parquet"]
+)
 @pytest.mark.parametrize("rule", ["strict", "last_number", "boxed", "numeric", "math_verify"])
 def test_these_rules_can_judge_every_real_problem(
     shared_data: Callable[[str], Path], caplog: pytest.LogCaptureFixture, name: str, rule: str
@@ -127,16 +146,17 @@ def test_problems_that_a_rule_cannot_judge_are_left_out_and_counted(
     assert len(MathEnv(path=path).problems) == 4
     env = MathEnv(path=path, answer_rule="last_number")
     assert [p.answer for p in env.problems] == ["5", "1,000"]
-    assert "left out 2 of 4 problems: answer_rule='last_number' cannot accept their ground truth" in caplog.text
+    assert (
+        "left out 2 of 4 problems: answer_rule='last_number' cannot accept their ground truth"
+        in caplog.text
+    )
     assert [p.answer for p in MathEnv(path=path, answer_rule="exact_integer").problems] == ["5"]
 
 
 def test_a_rule_that_can_judge_nothing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "words.jsonl"
     path.write_text('{"question": "Which day?", "answer": "Tuesday"}\n')
-    message = (
-        "^split='all': no problem is left of 1 with heldout_fraction=0.1 and answer_rule='last_number' .1 cannot be"
-    )
+    message = "^split='all': no problem is left of 1 with heldout_fraction=0.1 and answer_rule='last_number' .1 cannot be"
     with pytest.raises(ValueError, match=message):
         MathEnv(path=path, answer_rule="last_number")
 
@@ -148,19 +168,33 @@ def test_copies_of_an_environment_share_their_problems(sums: str) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"path": None}, r"^path=None: must be a \.parquet, \.jsonl, \.json or \.csv file, .* or a list of these$"),
+        (
+            {"path": None},
+            r"^path=None: must be a \.parquet, \.jsonl, \.json or \.csv file, .* or a list of these$",
+        ),
         ({"path": "/nowhere.jsonl"}, "^path='/nowhere.jsonl': no such file"),
-        ({"answer_rule": "last-number"}, "^answer_rule='last-number': must be one of .*; did you mean 'last_number'"),
+        (
+            {"answer_rule": "last-number"},
+            "^answer_rule='last-number': must be one of .*; did you mean 'last_number'",
+        ),
         ({"split": "test"}, "^split='test': must be one of all, train, heldout"),
-        ({"split": "heldout", "heldout_fraction": 0}, "^split='heldout': no problem is left of 200 with"),
+        (
+            {"split": "heldout", "heldout_fraction": 0},
+            "^split='heldout': no problem is left of 200 with",
+        ),
         ({"heldout_fraction": -1}, "^heldout_fraction=-1: must be a number from 0 to 1"),
-        ({"template": "{question}"}, r"^template='\{question\}': must be a text with the field \{problem\}"),
+        (
+            {"template": "{question}"},
+            r"^template='\{question\}': must be a text with the field \{problem\}",
+        ),
         ({"seed": 1.5}, "^seed=1.5: must be a whole number"),
         ({"limit": 0}, "^limit=0: must be at least 1"),
         ({"paths": "x"}, "^MathEnv: unknown setting 'paths' .*; did you mean 'path'"),
     ],
 )
-def test_settings_out_of_bounds_are_refused_in_one_clear_line(sums: str, config: dict[str, Any], message: str) -> None:
+def test_settings_out_of_bounds_are_refused_in_one_clear_line(
+    sums: str, config: dict[str, Any], message: str
+) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         MathEnv({"path": sums} | config)
     assert "\n" not in str(caught.value)
@@ -179,7 +213,9 @@ def write_csv(path: Path, *rows: dict[str, str]) -> Path:
 
 def numbered(path: Path, count: int) -> Path:
     """A file whose problems bear its name."""
-    return write_csv(path, *({"question": f"{path.stem} {i}", "answer": str(i)} for i in range(count)))
+    return write_csv(
+        path, *({"question": f"{path.stem} {i}", "answer": str(i)} for i in range(count))
+    )
 
 
 def asked(env: MathEnv, seeds: Iterable[int]) -> list[tuple[str, str]]:
@@ -187,29 +223,56 @@ def asked(env: MathEnv, seeds: Iterable[int]) -> list[tuple[str, str]]:
     return sorted((problem.prompt, problem.answer) for problem in problems)
 
 
-def test_columns_say_what_a_file_calls_question_and_answer_and_several_are_joined(tmp_path: Path) -> None:
+def test_columns_say_what_a_file_calls_question_and_answer_and_several_are_joined(
+    tmp_path: Path,
+) -> None:
     rows = (
-        {"story": "Ann has 3 apples, Bo 4.", "ask": "How many?", "value": "7", "unit": "apples", "answer": "no"},
-        {"story": 'He said: "2, 3,\nand so on".', "ask": "What is next?", "value": "4", "unit": "", "answer": "no"},
+        {
+            "story": "Ann has 3 apples, Bo 4.",
+            "ask": "How many?",
+            "value": "7",
+            "unit": "apples",
+            "answer": "no",
+        },
+        {
+            "story": 'He said: "2, 3,\nand so on".',
+            "ask": "What is next?",
+            "value": "4",
+            "unit": "",
+            "answer": "no",
+        },
     )
     path = write_csv(tmp_path / "stories.csv", *rows)
     columns = {"question": ["story", "ask"], "answer": "value"}
-    env = MathEnv({"path": str(path), "columns": columns, "template": "{problem}", "answer_rule": "last_number"})
+    env = MathEnv(
+        {
+            "path": str(path),
+            "columns": columns,
+            "template": "{problem}",
+            "answer_rule": "last_number",
+        }
+    )
     assert asked(env, range(2)) == [
         ("Ann has 3 apples, Bo 4. How many?", "7"),
         ('He said: "2, 3,\nand so on". What is next?', "4"),
     ]
     env.reset(seed=0)
     assert env.step(env.problem(0).answer)[1] == 1.0
-    with_unit = MathEnv(path=path, columns={"question": "story", "answer": ["value", "unit"]}, template="{problem}")
-    assert asked(with_unit, [0]) == [("Ann has 3 apples, Bo 4.", "7 apples")]  # the other row has no unit
+    with_unit = MathEnv(
+        path=path, columns={"question": "story", "answer": ["value", "unit"]}, template="{problem}"
+    )
+    assert asked(with_unit, [0]) == [
+        ("Ann has 3 apples, Bo 4.", "7 apples")
+    ]  # the other row has no unit
 
 
 def test_a_side_that_columns_leaves_open_is_told_from_the_file(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "half.csv", {"Aufgabe": "1+1?", "answer": "2"})
     env = MathEnv(path=path, columns={"question": "Aufgabe"}, template="{problem}")
     assert asked(env, [0]) == [("1+1?", "2")]
-    with pytest.raises(ValueError, match=r"columns names 'aufgabe', but there are Aufgabe, answer; did you mean"):
+    with pytest.raises(
+        ValueError, match=r"columns names 'aufgabe', but there are Aufgabe, answer; did you mean"
+    ):
         MathEnv(path=path, columns={"question": "aufgabe"})
 
 
@@ -220,10 +283,18 @@ def test_files_are_mixed_by_weights_in_every_batch_of_seeds(tmp_path: Path) -> N
         sources = [prompt.split()[0] for prompt in prompts(env, range(first, first + 40))]
         assert abs(sources.count("few") - 30) <= 2
     of_many = [prompt for prompt in prompts(env, range(200)) if prompt.startswith("many")]
-    assert len(of_many) == len(set(of_many)) == 50  # its own epochs: each problem once before any comes again
-    unweighted = [prompt.split()[0] for prompt in prompts(MathEnv(path=paths, template="{problem}"), range(55))]
+    assert (
+        len(of_many) == len(set(of_many)) == 50
+    )  # its own epochs: each problem once before any comes again
+    unweighted = [
+        prompt.split()[0]
+        for prompt in prompts(MathEnv(path=paths, template="{problem}"), range(55))
+    ]
     assert (unweighted.count("few"), unweighted.count("many")) == (5, 50)
-    with pytest.raises(ValueError, match=r"^weights=\[1\]: must be a list of positive numbers, one for each of the 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"^weights=\[1\]: must be a list of positive numbers, one for each of the 2",
+    ):
         MathEnv(path=paths, weights=[1])
 
 
@@ -237,19 +308,27 @@ def test_prompts_that_are_too_long_are_left_out_whole_and_counted(
     assert sorted(len(prompt) for prompt, _ in asked(env, range(2))) == [10, 20]
     assert "long.csv: 2 problems; left out 0 duplicates" in caplog.text
     assert "and 2 prompts of more than 20 characters" in caplog.text
-    with pytest.raises(ValueError, match=r"no problem in it \(0 rows without prompt or answer, 4 prompts of more than"):
+    with pytest.raises(
+        ValueError,
+        match=r"no problem in it \(0 rows without prompt or answer, 4 prompts of more than",
+    ):
         MathEnv(path=path, max_prompt_characters=5)
 
 
 def test_repeated_problems_are_asked_once_and_counted_with_their_conflicts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [{"question": f"Q{i % 3}", "answer": str(i % 3)} for i in range(300)] + [{"question": "Q0", "answer": "9"}]
+    rows = [{"question": f"Q{i % 3}", "answer": str(i % 3)} for i in range(300)] + [
+        {"question": "Q0", "answer": "9"}
+    ]
     path = write_csv(tmp_path / "again.csv", *rows)
     with caplog.at_level("INFO"):
         env = MathEnv(path=path, template="{problem}")
     assert asked(env, range(3)) == [("Q0", "0"), ("Q1", "1"), ("Q2", "2")]
-    assert "again.csv: 3 problems; left out 298 duplicates (1 of them with another answer)" in caplog.text
+    assert (
+        "again.csv: 3 problems; left out 298 duplicates (1 of them with another answer)"
+        in caplog.text
+    )
 
 
 def test_problems_shared_with_files_that_are_to_be_kept_apart_are_refused(tmp_path: Path) -> None:
@@ -259,22 +338,38 @@ def test_problems_shared_with_files_that_are_to_be_kept_apart_are_refused(tmp_pa
     write_csv(copy, {"question": DAPO_TEMPLATE.format(problem="TRAIN  4"), "answer": "4"})
     assert len(MathEnv(path=train, disjoint_from=other).problems) == 9
     with pytest.raises(
-        ValueError, match=r"^1 of 4 held-out problems are also trained on, such as copy/0 \('TRAIN 4'\)"
+        ValueError,
+        match=r"^1 of 4 held-out problems are also trained on, such as copy/0 \('TRAIN 4'\)",
     ):
         MathEnv(path=train, disjoint_from=[str(other), str(copy)])
     # What another split holds is not trained on.
     kept = MathEnv(path=train, split="train", heldout_fraction=0.5)
     left = write_csv(
         tmp_path / "left.csv",
-        *({"question": p.prompt, "answer": p.answer} for p in MathEnv(path=train).problems if p not in kept.problems),
+        *(
+            {"question": p.prompt, "answer": p.answer}
+            for p in MathEnv(path=train).problems
+            if p not in kept.problems
+        ),
     )
-    assert MathEnv(path=train, split="train", heldout_fraction=0.5, disjoint_from=left).problems == kept.problems
+    assert (
+        MathEnv(path=train, split="train", heldout_fraction=0.5, disjoint_from=left).problems
+        == kept.problems
+    )
 
 
-def test_copies_of_a_problem_share_a_split_whatever_their_case_and_white_space(tmp_path: Path) -> None:
-    rows = [{"question": f"{'How Many' if i % 2 else 'how  many '} are {i // 2}?", "answer": "1"} for i in range(400)]
+def test_copies_of_a_problem_share_a_split_whatever_their_case_and_white_space(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"question": f"{'How Many' if i % 2 else 'how  many '} are {i // 2}?", "answer": "1"}
+        for i in range(400)
+    ]
     path = write_csv(tmp_path / "cases.csv", *rows)
-    parts = {split: MathEnv(path=path, split=split, heldout_fraction=0.5).problems for split in ("train", "heldout")}
+    parts = {
+        split: MathEnv(path=path, split=split, heldout_fraction=0.5).problems
+        for split in ("train", "heldout")
+    }
     assert sum(map(len, parts.values())) == 400
     refuse_overlap(parts["train"], parts["heldout"], settings="")
 
@@ -292,18 +387,31 @@ def test_real_problems_are_split_without_overlap(shared_data: Callable[[str], Pa
 def test_a_hugging_face_data_set_is_asked_like_a_file(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets", reason="needs the library datasets")
     rows = [{"problem": f"{i}+1?", "solution": rf"It is $\boxed{{{i + 1}}}$."} for i in range(20)]
-    datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "saved")
-    env = MathEnv(path={"dataset": str(tmp_path / "saved"), "split": "test"}, template="{problem}", limit=3)
+    datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)}).save_to_disk(
+        tmp_path / "saved"
+    )
+    env = MathEnv(
+        path={"dataset": str(tmp_path / "saved"), "split": "test"}, template="{problem}", limit=3
+    )
     assert asked(env, range(3)) == [("0+1?", "1"), ("1+1?", "2"), ("2+1?", "3")]
 
 
-def test_a_hugging_face_data_set_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hugging_face_data_set_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it is without a network: by what an earlier download has left in the library's cache."""
     datasets = pytest.importorskip("datasets", reason="needs the library datasets")
     cache = tmp_path / "cache"
-    lay_in_cache(datasets, cache, "someone/sums", [{"question": f"{i}+1?", "answer": str(i + 1)} for i in range(20)])
+    lay_in_cache(
+        datasets,
+        cache,
+        "someone/sums",
+        [{"question": f"{i}+1?", "answer": str(i + 1)} for i in range(20)],
+    )
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-    env = MathEnv(path={"dataset": "someone/sums", "name": "main", "split": "train"}, template="{problem}")
+    env = MathEnv(
+        path={"dataset": "someone/sums", "name": "main", "split": "train"}, template="{problem}"
+    )
     assert len(env.problems) == 20
     assert env.problems[4].problem_id == "sums/4"
     assert asked(env, range(20))[0] == ("0+1?", "1")
@@ -320,5 +428,11 @@ def lay_in_cache(datasets: Any, cache: Path, name: str, rows: list[dict[str, str
     ) as file:
         file.write_table(table.data.table)
     split = {"name": "train", "num_examples": len(rows), "num_bytes": 0, "dataset_name": dataset}
-    info = {"features": table.features.to_dict(), "splits": {"train": split}, "dataset_name": dataset}
-    (folder / "dataset_info.json").write_text(json.dumps(info | {"config_name": "main", "version": "0.0.0"}))
+    info = {
+        "features": table.features.to_dict(),
+        "splits": {"train": split},
+        "dataset_name": dataset,
+    }
+    (folder / "dataset_info.json").write_text(
+        json.dumps(info | {"config_name": "main", "version": "0.0.0"})
+    )

@@ -66,10 +66,18 @@ def test_what_means_something_else_or_nothing_is_wrong(response: str, answer: st
 
 
 def test_an_answer_beyond_the_bounds_is_wrong_and_says_which() -> None:
-    assert math_verify("Answer: 9^{9^{9}}", "57").reason == "the answer has an exponent of more than 10000"
-    assert math_verify("Answer: 9999!", "57").reason == "the answer has a factorial of more than 1000"
+    assert (
+        math_verify("Answer: 9^{9^{9}}", "57").reason
+        == "the answer has an exponent of more than 10000"
+    )
+    assert (
+        math_verify("Answer: 9999!", "57").reason == "the answer has a factorial of more than 1000"
+    )
     assert math_verify("Answer: {57", "57").reason == "the answer has braces that do not balance"
-    assert math_verify("57", "57").reason == r"no \boxed{} and no 'Answer:' in the last 2000 characters"
+    assert (
+        math_verify("57", "57").reason
+        == r"no \boxed{} and no 'Answer:' in the last 2000 characters"
+    )
 
 
 @pytest.mark.parametrize("answer", ["9^{9^{9}}", "x" * 401, "{57", "", "$$"])
@@ -80,12 +88,16 @@ def test_a_ground_truth_beyond_the_bounds_cannot_be_judged(answer: str) -> None:
 
 
 def test_the_prediction_is_the_answers_one_spelling() -> None:
-    assert {math_verify(text, "57").prediction for text in ("Answer: $1,000$", r"\boxed{1000\text{ m}}")} == {"1000"}
+    assert {
+        math_verify(text, "57").prediction for text in ("Answer: $1,000$", r"\boxed{1000\text{ m}}")
+    } == {"1000"}
 
 
 def test_any_thread_may_ask() -> None:
     verdicts: list[Verdict] = []
-    thread = threading.Thread(target=lambda: verdicts.append(math_verify(r"\boxed{\frac{3}{6}}", "0.5")))
+    thread = threading.Thread(
+        target=lambda: verdicts.append(math_verify(r"\boxed{\frac{3}{6}}", "0.5"))
+    )
     thread.start()
     thread.join()
     assert verdicts[0].is_correct is True
@@ -98,5 +110,7 @@ def test_integers_and_copies_of_the_truth_need_no_library() -> None:
         "from rllib_dapo.envs.verify import math_verify\n"
         "for a, b in (('57', '057'), ('57', '58'), ('x^2', 'x^2')): print(math_verify(f'Answer: {a}', b).is_correct)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["True", "False", "True"]

@@ -47,7 +47,9 @@ def test_shares_are_kept_at_every_point_and_no_visit_is_lost(weights: list[int],
 def test_a_visit_hangs_on_its_position_alone() -> None:
     mixed = order([7, 11, 13], [0.1, 0.7, 0.2], seed=5)
     forward = [mixed(position) for position in range(100)]
-    assert [order([7, 11, 13], [0.1, 0.7, 0.2], seed=5)(p) for p in reversed(range(100))] == forward[::-1]
+    assert [
+        order([7, 11, 13], [0.1, 0.7, 0.2], seed=5)(p) for p in reversed(range(100))
+    ] == forward[::-1]
     assert [order([7, 11, 13], [0.1, 0.7, 0.2], seed=6)(p) for p in range(100)] != forward
     assert 0 <= mixed(10**30) < 31
 

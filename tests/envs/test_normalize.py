@@ -81,6 +81,8 @@ def test_an_answer_has_one_spelling(text: str, normal: str) -> None:
     assert normalize_answer(text) == normal
 
 
-@pytest.mark.parametrize(("one", "two"), [("12", "1,2"), ("1/2", "0.5"), ("x", "X"), ("2", "-2"), ("1.5", "15")])
+@pytest.mark.parametrize(
+    ("one", "two"), [("12", "1,2"), ("1/2", "0.5"), ("x", "X"), ("2", "-2"), ("1.5", "15")]
+)
 def test_different_answers_stay_different(one: str, two: str) -> None:
     assert normalize_answer(one) != normalize_answer(two)

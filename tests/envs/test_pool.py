@@ -79,14 +79,25 @@ def timed(futures: list[Future[Verdict]]) -> list[tuple[Verdict, float]]:
 
 @pytest.mark.parametrize("name", ANSWER_RULES)
 def test_a_rule_says_in_a_process_what_it_says_here(pool: VerifierPool, name: str) -> None:
-    responses = ["57", "Answer: 57", r"\boxed{57}", "Answer: 58", "57.0", "\ud800😀\x00", "Answer: $\\frac{114}{2}$"]
+    responses = [
+        "57",
+        "Answer: 57",
+        r"\boxed{57}",
+        "Answer: 58",
+        "57.0",
+        "\ud800😀\x00",
+        "Answer: $\\frac{114}{2}$",
+    ]
     verdicts = pool.results([pool.submit(name, response, "57") for response in responses])
     assert verdicts == [ANSWER_RULES[name](response, "57") for response in responses]
     assert {verdict.is_correct for verdict in verdicts} == {True, False}
 
 
 def test_a_rules_own_settings_go_along(pool: VerifierPool) -> None:
-    near, exact = pool.submit("numeric", "3.14", "3.1416", 0.01), pool.submit("numeric", "3.14", "3.1416", 0.0)
+    near, exact = (
+        pool.submit("numeric", "3.14", "3.1416", 0.01),
+        pool.submit("numeric", "3.14", "3.1416", 0.0),
+    )
     assert [verdict.is_correct for verdict in pool.results([near, exact])] == [True, False]
 
 
@@ -108,7 +119,9 @@ def test_a_rules_own_settings_go_along(pool: VerifierPool) -> None:
         ),
     ],
 )
-def test_a_scorer_that_fails_loses_its_own_verdict_and_says_why(pool: VerifierPool, action: str, reason: str) -> None:
+def test_a_scorer_that_fails_loses_its_own_verdict_and_says_why(
+    pool: VerifierPool, action: str, reason: str
+) -> None:
     rule = prepare(scorer(action))
     futures = [pool.submit(rule, "bad" if i == 3 else str(i % 2), "1") for i in range(20)]
     verdicts = pool.results(futures)
@@ -119,7 +132,9 @@ def test_a_scorer_that_fails_loses_its_own_verdict_and_says_why(pool: VerifierPo
 def test_one_that_sleeps_one_that_exits_and_one_that_eats_delay_nobody(pool: VerifierPool) -> None:
     def ask(pool: VerifierPool) -> list[Future[Verdict]]:
         good = [pool.submit("strict", f"Answer: {i}", "7") for i in range(50)]
-        return good + [pool.submit("math_verify", rf"\boxed{{\frac{{14}}{{{i + 1}}}}}", "7") for i in range(10)]
+        return good + [
+            pool.submit("math_verify", rf"\boxed{{\frac{{14}}{{{i + 1}}}}}", "7") for i in range(10)
+        ]
 
     undisturbed = VerifierPool(pool.settings)
     usual = max(at for _, at in timed(ask(undisturbed)))
@@ -144,12 +159,15 @@ def test_more_sleepers_than_processes_do_not_hold_the_others_up(pool: VerifierPo
     assert len(pool.pids) <= 2  # those that stood in have gone again
 
 
-def test_among_hundreds_of_calls_bad_ones_of_every_kind_cost_the_others_at_most_a_deadline(pool: VerifierPool) -> None:
+def test_among_hundreds_of_calls_bad_ones_of_every_kind_cost_the_others_at_most_a_deadline(
+    pool: VerifierPool,
+) -> None:
     rules = {action: prepare(scorer(action)) for action in ("sleep", "exit", "eat")}
     actions = list(rules)
     bad = {7 * i: actions[i % 3] for i in range(12)}  # interleaved from the first on
     futures = [
-        pool.submit(rules[bad.get(i, actions[i % 3])], "bad" if i in bad else str(i % 2), "1") for i in range(300)
+        pool.submit(rules[bad.get(i, actions[i % 3])], "bad" if i in bad else str(i % 2), "1")
+        for i in range(300)
     ]
     judged = timed(futures)
     for i, (verdict, at) in enumerate(judged):
@@ -161,7 +179,9 @@ def test_among_hundreds_of_calls_bad_ones_of_every_kind_cost_the_others_at_most_
             assert at < SECONDS + SLACK
 
 
-def test_a_killed_process_is_replaced_and_takes_at_most_one_verdict_along(pool: VerifierPool) -> None:
+def test_a_killed_process_is_replaced_and_takes_at_most_one_verdict_along(
+    pool: VerifierPool,
+) -> None:
     assert pool.submit("strict", "Answer: 1", "1").result().is_correct
     asked = [pool.submit("strict", "x" * 10_000 + f"\nAnswer: {i % 2}", "1") for i in range(2000)]
     (pid, *_) = pool.pids
@@ -170,7 +190,9 @@ def test_a_killed_process_is_replaced_and_takes_at_most_one_verdict_along(pool: 
     lost = [i for i, verdict in enumerate(verdicts) if verdict.is_correct is None]
     assert len(lost) <= 1
     assert all(verdicts[i].reason == "crash: the process died of signal 9" for i in lost)
-    assert all(verdict.is_correct is (i % 2 == 1) for i, verdict in enumerate(verdicts) if i not in lost)
+    assert all(
+        verdict.is_correct is (i % 2 == 1) for i, verdict in enumerate(verdicts) if i not in lost
+    )
     assert pid not in pool.pids
     assert pool.pids
 
@@ -185,10 +207,14 @@ def test_what_a_scorer_has_started_ends_with_it(pool: VerifierPool) -> None:
 
     seconds = "4321.5"
     assert pool.submit(start_and_hang, seconds, "").result().reason.startswith("timeout")
-    assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", seconds]]
+    assert not [
+        p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", seconds]
+    ]
 
 
-def test_a_process_that_keeps_what_it_took_is_replaced_before_others_suffer(pool: VerifierPool) -> None:
+def test_a_process_that_keeps_what_it_took_is_replaced_before_others_suffer(
+    pool: VerifierPool,
+) -> None:
     def hoard(response: str, answer: str) -> int:
         import os
         import sys
@@ -196,7 +222,9 @@ def test_a_process_that_keeps_what_it_took_is_replaced_before_others_suffer(pool
         sys.__dict__.setdefault("hoard", []).append(bytearray(int(response) << 20))
         return os.getpid()
 
-    first = [pool.submit(hoard, "100", "").result().reward for _ in range(6)]  # 256 MiB each may take
+    first = [
+        pool.submit(hoard, "100", "").result().reward for _ in range(6)
+    ]  # 256 MiB each may take
     assert None not in first
     assert len(set(first)) > 2
     assert pool.submit(hoard, "1000", "").result().reason == "crash: out of memory"
@@ -214,7 +242,9 @@ def test_a_process_that_keeps_what_it_took_is_replaced_before_others_suffer(pool
     ],
     ids=str,
 )
-def test_a_function_may_return_a_bool_a_number_or_a_verdict(pool: VerifierPool, value: Any, expected: Verdict) -> None:
+def test_a_function_may_return_a_bool_a_number_or_a_verdict(
+    pool: VerifierPool, value: Any, expected: Verdict
+) -> None:
     assert pool.submit(lambda response, answer: value, "a", "b").result() == expected
 
 
@@ -233,12 +263,24 @@ def test_what_a_scorer_prints_or_reads_does_not_reach_the_pool(pool: VerifierPoo
 
 
 def test_a_process_loads_the_rules_and_nothing_heavy(pool: VerifierPool) -> None:
-    heavy = {"ray", "torch", "vllm", "transformers", "gymnasium", "numpy", "pandas", "sympy", "math_verify"}
+    heavy = {
+        "ray",
+        "torch",
+        "vllm",
+        "transformers",
+        "gymnasium",
+        "numpy",
+        "pandas",
+        "sympy",
+        "math_verify",
+    }
 
     def loaded(*names: str) -> Verdict:
         import sys
 
-        return Verdict(is_correct=True, prediction=" ".join(sorted(sys.modules.keys() & set(names))))
+        return Verdict(
+            is_correct=True, prediction=" ".join(sorted(sys.modules.keys() & set(names)))
+        )
 
     assert pool.submit(loaded, *heavy).result().prediction == ""
 
@@ -248,7 +290,10 @@ def test_a_scorer_may_use_the_whole_package(pool: VerifierPool) -> None:
         from rllib_dapo.envs import ANSWER_RULES as rules
         from rllib_dapo.envs import SingleStepTextEnv, Verdict
 
-        return isinstance(rules["strict"](response, answer), Verdict) and SingleStepTextEnv.metadata != {}
+        return (
+            isinstance(rules["strict"](response, answer), Verdict)
+            and SingleStepTextEnv.metadata != {}
+        )
 
     assert pool.submit(use, "Answer: 5", "5").result() == Verdict(is_correct=True)
 
@@ -275,11 +320,18 @@ def test_a_text_of_millions_of_characters_is_too_long(pool: VerifierPool) -> Non
     assert pool.submit("strict", "x" * 1_900_000 + "Answer: 1", "1").result().is_correct
 
 
-def test_an_unknown_rule_and_a_function_that_cannot_be_sent_are_refused_at_once(pool: VerifierPool) -> None:
-    with pytest.raises(ValueError, match=r"^rule='strikt': must be one of strict, boxed, .*, or a function"):
+def test_an_unknown_rule_and_a_function_that_cannot_be_sent_are_refused_at_once(
+    pool: VerifierPool,
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"^rule='strikt': must be one of strict, boxed, .*, or a function"
+    ):
         pool.submit("strikt", "a", "b")
     lock = threading.Lock()
-    with pytest.raises(ValueError, match=r"cannot be sent to another process: TypeError: cannot pickle '_thread.lock'"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot be sent to another process: TypeError: cannot pickle '_thread.lock'",
+    ):
         pool.submit(lambda response, answer: lock.locked(), "a", "b")
 
 

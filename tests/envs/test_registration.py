@@ -28,7 +28,8 @@ def test_importing_the_package_and_making_an_environment_loads_nothing_heavy() -
         "import sys, gymnasium, rllib_dapo.envs.math; gymnasium.make('rllib_dapo/Arithmetic-v0').reset(seed=0);"
         "print(sorted({'ray', 'torch', 'vllm', 'transformers', 'pandas', 'pyarrow', 'math_verify'} & set(sys.modules)))"
     )
-    # The parent package may import what it likes; a stand-in for it leaves this room alone in the process.
+    # The parent package may import what it likes; a stand-in for it leaves this room alone in the
+    # process.
     setup = (
         "import sys, types; p = types.ModuleType('rllib_dapo');"
         f"e = types.ModuleType('x'); p.__path__ = []; sys.modules['rllib_dapo'] = p;"
@@ -37,5 +38,7 @@ def test_importing_the_package_and_making_an_environment_loads_nothing_heavy() -
         f" submodule_search_locations={list(rllib_dapo.envs.__path__)!r});"
         "m = u.module_from_spec(s); sys.modules['rllib_dapo.envs'] = m; s.loader.exec_module(m);"
     )
-    done = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", setup + code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

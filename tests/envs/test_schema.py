@@ -17,10 +17,12 @@ def test_the_recipes_files_are_told_by_their_nested_truth() -> None:
 def test_what_the_user_names_wins_and_the_rest_is_told() -> None:
     columns = check_columns({"question": ["a", "b"]})
     assert columns == Columns(question=("a", "b"))
-    assert find_schema("here", ["a", "b", "question", "answer", "id"], columns, need_answers=True) == Schema(
-        prompt=("a", "b"), answer=("answer",), identity="id"
-    )
+    assert find_schema(
+        "here", ["a", "b", "question", "answer", "id"], columns, need_answers=True
+    ) == Schema(prompt=("a", "b"), answer=("answer",), identity="id")
 
 
 def test_no_answer_is_needed_where_none_is_asked_for() -> None:
-    assert find_schema("here", ["prompt"], Columns(), need_answers=False) == Schema(prompt=("prompt",), answer=())
+    assert find_schema("here", ["prompt"], Columns(), need_answers=False) == Schema(
+        prompt=("prompt",), answer=()
+    )

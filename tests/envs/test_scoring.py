@@ -40,14 +40,18 @@ def reverse_env() -> type[SingleStepTextEnv]:
                 os._exit(1)
             assert response != "raise"
             parts = {"length": float(len(response)), "process": float(os.getpid())}
-            return Verdict(is_correct=response == problem.answer, prediction=response, components=parts)
+            return Verdict(
+                is_correct=response == problem.answer, prediction=response, components=parts
+            )
 
     return ReverseEnv
 
 
 @pytest.fixture
 def env() -> Iterator[SingleStepTextEnv]:
-    env = reverse_env()({"verify_in": "process", "verify_seconds": 1, "verify_processes": 2, "length": 3})
+    env = reverse_env()(
+        {"verify_in": "process", "verify_seconds": 1, "verify_processes": 2, "length": 3}
+    )
     yield env
     env.close()
 
@@ -62,9 +66,15 @@ def test_scoring_in_a_process_says_what_scoring_here_says(env: SingleStepTextEnv
         for chosen in (env, here):
             chosen.reset(seed=seed)
         for one in (env.problem(seed).answer, "wrong"):
-            (_, reward, *ends, info), (_, reward_here, *ends_here, info_here) = env.step(one), here.step(one)
+            (_, reward, *ends, info), (_, reward_here, *ends_here, info_here) = (
+                env.step(one),
+                here.step(one),
+            )
             assert (reward, ends) == (reward_here, ends_here)
-            processes = {parts.pop("process") for parts in (info["reward_components"], info_here["reward_components"])}
+            processes = {
+                parts.pop("process")
+                for parts in (info["reward_components"], info_here["reward_components"])
+            }
             assert len(processes) == 2
             assert info == info_here
             env.reset(seed=seed)
@@ -116,7 +126,9 @@ def test_submitting_and_collecting_give_what_a_step_gives(place: str) -> None:
 
 def test_environments_share_processes_and_the_last_one_ends_them() -> None:
     before = children()
-    one, two = (ArithmeticEnv(verify_in="process", verify_processes=1, seed=seed) for seed in (0, 1))
+    one, two = (
+        ArithmeticEnv(verify_in="process", verify_processes=1, seed=seed) for seed in (0, 1)
+    )
     for env in (one, two):
         env.reset(seed=0)
         env.step("1")
@@ -149,7 +161,9 @@ def halves(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("spelling", ["math_verify", "math-verify"])
-def test_mathematics_is_compared_in_a_process_without_being_asked_for(halves: str, spelling: str) -> None:
+def test_mathematics_is_compared_in_a_process_without_being_asked_for(
+    halves: str, spelling: str
+) -> None:
     before = children()
     env = MathEnv({"path": halves, "answer_rule": spelling})
     assert len(env.problems) == 25
@@ -157,7 +171,10 @@ def test_mathematics_is_compared_in_a_process_without_being_asked_for(halves: st
     tickets = []
     for seed in range(25):
         numerator = int(env.problem(seed).answer.split("{")[1].rstrip("}"))
-        tickets += [env.submit(seed, f"Answer: {numerator / 2}"), env.submit(seed, rf"\boxed{{{numerator}}}")]
+        tickets += [
+            env.submit(seed, f"Answer: {numerator / 2}"),
+            env.submit(seed, rf"\boxed{{{numerator}}}"),
+        ]
     outcomes = [env.collect(ticket) for ticket in tickets]
     assert [reward for reward, _ in outcomes] == [1.0, -1.0] * 25
     assert len(children() - before) in (1, 2, 3, 4)
@@ -177,7 +194,9 @@ def test_a_tolerance_is_the_numeric_rules_alone(halves: str) -> None:
     for place in ("here", "process"):
         rewards = []
         for settings in ({"tolerance": 0.3}, {}):
-            env = MathEnv({"path": halves, "answer_rule": "numeric", "verify_in": place, **settings})
+            env = MathEnv(
+                {"path": halves, "answer_rule": "numeric", "verify_in": place, **settings}
+            )
             truth = int(env.problem(0).answer.split("{")[1].rstrip("}")) / 2
             rewards.append(env.collect(env.submit(0, f"Answer: {truth + 0.1}"))[0])
             env.close()
@@ -198,7 +217,9 @@ def test_an_environment_whose_step_was_rewritten_is_asked_by_its_step_alone() ->
     assert Plain().takes_submissions
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: cloudpickle.loads(cloudpickle.dumps(env))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda env: cloudpickle.loads(cloudpickle.dumps(env))]
+)
 def test_a_copy_of_an_environment_scores_on_its_own(env: SingleStepTextEnv, copied: Any) -> None:
     env.reset(seed=2)
     twin = copied(env)
@@ -214,7 +235,9 @@ def test_what_cannot_be_sent_to_a_process_is_said_before_any_response() -> None:
             super().__init__(config, **kwargs)
             self.lock = threading.Lock()
 
-    with pytest.raises(ValueError, match=r"^verify_in='process': .* cannot be sent to another process: .*'here'$"):
+    with pytest.raises(
+        ValueError, match=r"^verify_in='process': .* cannot be sent to another process: .*'here'$"
+    ):
         Locked(verify_in="process").reset(seed=0)
     Locked().reset(seed=0)
 
@@ -222,15 +245,23 @@ def test_what_cannot_be_sent_to_a_process_is_said_before_any_response() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"verify_in": "proces"}, "^verify_in='proces': must be one of auto, process, here; did you mean 'process'"),
+        (
+            {"verify_in": "proces"},
+            "^verify_in='proces': must be one of auto, process, here; did you mean 'process'",
+        ),
         ({"verify_seconds": 0}, "^verify_seconds=0: must be a number above 0"),
         ({"verify_seconds": "5"}, "^verify_seconds='5': must be a number above 0"),
         ({"verify_memory_mib": 1.5}, "^verify_memory_mib=1.5: must be a whole number, at least 16"),
         ({"verify_processes": 0}, "^verify_processes=0: must be from 1 to 1024"),
-        ({"verify_process": 1}, "^ReverseEnv: unknown setting 'verify_process' .*; did you mean 'verify_processes'"),
+        (
+            {"verify_process": 1},
+            "^ReverseEnv: unknown setting 'verify_process' .*; did you mean 'verify_processes'",
+        ),
     ],
 )
-def test_settings_out_of_bounds_are_refused_in_one_clear_line(settings: dict[str, Any], message: str) -> None:
+def test_settings_out_of_bounds_are_refused_in_one_clear_line(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         reverse_env()(settings)
     assert "\n" not in str(caught.value)
@@ -245,4 +276,7 @@ def test_a_tolerance_that_is_none_is_refused(halves: str, tolerance: Any) -> Non
 def test_both_environments_of_ours_are_scored_by_a_rule() -> None:
     assert issubclass(ArithmeticEnv, RuleScoredEnv)
     assert issubclass(MathEnv, RuleScoredEnv)
-    assert gymnasium.make("rllib_dapo/Arithmetic-v0", answer_rule="numeric").unwrapped.rule == "numeric"
+    assert (
+        gymnasium.make("rllib_dapo/Arithmetic-v0", answer_rule="numeric").unwrapped.rule
+        == "numeric"
+    )

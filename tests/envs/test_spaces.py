@@ -9,7 +9,9 @@ import pytest
 from rllib_dapo.envs import TextSpace
 
 
-@pytest.mark.parametrize("text", ["", "x = 1/2", "π ≈ 3.14", "\x00", "😀" * 10, "\u202eright to left", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["", "x = 1/2", "π ≈ 3.14", "\x00", "😀" * 10, "\u202eright to left", "\ud800"]
+)
 def test_any_text_that_is_not_too_long_is_in_the_space(text: str) -> None:
     assert text in TextSpace(20)
 
@@ -28,8 +30,12 @@ def test_it_pickles_to_less_than_a_kilobyte_even_after_sampling() -> None:
     assert len(pickle.dumps(space)) < 1_000
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda space: pickle.loads(pickle.dumps(space))])
-def test_a_copy_is_equal_and_goes_on_sampling_as_the_original(duplicate: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda space: pickle.loads(pickle.dumps(space))]
+)
+def test_a_copy_is_equal_and_goes_on_sampling_as_the_original(
+    duplicate: Callable[[Any], Any],
+) -> None:
     space = TextSpace(100, seed=3)
     space.sample()
     twin = duplicate(space)
@@ -42,7 +48,9 @@ def test_samples_follow_the_seed_and_are_short_printable_ascii() -> None:
     samples = [one.sample() for _ in range(50)]
     assert samples == [two.sample() for _ in range(50)]
     assert samples != [other.sample() for _ in range(50)]
-    assert all(text.isascii() and (text.isprintable() or not text) and len(text) <= 32 for text in samples)
+    assert all(
+        text.isascii() and (text.isprintable() or not text) and len(text) <= 32 for text in samples
+    )
     assert len(set(samples)) > 40
 
 

@@ -15,7 +15,11 @@ def test_every_epoch_visits_every_problem_once(size: int, seed: int, epoch: int)
 
 
 def test_epochs_and_seeds_differ_in_their_order() -> None:
-    epochs = [[DatasetOrder(size=50, seed=s)(e * 50 + i) for i in range(50)] for s in range(3) for e in range(3)]
+    epochs = [
+        [DatasetOrder(size=50, seed=s)(e * 50 + i) for i in range(50)]
+        for s in range(3)
+        for e in range(3)
+    ]
     assert len({tuple(epoch) for epoch in epochs}) == 9
     assert list(range(50)) not in epochs
 
@@ -46,7 +50,8 @@ def test_the_held_out_share_is_the_fraction_asked_for(fraction: float) -> None:
 
 
 def test_the_split_of_a_text_never_changes() -> None:
-    # Written down once: a change here would let problems of old runs leak from one split into the other.
+    # Written down once: a change here would let problems of old runs leak from one split into the
+    # other.
     assert [split_of(str(i), 0.5) for i in range(8)] == [
         *("train", "train", "heldout", "train", "heldout", "train", "heldout", "train")
     ]

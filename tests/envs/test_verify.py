@@ -19,7 +19,8 @@ from rllib_dapo.envs.verify import (
     strict,
 )
 
-# The slow ones ask a library, which no deadline holds here: test_math_verify.py and test_hostile.py are for them.
+# The slow ones ask a library, which no deadline holds here: test_math_verify.py and test_hostile.py
+# are for them.
 QUICK_RULES = {name: rule for name, rule in ANSWER_RULES.items() if name not in SLOW_RULES}
 
 HOSTILE = [
@@ -229,7 +230,9 @@ def test_another_last_number_or_none_is_wrong(response: str, answer: str) -> Non
 
 def test_equal_numbers_are_equal_predictions() -> None:
     # Majority votes count predictions as texts.
-    assert {last_number(text, "1").prediction for text in ("1,000", "1000.0", "$1000", "2000/2")} == {"1000"}
+    assert {
+        last_number(text, "1").prediction for text in ("1,000", "1000.0", "$1000", "2000/2")
+    } == {"1000"}
     assert last_number("-0.75", "1").prediction == "-3/4"
 
 
@@ -299,7 +302,9 @@ def test_no_box_or_another_one_is_wrong(response: str, answer: str) -> None:
     ],
     ids=short,
 )
-def test_the_numeric_rule_reads_the_box_or_the_answer_line_or_else_the_end(response: str, answer: str) -> None:
+def test_the_numeric_rule_reads_the_box_or_the_answer_line_or_else_the_end(
+    response: str, answer: str
+) -> None:
     assert numeric(response, answer).is_correct is True
 
 
@@ -320,7 +325,9 @@ def test_the_numeric_rule_reads_the_box_or_the_answer_line_or_else_the_end(respo
         ("1001.0", "1000", 0.01, True),
     ],
 )
-def test_a_tolerance_is_for_decimals_alone(response: str, answer: str, tolerance: float, is_correct: bool) -> None:
+def test_a_tolerance_is_for_decimals_alone(
+    response: str, answer: str, tolerance: float, is_correct: bool
+) -> None:
     assert numeric(response, answer, tolerance).is_correct is is_correct
 
 
@@ -337,7 +344,10 @@ def test_verdicts_are_of_four_kinds() -> None:
 def test_a_rule_is_known_by_its_name_and_by_the_librarys_spelling() -> None:
     assert [check_rule("answer_rule", name) for name in ANSWER_RULES] == list(ANSWER_RULES)
     assert check_rule("answer_rule", "math-verify") == "math_verify"
-    with pytest.raises(ValueError, match=r"^answer_rule='box': must be one of strict, boxed, .*; did you mean 'boxed'"):
+    with pytest.raises(
+        ValueError,
+        match=r"^answer_rule='box': must be one of strict, boxed, .*; did you mean 'boxed'",
+    ):
         check_rule("answer_rule", "box")
     with pytest.raises(ValueError, match=r"^answer_rule=\['strict'\]: must be one of"):
         check_rule("answer_rule", ["strict"])
@@ -358,7 +368,9 @@ def test_a_rule_is_known_by_its_name_and_by_the_librarys_spelling() -> None:
     ],
     ids=short,
 )
-def test_a_truth_that_a_rule_cannot_read_gives_no_verdict(rule: AnswerRule, answer: str, reason: str) -> None:
+def test_a_truth_that_a_rule_cannot_read_gives_no_verdict(
+    rule: AnswerRule, answer: str, reason: str
+) -> None:
     verdict = rule("Answer: 57", answer)
     assert verdict.is_correct is None
     assert verdict.reason == reason
@@ -387,7 +399,9 @@ def test_the_exact_rule_takes_an_integer_and_nothing_else(response: str, is_corr
 
 @pytest.mark.parametrize("rule", QUICK_RULES.values(), ids=QUICK_RULES)
 @pytest.mark.parametrize("response", HOSTILE, ids=short)
-def test_no_text_raises_or_takes_long_or_is_taken_for_the_truth(rule: AnswerRule, response: str) -> None:
+def test_no_text_raises_or_takes_long_or_is_taken_for_the_truth(
+    rule: AnswerRule, response: str
+) -> None:
     began = time.thread_time()
     verdict = rule(response, "58")
     # Milliseconds; the bound is for a machine that is busy with something else.
@@ -399,7 +413,8 @@ def test_no_text_raises_or_takes_long_or_is_taken_for_the_truth(rule: AnswerRule
 @pytest.mark.parametrize("rule", QUICK_RULES.values(), ids=QUICK_RULES)
 @settings(deadline=None)
 @given(
-    st.text(max_size=300) | st.text(alphabet=r"0123456789,.-+/eE$^{}\fracsqtboxedANSWER:= ", max_size=300),
+    st.text(max_size=300)
+    | st.text(alphabet=r"0123456789,.-+/eE$^{}\fracsqtboxedANSWER:= ", max_size=300),
     st.sampled_from(["57", r"\frac{1}{2}", "", "Tuesday", "-1,000.5", "1/0", "%", "\x00"]),
 )
 @example(response="Answer: ", answer="")
@@ -409,7 +424,10 @@ def test_no_rule_ever_raises(rule: AnswerRule, response: str, answer: str) -> No
 
 
 @settings(deadline=None)
-@given(st.integers(-(10**30), 10**30), st.text(alphabet=st.characters(exclude_characters="\n"), max_size=2_500))
+@given(
+    st.integers(-(10**30), 10**30),
+    st.text(alphabet=st.characters(exclude_characters="\n"), max_size=2_500),
+)
 def test_a_number_at_the_end_of_any_text_is_found(number: int, before: str) -> None:
     for text in (str(number), f"{number:,}"):
         assert last_number(f"{before} is {text}.", str(number)).is_correct is True

@@ -17,7 +17,9 @@ SUMS = "rllib_dapo/Arithmetic-v0"
 
 @pytest.fixture
 def prepared(tmp_path: Path, raw_model: Path) -> Callable[..., Evaluation]:
-    def make(*overrides: str, batch: int | None = None, env: str = SUMS, **options: Any) -> Evaluation:
+    def make(
+        *overrides: str, batch: int | None = None, env: str = SUMS, **options: Any
+    ) -> Evaluation:
         settings = read_evaluation(str(raw_model), envs=[env], overrides=overrides, options=options)
         return prepare(settings, output=tmp_path / "out", batch=batch)
 
@@ -29,7 +31,10 @@ def test_an_endless_environment_is_asked_a_number_of_problems_and_that_is_said(
 ) -> None:
     evaluation = prepared()
     assert len(evaluation.questions["Arithmetic-v0"]) == 256
-    assert "Arithmetic-v0 has no end of problems: the first 256 are asked; --limit sets how many" in evaluation.notes
+    assert (
+        "Arithmetic-v0 has no end of problems: the first 256 are asked; --limit sets how many"
+        in evaluation.notes
+    )
 
 
 def test_of_an_endless_environment_more_can_be_asked(prepared: Callable[..., Evaluation]) -> None:
@@ -53,11 +58,17 @@ def test_a_file_is_asked_once_and_what_it_repeats_is_counted(
     assert any("5 problems; left out 155 duplicates" in note for note in evaluation.notes)
 
 
-def test_lengths_that_nobody_gave_are_what_the_model_has_room_for(prepared: Callable[..., Evaluation]) -> None:
+def test_lengths_that_nobody_gave_are_what_the_model_has_room_for(
+    prepared: Callable[..., Evaluation],
+) -> None:
     evaluation = prepared("rollout.max_prompt_tokens=100")
-    assert (evaluation.config.max_prompt_tokens, evaluation.config.max_response_tokens) == (100, 412)
+    assert (evaluation.config.max_prompt_tokens, evaluation.config.max_response_tokens) == (
+        100,
+        412,
+    )
     assert any(
-        note.endswith("rollout.max_prompt_tokens=100, rollout.max_response_tokens=412") for note in evaluation.notes
+        note.endswith("rollout.max_prompt_tokens=100, rollout.max_response_tokens=412")
+        for note in evaluation.notes
     )
 
 

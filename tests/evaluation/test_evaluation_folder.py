@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rllib_dapo.evaluation.evaluation_folder import open_folder, questions_fingerprint, weights_fingerprint
+from rllib_dapo.evaluation.evaluation_folder import (
+    open_folder,
+    questions_fingerprint,
+    weights_fingerprint,
+)
 from rllib_dapo.evaluation.response_parts import Question
 from rllib_dapo.findings import SettingsError
 
-SETTINGS: dict[str, Any] = {"model": "m", "k": 4, "rollout": {"max_turns": 2}, "datasets": {"a": {"env": "E"}}}
+SETTINGS: dict[str, Any] = {
+    "model": "m",
+    "k": 4,
+    "rollout": {"max_turns": 2},
+    "datasets": {"a": {"env": "E"}},
+}
 
 
 def test_a_new_folder_is_made_and_the_same_settings_go_on_in_it(tmp_path: Path) -> None:
@@ -30,10 +39,15 @@ def test_a_new_folder_is_made_and_the_same_settings_go_on_in_it(tmp_path: Path) 
         ({"model": "other"}, "with model='m', and this one has 'other'"),
         ({"rollout": {"max_turns": 3}}, "with rollout.max_turns=2, and this one has 3"),
         ({"datasets": {"b": {"env": "E"}}}, "with datasets.b.env=None, and this one has 'E'"),
-        ({"datasets": {"a": {"env": "E", "limit": 1}}}, "with datasets.a.limit=None, and this one has 1"),
+        (
+            {"datasets": {"a": {"env": "E", "limit": 1}}},
+            "with datasets.a.limit=None, and this one has 1",
+        ),
     ],
 )
-def test_other_settings_are_refused_by_name(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_other_settings_are_refused_by_name(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
     open_folder(tmp_path, SETTINGS)
     with pytest.raises(SettingsError, match=re.escape(told)):
         open_folder(tmp_path, SETTINGS | change)

@@ -12,7 +12,9 @@ from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.evaluation.evaluation_sampler import Environment, EvaluationSampler
 
 SUMS = Environment(env="rllib_dapo/Arithmetic-v0", env_config={"max_operand": 9})
-DIFFERENCES = Environment(env="rllib_dapo/Arithmetic-v0", env_config={"max_operand": 9, "operations": "-"})
+DIFFERENCES = Environment(
+    env="rllib_dapo/Arithmetic-v0", env_config={"max_operand": 9, "operations": "-"}
+)
 FIRST, SECOND = [0, 1], [2, 3, 4]
 
 
@@ -20,7 +22,9 @@ def _config(model: Path, *, engine: str, num_env_runners: int = 0) -> DAPOConfig
     return (
         DAPOConfig()
         .environment(SUMS.env, env_config=dict(SUMS.env_config))
-        .language_model(str(model), dtype="bfloat16" if engine == "vllm" else "float32", num_threads=1)
+        .language_model(
+            str(model), dtype="bfloat16" if engine == "vllm" else "float32", num_threads=1
+        )
         .rollout(engine=engine, max_prompt_tokens=16, max_response_tokens=6, cpu_kv_cache_gib=0.25)
         .evaluation(evaluation_samples_per_prompt=3, evaluation_top_p=0.9)
         .env_runners(num_env_runners=num_env_runners)
@@ -32,7 +36,13 @@ def _config(model: Path, *, engine: str, num_env_runners: int = 0) -> DAPOConfig
 
 def _told(groups: Sequence[PromptGroup]) -> list[tuple[object, ...]]:
     return [
-        (group.seed, group.prompt, response.token_ids.tolist(), response.logprobs.tolist(), response.is_correct)
+        (
+            group.seed,
+            group.prompt,
+            response.token_ids.tolist(),
+            response.logprobs.tolist(),
+            response.is_correct,
+        )
         for group in groups
         for response in group.responses
     ]

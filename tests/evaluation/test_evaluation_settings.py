@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from rllib_dapo.evaluation.evaluation_settings import EvaluationSettings, read_evaluation, short_name
+from rllib_dapo.evaluation.evaluation_settings import (
+    EvaluationSettings,
+    read_evaluation,
+    short_name,
+)
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.learner.model_folder import MODULE_PATH
 
@@ -23,7 +27,10 @@ def _read(folder: Path, text: str, **arguments: Any) -> EvaluationSettings:
 
 
 def _asked(settings: EvaluationSettings) -> dict[str, tuple[Any, dict[str, Any], int | None]]:
-    return {d.name: (d.environment.env, dict(d.environment.env_config), d.limit) for d in settings.data_sets}
+    return {
+        d.name: (d.environment.env, dict(d.environment.env_config), d.limit)
+        for d in settings.data_sets
+    }
 
 
 @pytest.fixture
@@ -52,7 +59,11 @@ def test_an_environment_is_enough_and_the_recipe_is_the_default() -> None:
     settings = read_evaluation("tiny", envs=[SUMS])
     assert _asked(settings) == {"Arithmetic-v0": (SUMS, {}, None)}
     config = settings.config
-    assert (config.evaluation_samples_per_prompt, config.evaluation_temperature, config.evaluation_top_p) == (
+    assert (
+        config.evaluation_samples_per_prompt,
+        config.evaluation_temperature,
+        config.evaluation_top_p,
+    ) == (
         32,
         1,
         0.7,
@@ -76,12 +87,20 @@ tune: {{num_samples: 3}}
         options={"evaluation.evaluation_samples_per_prompt": 6},
     )
     config = settings.config
-    assert (config.evaluation_samples_per_prompt, config.evaluation_top_p, config.evaluation_temperature) == (
+    assert (
+        config.evaluation_samples_per_prompt,
+        config.evaluation_top_p,
+        config.evaluation_temperature,
+    ) == (
         6,
         0.6,
         0.25,
     )
-    assert (config.max_response_tokens, config.model_name, config.model_dtype) == (6, "tiny", "float32")
+    assert (config.max_response_tokens, config.model_name, config.model_dtype) == (
+        6,
+        "tiny",
+        "float32",
+    )
     config.validate()  # what only training looks at is left out
 
 
@@ -93,11 +112,23 @@ datasets:
   hard: {{env_config: {{answer_rule: strict}}, limit: 5}}
   sums: {{env: {SUMS}, env_config: {{digits: 1}}}}
 """
-    settings = _read(tmp_path, text, overrides=["datasets.sums.env_config.digits=3", "environment.env_config.seed=1"])
+    settings = _read(
+        tmp_path,
+        text,
+        overrides=["datasets.sums.env_config.digits=3", "environment.env_config.seed=1"],
+    )
     here = Path.cwd()
     assert _asked(settings) == {
-        "easy": (PROBLEMS, {"answer_rule": "boxed", "path": str(here / "easy.jsonl"), "seed": 1}, None),
-        "hard": (PROBLEMS, {"answer_rule": "strict", "path": str(here / "all.jsonl"), "seed": 1}, 5),
+        "easy": (
+            PROBLEMS,
+            {"answer_rule": "boxed", "path": str(here / "easy.jsonl"), "seed": 1},
+            None,
+        ),
+        "hard": (
+            PROBLEMS,
+            {"answer_rule": "strict", "path": str(here / "all.jsonl"), "seed": 1},
+            5,
+        ),
         "sums": (SUMS, {"digits": 3}, None),
     }
 
@@ -110,7 +141,9 @@ evaluation:
   evaluation_num_prompts: 20
   evaluation_config: {{env_config: {{split: heldout}}}}
 """
-    assert _asked(_read(tmp_path, text)) == {"Arithmetic-v0": (SUMS, {"max_operand": 9, "split": "heldout"}, 20)}
+    assert _asked(_read(tmp_path, text)) == {
+        "Arithmetic-v0": (SUMS, {"max_operand": 9, "split": "heldout"}, 20)
+    }
 
 
 def test_a_checkpoint_brings_the_settings_of_its_run(checkpoint: Path) -> None:
@@ -118,22 +151,32 @@ def test_a_checkpoint_brings_the_settings_of_its_run(checkpoint: Path) -> None:
     expected = {"max_operand": 49, "template": "{expression} is ", "split": "heldout"}
     assert _asked(settings) == {"Arithmetic-v0": (SUMS, expected, 128)}
     config = settings.config
-    assert (config.evaluation_samples_per_prompt, config.evaluation_top_p, config.max_response_tokens) == (8, 1.0, 8)
+    assert (
+        config.evaluation_samples_per_prompt,
+        config.evaluation_top_p,
+        config.max_response_tokens,
+    ) == (8, 1.0, 8)
     assert config.model_dtype == "float32"
     assert config.trust_remote_code is False  # that is nobody's to give but the user's
     assert settings.checkpoint == checkpoint
 
 
 def test_an_environment_of_ones_own_leaves_nothing_of_the_runs(checkpoint: Path) -> None:
-    other = read_evaluation(str(checkpoint), envs=[PROBLEMS], overrides=["environment.env_config.path=p.jsonl"])
+    other = read_evaluation(
+        str(checkpoint), envs=[PROBLEMS], overrides=["environment.env_config.path=p.jsonl"]
+    )
     assert _asked(other) == {"Math-v0": (PROBLEMS, {"path": str(Path.cwd() / "p.jsonl")}, 128)}
-    same = read_evaluation(str(checkpoint), envs=[SUMS], overrides=["environment.env_config.max_operand=9"])
+    same = read_evaluation(
+        str(checkpoint), envs=[SUMS], overrides=["environment.env_config.max_operand=9"]
+    )
     expected = {"max_operand": 9, "template": "{expression} is ", "split": "heldout"}
     assert _asked(same) == {"Arithmetic-v0": (SUMS, expected, 128)}
 
 
 def test_several_environments_may_be_named() -> None:
-    settings = read_evaluation("tiny", envs=[SUMS, PROBLEMS], overrides=["datasets.Math-v0.limit=3"])
+    settings = read_evaluation(
+        "tiny", envs=[SUMS, PROBLEMS], overrides=["datasets.Math-v0.limit=3"]
+    )
     assert _asked(settings) == {"Arithmetic-v0": (SUMS, {}, None), "Math-v0": (PROBLEMS, {}, 3)}
 
 
@@ -147,12 +190,36 @@ def test_several_environments_may_be_named() -> None:
         ("datasets: {a: 3}", {}, "datasets.a=3 must hold env, env_config or limit"),
         ("datasets: {a.b: {}}", {}, "a data set's name is made of letters"),
         ("datasets: {a: {}}", {}, "datasets.a: has no env, and environment.env is not set"),
-        (f"datasets: {{a: {{evn: {SUMS}}}}}", {}, "datasets.a: unknown setting 'evn'; did you mean 'env'?"),
-        (f"datasets: {{a: {{env: {SUMS}, limit: 0}}}}", {}, "datasets.a.limit=0 must be a whole number of at least 1"),
-        (f"datasets: {{a: {{env: {SUMS}, env_config: 3}}}}", {}, "datasets.a.env_config=3 must have settings under it"),
-        ("datasets: {a: {env: rllib_dapo/Maths-v0}}", {}, "no such environment; did you mean 'rllib_dapo/Math-v0'?"),
-        ("rollout: {}", {"overrides": ["training.lr=1"]}, "--set training.lr=1: training has no part in an evaluation"),
-        ("rollout: {}", {"overrides": ["rolout.top_p=1"]}, "unknown section 'rolout'; did you mean 'rollout'?"),
+        (
+            f"datasets: {{a: {{evn: {SUMS}}}}}",
+            {},
+            "datasets.a: unknown setting 'evn'; did you mean 'env'?",
+        ),
+        (
+            f"datasets: {{a: {{env: {SUMS}, limit: 0}}}}",
+            {},
+            "datasets.a.limit=0 must be a whole number of at least 1",
+        ),
+        (
+            f"datasets: {{a: {{env: {SUMS}, env_config: 3}}}}",
+            {},
+            "datasets.a.env_config=3 must have settings under it",
+        ),
+        (
+            "datasets: {a: {env: rllib_dapo/Maths-v0}}",
+            {},
+            "no such environment; did you mean 'rllib_dapo/Math-v0'?",
+        ),
+        (
+            "rollout: {}",
+            {"overrides": ["training.lr=1"]},
+            "--set training.lr=1: training has no part in an evaluation",
+        ),
+        (
+            "rollout: {}",
+            {"overrides": ["rolout.top_p=1"]},
+            "unknown section 'rolout'; did you mean 'rollout'?",
+        ),
         ("rollout: {}", {"envs": [SUMS, SUMS]}, "two are called 'Arithmetic-v0'"),
     ],
 )

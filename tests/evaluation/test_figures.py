@@ -30,7 +30,8 @@ def test_every_measure_by_hand(responses: pandas.DataFrame) -> None:
     # 2 of 4 and 1 of 4: the verdict that is missing is not a correct one
     assert told["avg@4"] == (2 / 4 + 1 / 4) / 2
     assert told["pass@4"] == 1
-    # the first problem's majority is right; in the second, where the answer with a missing verdict votes too, two tie
+    # the first problem's majority is right; in the second, where the answer with a missing verdict
+    # votes too, two tie
     assert told["maj@4"] == (1 + 0.5) / 2
     assert told["curves"]["avg"] == {"1": 0.375, "2": 0.375, "4": 0.375}
     # of six pairs 1 is all wrong in the first problem, and 3 in the second
@@ -39,7 +40,10 @@ def test_every_measure_by_hand(responses: pandas.DataFrame) -> None:
 
 def test_what_is_missing_or_left_out_is_counted_apart(responses: pandas.DataFrame) -> None:
     told = summary(figures(responses, num_samples=4, num_problems=3, seed=0))
-    counted = {name: told[name] for name in ("problems", "responses", "correct", "missing", "truncated", "tokens_mean")}
+    counted = {
+        name: told[name]
+        for name in ("problems", "responses", "correct", "missing", "truncated", "tokens_mean")
+    }
     assert counted == {
         "problems": 2,
         "responses": 8,
@@ -58,7 +62,10 @@ def test_intervals_hold_the_figure_and_are_the_seeds(responses: pandas.DataFrame
     for name, (low, high) in told["intervals"].items():
         assert low <= told[name] <= high
     assert summary(figures(responses, num_samples=4, num_problems=2, seed=0)) == told
-    assert told["intervals"]["avg@4"] == [0.25, 0.5]  # of two problems: one of them twice, or the other
+    assert told["intervals"]["avg@4"] == [
+        0.25,
+        0.5,
+    ]  # of two problems: one of them twice, or the other
 
 
 def test_each_problem_has_a_row(responses: pandas.DataFrame) -> None:
@@ -70,7 +77,9 @@ def test_each_problem_has_a_row(responses: pandas.DataFrame) -> None:
 
 
 def test_an_environment_that_only_grades_has_rewards_and_no_accuracy(make_rows: MakeRows) -> None:
-    found = figures(make_rows(0, ["a", "b"], graded=[0.25, 0.75]), num_samples=2, num_problems=1, seed=0)
+    found = figures(
+        make_rows(0, ["a", "b"], graded=[0.25, 0.75]), num_samples=2, num_problems=1, seed=0
+    )
     told = summary(found)
     assert (told["avg@2"], told["pass@2"], told["maj@2"]) == (None, None, None)
     assert told["reward_mean"] == 0.5
@@ -84,7 +93,9 @@ def test_without_predictions_there_is_no_majority(make_rows: MakeRows) -> None:
 
 
 def test_verdicts_that_are_all_missing_are_no_success(make_rows: MakeRows) -> None:
-    told = summary(figures(make_rows(0, ["1", "1"], missing=[0, 1]), num_samples=2, num_problems=1, seed=0))
+    told = summary(
+        figures(make_rows(0, ["1", "1"], missing=[0, 1]), num_samples=2, num_problems=1, seed=0)
+    )
     assert (told["avg@2"], told["pass@2"], told["reward_mean"], told["missing"]) == (0, 0, None, 2)
 
 

@@ -11,7 +11,10 @@ import pytest
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.evaluation.response_parts import Parts, Question
 
-QUESTIONS = [Question(seed=seed, problem_id=f"p{seed}", prompt=f"{seed}?", answer=str(seed)) for seed in range(5)]
+QUESTIONS = [
+    Question(seed=seed, problem_id=f"p{seed}", prompt=f"{seed}?", answer=str(seed))
+    for seed in range(5)
+]
 
 
 def _response(**changes: object) -> Response:
@@ -30,7 +33,9 @@ def _response(**changes: object) -> Response:
 
 def _group(seed: int, *responses: Response) -> PromptGroup:
     ids = np.array([1, 2], dtype=np.int32)
-    return PromptGroup(seed=seed, prompt=f"{seed}?", prompt_ids=ids, responses=responses, weights_version=0)
+    return PromptGroup(
+        seed=seed, prompt=f"{seed}?", prompt_ids=ids, responses=responses, weights_version=0
+    )
 
 
 def test_parts_are_cut_in_the_order_of_the_problems(tmp_path: Path) -> None:
@@ -52,11 +57,19 @@ def test_parts_may_come_in_any_order_and_are_read_in_theirs(tmp_path: Path) -> N
 
 def test_a_response_is_kept_whole(tmp_path: Path) -> None:
     parts = Parts(tmp_path, QUESTIONS, part_size=1)
-    late = _response(reward=nan, is_correct=None, reason="timeout: 5 s", text="lone \ud800", finish_reason="length")
+    late = _response(
+        reward=nan,
+        is_correct=None,
+        reason="timeout: 5 s",
+        text="lone \ud800",
+        finish_reason="length",
+    )
     graded = _response(reward=0.5, is_correct=None)
     parts.write([_group(2, _response(), late, graded)], seconds=0.0)
     responses = parts.read()
-    right, missing, only_graded = responses.astype(object).where(responses.notna(), None).to_dict("records")
+    right, missing, only_graded = (
+        responses.astype(object).where(responses.notna(), None).to_dict("records")
+    )
     assert right == {
         "problem_id": "p2",
         "seed": 2,
@@ -73,9 +86,17 @@ def test_a_response_is_kept_whole(tmp_path: Path) -> None:
         "finish_reason": "stop",
         "turns": 1,
     }
-    assert (missing["is_correct"], missing["missing_reason"], missing["response"]) == (None, "timeout: 5 s", "lone ?")
+    assert (missing["is_correct"], missing["missing_reason"], missing["response"]) == (
+        None,
+        "timeout: 5 s",
+        "lone ?",
+    )
     assert missing["reward"] is None
-    assert (only_graded["reward"], only_graded["is_correct"], only_graded["missing_reason"]) == (0.5, None, None)
+    assert (only_graded["reward"], only_graded["is_correct"], only_graded["missing_reason"]) == (
+        0.5,
+        None,
+        None,
+    )
 
 
 def test_a_part_without_responses_is_there_all_the_same(tmp_path: Path) -> None:
@@ -85,7 +106,9 @@ def test_a_part_without_responses_is_there_all_the_same(tmp_path: Path) -> None:
     assert parts.read().empty
 
 
-def test_what_was_being_written_when_a_process_died_is_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_being_written_when_a_process_died_is_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = Parts(tmp_path, QUESTIONS, part_size=5)
 
     def die(*_: object) -> None:

@@ -17,8 +17,12 @@ MakeRows = Callable[..., pandas.DataFrame]
 
 @pytest.mark.parametrize("panels", [1, 2, 4])
 def test_every_data_set_has_a_panel(tmp_path: Path, make_rows: MakeRows, panels: int) -> None:
-    responses = pandas.concat([make_rows(0, ["1", "1", "2", "3"]), make_rows(1, ["2", "1", "2", "4"])])
-    found = {f"set{i}": figures(responses, num_samples=4, num_problems=2, seed=0) for i in range(panels)}
+    responses = pandas.concat(
+        [make_rows(0, ["1", "1", "2", "3"]), make_rows(1, ["2", "1", "2", "4"])]
+    )
+    found = {
+        f"set{i}": figures(responses, num_samples=4, num_problems=2, seed=0) for i in range(panels)
+    }
     picture = imread(samples_picture(found, tmp_path / "pictures" / "accuracy.png"))
     assert picture.std() > 0.05  # not blank
     one = imread(samples_picture({"set0": found["set0"]}, tmp_path / "one.png"))
@@ -28,5 +32,7 @@ def test_every_data_set_has_a_panel(tmp_path: Path, make_rows: MakeRows, panels:
 
 
 def test_what_cannot_be_drawn_is_said_in_its_panel(tmp_path: Path, make_rows: MakeRows) -> None:
-    graded: Figures = figures(make_rows(0, ["a"], graded=[0.5]), num_samples=1, num_problems=1, seed=0)
+    graded: Figures = figures(
+        make_rows(0, ["a"], graded=[0.5]), num_samples=1, num_problems=1, seed=0
+    )
     assert imread(samples_picture({"graded": graded}, tmp_path / "graded.png")).std() > 0

@@ -44,7 +44,12 @@ def learner_config(raw_model: Path) -> Callable[..., DAPOConfig]:
             DAPOConfig()
             .environment("rllib_dapo/Arithmetic-v0")
             .language_model(str(name), dtype="float32", num_threads=1)
-            .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=8, temperature=TEMPERATURE)
+            .rollout(
+                engine="transformers",
+                max_prompt_tokens=8,
+                max_response_tokens=8,
+                temperature=TEMPERATURE,
+            )
             .training(lr=1e-2, warmup_steps=0, prompts_per_step=4, group_size=4, minibatch_size=16)
             .overlong(buffer_tokens=2)
             .env_runners(num_env_runners=0)
@@ -86,7 +91,9 @@ def _make_groups(count: int = 4, *, seed: int = 0) -> dict[int, PromptGroup]:
     def group(index: int) -> PromptGroup:
         prompt_ids = rng.integers(VOCABULARY, size=int(rng.integers(2, 9)), dtype=np.int32)
         responses = tuple(response() for _ in range(4))
-        return PromptGroup(seed=index, prompt="", prompt_ids=prompt_ids, responses=responses, weights_version=0)
+        return PromptGroup(
+            seed=index, prompt="", prompt_ids=prompt_ids, responses=responses, weights_version=0
+        )
 
     return {index: group(index) for index in range(count)}
 
@@ -133,7 +140,11 @@ def make_data() -> Callable[..., GroupTrainingData]:
         **fields: Any,
     ) -> GroupTrainingData:
         groups = groups or _make_groups()
-        settings = {"loss_aggregation": "token_mean", "max_response_tokens": 8, "max_tokens_per_microbatch": 10_000}
+        settings = {
+            "loss_aggregation": "token_mean",
+            "max_response_tokens": 8,
+            "max_tokens_per_microbatch": 10_000,
+        }
         parts = split_evenly(_train_responses(groups, **fields), minibatches)
         plans = [plan_minibatch(part, **settings | (plan or {})) for part in parts]
         return GroupTrainingData(groups=groups, shards=list(zip(*plans, strict=True)))
@@ -172,14 +183,19 @@ def sampled_by() -> Callable[..., dict[int, PromptGroup]]:
 
     @torch.no_grad()
     def relabel(
-        model: PreTrainedModel, groups: Mapping[int, PromptGroup], *, temperature: float = TEMPERATURE
+        model: PreTrainedModel,
+        groups: Mapping[int, PromptGroup],
+        *,
+        temperature: float = TEMPERATURE,
     ) -> dict[int, PromptGroup]:
         def response(group: PromptGroup, i: int) -> Response:
             logprobs, _ = _plain_scores(model, group, i, temperature=temperature)
             return replace(group.responses[i], logprobs=logprobs.float().numpy())
 
         return {
-            key: replace(group, responses=tuple(response(group, i) for i in range(len(group.responses))))
+            key: replace(
+                group, responses=tuple(response(group, i) for i in range(len(group.responses)))
+            )
             for key, group in groups.items()
         }
 
@@ -226,10 +242,17 @@ class Witness(DAPOTorchLearner):
         return super().forward_micro_batch(batch)
 
     def compute_loss_for_module(
-        self, *, module_id: str, config: DAPOConfig, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]
+        self,
+        *,
+        module_id: str,
+        config: DAPOConfig,
+        batch: dict[str, Tensor],
+        fwd_out: dict[str, Tensor],
     ) -> Tensor:
         outputs = {name: tensor.detach() for name, tensor in fwd_out.items()}
-        loss = super().compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
+        loss = super().compute_loss_for_module(
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
         self.losses.append({**batch, **outputs, "loss": loss.detach()})
         return loss
 
@@ -245,7 +268,9 @@ class Trainer:
         """The `LearnerGroup` around it."""
         self.config.validate()
         config = self.config.learners(learner_class=Witness)
-        return config.build_learner_group(spaces={DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))})
+        return config.build_learner_group(
+            spaces={DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))}
+        )
 
     @property
     def learner(self) -> Witness:
@@ -257,10 +282,14 @@ class Trainer:
 
     def update(self, data: GroupTrainingData) -> dict[str, float]:
         """One update; its metrics as plain numbers."""
-        (result,) = self.group.update(training_data=data, timesteps={"num_env_steps_sampled_lifetime": 0})
+        (result,) = self.group.update(
+            training_data=data, timesteps={"num_env_steps_sampled_lifetime": 0}
+        )
         return {name: float(stats.peek()) for name, stats in result[DEFAULT_MODULE_ID].items()}
 
-    def prepared(self, data: GroupTrainingData, *, references: list[Tensor] | None = None) -> list[MicroBatches]:
+    def prepared(
+        self, data: GroupTrainingData, *, references: list[Tensor] | None = None
+    ) -> list[MicroBatches]:
         """The mini-batches of an update as they are before its first step."""
         learner, (plans,) = self.learner, data.shards
         minibatches = [
@@ -274,7 +303,9 @@ class Trainer:
                 references.append(logprobs)
             return logprobs
 
-        prepare(minibatches, learner.config, forward=learner.forward_micro_batch, reference=reference)
+        prepare(
+            minibatches, learner.config, forward=learner.forward_micro_batch, reference=reference
+        )
         return minibatches
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -288,7 +319,9 @@ class Trainer:
         """Moves every weight of the policy a little, so that it is no longer what it began as."""
         generator = torch.Generator().manual_seed(0)
         for parameter in self.module.lm.parameters():
-            parameter += size * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter += size * torch.randn(
+                parameter.shape, generator=generator, dtype=parameter.dtype
+            )
 
 
 @pytest.fixture(scope="session")

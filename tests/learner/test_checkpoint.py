@@ -14,7 +14,12 @@ from ray.rllib.core import COMPONENT_LEARNER_GROUP
 from torch import Tensor
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.checkpoint.learners import begin_saving, check_learners, restore_learners, save_learners
+from rllib_dapo.checkpoint.learners import (
+    begin_saving,
+    check_learners,
+    restore_learners,
+    save_learners,
+)
 from rllib_dapo.checkpoint.manifest import MANIFEST, Manifest, read_manifest
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.model_folder import MODULE_PATH
@@ -49,7 +54,11 @@ def restore(trainer: Any, folder: Path) -> None:
 def config(learner_config: LearnerConfig) -> DAPOConfig:
     """Everything that a Learner keeps between updates: moments, a value head, a place in a schedule."""
     return learner_config().training(
-        lr=1e-2, warmup_steps=1, lr_schedule="linear", lr_decay_updates=10, advantage_estimator="gae"
+        lr=1e-2,
+        warmup_steps=1,
+        lr_schedule="linear",
+        lr_decay_updates=10,
+        advantage_estimator="gae",
     )
 
 
@@ -88,9 +97,13 @@ def test_a_restored_learner_goes_on_as_if_it_had_never_stopped(
     expected, found = (trainer.update(make_data(minibatches=2)) for trainer in (trained, resumed))
     assert resumed.has_weights(trained.weights())
     assert resumed.learner.rates[-2:] == trained.learner.rates[-2:] == pytest.approx([7e-3, 6e-3])
-    for gradient, other in zip(resumed.learner.gradients[-2:], trained.learner.gradients[-2:], strict=True):
+    for gradient, other in zip(
+        resumed.learner.gradients[-2:], trained.learner.gradients[-2:], strict=True
+    ):
         assert torch.equal(gradient, other)
-    names = {metric.name for metric in METRICS if metric.source == "learners/default_policy"} & expected.keys()
+    names = {
+        metric.name for metric in METRICS if metric.source == "learners/default_policy"
+    } & expected.keys()
     assert {name: found[name] for name in names} == {name: expected[name] for name in names}
 
 
@@ -133,7 +146,9 @@ def test_a_save_that_fails_leaves_no_whole_checkpoint(
     with pytest.raises(OSError, match="no space left"):
         save(trained, tmp_path)
     assert (tmp_path / MODEL).is_file()
-    with pytest.raises(ValueError, match=f"^{tmp_path} is no whole checkpoint .no {MANIFEST}.*; take an older one$"):
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path} is no whole checkpoint .no {MANIFEST}.*; take an older one$"
+    ):
         read_manifest(tmp_path)
 
 
@@ -157,7 +172,9 @@ def held(value: Any) -> list[type]:
     return [type(value)]
 
 
-def test_a_learners_file_holds_tensors_and_plain_values_alone(trained: Any, checkpoint: Path) -> None:
+def test_a_learners_file_holds_tensors_and_plain_values_alone(
+    trained: Any, checkpoint: Path
+) -> None:
     state = torch.load(checkpoint / RANK, weights_only=True)
     assert state.keys() == {"optimizer", "updates_after_warmup"}
     assert set(held(state)) <= {Tensor, float, int, bool, str, type(None)}
@@ -192,13 +209,17 @@ def test_a_damaged_checkpoint_is_refused_by_the_files_name(
 ) -> None:
     (checkpoint / name).stat()
     harm(checkpoint / name)
-    with pytest.raises(ValueError, match=f"^{checkpoint} is damaged: {name} {found}; take an older one$"):
+    with pytest.raises(
+        ValueError, match=f"^{checkpoint} is damaged: {name} {found}; take an older one$"
+    ):
         check_learners(trained.group, checkpoint)
 
 
 def test_a_checkpoint_that_was_cut_short_is_refused(trained: Any, checkpoint: Path) -> None:
     (checkpoint / MANIFEST).rename(checkpoint / f"{MANIFEST}.partial")
-    with pytest.raises(ValueError, match=rf"\(no {MANIFEST}\): saving it was cut short; take an older one$"):
+    with pytest.raises(
+        ValueError, match=rf"\(no {MANIFEST}\): saving it was cut short; take an older one$"
+    ):
         check_learners(trained.group, checkpoint)
 
 
@@ -217,7 +238,9 @@ def test_a_checkpoint_of_other_learners_is_refused_with_both_sides_and_the_way_o
     with pytest.raises(ValueError, match="was written by") as caught:
         check_learners(trained.group, checkpoint)
     message = str(caught.value)
-    assert message.startswith(f"{checkpoint} was written by {written}, but this run has 1 Learner with sharding 'none'")
+    assert message.startswith(
+        f"{checkpoint} was written by {written}, but this run has 1 Learner with sharding 'none'"
+    )
     assert "learners.num_learners" in message
     assert "rllib-dapo export" in message
     assert "\n" not in message
@@ -227,7 +250,9 @@ def test_weights_that_did_not_come_back_stop_the_run(
     trained: Any, checkpoint: Path, make_trainer: MakeTrainer, config: DAPOConfig
 ) -> None:
     other = make_trainer(config.copy(copy_frozen=False))
-    with pytest.raises(RuntimeError, match=r"weights were not restored: fingerprints \[.*\], not \[.*\]$"):
+    with pytest.raises(
+        RuntimeError, match=r"weights were not restored: fingerprints \[.*\], not \[.*\]$"
+    ):
         restore_learners(other.group, checkpoint, read_manifest(checkpoint))
 
 
@@ -236,7 +261,9 @@ def test_weights_that_did_not_come_back_stop_the_run(
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"123")
-    manifest = Manifest(num_learners=2, sharding="ZeRO 2", fingerprints=[2**60 + 1, -3], files={"a": 3})
+    manifest = Manifest(
+        num_learners=2, sharding="ZeRO 2", fingerprints=[2**60 + 1, -3], files={"a": 3}
+    )
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
     assert json.loads((tmp_path / MANIFEST).read_text()) == asdict(manifest)
@@ -246,11 +273,18 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_fingerprint_changes_with_the_last_bit_of_any_weight(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(7, 9, generator=generator).to(dtype), torch.randn(20_000, generator=generator).to(dtype)]
+    weights = [
+        torch.randn(7, 9, generator=generator).to(dtype),
+        torch.randn(20_000, generator=generator).to(dtype),
+    ]
     before = fingerprint(weights)
     for weight, place in ((weights[0], (3, 3)), (weights[1], (19_999,))):
         kept = weight[place].clone()
-        weight[place] = torch.nextafter(kept.float(), torch.tensor(9.0)).to(dtype) if dtype != torch.bfloat16 else -kept
+        weight[place] = (
+            torch.nextafter(kept.float(), torch.tensor(9.0)).to(dtype)
+            if dtype != torch.bfloat16
+            else -kept
+        )
         assert weight[place] != kept
         assert fingerprint(weights) != before
         weight[place] = kept

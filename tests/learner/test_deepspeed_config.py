@@ -19,7 +19,12 @@ def resolve(learner_config: Callable[..., DAPOConfig]) -> Callable[..., dict[str
     """Settings for two Learners, in bfloat16 unless said otherwise."""
 
     def of(settings: Any, *, dtype: str = "bfloat16", **training: Any) -> dict[str, Any]:
-        config = learner_config().language_model(dtype=dtype).learners(num_learners=2).training(lr=1e-6, **training)
+        config = (
+            learner_config()
+            .language_model(dtype=dtype)
+            .learners(num_learners=2)
+            .training(lr=1e-6, **training)
+        )
         return resolve_deepspeed_config(config.deepspeed(settings))
 
     return of
@@ -40,8 +45,14 @@ Resolve = Callable[..., dict[str, Any]]
 def test_what_is_left_open_is_filled_in(resolve: Resolve, stage: int, left_open: str) -> None:
     settings = at_stage(stage)
     if left_open == "auto":
-        names = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size")
-        settings |= dict.fromkeys((*names, "gradient_clipping", "managed_gradient_accumulation"), "auto")
+        names = (
+            "train_micro_batch_size_per_gpu",
+            "gradient_accumulation_steps",
+            "train_batch_size",
+        )
+        settings |= dict.fromkeys(
+            (*names, "gradient_clipping", "managed_gradient_accumulation"), "auto"
+        )
         settings |= {"bf16": {"enabled": "auto"}, "data_types": {"grad_accum_dtype": "auto"}}
     assert resolve(settings, grad_clip=0.5) == {
         "zero_optimization": {"stage": stage},
@@ -68,7 +79,9 @@ def test_without_zero_the_learner_clips_and_autocast_computes(resolve: Resolve) 
     }
 
 
-def test_one_learner_in_this_process_counts_as_one(learner_config: Callable[..., DAPOConfig]) -> None:
+def test_one_learner_in_this_process_counts_as_one(
+    learner_config: Callable[..., DAPOConfig],
+) -> None:
     assert resolve_deepspeed_config(learner_config().deepspeed({}))["train_batch_size"] == 1
 
 
@@ -106,34 +119,53 @@ def test_sections_that_are_switched_off_or_left_open_are_no_contradiction(
 
 @pytest.mark.parametrize("kind", ["Adam", "AdamW"])
 def test_deepspeeds_own_adam_gets_our_numbers(resolve: Resolve, kind: str) -> None:
-    settings = at_stage(2, optimizer={"type": kind, "params": {"lr": "auto", "betas": (0.9, 0.999), "fused": True}})
+    settings = at_stage(
+        2, optimizer={"type": kind, "params": {"lr": "auto", "betas": (0.9, 0.999), "fused": True}}
+    )
     assert resolve(settings)["optimizer"] == {
         "type": "AdamW",
-        "params": {"lr": 1e-6, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.1, "fused": True},
+        "params": {
+            "lr": 1e-6,
+            "betas": [0.9, 0.999],
+            "eps": 1e-8,
+            "weight_decay": 0.1,
+            "fused": True,
+        },
     }
 
 
 def test_offloading_without_an_optimizer_section_keeps_torchs_optimizer(resolve: Resolve) -> None:
     offloading = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}
     assert resolve(offloading)["zero_force_ds_cpu_optimizer"] is False
-    assert resolve(offloading | {"zero_force_ds_cpu_optimizer": True})["zero_force_ds_cpu_optimizer"] is True
-    assert "zero_force_ds_cpu_optimizer" not in resolve(offloading | {"optimizer": {"type": "AdamW"}})
+    assert (
+        resolve(offloading | {"zero_force_ds_cpu_optimizer": True})["zero_force_ds_cpu_optimizer"]
+        is True
+    )
+    assert "zero_force_ds_cpu_optimizer" not in resolve(
+        offloading | {"optimizer": {"type": "AdamW"}}
+    )
 
 
 def test_the_settings_that_were_given_stay_as_they_are(resolve: Resolve) -> None:
-    settings = at_stage(2, optimizer={"type": "Adam", "params": {"lr": "auto"}}, bf16={"enabled": "auto"})
+    settings = at_stage(
+        2, optimizer={"type": "Adam", "params": {"lr": "auto"}}, bf16={"enabled": "auto"}
+    )
     before = copy.deepcopy(settings)
     assert resolve(settings) != before
     assert settings == before
 
 
-def test_settings_may_lie_in_a_file(resolve: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_may_lie_in_a_file(
+    resolve: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "zero.json").write_text(json.dumps(at_stage(3)))
     monkeypatch.setenv("HOME", str(tmp_path))
     assert resolve(str(tmp_path / "zero.json")) == resolve("~/zero.json") == resolve(at_stage(3))
 
 
-@pytest.mark.parametrize(("settings", "stage"), [({}, 0), ({"zero_optimization": {}}, 0), (at_stage(3), 3)])
+@pytest.mark.parametrize(
+    ("settings", "stage"), [({}, 0), ({"zero_optimization": {}}, 0), (at_stage(3), 3)]
+)
 def test_the_stage_is_zero_where_nothing_is_said(settings: dict[str, Any], stage: int) -> None:
     assert zero_stage(settings) == stage
 
@@ -215,7 +247,8 @@ def test_a_contradiction_is_refused_in_one_line_with_both_names(
 
 def test_bfloat16_of_deepspeed_contradicts_a_float32_model(resolve: Resolve) -> None:
     with pytest.raises(
-        ValueError, match=r"bf16\.enabled=true contradicts language_model\.dtype=float32 at ZeRO stage 2"
+        ValueError,
+        match=r"bf16\.enabled=true contradicts language_model\.dtype=float32 at ZeRO stage 2",
     ):
         resolve(at_stage(2, bf16={"enabled": True}), dtype="float32")
 
@@ -223,20 +256,31 @@ def test_bfloat16_of_deepspeed_contradicts_a_float32_model(resolve: Resolve) -> 
 @pytest.mark.parametrize(
     ("section", "value", "instead"),
     [
-        ("scheduler", {"type": "WarmupLR", "params": {}}, "training.lr_schedule and training.warmup_steps"),
+        (
+            "scheduler",
+            {"type": "WarmupLR", "params": {}},
+            "training.lr_schedule and training.warmup_steps",
+        ),
         ("scheduler", {}, "training.lr_schedule and training.warmup_steps"),
         ("fp16", {"enabled": True}, r"language_model.dtype \(float32 or bfloat16\)"),
         ("fp16", True, r"language_model.dtype \(float32 or bfloat16\)"),
         ("amp", {"enabled": True}, "language_model.dtype"),
         ("torch_autocast", {"enabled": True, "dtype": "bfloat16"}, "language_model.dtype"),
         ("data_efficiency", {"enabled": True}, "training.minibatch_size"),
-        ("activation_checkpointing", {"partition_activations": True}, "language_model.gradient_checkpointing"),
+        (
+            "activation_checkpointing",
+            {"partition_activations": True},
+            "language_model.gradient_checkpointing",
+        ),
     ],
 )
 def test_a_section_for_what_is_set_elsewhere_is_refused_by_name(
     resolve: Resolve, section: str, value: Any, instead: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^deepspeed.config: {section} is set, but {instead} .*take {section} out$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^deepspeed.config: {section} is set, but {instead} .*take {section} out$",
+    ):
         resolve(at_stage(2) | {section: value})
 
 
@@ -248,7 +292,9 @@ def test_a_section_for_what_is_set_elsewhere_is_refused_by_name(
         ("[]", "must hold a JSON object"),
     ],
 )
-def test_a_file_without_settings_is_named(resolve: Resolve, tmp_path: Path, content: str | None, said: str) -> None:
+def test_a_file_without_settings_is_named(
+    resolve: Resolve, tmp_path: Path, content: str | None, said: str
+) -> None:
     file = tmp_path / "zero.json"
     if content is not None:
         file.write_text(content)

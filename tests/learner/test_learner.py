@@ -38,7 +38,9 @@ CONDITIONAL = {
 def everything(config: DAPOConfig) -> DAPOConfig:
     """A value model, a reference, an entropy bonus and mask, importance weights and bounds, all at once."""
     return (
-        config.training(advantage_estimator="gae", entropy_coefficient=0.01, entropy_mask_fraction=0.5)
+        config.training(
+            advantage_estimator="gae", entropy_coefficient=0.01, entropy_mask_fraction=0.5
+        )
         .kl(coefficient=0.1)
         .importance_sampling(cap=2.0, sequence_bounds=(0.1, 10.0))
     )
@@ -59,7 +61,12 @@ def test_an_update_changes_every_weight_and_raises_its_number(
     metrics = trainer.update(make_data())
     after = trainer.weights()
     assert not any(np.array_equal(after[name], array) for name, array in before.items())
-    assert metrics["gradient_updates"] == metrics["weights_seq_no"] == trainer.learner.weights_version == 1
+    assert (
+        metrics["gradient_updates"]
+        == metrics["weights_seq_no"]
+        == trainer.learner.weights_version
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,9 @@ def test_an_update_changes_every_weight_and_raises_its_number(
     ],
     ids=str,
 )
-@pytest.mark.parametrize("loss_aggregation", sorted(set(LOSS_AGGREGATIONS) - {"microbatch_token_mean"}))
+@pytest.mark.parametrize(
+    "loss_aggregation", sorted(set(LOSS_AGGREGATIONS) - {"microbatch_token_mean"})
+)
 def test_the_gradient_does_not_depend_on_how_a_minibatch_is_cut_and_packed(
     make_trainer: MakeTrainer,
     learner_config: LearnerConfig,
@@ -94,7 +103,9 @@ def test_nor_does_it_with_every_term_of_the_objective(
     make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data, placement: str
 ) -> None:
     def updated(plan: dict[str, int]) -> tuple[Any, dict[str, float]]:
-        config = everything(learner_config()).language_model(dtype="float64").kl(placement=placement)
+        config = (
+            everything(learner_config()).language_model(dtype="float64").kl(placement=placement)
+        )
         trainer = make_trainer(config.training(grad_clip=None, lr=1e-3))
         trainer.shake()
         return trainer.learner, trainer.update(make_data(minibatches=2, plan=plan))
@@ -103,11 +114,15 @@ def test_nor_does_it_with_every_term_of_the_objective(
     cut, cut_metrics = updated({"max_tokens_per_microbatch": 30, "max_row_tokens": 20})
     assert len(cut.losses) > len(whole.losses) == 2
     for found, expected in zip(cut.gradients, whole.gradients, strict=True):
-        assert distance(found, expected) < 1e-6  # the model's norms round to float32 even in float64
+        assert (
+            distance(found, expected) < 1e-6
+        )  # the model's norms round to float32 even in float64
     assert whole_metrics == pytest.approx(cut_metrics, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("settings", [lambda config: config, everything], ids=["dapo", "everything"])
+@pytest.mark.parametrize(
+    "settings", [lambda config: config, everything], ids=["dapo", "everything"]
+)
 def test_an_empty_micro_batch_changes_nothing(
     make_trainer: MakeTrainer,
     learner_config: LearnerConfig,
@@ -150,7 +165,9 @@ def test_the_gradient_is_that_of_the_loss_written_out(
     for planned in responses:
         logprobs, _ = plain_scores(model, data.groups[planned.group], planned.index)
         mask = torch.tensor(data.groups[planned.group].responses[planned.index].loss_mask)
-        loss = loss - planned.advantage * logprobs[mask].sum() / sum(r.loss_tokens for r in responses)
+        loss = loss - planned.advantage * logprobs[mask].sum() / sum(
+            r.loss_tokens for r in responses
+        )
     loss.backward()
     expected = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     (gradient,) = trainer.learner.gradients
@@ -164,7 +181,9 @@ def test_the_gradient_is_that_of_the_loss_written_out(
 def test_the_first_minibatchs_ratio_is_exactly_one(
     make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data
 ) -> None:
-    metrics = make_trainer(learner_config()).update(make_data(plan={"max_tokens_per_microbatch": 40}))
+    metrics = make_trainer(learner_config()).update(
+        make_data(plan={"max_tokens_per_microbatch": 40})
+    )
     assert metrics["ratio_mean"] == metrics["ratio_max"] == 1.0
     assert metrics["clip_fraction_low"] == metrics["clip_fraction_high"] == 0.0
 
@@ -182,10 +201,18 @@ def test_the_trainers_old_logprobs_are_those_before_the_update(
     assert "old_logprobs" not in first
     model = load_causal_lm(raw_model, dtype=torch.float32)
     for batch, (micro,) in zip(later, data.shards[0][1:], strict=True):
-        expected = [plain_scores(model, data.groups[r.group], r.index)[0].detach() for r in micro.responses]
-        old = [row[: len(values)] for row, values in zip(batch["old_logprobs"], expected, strict=True)]
-        mask = torch.cat([row[: len(values)] for row, values in zip(batch["mask"], expected, strict=True)])
-        torch.testing.assert_close(torch.cat(old)[mask], torch.cat(expected)[mask], rtol=0, atol=1e-5)
+        expected = [
+            plain_scores(model, data.groups[r.group], r.index)[0].detach() for r in micro.responses
+        ]
+        old = [
+            row[: len(values)] for row, values in zip(batch["old_logprobs"], expected, strict=True)
+        ]
+        mask = torch.cat(
+            [row[: len(values)] for row, values in zip(batch["mask"], expected, strict=True)]
+        )
+        torch.testing.assert_close(
+            torch.cat(old)[mask], torch.cat(expected)[mask], rtol=0, atol=1e-5
+        )
         assert not torch.allclose(batch["old_logprobs"], batch["logprobs"], atol=1e-3)
     assert metrics["ratio_max"] > 1.01
 
@@ -196,8 +223,13 @@ def test_the_samplers_old_logprobs_are_what_the_engine_reported(
     trainer = make_trainer(learner_config().training(old_logprobs="sampler"))
     metrics = trainer.update(make_data(minibatches=2))
     seen = trainer.learner.losses
-    assert [torch.equal(batch["old_logprobs"], batch["sampler_logprobs"]) for batch in seen] == [True, True]
-    ratios = torch.cat([(b["logprobs"] - b["sampler_logprobs"]).clamp(-20, 20).exp()[b["mask"]] for b in seen])
+    assert [torch.equal(batch["old_logprobs"], batch["sampler_logprobs"]) for batch in seen] == [
+        True,
+        True,
+    ]
+    ratios = torch.cat(
+        [(b["logprobs"] - b["sampler_logprobs"]).clamp(-20, 20).exp()[b["mask"]] for b in seen]
+    )
     assert metrics["ratio_mean"] == pytest.approx(float(ratios.mean()), rel=1e-5)
     assert metrics["ratio_max"] == pytest.approx(float(ratios.max()), rel=1e-5)
 
@@ -221,9 +253,15 @@ def test_the_gap_to_the_sampler_is_measured_under_the_weights_that_sampled(
             response = data.groups[planned.group].responses[planned.index]
             with torch.no_grad():
                 logprobs, _ = plain_scores(model, data.groups[planned.group], planned.index)
-            gaps.append((logprobs - torch.tensor(response.logprobs)).abs()[torch.tensor(response.loss_mask)])
-    assert metrics["sampler_logprob_gap_mean"] == pytest.approx(float(torch.cat(gaps).mean()), rel=1e-4)
-    assert metrics["sampler_logprob_gap_max"] == pytest.approx(float(torch.cat(gaps).max()), rel=1e-4)
+            gaps.append(
+                (logprobs - torch.tensor(response.logprobs)).abs()[torch.tensor(response.loss_mask)]
+            )
+    assert metrics["sampler_logprob_gap_mean"] == pytest.approx(
+        float(torch.cat(gaps).mean()), rel=1e-4
+    )
+    assert metrics["sampler_logprob_gap_max"] == pytest.approx(
+        float(torch.cat(gaps).max()), rel=1e-4
+    )
 
 
 def test_tokens_outside_the_clip_range_are_counted_by_side(
@@ -275,13 +313,18 @@ def test_the_learning_rate_warms_up_over_training_steps_and_stays(
 @pytest.mark.parametrize(
     ("schedule", "factors"),
     [
-        # warm-up over 4 optimizer steps, of which the last has the full rate; then 4 steps down to a fifth
+        # warm-up over 4 optimizer steps, of which the last has the full rate; then 4 steps down to
+        # a fifth
         ("linear", [0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2]),
         ("cosine", [0.25, 0.5, 0.75, 1.0, 0.882843, 0.6, 0.317157, 0.2, 0.2, 0.2]),
     ],
 )
 def test_the_learning_rate_decays_by_optimizer_steps_after_the_warm_up(
-    make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data, schedule: str, factors: list[float]
+    make_trainer: MakeTrainer,
+    learner_config: LearnerConfig,
+    make_data: Data,
+    schedule: str,
+    factors: list[float],
 ) -> None:
     config = learner_config().training(
         lr=0.1, warmup_steps=2, lr_schedule=schedule, lr_decay_updates=4, lr_end_fraction=0.2
@@ -307,9 +350,13 @@ def test_the_gradient_is_clipped_by_its_global_norm(
     torch.testing.assert_close(short, whole * 0.01 / norm, rtol=1e-3, atol=1e-7)
 
 
-def test_a_step_is_adamws(make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data) -> None:
+def test_a_step_is_adamws(
+    make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data
+) -> None:
     """The first step from zero moments: every weight decays by lr * weight_decay and moves by lr against its sign."""
-    config = learner_config().training(lr=1e-3, weight_decay=0.5, adam_epsilon=1e-12, grad_clip=None)
+    config = learner_config().training(
+        lr=1e-3, weight_decay=0.5, adam_epsilon=1e-12, grad_clip=None
+    )
     trainer = make_trainer(config)
     before = torch.cat([parameter.detach().flatten() for parameter in trainer.module.parameters()])
     trainer.update(make_data())
@@ -331,7 +378,11 @@ def test_every_metric_of_the_table_is_reported_where_it_applies(
     assert not CONDITIONAL & plain.keys()
     full = make_trainer(everything(learner_config())).update(make_data(minibatches=2))
     assert full.keys() >= REPORTED
-    assert all(np.isfinite(metrics[name]) for metrics in (plain, full) for name in REPORTED & metrics.keys())
+    assert all(
+        np.isfinite(metrics[name])
+        for metrics in (plain, full)
+        for name in REPORTED & metrics.keys()
+    )
 
 
 def test_metrics_are_means_over_all_tokens_of_the_update(
@@ -346,11 +397,18 @@ def test_metrics_are_means_over_all_tokens_of_the_update(
     assert metrics["trained_tokens"] == tokens
     assert metrics["trained_token_fraction"] == 1.0
     assert metrics["num_module_steps_trained"] == 16
-    for name, values in (("mean_token_probability", [b["logprobs"].exp() for b in seen]), ("entropy", None)):
+    for name, values in (
+        ("mean_token_probability", [b["logprobs"].exp() for b in seen]),
+        ("entropy", None),
+    ):
         values = values or [batch["entropy"] for batch in seen]
-        expected = torch.cat([v[batch["mask"]] for v, batch in zip(values, seen, strict=True)]).mean()
+        expected = torch.cat(
+            [v[batch["mask"]] for v, batch in zip(values, seen, strict=True)]
+        ).mean()
         assert metrics[name] == pytest.approx(float(expected), rel=1e-5)
-    assert metrics["policy_loss"] == pytest.approx(sum(float(batch["loss"]) for batch in seen) / 2, abs=1e-6)
+    assert metrics["policy_loss"] == pytest.approx(
+        sum(float(batch["loss"]) for batch in seen) / 2, abs=1e-6
+    )
     assert metrics["total_loss"] == pytest.approx(metrics["policy_loss"], abs=1e-6)
 
 
@@ -360,7 +418,9 @@ def test_the_policy_loss_is_told_apart_from_what_else_is_minimized(
     config = learner_config().training(advantage_estimator="gae").critic(value_loss_coefficient=0.5)
     trainer = make_trainer(config)
     metrics = trainer.update(make_data(minibatches=2))
-    assert metrics["total_loss"] == pytest.approx(sum(float(b["loss"]) for b in trainer.learner.losses) / 2, abs=1e-6)
+    assert metrics["total_loss"] == pytest.approx(
+        sum(float(b["loss"]) for b in trainer.learner.losses) / 2, abs=1e-6
+    )
     assert metrics["value_loss"] > 0
     rest = metrics["total_loss"] - metrics["policy_loss"]
     assert rest == pytest.approx(0.5 * metrics["value_loss"], abs=1e-6)

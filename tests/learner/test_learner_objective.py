@@ -23,7 +23,8 @@ MakeTrainer = Callable[[DAPOConfig], Any]
 Data = Callable[..., GroupTrainingData]
 MakeGroups = Callable[..., dict[int, PromptGroup]]
 PlainScores = Callable[..., tuple[Tensor, Tensor]]
-# Of one response: what it is, log-probabilities and entropies of its tokens, and which of them have loss.
+# Of one response: what it is, log-probabilities and entropies of its tokens, and which of them have
+# loss.
 ResponseLoss = Callable[[TrainResponse, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -58,7 +59,9 @@ def gradient_of(plain_scores: PlainScores) -> Callable[..., Tensor]:
 
 
 def sampler_logprobs(data: GroupTrainingData, planned: TrainResponse) -> Tensor:
-    return torch.tensor(data.groups[planned.group].responses[planned.index].logprobs, dtype=torch.float64)
+    return torch.tensor(
+        data.groups[planned.group].responses[planned.index].logprobs, dtype=torch.float64
+    )
 
 
 def assert_same(found: Tensor, expected: Tensor) -> None:
@@ -91,14 +94,20 @@ def test_importance_weights_scale_each_tokens_gradient_up_to_the_cap(
     assert metrics["importance_capped_fraction"] == pytest.approx(sum(capped) / len(capped))
 
 
-def test_the_cap_in_force_is_the_learners_own(make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data) -> None:
+def test_the_cap_in_force_is_the_learners_own(
+    make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
+) -> None:
     """It may be switched on after the start."""
-    set_later, configured, without = (make_trainer(config.copy(copy_frozen=False)) for _ in range(3))
+    set_later, configured, without = (
+        make_trainer(config.copy(copy_frozen=False)) for _ in range(3)
+    )
     configured.config.importance_sampling(cap=2.0)
     set_later.learner.importance_cap = 2.0
     for trainer in (set_later, configured, without):
         trainer.update(make_data())
-    (found,), (expected,), (plain,) = (t.learner.gradients for t in (set_later, configured, without))
+    (found,), (expected,), (plain,) = (
+        t.learner.gradients for t in (set_later, configured, without)
+    )
     assert torch.equal(found, expected)
     assert not torch.allclose(found, plain, rtol=1e-3)
 
@@ -112,14 +121,20 @@ def test_responses_that_trainer_and_sampler_disagree_on_have_no_gradient(
     model: PreTrainedModel,
     gradient_of: Callable[..., Tensor],
 ) -> None:
-    # The sampler saw some responses as e times more, or less, probable at every token than the trainer does.
+    # The sampler saw some responses as e times more, or less, probable at every token than the
+    # trainer does.
     off = {(0, 1): 1.0, (1, 3): -1.0, (3, 0): 0.5}
     groups = sampled_by(model, make_groups())
     for (key, i), nats in off.items():
-        moved = replace(groups[key].responses[i], logprobs=groups[key].responses[i].logprobs + np.float32(nats))
+        moved = replace(
+            groups[key].responses[i], logprobs=groups[key].responses[i].logprobs + np.float32(nats)
+        )
         responses = tuple(moved if j == i else r for j, r in enumerate(groups[key].responses))
         groups[key] = replace(groups[key], responses=responses)
-    trainer, data = make_trainer(config.importance_sampling(sequence_bounds=(0.5, 2.0))), make_data(groups=groups)
+    trainer, data = (
+        make_trainer(config.importance_sampling(sequence_bounds=(0.5, 2.0))),
+        make_data(groups=groups),
+    )
     metrics = trainer.update(data)
 
     def loss(planned: TrainResponse, logprobs: Tensor, entropies: Tensor, mask: Tensor) -> Tensor:
@@ -129,7 +144,9 @@ def test_responses_that_trainer_and_sampler_disagree_on_have_no_gradient(
     assert_same(trainer.learner.gradients[0], gradient_of(model, data, loss))
     assert metrics["masked_response_fraction"] == 2 / 16
     tokens = sum(int(r.loss_mask.sum()) for group in groups.values() for r in group.responses)
-    left = tokens - sum(int(groups[key].responses[i].loss_mask.sum()) for key, i in ((0, 1), (1, 3)))
+    left = tokens - sum(
+        int(groups[key].responses[i].loss_mask.sum()) for key, i in ((0, 1), (1, 3))
+    )
     assert metrics["trained_tokens"] == left
     assert metrics["trained_token_fraction"] == pytest.approx(left / tokens)
 
@@ -204,7 +221,10 @@ def test_the_divergences_gradient_pulls_back_to_the_first_policy(
     gradient_of: Callable[..., Tensor],
     estimator: str,
 ) -> None:
-    trainer, data = make_trainer(config.kl(coefficient=0.5, estimator=estimator)), make_data(advantage=0.0)
+    trainer, data = (
+        make_trainer(config.kl(coefficient=0.5, estimator=estimator)),
+        make_data(advantage=0.0),
+    )
     trainer.shake()
     policy = load_causal_lm(trainer.config.model_name, dtype=torch.float64)
     policy.load_state_dict(trainer.module.lm.state_dict())
@@ -257,14 +277,20 @@ def test_the_reference_is_no_part_of_what_is_trained_and_saved(
     optimizer = trainer.learner.get_optimizer("default_policy")
     optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert not optimized & {id(p) for p in reference.parameters()}
-    assert trainer.module.state_dict().keys() == {f"lm.{name}" for name in trainer.module.lm.state_dict()}
+    assert trainer.module.state_dict().keys() == {
+        f"lm.{name}" for name in trainer.module.lm.state_dict()
+    }
     assert trainer.weights().keys() == trainer.module.lm.state_dict().keys()
     for _ in range(2):
         trainer.update(make_data())
     expected = model.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in reference.state_dict().items())
+    assert all(
+        torch.equal(tensor, expected[name]) for name, tensor in reference.state_dict().items()
+    )
     assert not any(p.requires_grad for p in reference.parameters())
 
 
-def test_no_reference_is_held_where_nothing_needs_one(make_trainer: MakeTrainer, config: DAPOConfig) -> None:
+def test_no_reference_is_held_where_nothing_needs_one(
+    make_trainer: MakeTrainer, config: DAPOConfig
+) -> None:
     assert make_trainer(config).module._reference == ()

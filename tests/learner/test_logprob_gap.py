@@ -42,18 +42,28 @@ def cause(report: GapReport, config: DAPOConfig) -> str:
 
 
 def test_an_engine_with_the_same_weights_and_temperature_leaves_no_gap(
-    measure: Measure, learner_config: LearnerConfig, make_groups: MakeGroups, sampled_by: SampledBy, raw_model: Path
+    measure: Measure,
+    learner_config: LearnerConfig,
+    make_groups: MakeGroups,
+    sampled_by: SampledBy,
+    raw_model: Path,
 ) -> None:
     groups = sampled_by(load_causal_lm(raw_model, dtype=torch.float32), make_groups())
     report = measure(learner_config(), groups)
-    assert report.tokens == sum(int(r.loss_mask.sum()) for group in groups.values() for r in group.responses)
+    assert report.tokens == sum(
+        int(r.loss_mask.sum()) for group in groups.values() for r in group.responses
+    )
     assert report.mean < report.largest < 1e-4
     assert report.at_temperature_one > 0.1
     assert report.in_float32 is None
 
 
 def test_an_engine_that_reports_raw_logprobs_is_found_out(
-    measure: Measure, learner_config: LearnerConfig, make_groups: MakeGroups, sampled_by: SampledBy, raw_model: Path
+    measure: Measure,
+    learner_config: LearnerConfig,
+    make_groups: MakeGroups,
+    sampled_by: SampledBy,
+    raw_model: Path,
 ) -> None:
     model = load_causal_lm(raw_model, dtype=torch.float32)
     report = measure(learner_config(), sampled_by(model, make_groups(), temperature=1.0))
@@ -82,29 +92,47 @@ def test_an_engine_with_other_weights_is_found_out(
 
 
 def test_a_gap_of_rounding_alone_is_put_down_to_the_type(
-    measure: Measure, learner_config: LearnerConfig, make_groups: MakeGroups, sampled_by: SampledBy, raw_model: Path
+    measure: Measure,
+    learner_config: LearnerConfig,
+    make_groups: MakeGroups,
+    sampled_by: SampledBy,
+    raw_model: Path,
 ) -> None:
     """The sampler here is exact, the Learner computes in bfloat16."""
     config = learner_config().language_model(dtype="bfloat16")
-    report = measure(config, sampled_by(load_causal_lm(raw_model, dtype=torch.float32), make_groups()))
+    report = measure(
+        config, sampled_by(load_causal_lm(raw_model, dtype=torch.float32), make_groups())
+    )
     assert 1e-4 < report.mean < 0.1
     assert report.in_float32 is not None
     assert report.in_float32 < 1e-4
-    assert cause(report, config).startswith("language_model.dtype=bfloat16: in float32 the gap would be ")
+    assert cause(report, config).startswith(
+        "language_model.dtype=bfloat16: in float32 the gap would be "
+    )
 
 
 def test_mean_and_largest_gap_by_hand_and_for_any_cut(
-    measure: Measure, learner_config: LearnerConfig, make_groups: MakeGroups, sampled_by: SampledBy, raw_model: Path
+    measure: Measure,
+    learner_config: LearnerConfig,
+    make_groups: MakeGroups,
+    sampled_by: SampledBy,
+    raw_model: Path,
 ) -> None:
     """One response is off by two nats at each of its tokens, the tokens without loss of another by a hundred."""
     groups = sampled_by(load_causal_lm(raw_model, dtype=torch.float32), make_groups())
 
     def off_by(key: int, i: int, nats: np.ndarray) -> None:
         responses = list(groups[key].responses)
-        responses[i] = replace(responses[i], logprobs=(responses[i].logprobs - nats).astype(np.float32))
+        responses[i] = replace(
+            responses[i], logprobs=(responses[i].logprobs - nats).astype(np.float32)
+        )
         groups[key] = replace(groups[key], responses=tuple(responses))
 
-    masks = {(key, i): r.loss_mask for key, group in groups.items() for i, r in enumerate(group.responses)}
+    masks = {
+        (key, i): r.loss_mask
+        for key, group in groups.items()
+        for i, r in enumerate(group.responses)
+    }
     partly = next(place for place, mask in masks.items() if place != (1, 2) and not mask.all())
     off_by(1, 2, np.full(len(masks[1, 2]), 2.0))
     off_by(*partly, np.where(masks[partly], 0.0, 100.0))
@@ -116,7 +144,9 @@ def test_mean_and_largest_gap_by_hand_and_for_any_cut(
 
 
 def test_measuring_leaves_the_learner_as_it_was(
-    make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Callable[..., GroupTrainingData]
+    make_trainer: MakeTrainer,
+    learner_config: LearnerConfig,
+    make_data: Callable[..., GroupTrainingData],
 ) -> None:
     trainer = make_trainer(learner_config())
     before, settings = trainer.weights(), trainer.module.settings

@@ -23,7 +23,9 @@ RandomModel = Callable[[PretrainedConfig, Path], Path]
 
 TOKENS = {"vocab_size": 100, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SMALL = TOKENS | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-UNTIED = LlamaConfig(**SMALL, intermediate_size=64, num_key_value_heads=1, tie_word_embeddings=False)
+UNTIED = LlamaConfig(
+    **SMALL, intermediate_size=64, num_key_value_heads=1, tie_word_embeddings=False
+)
 # A module for each dropout, numbers in modules, numbers looked up in the configuration.
 DROPPING = [
     GPT2Config(**SMALL, resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5),
@@ -46,7 +48,11 @@ def test_frozen_layers_stay_bit_for_bit_and_tied_embeddings_are_trained(
     frozen = {name for name in before if name.startswith("model.layers.0.")}
     assert len(frozen) == 9
     assert moved(before, trainer.weights()) == before.keys() - frozen
-    assert {"model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"} <= before.keys() - frozen
+    assert {
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.norm.weight",
+    } <= before.keys() - frozen
 
 
 def test_untied_input_embeddings_are_frozen_with_the_first_layers(
@@ -60,7 +66,9 @@ def test_untied_input_embeddings_are_frozen_with_the_first_layers(
     trainer = make_trainer(learner_config(folder).language_model(freeze_fraction=0.1))
     before = trainer.weights()
     trainer.update(make_data())
-    frozen = {n for n in before if n.startswith("model.layers.0.") or n == "model.embed_tokens.weight"}
+    frozen = {
+        n for n in before if n.startswith("model.layers.0.") or n == "model.embed_tokens.weight"
+    }
     assert moved(before, trainer.weights()) == before.keys() - frozen
     assert "lm_head.weight" not in frozen
 
@@ -82,7 +90,9 @@ def test_frozen_weights_take_no_room_in_the_optimizer(
 def test_a_share_of_the_layers_is_rounded_up(
     random_model: RandomModel, tmp_path: Path, fraction: float, layers: int
 ) -> None:
-    config = LlamaConfig(**SMALL | {"num_hidden_layers": 5}, intermediate_size=64, num_key_value_heads=1)
+    config = LlamaConfig(
+        **SMALL | {"num_hidden_layers": 5}, intermediate_size=64, num_key_value_heads=1
+    )
     model = load_causal_lm(random_model(config, tmp_path / "model"), dtype=torch.float32)
     assert freeze_first_layers(model, fraction) == layers
     trained = [any(p.requires_grad for p in layer.parameters()) for layer in decoder_layers(model)]
@@ -106,6 +116,8 @@ def test_layers_are_found_and_dropout_is_off_in_every_kind_of_model(
 def test_a_model_without_a_list_of_layers_is_refused_with_the_way_out(raw_model: Path) -> None:
     model = load_causal_lm(raw_model, dtype=torch.float32)
     model.config.num_hidden_layers = 7
-    with pytest.raises(ValueError, match=r"^language_model\.freeze_fraction: no list of 7 layers .*; set it to 0$"):
+    with pytest.raises(
+        ValueError, match=r"^language_model\.freeze_fraction: no list of 7 layers .*; set it to 0$"
+    ):
         freeze_first_layers(model, 0.5)
     assert freeze_first_layers(model, 0.0) == 0

@@ -41,14 +41,22 @@ SMALL = TOKENS | {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_head
 LLAMA_LIKE = SMALL | {"intermediate_size": 64, "num_key_value_heads": 1}
 # With factors far from 1: whoever forgets them is far off.
 ADJUSTING = [
-    Gemma2Config(**LLAMA_LIKE, head_dim=16, final_logit_softcapping=0.5, attn_logit_softcapping=None),
+    Gemma2Config(
+        **LLAMA_LIKE, head_dim=16, final_logit_softcapping=0.5, attn_logit_softcapping=None
+    ),
     GraniteConfig(**LLAMA_LIKE, logits_scaling=3.0),
     CohereConfig(**LLAMA_LIKE, logit_scale=4.0),
 ]
 
 
-def micro_batches(groups: dict[int, PromptGroup], responses: list[TrainResponse], **plan: int) -> Iterator[dict]:
-    settings = {"max_tokens_per_microbatch": 10_000, "max_response_tokens": 8, "loss_aggregation": "token_mean"}
+def micro_batches(
+    groups: dict[int, PromptGroup], responses: list[TrainResponse], **plan: int
+) -> Iterator[dict]:
+    settings = {
+        "max_tokens_per_microbatch": 10_000,
+        "max_response_tokens": 8,
+        "loss_aggregation": "token_mean",
+    }
     (plans,) = plan_minibatch(responses, **settings | plan)
     for micro in plans:
         yield micro, collate(micro, groups, pad_token_id=0)
@@ -85,7 +93,9 @@ def largest_errors(plain_scores: PlainScores) -> Callable[..., tuple[float, floa
 # What it computes
 
 
-@pytest.mark.parametrize("plan", [{}, {"max_row_tokens": 24}, {"max_tokens_per_microbatch": 30}], ids=str)
+@pytest.mark.parametrize(
+    "plan", [{}, {"max_row_tokens": 24}, {"max_tokens_per_microbatch": 30}], ids=str
+)
 @pytest.mark.parametrize("logprob_chunk_tokens", [5, 2048])
 def test_logprobs_and_entropies_are_those_of_a_plain_forward_pass(
     learner_config: LearnerConfig,
@@ -97,7 +107,9 @@ def test_logprobs_and_entropies_are_those_of_a_plain_forward_pass(
     plan: dict[str, int],
     logprob_chunk_tokens: int,
 ) -> None:
-    module = build_module(learner_config().language_model(logprob_chunk_tokens=logprob_chunk_tokens))
+    module = build_module(
+        learner_config().language_model(logprob_chunk_tokens=logprob_chunk_tokens)
+    )
     groups = make_groups()
     model = load_causal_lm(raw_model, dtype=torch.float32)
     errors = largest_errors(module, model, groups, train_responses(groups), **plan)
@@ -155,13 +167,17 @@ def test_dropout_is_off_even_in_training_mode(
     largest_errors: Callable[..., tuple[float, float]],
     tmp_path: Path,
 ) -> None:
-    config = OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, dropout=0.5, attention_dropout=0.5)
+    config = OPTConfig(
+        **SMALL, ffn_dim=64, word_embed_proj_dim=32, dropout=0.5, attention_dropout=0.5
+    )
     folder = random_model(config, tmp_path / "model")
     groups = make_groups(2)
     module = build_module(learner_config(folder))
     module.train()
     ((_, batch),) = micro_batches(groups, train_responses(groups))
-    assert torch.equal(module.forward_train(batch)["logprobs"], module.forward_train(batch)["logprobs"])
+    assert torch.equal(
+        module.forward_train(batch)["logprobs"], module.forward_train(batch)["logprobs"]
+    )
     model = load_causal_lm(folder, dtype=torch.float32).eval()
     assert max(largest_errors(module, model, groups, train_responses(groups))) < 2e-5
 
@@ -231,7 +247,9 @@ def test_bfloat16_rounds_the_computation_and_not_the_weights(
     assert 1e-4 < error < 0.5
 
 
-def test_a_module_of_a_learner_does_not_sample(learner_config: LearnerConfig, build_module: BuildModule) -> None:
+def test_a_module_of_a_learner_does_not_sample(
+    learner_config: LearnerConfig, build_module: BuildModule
+) -> None:
     module = build_module(learner_config())
     assert module.engine is None
     with pytest.raises(NotImplementedError, match="samples through its `engine`"):
@@ -249,12 +267,18 @@ def test_a_learners_weights_arrive_in_an_engine(
     dtype: str,
 ) -> None:
     learner_module = build_module(learner_config(other_raw_model).language_model(dtype=dtype))
-    sent = list(pieces(learner_module.lm.state_dict().items(), dtype=getattr(torch, dtype), max_bytes=50_000))
+    sent = list(
+        pieces(
+            learner_module.lm.state_dict().items(), dtype=getattr(torch, dtype), max_bytes=50_000
+        )
+    )
     assert len(sent) > 3
     arrays = [named for piece in sent for named in piece]
     assert {str(array.dtype) for _, array in arrays} == {"uint16" if dtype == "bfloat16" else dtype}
     engine_module = build_module(learner_config().language_model(dtype=dtype), inference_only=True)
-    target = build_module(learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True)
+    target = build_module(
+        learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True
+    )
 
     def sample(module: CausalLMModule) -> list[Any]:
         (group,) = module.engine.generate(
@@ -273,7 +297,9 @@ def test_what_rllib_sends_to_env_runners_is_empty_and_leaves_an_engine_alone(
     learner_config: LearnerConfig, build_module: BuildModule
 ) -> None:
     """A whole state would be held by the algorithm's process too, and one Learner may not have one."""
-    learner_module, engine_module = (build_module(learner_config(), inference_only=flag) for flag in (False, True))
+    learner_module, engine_module = (
+        build_module(learner_config(), inference_only=flag) for flag in (False, True)
+    )
     assert learner_module.get_state(inference_only=True) == engine_module.get_state() == {}
     engine_module.set_state(learner_module.get_state())
     assert learner_module.get_state().keys() == learner_module.lm.state_dict().keys()
@@ -284,7 +310,9 @@ def test_a_module_whose_weights_are_elsewhere_says_so_and_leaves_them(
 ) -> None:
     module = build_module(learner_config())
     module.is_sharded = True
-    with pytest.raises(RuntimeError, match="one Learner alone does not hold the weights: save a checkpoint"):
+    with pytest.raises(
+        RuntimeError, match="one Learner alone does not hold the weights: save a checkpoint"
+    ):
         module.get_state()
     module.save_to_path(tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
@@ -336,7 +364,9 @@ def pickled_arrays(value: Any) -> Iterator[Any]:
         yield from pickled_arrays(vars(value))
 
 
-@pytest.mark.parametrize("gathered", [False, True], ids=["own weights", "weights that RLlib gathered"])
+@pytest.mark.parametrize(
+    "gathered", [False, True], ids=["own weights", "weights that RLlib gathered"]
+)
 def test_a_saved_module_is_a_hugging_face_folder(
     learner_config: LearnerConfig,
     build_module: BuildModule,
@@ -350,11 +380,16 @@ def test_a_saved_module_is_a_hugging_face_folder(
         module.save_to_path(tmp_path / "saved", state=saved.get_state())
     else:
         saved.save_to_path(tmp_path / "saved")
-    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype=torch.float32).state_dict()
+    loaded = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "saved", dtype=torch.float32
+    ).state_dict()
     expected = saved.lm.state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
-    assert AutoTokenizer.from_pretrained(tmp_path / "saved").get_vocab() == load_tokenizer(raw_model).get_vocab()
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "saved").get_vocab()
+        == load_tokenizer(raw_model).get_vocab()
+    )
 
     pickles = sorted((tmp_path / "saved").glob("*.pkl"))
     assert pickles
@@ -364,7 +399,9 @@ def test_a_saved_module_is_a_hugging_face_folder(
 
     fresh = build_module(learner_config())
     fresh.restore_from_path(tmp_path / "saved")
-    assert all(np.array_equal(array, saved.get_state()[name]) for name, array in fresh.get_state().items())
+    assert all(
+        np.array_equal(array, saved.get_state()[name]) for name, array in fresh.get_state().items()
+    )
 
 
 def test_restoring_from_a_folder_without_weights_says_so(

@@ -20,7 +20,12 @@ Data = Callable[..., GroupTrainingData]
 ByResponse = Callable[..., dict[tuple[int, int], Tensor]]
 Change = Callable[[DAPOConfig], DAPOConfig]
 
-CUTS = [{}, {"max_tokens_per_microbatch": 40}, {"max_tokens_per_microbatch": 1}, {"max_row_tokens": 20}]
+CUTS = [
+    {},
+    {"max_tokens_per_microbatch": 40},
+    {"max_tokens_per_microbatch": 1},
+    {"max_row_tokens": 20},
+]
 
 
 @pytest.fixture
@@ -34,7 +39,9 @@ def flat(minibatches: list[MicroBatches]) -> list[dict[str, Tensor]]:
 
 
 def kl_of(batch: dict[str, Tensor], estimator: str = "k3") -> Tensor:
-    return kl_estimates(batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=estimator)
+    return kl_estimates(
+        batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=estimator
+    )
 
 
 # What is computed
@@ -69,7 +76,12 @@ def kl_of(batch: dict[str, Tensor], estimator: str = "k3") -> Tensor:
     ],
 )
 def test_every_forward_pass_is_needed_by_something(
-    make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, change: Change, scored: int, referred: int
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    change: Change,
+    scored: int,
+    referred: int,
 ) -> None:
     """Of three mini-batches of one micro-batch each; `update` makes the same passes before it trains."""
     trainer, references = make_trainer(change(config)), []
@@ -112,9 +124,19 @@ def test_the_ratios_denominator_is_the_samplers_throughout_or_the_trainers_throu
 def test_nothing_that_is_prepared_has_a_gradient(
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, placement: str
 ) -> None:
-    config.training(advantage_estimator="gae", entropy_mask_fraction=0.5).kl(coefficient=0.1, placement=placement)
+    config.training(advantage_estimator="gae", entropy_mask_fraction=0.5).kl(
+        coefficient=0.1, placement=placement
+    )
     for batch in flat(make_trainer(config).prepared(make_data(minibatches=2))):
-        made = {"old_logprobs", "old_values", "old_entropy", "ref_logprobs", "advantages", "returns", "token_mask"}
+        made = {
+            "old_logprobs",
+            "old_values",
+            "old_entropy",
+            "ref_logprobs",
+            "advantages",
+            "returns",
+            "token_mask",
+        }
         assert made <= batch.keys()
         assert not any(tensor.requires_grad for tensor in batch.values())
 
@@ -127,7 +149,9 @@ def test_the_entropy_mask_keeps_the_most_uncertain_share_of_each_minibatch(
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, fraction: float
 ) -> None:
     trainer = make_trainer(config.training(entropy_mask_fraction=fraction))
-    for minibatch in trainer.prepared(make_data(minibatches=2, plan={"max_tokens_per_microbatch": 40})):
+    for minibatch in trainer.prepared(
+        make_data(minibatches=2, plan={"max_tokens_per_microbatch": 40})
+    ):
         assert len(minibatch.batches) > 1
         mask, kept, entropy = (
             torch.cat([batch[name].flatten() for batch in minibatch.batches])
@@ -144,7 +168,8 @@ def test_the_entropy_mask_is_the_same_however_a_minibatch_is_cut(
 ) -> None:
     trainer = make_trainer(config.training(entropy_mask_fraction=0.3))
     whole, *others = (
-        by_response(flat(trainer.prepared(make_data(minibatches=2, plan=plan))), "token_mask") for plan in CUTS
+        by_response(flat(trainer.prepared(make_data(minibatches=2, plan=plan))), "token_mask")
+        for plan in CUTS
     )
     assert len(whole) == 16
     for cut in others:
@@ -170,7 +195,9 @@ def test_a_users_mask_may_be_a_function_or_its_name(
     for setting in (even_ids, "my_token_masks:even_ids"):
         trainer = make_trainer(config.copy(copy_frozen=False).training(token_mask=setting))
         for batch in flat(trainer.prepared(make_data(plan={"max_tokens_per_microbatch": 40}))):
-            assert torch.equal(batch["token_mask"], batch["mask"] & (batch["response_ids"] % 2 == 0))
+            assert torch.equal(
+                batch["token_mask"], batch["mask"] & (batch["response_ids"] % 2 == 0)
+            )
 
 
 def test_a_users_mask_is_given_ids_entropies_and_mask_and_narrows_the_entropy_mask(
@@ -184,26 +211,40 @@ def test_a_users_mask_is_given_ids_entropies_and_mask_and_narrows_the_entropy_ma
 
     alone = make_trainer(config.copy(copy_frozen=False).training(entropy_mask_fraction=0.5))
     both = make_trainer(config.training(entropy_mask_fraction=0.5, token_mask=note))
-    expected, found = (flat(trainer.prepared(make_data(minibatches=2))) for trainer in (alone, both))
+    expected, found = (
+        flat(trainer.prepared(make_data(minibatches=2))) for trainer in (alone, both)
+    )
     for batch, plain, tensors in zip(found, expected, given, strict=True):
         assert tensors.keys() == {"response_ids", "entropy", "mask"}
         assert torch.equal(tensors["mask"], batch["mask"])
         assert torch.equal(tensors["entropy"], batch["old_entropy"])
         assert (tensors["entropy"][batch["mask"]] > 0).all()
-        assert torch.equal(batch["token_mask"], plain["token_mask"] & (batch["response_ids"] % 2 == 0))
+        assert torch.equal(
+            batch["token_mask"], plain["token_mask"] & (batch["response_ids"] % 2 == 0)
+        )
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda mask: mask.float(), r"gave torch\.float32 \(16, 7\): it must give torch\.bool \(16, 7\)"),
-        (lambda mask: mask[:, :3], r"gave torch\.bool \(16, 3\): it must give torch\.bool \(16, 7\)"),
+        (
+            lambda mask: mask.float(),
+            r"gave torch\.float32 \(16, 7\): it must give torch\.bool \(16, 7\)",
+        ),
+        (
+            lambda mask: mask[:, :3],
+            r"gave torch\.bool \(16, 3\): it must give torch\.bool \(16, 7\)",
+        ),
         (lambda mask: mask[0], r"gave torch\.bool \(7,\): it must give torch\.bool \(16, 7\)"),
     ],
     ids=["numbers", "too short", "one row"],
 )
 def test_a_users_mask_of_another_shape_or_type_is_refused(
-    make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, answer: Callable[[Tensor], Tensor], said: str
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    answer: Callable[[Tensor], Tensor],
+    said: str,
 ) -> None:
     def bad(*, response_ids: Tensor, entropy: Tensor, mask: Tensor) -> Tensor:
         return answer(mask)
@@ -250,7 +291,9 @@ def test_rewards_less_the_divergence_are_what_groups_compare(
         kl = difference if estimator == "k1" else (-difference).exp() - 1 + difference
         assert float(kl.abs().sum()) > 1e-3
         rewards[group, index] = (-1.0, 1.0, 0.25, 0.5)[index] - 0.3 * float(kl.sum())
-    assert rewards == pytest.approx({k: float(v) for k, v in by_response(batches, "rewards").items()}, abs=1e-9)
+    assert rewards == pytest.approx(
+        {k: float(v) for k, v in by_response(batches, "rewards").items()}, abs=1e-9
+    )
     for group in range(4):
         expected = group_advantages(torch.tensor([rewards[group, i] for i in range(4)]), **options)
         found = torch.stack([advantages[group, i] for i in range(4)])
@@ -262,11 +305,15 @@ def test_in_the_loss_the_divergence_leaves_rewards_and_advantages_alone(
 ) -> None:
     trainer, data = make_trainer(config.kl(coefficient=0.3)), make_data(minibatches=2)
     trainer.shake()
-    planned = {(r.group, r.index): r for plan in data.shards[0] for micro in plan for r in micro.responses}
+    planned = {
+        (r.group, r.index): r for plan in data.shards[0] for micro in plan for r in micro.responses
+    }
     batches = flat(trainer.prepared(data))
     for name in ("advantages", "rewards"):
         values = {key: float(value) for key, value in by_response(batches, name).items()}
-        assert values == {key: getattr(response, name.removesuffix("s")) for key, response in planned.items()}
+        assert values == {
+            key: getattr(response, name.removesuffix("s")) for key, response in planned.items()
+        }
 
 
 # The critic
@@ -274,10 +321,14 @@ def test_in_the_loss_the_divergence_leaves_rewards_and_advantages_alone(
 
 def shaken_critic(make_trainer: MakeTrainer, config: DAPOConfig) -> Any:
     """A Learner whose values are not all 0 and whose policy is not its reference."""
-    trainer = make_trainer(config.training(advantage_estimator="gae", gamma=0.9).critic(gae_lambda=0.8))
+    trainer = make_trainer(
+        config.training(advantage_estimator="gae", gamma=0.9).critic(gae_lambda=0.8)
+    )
     trainer.shake()
     with torch.no_grad():
-        torch.nn.init.normal_(trainer.module.value_head.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+        torch.nn.init.normal_(
+            trainer.module.value_head.weight, std=0.3, generator=torch.Generator().manual_seed(0)
+        )
         trainer.module.value_head.bias.fill_(0.1)
     return trainer
 
@@ -319,7 +370,8 @@ def test_a_critics_advantages_do_not_depend_on_the_cut(
     trainer = shaken_critic(make_trainer, config.kl(coefficient=0.3, placement="reward"))
     for name in ("advantages", "returns"):
         whole, *others = (
-            by_response(flat(trainer.prepared(make_data(minibatches=2, plan=plan))), name) for plan in CUTS
+            by_response(flat(trainer.prepared(make_data(minibatches=2, plan=plan))), name)
+            for plan in CUTS
         )
         for cut in others:
             for key, values in whole.items():
@@ -332,5 +384,7 @@ def test_without_division_by_the_deviation_a_critics_advantages_are_as_they_are(
     trainer = shaken_critic(make_trainer, config.training(normalize_advantages_by_std=False))
     for batch in flat(trainer.prepared(make_data(minibatches=2))):
         rewards = terminal_rewards(batch["rewards"], batch["mask"])
-        expected, _ = generalized_advantages(rewards, batch["old_values"], batch["mask"], gamma=0.9, gae_lambda=0.8)
+        expected, _ = generalized_advantages(
+            rewards, batch["old_values"], batch["mask"], gamma=0.9, gae_lambda=0.8
+        )
         torch.testing.assert_close(batch["advantages"], expected, rtol=0, atol=1e-12)

@@ -6,7 +6,8 @@ import pytest
 
 from rllib_dapo.learner.schedule import LR_SCHEDULES, LRSchedule, learning_rate_factor
 
-# A decay over 100 optimizer steps. By hand: cos(pi / 4) = 0.70711, so a quarter of the way leaves 0.85355 by cosine.
+# A decay over 100 optimizer steps. By hand: cos(pi / 4) = 0.70711, so a quarter of the way leaves
+# 0.85355 by cosine.
 DECAY = 100
 
 

@@ -58,7 +58,11 @@ def test_with_one_learner_the_totals_of_all_are_its_own() -> None:
     statistics.maximum(ratio_max=torch.tensor(1.25), gap_max=torch.tensor(-2.0))
     for _ in range(2):
         statistics.reduce()
-        assert (statistics.sum("tokens"), statistics.mean("entropy_sum"), statistics.sum("minibatches")) == (3, 0.5, 2)
+        assert (
+            statistics.sum("tokens"),
+            statistics.mean("entropy_sum"),
+            statistics.sum("minibatches"),
+        ) == (3, 0.5, 2)
         assert (statistics.max("ratio_max"), statistics.max("gap_max")) == (1.25, -2.0)
 
 
@@ -67,4 +71,8 @@ def test_asking_for_a_total_does_not_make_it_one() -> None:
     statistics.add(tokens=0)
     statistics.add_common(minibatches=1)
     assert (statistics.sum("kl_sum"), statistics.mean("kl_sum")) == (0.0, 0.0)
-    assert [statistics.has(name) for name in ("tokens", "minibatches", "kl_sum")] == [True, True, False]
+    assert [statistics.has(name) for name in ("tokens", "minibatches", "kl_sum")] == [
+        True,
+        True,
+        False,
+    ]

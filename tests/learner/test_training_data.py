@@ -23,14 +23,20 @@ def plans(
     """Two mini-batches, each cut for two Learners."""
     return [
         plan_minibatch(
-            part, loss_aggregation="token_mean", max_response_tokens=8, max_tokens_per_microbatch=40, num_shards=2
+            part,
+            loss_aggregation="token_mean",
+            max_response_tokens=8,
+            max_tokens_per_microbatch=40,
+            num_shards=2,
         )
         for part in split_evenly(train_responses(groups), 2)
     ]
 
 
 def places(shard: list[MiniBatchPlan]) -> set[tuple[int, int]]:
-    return {(r.group, r.index) for minibatch in shard for micro in minibatch for r in micro.responses}
+    return {
+        (r.group, r.index) for minibatch in shard for micro in minibatch for r in micro.responses
+    }
 
 
 def test_each_learner_gets_its_responses_and_their_groups_alone(
@@ -57,7 +63,9 @@ def test_a_plan_for_another_number_of_learners_is_refused(
         data.shard(3)
 
 
-def test_learners_with_unequal_numbers_of_steps_are_refused(plans: list[list[MiniBatchPlan]]) -> None:
+def test_learners_with_unequal_numbers_of_steps_are_refused(
+    plans: list[list[MiniBatchPlan]],
+) -> None:
     whole, short = [plans[0][0], plans[1][0]], [plans[0][1]]
     with pytest.raises(ValueError, match="different numbers of mini- or micro-batches"):
         GroupTrainingData(shards=[whole, short]).validate()
@@ -66,9 +74,15 @@ def test_learners_with_unequal_numbers_of_steps_are_refused(plans: list[list[Min
         GroupTrainingData(shards=[whole, uneven]).validate()
 
 
-def test_a_minibatch_counts_responses(groups: dict[int, PromptGroup], plans: list[list[MiniBatchPlan]]) -> None:
+def test_a_minibatch_counts_responses(
+    groups: dict[int, PromptGroup], plans: list[list[MiniBatchPlan]]
+) -> None:
     plan = plans[0][0]
-    micro = MicroBatches(batches=[collate(part, groups, pad_token_id=0) for part in plan], progress=1.0, is_first=True)
+    micro = MicroBatches(
+        batches=[collate(part, groups, pad_token_id=0) for part in plan],
+        progress=1.0,
+        is_first=True,
+    )
     count = sum(len(part.responses) for part in plan)
     assert len(plan) > 1
     assert len(micro) == MiniBatch(policy_batches={"default_policy": micro}).env_steps() == count

@@ -47,14 +47,20 @@ def test_the_value_head_is_among_the_optimizers_parameters_and_moves(
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
 ) -> None:
     trainer = make_trainer(config)
-    before = {name: tensor.clone() for name, tensor in trainer.module.value_head.state_dict().items()}
+    before = {
+        name: tensor.clone() for name, tensor in trainer.module.value_head.state_dict().items()
+    }
     trainer.update(make_data())
     after = trainer.module.value_head.state_dict()
     assert not any(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 def test_the_hidden_states_are_those_before_each_token(
-    build_module: BuildModule, make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, raw_model: Path
+    build_module: BuildModule,
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    raw_model: Path,
 ) -> None:
     """The value belongs to the state that the token answers to, so it must not have seen the token."""
     trainer, data = make_trainer(config), make_data()
@@ -77,14 +83,21 @@ def test_the_hidden_states_are_those_before_each_token(
 
 
 def test_a_checkpoint_keeps_the_value_head_in_a_folder_of_its_own_and_an_export_leaves_it(
-    make_trainer: MakeTrainer, build_module: BuildModule, config: DAPOConfig, make_data: Data, tmp_path: Path
+    make_trainer: MakeTrainer,
+    build_module: BuildModule,
+    config: DAPOConfig,
+    make_data: Data,
+    tmp_path: Path,
 ) -> None:
     trainer = make_trainer(config)
     trainer.update(make_data())
     folder = tmp_path / MODULE_PATH
     trainer.module.save_to_path(folder)
     head = load_file(folder / VALUE_HEAD_FOLDER / "model.safetensors")
-    assert {name: tuple(tensor.shape) for name, tensor in head.items()} == {"weight": (1, 128), "bias": (1,)}
+    assert {name: tuple(tensor.shape) for name, tensor in head.items()} == {
+        "weight": (1, 128),
+        "bias": (1,),
+    }
     assert not any("value_head" in name for name in load_file(folder / "model.safetensors"))
 
     restored = build_module(config)
@@ -101,7 +114,10 @@ def test_a_checkpoint_keeps_the_value_head_in_a_folder_of_its_own_and_an_export_
 
 
 def test_a_value_head_begins_anew_on_a_model_that_has_none(
-    build_module: BuildModule, learner_config: Callable[..., DAPOConfig], config: DAPOConfig, tmp_path: Path
+    build_module: BuildModule,
+    learner_config: Callable[..., DAPOConfig],
+    config: DAPOConfig,
+    tmp_path: Path,
 ) -> None:
     build_module(learner_config()).save_to_path(tmp_path)
     module = build_module(config)

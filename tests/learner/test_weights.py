@@ -11,7 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rllib_dapo.checkpoint.export import export_checkpoint
-from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD_FOLDER, load_weights, read_weights
+from rllib_dapo.learner.model_folder import (
+    MODULE_PATH,
+    VALUE_HEAD_FOLDER,
+    load_weights,
+    read_weights,
+)
 from rllib_dapo.models import load_causal_lm
 from rllib_dapo.weight_transfer import pieces, to_numpy, to_tensors
 
@@ -30,10 +35,14 @@ def checkpoint(raw_model: Path, tmp_path: Path) -> Path:
     return checkpoint
 
 
-def test_an_export_holds_the_model_and_nothing_of_rllib(checkpoint: Path, raw_model: Path, tmp_path: Path) -> None:
+def test_an_export_holds_the_model_and_nothing_of_rllib(
+    checkpoint: Path, raw_model: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "exports" / "model"
     assert export_checkpoint(checkpoint, folder) == folder
-    assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in raw_model.iterdir())
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        file.name for file in raw_model.iterdir()
+    )
     expected = load_causal_lm(raw_model, dtype=torch.float32).state_dict()
     exported = load_causal_lm(folder, dtype=torch.float32).state_dict()
     assert all(torch.equal(exported[name], tensor) for name, tensor in expected.items())
@@ -53,7 +62,9 @@ def test_an_export_replaces_an_older_one_and_leaves_other_files(
     assert (folder / "README.md").read_text() == "my model"
 
 
-def test_a_folder_without_a_trained_model_is_refused(checkpoint: Path, raw_model: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_trained_model_is_refused(
+    checkpoint: Path, raw_model: Path, tmp_path: Path
+) -> None:
     (checkpoint / MODULE_PATH / "config.json").unlink()
     for source in (checkpoint, raw_model, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match="holds no trained model") as caught:
@@ -67,7 +78,10 @@ def test_weights_are_read_from_any_number_of_files(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "model-00001-of-00002.safetensors")
     save_file({"b": torch.zeros(3)}, tmp_path / "model-00002-of-00002.safetensors")
     weights = read_weights(tmp_path)
-    assert {name: tensor.tolist() for name, tensor in weights.items()} == {"a": [1, 1], "b": [0, 0, 0]}
+    assert {name: tensor.tolist() for name, tensor in weights.items()} == {
+        "a": [1, 1],
+        "b": [0, 0, 0],
+    }
 
 
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
@@ -87,9 +101,21 @@ def test_tied_weights_may_be_left_out(raw_model: Path, other_raw_model: Path) ->
 @pytest.mark.parametrize(
     ("removed", "added", "said"),
     [
-        ("model.norm.weight", {}, r"missing \['model\.norm\.weight'\], unknown \[\], of another shape \[\]"),
-        (None, {"model.x.weight": 1}, r"missing \[\], unknown \['model\.x\.weight'\], of another shape \[\]"),
-        (None, {"model.norm.weight": 7}, r"missing \[\], unknown \[\], of another shape \['model\.norm\.weight'\]"),
+        (
+            "model.norm.weight",
+            {},
+            r"missing \['model\.norm\.weight'\], unknown \[\], of another shape \[\]",
+        ),
+        (
+            None,
+            {"model.x.weight": 1},
+            r"missing \[\], unknown \['model\.x\.weight'\], of another shape \[\]",
+        ),
+        (
+            None,
+            {"model.norm.weight": 7},
+            r"missing \[\], unknown \[\], of another shape \['model\.norm\.weight'\]",
+        ),
     ],
 )
 def test_weights_of_another_model_are_refused_by_name_and_none_is_taken(
@@ -97,7 +123,9 @@ def test_weights_of_another_model_are_refused_by_name_and_none_is_taken(
 ) -> None:
     model = load_causal_lm(raw_model, dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    weights = {name: tensor for name, tensor in read_weights(other_raw_model).items() if name != removed}
+    weights = {
+        name: tensor for name, tensor in read_weights(other_raw_model).items() if name != removed
+    }
     with pytest.raises(ValueError, match="^these weights belong to another model: " + said + "$"):
         load_weights(model, weights | {name: torch.zeros(size) for name, size in added.items()})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -115,7 +143,9 @@ def test_a_value_heads_weights_are_read_with_a_prefix(tmp_path: Path) -> None:
 
 def test_an_export_leaves_the_value_head_behind(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / MODULE_PATH / VALUE_HEAD_FOLDER).mkdir()
-    save_file({"bias": torch.zeros(1)}, checkpoint / MODULE_PATH / VALUE_HEAD_FOLDER / "model.safetensors")
+    save_file(
+        {"bias": torch.zeros(1)}, checkpoint / MODULE_PATH / VALUE_HEAD_FOLDER / "model.safetensors"
+    )
     folder = export_checkpoint(checkpoint, tmp_path / "model")
     assert not (folder / VALUE_HEAD_FOLDER).exists()
     assert (folder / "model.safetensors").is_file()
@@ -151,10 +181,15 @@ def test_read_only_arrays_become_tensors_of_their_own() -> None:
 
 
 def test_pieces_hold_every_weight_once_in_order_and_end_where_they_are_full() -> None:
-    weights = {name: torch.full((size,), float(size)) for name, size in {"a": 2, "b": 1, "c": 9, "d": 1}.items()}
+    weights = {
+        name: torch.full((size,), float(size))
+        for name, size in {"a": 2, "b": 1, "c": 9, "d": 1}.items()
+    }
     cut = list(pieces(weights.items(), dtype=torch.float32, max_bytes=12))
     assert [[name for name, _ in piece] for piece in cut] == [["a", "b"], ["c"], ["d"]]
-    assert all(np.array_equal(array, weights[name].numpy()) for piece in cut for name, array in piece)
+    assert all(
+        np.array_equal(array, weights[name].numpy()) for piece in cut for name, array in piece
+    )
     halves = list(pieces(weights.items(), dtype=torch.bfloat16, max_bytes=12))
     assert [[name for name, _ in piece] for piece in halves] == [["a", "b", "c"], ["d"]]
     assert list(pieces([], dtype=torch.float32)) == []

@@ -49,7 +49,9 @@ def test_all_three_are_the_mean_over_all_subsets(predictions: list[str]) -> None
         subsets = list(itertools.combinations(range(n), k))
         average = np.mean([np.mean([verdicts[i] for i in subset]) for subset in subsets])
         passed = np.mean([any(verdicts[i] for i in subset) for subset in subsets])
-        majority = np.mean([_in_subset([predictions[i] for i in subset], "1") for subset in subsets])
+        majority = np.mean(
+            [_in_subset([predictions[i] for i in subset], "1") for subset in subsets]
+        )
         assert average_at(correct, n) == pytest.approx(average, abs=1e-12)
         assert pass_at(correct, n, k) == pytest.approx(passed, abs=1e-12)
         assert majority_at(tally(predictions, verdicts), n, k) == pytest.approx(majority, abs=1e-12)
@@ -63,7 +65,9 @@ def test_32_responses_agree_with_drawn_subsets() -> None:
     for k in (2, 4, 8, 16):
         drawn = [rng.sample(predictions, k) for _ in range(20_000)]
         # the standard error of 20,000 draws of a number between 0 and 1 is at most 0.0036
-        assert majority_at(votes, 32, k) == pytest.approx(np.mean([_in_subset(s, "7") for s in drawn]), abs=0.015)
+        assert majority_at(votes, 32, k) == pytest.approx(
+            np.mean([_in_subset(s, "7") for s in drawn]), abs=0.015
+        )
         assert pass_at(9, 32, k) == pytest.approx(np.mean(["7" in s for s in drawn]), abs=0.015)
 
 
@@ -77,7 +81,9 @@ def test_pass_at_k_by_hand() -> None:
 def test_majority_by_hand() -> None:
     # a a b, a is right. Pairs: aa wins, ab and ab tie. All three: a wins.
     votes = tally(["a", "a", "b"], [True, True, False])
-    assert [majority_at(votes, 3, k) for k in (1, 2, 3)] == pytest.approx([2 / 3, (1 + 0.5 + 0.5) / 3, 1])
+    assert [majority_at(votes, 3, k) for k in (1, 2, 3)] == pytest.approx(
+        [2 / 3, (1 + 0.5 + 0.5) / 3, 1]
+    )
     # with three wrong ones that agree, more samples make it worse
     votes = tally(["a", "a", "b", "b", "b"], [True, True, False, False, False])
     values = [majority_at(votes, 5, k) for k in (1, 2, 3, 4, 5)]
@@ -94,7 +100,9 @@ def test_who_gives_no_answer_does_not_vote() -> None:
     votes = tally(["", "", "", "a"], [False, False, False, True])
     assert votes == (Votes(1, 1.0),)
     # it takes the one who votes to be among the k
-    assert [majority_at(votes, 4, k) for k in (1, 2, 3, 4)] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1])
+    assert [majority_at(votes, 4, k) for k in (1, 2, 3, 4)] == pytest.approx(
+        [1 / 4, 2 / 4, 3 / 4, 1]
+    )
     assert majority_at(tally(["", ""], [False, False]), 2, 2) == 0
 
 
@@ -119,7 +127,9 @@ def test_large_groups_are_within_the_range_of_floats() -> None:
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_more_than_all_responses_cannot_be_taken(k: int) -> None:
-    with pytest.raises(ValueError, match=f"k={k} must lie between 1 and the number of responses, 3"):
+    with pytest.raises(
+        ValueError, match=f"k={k} must lie between 1 and the number of responses, 3"
+    ):
         pass_at(1, 3, k)
     with pytest.raises(ValueError, match=f"k={k} must lie between 1"):
         majority_at((Votes(3, 1.0),), 3, k)
@@ -154,6 +164,18 @@ def test_one_problem_leaves_nothing_to_draw() -> None:
 
 def test_the_estimators_need_neither_torch_nor_ray() -> None:
     source = "import rllib_dapo.metrics.estimators as e; print(open(e.__file__).read())"
-    text = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
-    imported = [line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))]
-    assert set(imported) <= {"__future__", "collections", "collections.abc", "functools", "math", "typing", "numpy"}
+    text = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    ).stdout
+    imported = [
+        line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))
+    ]
+    assert set(imported) <= {
+        "__future__",
+        "collections",
+        "collections.abc",
+        "functools",
+        "math",
+        "typing",
+        "numpy",
+    }

@@ -13,7 +13,9 @@ from rllib_dapo.metrics.evaluation_metrics import average_at_k, evaluation_metri
 MakeSummary = Callable[..., GroupSummary]
 
 
-def test_average_at_k_is_the_mean_over_problems_of_the_share_of_correct_responses(make_summary: MakeSummary) -> None:
+def test_average_at_k_is_the_mean_over_problems_of_the_share_of_correct_responses(
+    make_summary: MakeSummary,
+) -> None:
     groups = [
         make_summary(0, rewards=(1, 1, 1, -1), is_correct=(True, True, True, False)),
         make_summary(1, rewards=(-1, -1, -1, -1), is_correct=(False, False, False, False)),
@@ -26,7 +28,9 @@ def test_a_missing_verdict_is_not_a_correct_one(make_summary: MakeSummary) -> No
     assert average_at_k(groups) == 0.25
 
 
-def test_every_problem_counts_alike_and_those_that_do_not_fit_not_at_all(make_summary: MakeSummary) -> None:
+def test_every_problem_counts_alike_and_those_that_do_not_fit_not_at_all(
+    make_summary: MakeSummary,
+) -> None:
     groups = [
         make_summary(0, rewards=(1, 1), is_correct=(True, True)),
         make_summary(1, rewards=(-1, -1), is_correct=(False, False)),
@@ -40,7 +44,9 @@ def test_an_evaluation_where_no_prompt_fits_says_so(make_summary: MakeSummary) -
         evaluation_metrics([make_summary(0), make_summary(1)])
 
 
-def test_an_evaluation_reports_accuracies_beside_rewards_and_lengths(make_summary: MakeSummary) -> None:
+def test_an_evaluation_reports_accuracies_beside_rewards_and_lengths(
+    make_summary: MakeSummary,
+) -> None:
     groups = [
         make_summary(
             0,

@@ -28,7 +28,7 @@ LOGGED_BY_THE_LOOP = {
     "generation_seconds",
     "scoring_seconds",
 }
-DOC = Path(__file__).parent.parent / "docs" / "metrics.md"
+DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def names(source: str) -> set[str]:
@@ -45,7 +45,13 @@ def sampler(make_summary: MakeSummary) -> DynamicSampler:
         [
             make_summary(0, rewards=(1, -1), is_correct=mixed, response_tokens=(2, 4)),
             make_summary(1, rewards=(1, 1), is_correct=right, response_tokens=(1, 1)),
-            make_summary(2, rewards=(-1, -1), is_correct=wrong, response_tokens=(8, 8), is_truncated=(True, True)),
+            make_summary(
+                2,
+                rewards=(-1, -1),
+                is_correct=wrong,
+                response_tokens=(8, 8),
+                is_truncated=(True, True),
+            ),
             make_summary(
                 3,
                 rewards=(nan, nan),
@@ -74,7 +80,9 @@ def sampler(make_summary: MakeSummary) -> DynamicSampler:
                 components=({}, {"form": 0.0}, {}),
                 num_turns=(1, 2, 1),
             ),
-            make_summary(7, rewards=(1, -1), is_correct=mixed, response_tokens=(6, 8), num_turns=(3, 1)),
+            make_summary(
+                7, rewards=(1, -1), is_correct=mixed, response_tokens=(6, 8), num_turns=(3, 1)
+            ),
         ]
     )
     return sampler
@@ -93,7 +101,9 @@ def test_the_documentation_has_the_tables_rows_in_their_order() -> None:
         if line.startswith("## "):
             source = line.removeprefix("## ").strip("`").removesuffix("/...")
         if line.startswith("| `"):
-            name, unit, reduction, meaning = line.removeprefix("| ").removesuffix(" |").split(" | ", 3)
+            name, unit, reduction, meaning = (
+                line.removeprefix("| ").removesuffix(" |").split(" | ", 3)
+            )
             rows.append((name.strip("`"), source, unit, reduction, meaning.replace("\\|", "|")))
     assert rows == [tuple(metric) for metric in METRICS]
 
@@ -140,7 +150,15 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
 
 def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None:
     metrics = rollout_metrics(sampler)
-    fates = ("accepted", "surplus", "all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long")
+    fates = (
+        "accepted",
+        "surplus",
+        "all_correct",
+        "all_wrong",
+        "no_signal",
+        "missing",
+        "prompt_too_long",
+    )
     assert sum(metrics[f"groups_{fate}"] for fate in fates) == metrics["groups_generated"]
 
 
@@ -161,17 +179,30 @@ def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSample
         ("other: timeout: crash", "missing_other"),
     ],
 )
-def test_a_missing_verdict_is_counted_under_its_cause(make_summary: MakeSummary, reason: str, metric: str) -> None:
+def test_a_missing_verdict_is_counted_under_its_cause(
+    make_summary: MakeSummary, reason: str, metric: str
+) -> None:
     # A reason beside a verdict, as a wrong answer has one, says nothing of what is missing.
-    group = make_summary(rewards=(nan, -1.0), is_correct=(None, False), reasons=(reason, "timeout: no"))
-    counts = {name: value for name, value in verdict_metrics([group]).items() if name.startswith("missing_")}
+    group = make_summary(
+        rewards=(nan, -1.0), is_correct=(None, False), reasons=(reason, "timeout: no")
+    )
+    counts = {
+        name: value
+        for name, value in verdict_metrics([group]).items()
+        if name.startswith("missing_")
+    }
     causes = ("missing_timeout", "missing_crash", "missing_too_long", "missing_other")
     assert counts == {**dict.fromkeys(causes, 0), metric: 1, "missing_reward_fraction": 0.5}
 
 
-def test_an_evaluation_has_missing_verdicts_turns_and_the_parts_of_rewards_too(make_summary: MakeSummary) -> None:
+def test_an_evaluation_has_missing_verdicts_turns_and_the_parts_of_rewards_too(
+    make_summary: MakeSummary,
+) -> None:
     group = make_summary(
-        rewards=(nan, 1.0), is_correct=(None, True), reasons=("timeout: 5 s", ""), components=({}, {"form": 0.5})
+        rewards=(nan, 1.0),
+        is_correct=(None, True),
+        reasons=("timeout: 5 s", ""),
+        components=({}, {"form": 0.5}),
     )
     figures = evaluation_metrics([group])
     assert figures["missing_timeout"] == 1
@@ -191,7 +222,11 @@ def test_an_updates_figures_by_hand() -> None:
     statistics.add(policy_loss_sum=torch.tensor(-0.25), total_loss=torch.tensor(0.25))
     statistics.add_common(minibatches=1, skipped_updates=1)
     statistics.add(gap_sum=0.5, gap_tokens=2)
-    statistics.maximum(ratio_max=torch.tensor(2.0), gradient_norm_max=torch.tensor(2.0), gap_max=torch.tensor(0.375))
+    statistics.maximum(
+        ratio_max=torch.tensor(2.0),
+        gradient_norm_max=torch.tensor(2.0),
+        gap_max=torch.tensor(0.375),
+    )
     metrics = learner_metrics(statistics)
     assert metrics == pytest.approx(
         {
@@ -217,7 +252,14 @@ def test_an_updates_figures_by_hand() -> None:
 
 def test_figures_of_what_is_switched_on_by_hand() -> None:
     statistics = TokenStatistics()
-    statistics.add(tokens=4, response_tokens=5, kl_sum=0.5, importance_capped=2, masked_responses=1, responses=3)
+    statistics.add(
+        tokens=4,
+        response_tokens=5,
+        kl_sum=0.5,
+        importance_capped=2,
+        masked_responses=1,
+        responses=3,
+    )
     # returns 1, 1, 0, 0: their variance is 0.25; the values miss them by a mean square of 0.05
     statistics.add(value_loss_sum=0.25, value_clip_count=1, return_sum=2.0, return_square_sum=2.0)
     statistics.add(value_error_square_sum=0.2)
@@ -254,6 +296,11 @@ def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:
     assert "accuracy" not in graded
     assert graded["episode_return_mean"] == 0.375
     missing = verdict_metrics([make_summary(rewards=(nan, nan), response_tokens=(2, 4))])
-    assert not missing.keys() & {"accuracy", "episode_return_mean", "episode_return_min", "episode_return_max"}
+    assert not missing.keys() & {
+        "accuracy",
+        "episode_return_mean",
+        "episode_return_min",
+        "episode_return_max",
+    }
     assert missing["missing_reward_fraction"] == 1
     assert missing["missing_other"] == 2

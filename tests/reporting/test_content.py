@@ -21,10 +21,15 @@ def data(run: Run) -> dict[str, Any]:
     return content(run, link=None)
 
 
-def test_a_sweep_has_its_trials_by_name_and_what_was_varied_bounds_first(data: dict[str, Any]) -> None:
+def test_a_sweep_has_its_trials_by_name_and_what_was_varied_bounds_first(
+    data: dict[str, Any],
+) -> None:
     assert [trial["name"] for trial in data["trials"]] == [f"trial_{n:05}" for n in range(4)]
     assert data["varied"] == ["epsilon_low", "epsilon_high"]
-    bounds = {(trial["varied"]["epsilon_low"], trial["varied"]["epsilon_high"]) for trial in data["trials"]}
+    bounds = {
+        (trial["varied"]["epsilon_low"], trial["varied"]["epsilon_high"])
+        for trial in data["trials"]
+    }
     assert bounds == {(0.1, 0.2), (0.1, 0.3), (0.2, 0.2), (0.2, 0.3)}
     assert {trial["status"] for trial in data["trials"]} == {"finished"}
 
@@ -39,7 +44,9 @@ def test_curves_are_those_of_result_json(sweep_folder: Path, data: dict[str, Any
         (place,) = [i for i, panel in enumerate(data["panels"]) if panel["title"] == title]
         curve = data["trials"][1]["curves"][place][0]
         assert curve["x"] == [1, 2, 3, 4]
-        assert curve["y"] == pytest.approx([result[source[0]][source[1]] for result in results], rel=1e-4)
+        assert curve["y"] == pytest.approx(
+            [result[source[0]][source[1]] for result in results], rel=1e-4
+        )
 
 
 def test_every_panel_of_the_paper_was_measured(data: dict[str, Any]) -> None:
@@ -97,7 +104,15 @@ def test_all_of_it_is_json_without_infinities(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(math.nan, None), (math.inf, None), (None, None), (123456789.0, 123456789.0), (0.123456789, 0.12346)],
+    [
+        (math.nan, None),
+        (math.inf, None),
+        (None, None),
+        (123456789.0, 123456789.0),
+        (0.123456789, 0.12346),
+    ],
 )
-def test_numbers_have_the_digits_that_a_picture_needs(value: float | None, shown: float | None) -> None:
+def test_numbers_have_the_digits_that_a_picture_needs(
+    value: float | None, shown: float | None
+) -> None:
     assert number(value) == shown

@@ -39,7 +39,9 @@ def test_a_picture_is_drawn_without_pyplot(frame: pd.DataFrame, tmp_path: Path) 
     assert not _pylab_helpers.Gcf.figs, "pyplot keeps its figures for the whole process"
 
 
-def test_curves_make_the_difference_to_an_empty_picture(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_curves_make_the_difference_to_an_empty_picture(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
     full = curves_picture(frame, tmp_path / "full.png")
     empty = curves_picture(frame[["training_iteration"]], tmp_path / "empty.png")
     assert _share_of_ink(full) > 1.1 * _share_of_ink(empty)
@@ -48,7 +50,9 @@ def test_curves_make_the_difference_to_an_empty_picture(frame: pd.DataFrame, tmp
 def test_evaluations_are_drawn_too(frame: pd.DataFrame, tmp_path: Path) -> None:
     with_points = curves_picture(frame, tmp_path / "with.png")
     without = frame.drop(columns=[column for column in frame if column.startswith("evaluation")])
-    assert _share_of_ink(with_points) > _share_of_ink(curves_picture(without, tmp_path / "without.png"))
+    assert _share_of_ink(with_points) > _share_of_ink(
+        curves_picture(without, tmp_path / "without.png")
+    )
 
 
 def test_a_run_of_one_iteration_can_be_drawn(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400)
 
 
 @given(numbers, st.integers(4, 50))
-def test_no_more_points_are_kept_than_asked_for_and_none_is_made_up(values: list[float], limit: int) -> None:
+def test_no_more_points_are_kept_than_asked_for_and_none_is_made_up(
+    values: list[float], limit: int
+) -> None:
     kept = thin(values, limit)
     assert len(kept) <= limit or len(values) <= limit
     assert kept == sorted(set(kept))

@@ -27,11 +27,15 @@ def data(sweep_folder: Path) -> dict[str, Any]:
 
 def _scripts(html: str) -> list[str]:
     """The page's own, and the library, which that one starts."""
-    return re.findall(r'<script(?: type="text/plain" id="plotly")?>(.*?)</script>', html, flags=re.DOTALL)
+    return re.findall(
+        r'<script(?: type="text/plain" id="plotly")?>(.*?)</script>', html, flags=re.DOTALL
+    )
 
 
 def _embedded(html: str) -> Any:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1])
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1]
+    )
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -56,12 +60,17 @@ def test_a_hostile_run_stays_data(data: dict[str, Any]) -> None:
     assert _embedded(html) == hostile
 
 
-def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_fetched(data: dict[str, Any]) -> None:
+def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_fetched(
+    data: dict[str, Any],
+) -> None:
     html = page(data)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in _scripts(html)]
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in _scripts(html)
+    ]
     assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
     assert "connect-src" not in rules
 
@@ -76,6 +85,9 @@ def test_nothing_is_loaded_from_anywhere(data: dict[str, Any]) -> None:
 
 def test_links_lead_from_the_page_to_the_run(tmp_path: Path) -> None:
     link = link_from(tmp_path / "run" / "report.html")
-    assert link(str(tmp_path / "run" / "trial_00000" / "checkpoint_000001")) == "trial_00000/checkpoint_000001"
+    assert (
+        link(str(tmp_path / "run" / "trial_00000" / "checkpoint_000001"))
+        == "trial_00000/checkpoint_000001"
+    )
     assert link(str(tmp_path / 'odd "name" #1')) == "../odd%20%22name%22%20%231"
     assert no_link("bucket/run") == ""

@@ -63,7 +63,9 @@ def test_a_run_without_samples_or_checkpoints_has_a_page_too(copy: Path) -> None
     assert write_report(str(copy)).is_file()
 
 
-def test_a_folder_without_a_run_is_refused_with_the_way_to_one(sweep_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused_with_the_way_to_one(
+    sweep_folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SettingsError, match=r"no run is there$"):
         read_run(str(tmp_path))
     with pytest.raises(SettingsError, match=f"the newest run in it is {sweep_folder}$"):

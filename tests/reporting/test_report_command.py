@@ -10,12 +10,16 @@ from typer.testing import CliRunner
 from rllib_dapo.cli import app
 
 
-def test_the_page_lies_in_the_runs_folder_unless_told_otherwise(sweep_folder: Path, tmp_path: Path) -> None:
+def test_the_page_lies_in_the_runs_folder_unless_told_otherwise(
+    sweep_folder: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(sweep_folder, tmp_path / "run"))
     done = CliRunner().invoke(app, ["report", str(copy)])
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[-1] == f"report: {copy / 'report.html'}"
-    other = CliRunner().invoke(app, ["report", str(copy), "--output", str(tmp_path / "new" / "page.html")])
+    other = CliRunner().invoke(
+        app, ["report", str(copy), "--output", str(tmp_path / "new" / "page.html")]
+    )
     assert other.exit_code == 0, other.output
     assert (tmp_path / "new" / "page.html").read_text().startswith("<!DOCTYPE html>")
 
@@ -27,8 +31,12 @@ def test_figures_come_as_json_and_csv_too(sweep_folder: Path, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     data, table = json.loads(files["json"].read_text()), pd.read_csv(files["csv"])
     assert len(data["trials"]) == len(table) == 4
-    assert {"trial_id", "config/epsilon_low", "config/epsilon_high", "env_runners/accuracy"} <= set(table.columns)
-    by_bounds = table.set_index(["config/epsilon_low", "config/epsilon_high"])["learners/default_policy/entropy"]
+    assert {"trial_id", "config/epsilon_low", "config/epsilon_high", "env_runners/accuracy"} <= set(
+        table.columns
+    )
+    by_bounds = table.set_index(["config/epsilon_low", "config/epsilon_high"])[
+        "learners/default_policy/entropy"
+    ]
     for trial in data["trials"]:
         bounds = trial["varied"]["epsilon_low"], trial["varied"]["epsilon_high"]
         assert abs(trial["summary"]["entropy"] - by_bounds[bounds]) < 1e-4

@@ -15,7 +15,9 @@ from rllib_dapo.reporting.sample_responses import (
 from rllib_dapo.tracking.sample_record import Sample
 
 
-def _sample(prompt: str, iteration: int, *, source: Any = "training", response: str = "7", seed: int = 0) -> Sample:
+def _sample(
+    prompt: str, iteration: int, *, source: Any = "training", response: str = "7", seed: int = 0
+) -> Sample:
     return Sample(
         iteration=iteration,
         source=source,
@@ -55,13 +57,17 @@ def test_prompts_that_come_back_stand_first_with_their_iterations_in_order() -> 
 
 
 def test_the_same_prompt_under_two_seeds_is_one_prompt() -> None:
-    ((prompt,),) = responses_by_prompt([_trial(_sample("1+1=", 1, seed=3), _sample("1+1=", 1, seed=9))])
+    ((prompt,),) = responses_by_prompt(
+        [_trial(_sample("1+1=", 1, seed=3), _sample("1+1=", 1, seed=9))]
+    )
     assert len(prompt["iterations"][0]["responses"]) == 2
 
 
 def test_a_page_has_room_for_so_much_and_json_for_all() -> None:
     many = [_sample(f"prompt {p}", n) for p in range(MOST_PROMPTS + 5) for n in range(3)]
-    often = [_sample("again", n) for n in range(MOST_ITERATIONS * 3) for _ in range(MOST_RESPONSES + 3)]
+    often = [
+        _sample("again", n) for n in range(MOST_ITERATIONS * 3) for _ in range(MOST_RESPONSES + 3)
+    ]
     trial = _trial(*many, *often)
     (cut,), (whole,) = responses_by_prompt([trial]), responses_by_prompt([trial], is_cut=False)
     assert len(cut) == MOST_PROMPTS

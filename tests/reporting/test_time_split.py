@@ -24,11 +24,15 @@ def _reported(seconds: list[float | None]) -> pd.DataFrame:
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20, unique=True))
 def test_a_timer_is_read_back_from_its_moving_average(seconds: list[float]) -> None:
-    assert timed(_reported(list(seconds)), "timers/t").tolist() == pytest.approx(seconds, rel=1e-6, abs=1e-6)
+    assert timed(_reported(list(seconds)), "timers/t").tolist() == pytest.approx(
+        seconds, rel=1e-6, abs=1e-6
+    )
 
 
 def test_an_iteration_in_which_a_timer_did_not_run_took_no_time() -> None:
-    assert timed(_reported([None, 2.0, None, 3.0]), "timers/t").tolist() == pytest.approx([0, 2.0, 0, 3.0])
+    assert timed(_reported([None, 2.0, None, 3.0]), "timers/t").tolist() == pytest.approx(
+        [0, 2.0, 0, 3.0]
+    )
 
 
 def test_a_timer_that_was_never_there_took_no_time() -> None:
@@ -52,7 +56,14 @@ def test_parts_worked_by_hand() -> None:
     )
     split = time_split(frame)
     assert split == pytest.approx(
-        {"generation": 9.0, "scoring": 3.0, "update": 7.0, "weights": 2.01, "evaluation": 2.0, "other": 6.99}
+        {
+            "generation": 9.0,
+            "scoring": 3.0,
+            "update": 7.0,
+            "weights": 2.01,
+            "evaluation": 2.0,
+            "other": 6.99,
+        }
     )
     assert sum(split.values()) == pytest.approx(30.0)
     assert tuple(split) == PARTS

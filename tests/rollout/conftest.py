@@ -23,7 +23,9 @@ def rollout_config(raw_model: Path) -> Callable[..., DAPOConfig]:
     def make(env: Any = "rllib_dapo/Arithmetic-v0", **env_config: Any) -> DAPOConfig:
         return (
             DAPOConfig()
-            .environment(env, env_config={"max_operand": 9} if env == "rllib_dapo/Arithmetic-v0" else {})
+            .environment(
+                env, env_config={"max_operand": 9} if env == "rllib_dapo/Arithmetic-v0" else {}
+            )
             .environment(env_config=env_config)
             .language_model(str(raw_model), dtype="float32", num_threads=1)
             .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=2)

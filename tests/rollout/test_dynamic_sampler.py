@@ -30,7 +30,9 @@ def group_of(make_summary: MakeSummary) -> Callable[[Sequence[bool], int], Group
     def make(world: Sequence[bool], seed: int) -> GroupSummary:
         informative = world[seed % len(world)]
         verdicts = (True, not informative)
-        return make_summary(seed, rewards=[1.0 if correct else -1.0 for correct in verdicts], is_correct=verdicts)
+        return make_summary(
+            seed, rewards=[1.0 if correct else -1.0 for correct in verdicts], is_correct=verdicts
+        )
 
     return make
 
@@ -70,18 +72,25 @@ def group_of(make_summary: MakeSummary) -> Callable[[Sequence[bool], int], Group
     ],
 )
 def test_a_group_is_judged_on_its_raw_verdicts(
-    make_summary: MakeSummary, rewards: Sequence[float], is_correct: Sequence[bool | None], decision: Decision
+    make_summary: MakeSummary,
+    rewards: Sequence[float],
+    is_correct: Sequence[bool | None],
+    decision: Decision,
 ) -> None:
     assert judge(make_summary(rewards=rewards, is_correct=is_correct)) is decision
 
 
 @given(
-    verdicts=VERDICTS, rewards=st.lists(st.floats(-10, 10), min_size=8, max_size=8), lengths=st.permutations(range(8))
+    verdicts=VERDICTS,
+    rewards=st.lists(st.floats(-10, 10), min_size=8, max_size=8),
+    lengths=st.permutations(range(8)),
 )
 def test_neither_rewards_nor_lengths_matter_where_there_are_verdicts(
     make_summary: MakeSummary, verdicts: list[bool], rewards: list[float], lengths: list[int]
 ) -> None:
-    plain = make_summary(rewards=[1.0 if correct else -1.0 for correct in verdicts], is_correct=verdicts)
+    plain = make_summary(
+        rewards=[1.0 if correct else -1.0 for correct in verdicts], is_correct=verdicts
+    )
     n = len(verdicts)
     shaped = replace(
         plain,
@@ -103,9 +112,15 @@ def test_neither_rewards_nor_lengths_matter_where_there_are_verdicts(
     ],
 )
 def test_without_dynamic_sampling_whatever_can_be_trained_on_is_taken(
-    make_summary: MakeSummary, rewards: Sequence[float], is_correct: Sequence[bool | None], decision: Decision
+    make_summary: MakeSummary,
+    rewards: Sequence[float],
+    is_correct: Sequence[bool | None],
+    decision: Decision,
 ) -> None:
-    assert judge(make_summary(rewards=rewards, is_correct=is_correct), dynamic_sampling=False) is decision
+    assert (
+        judge(make_summary(rewards=rewards, is_correct=is_correct), dynamic_sampling=False)
+        is decision
+    )
 
 
 @pytest.mark.parametrize("dynamic_sampling", [True, False])
@@ -146,7 +161,9 @@ class Run:
     rounds: list[range] = field(default_factory=list)
     accepted: list[list[int]] = field(default_factory=list)
 
-    def step(self, *, prompts_per_step: int, shuffle: random.Random | None = None, **settings: float) -> DynamicSampler:
+    def step(
+        self, *, prompts_per_step: int, shuffle: random.Random | None = None, **settings: float
+    ) -> DynamicSampler:
         sampler = DynamicSampler(
             prompts_per_step=prompts_per_step,
             next_seed=self.next_seed,
@@ -166,7 +183,10 @@ class Run:
 
 @given(world=WORLDS, prompts_per_step=st.integers(1, 9), rng=st.randoms(use_true_random=False))
 def test_a_step_takes_exactly_the_next_informative_prompts_whatever_order_groups_arrive_in(
-    group_of: Callable[..., GroupSummary], world: list[bool], prompts_per_step: int, rng: random.Random
+    group_of: Callable[..., GroupSummary],
+    world: list[bool],
+    prompts_per_step: int,
+    rng: random.Random,
 ) -> None:
     run = Run(lambda seed: group_of(world, seed))
     informative = (seed for seed in itertools.count() if world[seed % len(world)])
@@ -228,7 +248,10 @@ def test_a_round_is_as_large_as_the_acceptance_rate_asks_within_max_oversampling
     wanted: int, acceptance_rate: float, max_oversampling: float
 ) -> None:
     sampler = DynamicSampler(
-        prompts_per_step=wanted, next_seed=5, acceptance_rate=acceptance_rate, max_oversampling=max_oversampling
+        prompts_per_step=wanted,
+        next_seed=5,
+        acceptance_rate=acceptance_rate,
+        max_oversampling=max_oversampling,
     )
     seeds = sampler.next_round()
     assert seeds.start == 5
@@ -237,7 +260,9 @@ def test_a_round_is_as_large_as_the_acceptance_rate_asks_within_max_oversampling
         assert len(seeds) == pytest.approx(wanted / acceptance_rate, abs=1)
 
 
-def test_rounds_end_at_the_limit_and_spend_their_prompts(group_of: Callable[..., GroupSummary]) -> None:
+def test_rounds_end_at_the_limit_and_spend_their_prompts(
+    group_of: Callable[..., GroupSummary],
+) -> None:
     run = Run(lambda seed: group_of([False], seed))
     sampler = run.step(prompts_per_step=2, max_rounds=3, max_oversampling=2)
     assert run.rounds == [range(0, 2), range(2, 6), range(6, 10)]
@@ -258,7 +283,9 @@ def test_without_dynamic_sampling_one_round_of_the_wanted_size_fills_the_batch(
 def test_a_batch_takes_groups_of_as_many_verdicts_as_are_needed(
     make_summary: MakeSummary, min_verdicts: int, accepted: list[int]
 ) -> None:
-    sampler = DynamicSampler(prompts_per_step=3, next_seed=0, dynamic_sampling=False, min_verdicts=min_verdicts)
+    sampler = DynamicSampler(
+        prompts_per_step=3, next_seed=0, dynamic_sampling=False, min_verdicts=min_verdicts
+    )
     rewards = [(nan, 1), (nan, nan), (1, 1)]
     sampler.offer([make_summary(seed, rewards=rewards[seed]) for seed in sampler.next_round()])
     assert [group.seed for group in sampler.accepted] == accepted

@@ -81,7 +81,9 @@ def recomputed(model: PreTrainedModel, prompt: list[int], completion: Completion
     return logprobs.gather(-1, ids[0, len(prompt) :, None]).squeeze(-1).numpy()
 
 
-def largest_gap(model: PreTrainedModel, prompts: list[list[int]], groups: list[list[Completion]]) -> float:
+def largest_gap(
+    model: PreTrainedModel, prompts: list[list[int]], groups: list[list[Completion]]
+) -> float:
     """Largest difference between reported and recomputed log-probabilities."""
     return max(
         float(np.abs(completion.logprobs - recomputed(model, prompt, completion)).max())
@@ -130,7 +132,9 @@ def test_a_seed_fixes_a_prompts_responses_whatever_else_is_in_the_batch(
     assert together == alone == backwards[::-1]
 
 
-def test_seeds_and_responses_of_a_group_draw_differently(engine: Engine, prompts: list[list[int]]) -> None:
+def test_seeds_and_responses_of_a_group_draw_differently(
+    engine: Engine, prompts: list[list[int]]
+) -> None:
     sampling = replace(SAMPLING, num_responses=16)
     groups = tokens(engine.generate([prompts[4]] * 4, sampling=sampling, seeds=[1, 2, 3, 4]))
     assert len({str(group) for group in groups}) == 4
@@ -145,8 +149,12 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(
     (group,) = engine.generate([prompts[4]], sampling=sampling, seeds=[5])
     drawn = Counter(int(completion.token_ids[0]) for completion in group)
     with torch.no_grad():
-        probabilities = (model(torch.tensor([prompts[4]])).logits[0, -1] / SAMPLING.temperature).softmax(-1)
-    distance = sum(abs(drawn[token] / count - p) for token, p in enumerate(probabilities.tolist())) / 2
+        probabilities = (
+            model(torch.tensor([prompts[4]])).logits[0, -1] / SAMPLING.temperature
+        ).softmax(-1)
+    distance = (
+        sum(abs(drawn[token] / count - p) for token, p in enumerate(probabilities.tolist())) / 2
+    )
     assert len(drawn) > 5
     # a thousand draws are about 0.04 off; at temperature 1.0 or 0.5 they would be 0.1
     assert distance < 0.06
@@ -186,7 +194,9 @@ def test_no_prompt_gives_no_responses(engine: Engine) -> None:
     assert engine.generate([], sampling=SAMPLING, seeds=[]) == []
 
 
-def test_an_engine_goes_on_after_an_abort(engine: Engine, model: PreTrainedModel, prompts: list[list[int]]) -> None:
+def test_an_engine_goes_on_after_an_abort(
+    engine: Engine, model: PreTrainedModel, prompts: list[list[int]]
+) -> None:
     engine.abort()
     groups = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
     assert largest_gap(model, prompts, groups) < 1e-4

@@ -22,7 +22,12 @@ from rllib_dapo.core import PromptGroup
 from rllib_dapo.envs import Problem, SingleStepTextEnv, TextSpace, Verdict
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.dynamic_sampler import Decision, judge
-from rllib_dapo.rollout.env_runner import EVALUATION_STREAM, TRAINING_STREAM, TextEnvRunner, sampling_seed
+from rllib_dapo.rollout.env_runner import (
+    EVALUATION_STREAM,
+    TRAINING_STREAM,
+    TextEnvRunner,
+    sampling_seed,
+)
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -82,7 +87,10 @@ def test_a_group_carries_its_tokens_as_sampled(runner: TextEnvRunner) -> None:
             assert len(response.token_ids) == len(response.loss_mask) == len(response.logprobs) <= 2
             assert response.loss_mask.all()
             assert (response.logprobs <= 0).all()
-            assert tokenizer.decode(response.token_ids.tolist(), skip_special_tokens=True) == response.text
+            assert (
+                tokenizer.decode(response.token_ids.tolist(), skip_special_tokens=True)
+                == response.text
+            )
             ends = response.token_ids == tokenizer.eos_token_id
             assert not ends[:-1].any()
             assert response.finish_reason == ("stop" if ends[-1] else "length")
@@ -97,7 +105,9 @@ def test_rewards_are_the_environments_verdicts_on_the_texts(runner: TextEnvRunne
         a, b = group.prompt.removesuffix("=").split("+")
         for response in group.responses:
             correct = response.text.isdigit() and int(response.text) == int(a) + int(b)
-            assert (response.reward, response.is_correct) == ((1.0, True) if correct else (-1.0, False))
+            assert (response.reward, response.is_correct) == (
+                (1.0, True) if correct else (-1.0, False)
+            )
     assert any(response.is_correct for group in groups for response in group.responses)
 
 
@@ -120,7 +130,9 @@ def test_engine_seeds_differ_by_run_stream_weights_and_prompt() -> None:
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-def test_another_run_seed_samples_other_responses_to_the_same_prompts(rollout_config: MakeConfig) -> None:
+def test_another_run_seed_samples_other_responses_to_the_same_prompts(
+    rollout_config: MakeConfig,
+) -> None:
     one, two = (TextEnvRunner(config=rollout_config().debugging(seed=seed)) for seed in (0, 1))
     one_group, two_group = groups_of(one, [3])[0], groups_of(two, [3])[0]
     assert one_group.prompt == two_group.prompt
@@ -137,11 +149,15 @@ def test_evaluation_has_its_own_environment_sampling_and_draws(rollout_config: M
     (training,), (evaluation,) = groups_of(runner, [3]), groups_of(runner, [3], evaluation=True)
     assert training.prompt.replace("=", " =") == evaluation.prompt
     assert len(evaluation.responses) == 4
-    plain = TextEnvRunner(config=rollout_config().evaluation(evaluation_samples_per_prompt=4, evaluation_top_p=1.0))
+    plain = TextEnvRunner(
+        config=rollout_config().evaluation(evaluation_samples_per_prompt=4, evaluation_top_p=1.0)
+    )
     assert tokens_of(groups_of(plain, [3])) != tokens_of(groups_of(plain, [3], evaluation=True))
 
 
-def test_a_prompt_over_the_limit_gives_an_empty_group_beside_full_ones(rollout_config: MakeConfig) -> None:
+def test_a_prompt_over_the_limit_gives_an_empty_group_beside_full_ones(
+    rollout_config: MakeConfig,
+) -> None:
     # <bos> and "a+b=": one token more for each operand of two digits
     config = rollout_config(max_operand=99).rollout(max_prompt_tokens=6)
     groups = groups_of(TextEnvRunner(config=config), range(20))
@@ -158,7 +174,9 @@ def test_a_prompt_over_the_limit_gives_an_empty_group_beside_full_ones(rollout_c
 
 
 @pytest.mark.parametrize("even", ["raise", "infinite"])
-def test_an_environment_without_a_verdict_gives_a_missing_reward(rollout_config: MakeConfig, even: str) -> None:
+def test_an_environment_without_a_verdict_gives_a_missing_reward(
+    rollout_config: MakeConfig, even: str
+) -> None:
     runner = TextEnvRunner(config=rollout_config(ParityEnv, even=even))
     responses = [response for group in groups_of(runner, range(6)) for response in group.responses]
     for response in responses:
@@ -193,11 +211,22 @@ def hostile_env() -> type[SingleStepTextEnv]:
     return HostileEnv
 
 
-HOSTILE_SETTINGS = {"verify_in": "process", "verify_seconds": 2, "verify_memory_mib": 64, "verify_processes": 2}
-REASONS = {"0": "timeout: no verdict", "2": "crash: the process ended with status 1", "4": "crash: out of memory"}
+HOSTILE_SETTINGS = {
+    "verify_in": "process",
+    "verify_seconds": 2,
+    "verify_memory_mib": 64,
+    "verify_processes": 2,
+}
+REASONS = {
+    "0": "timeout: no verdict",
+    "2": "crash: the process ended with status 1",
+    "4": "crash: out of memory",
+}
 
 
-def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(rollout_config: MakeConfig) -> None:
+def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
+    rollout_config: MakeConfig,
+) -> None:
     runner = TextEnvRunner(config=rollout_config(hostile_env(), **HOSTILE_SETTINGS))
     responses = [response for group in groups_of(runner, range(10)) for response in group.responses]
     for response in responses:
@@ -210,12 +239,22 @@ def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(r
     assert {response.text[-1:] for response in responses} >= REASONS.keys()
     processes = psutil.Process().children()
     runner.stop()
-    assert not [process for process in processes if process.is_running() and "child.py" in str(process.cmdline())]
+    assert not [
+        process
+        for process in processes
+        if process.is_running() and "child.py" in str(process.cmdline())
+    ]
 
 
-def test_training_goes_on_beside_a_scorer_that_fails(rollout_config: MakeConfig, cluster: None) -> None:
+def test_training_goes_on_beside_a_scorer_that_fails(
+    rollout_config: MakeConfig, cluster: None
+) -> None:
     config = rollout_config(hostile_env(), **HOSTILE_SETTINGS).env_runners(num_env_runners=1)
-    algo = config.training(prompts_per_step=4, group_size=8).dynamic_sampling(enabled=False).build_algo()
+    algo = (
+        config.training(prompts_per_step=4, group_size=8)
+        .dynamic_sampling(enabled=False)
+        .build_algo()
+    )
     try:
         results = [algo.train() for _ in range(2)]
     finally:
@@ -238,12 +277,18 @@ class DoubledEnv(gym.Wrapper):
 
 def test_a_wrapper_has_its_say_in_every_reward(rollout_config: MakeConfig) -> None:
     runner = TextEnvRunner(config=rollout_config(DoubledEnv))
-    rewards = {response.reward for group in groups_of(runner, range(20)) for response in group.responses}
+    rewards = {
+        response.reward for group in groups_of(runner, range(20)) for response in group.responses
+    }
     assert rewards == {-2.0, 2.0}
 
 
 def test_training_leaves_missing_rewards_out(rollout_config: MakeConfig, cluster: None) -> None:
-    config = rollout_config(ParityEnv).training(prompts_per_step=4, group_size=8).dynamic_sampling(enabled=False)
+    config = (
+        rollout_config(ParityEnv)
+        .training(prompts_per_step=4, group_size=8)
+        .dynamic_sampling(enabled=False)
+    )
     expected = [group.summary() for group in groups_of(TextEnvRunner(config=config), range(4))]
     known = [[not math.isnan(reward) for reward in group.rewards] for group in expected]
     assert {judge(group, dynamic_sampling=False) for group in expected} == {Decision.ACCEPTED}
@@ -253,7 +298,9 @@ def test_training_leaves_missing_rewards_out(rollout_config: MakeConfig, cluster
         result = algo.train()
     finally:
         algo.stop()
-    trained = sum(np.dot(group.loss_tokens, row) for group, row in zip(expected, known, strict=True))
+    trained = sum(
+        np.dot(group.loss_tokens, row) for group, row in zip(expected, known, strict=True)
+    )
     assert result["learners"][DEFAULT_MODULE_ID]["trained_tokens"] == trained
     assert result["env_runners"]["missing_reward_fraction"] == 1 - sum(map(sum, known)) / 32
     assert result["env_runners"]["episode_return_mean"] == 1.0
@@ -262,11 +309,15 @@ def test_training_leaves_missing_rewards_out(rollout_config: MakeConfig, cluster
 # RLlib's interface
 
 
-def test_sample_returns_whole_groups_as_episodes_of_ever_new_prompts(rollout_config: MakeConfig) -> None:
+def test_sample_returns_whole_groups_as_episodes_of_ever_new_prompts(
+    rollout_config: MakeConfig,
+) -> None:
     runner = TextEnvRunner(config=rollout_config())
     first, second = runner.sample(num_episodes=5), runner.sample()
     assert [len(first), len(second)] == [8, 4]
-    assert all(isinstance(episode, SingleAgentEpisode) and episode.is_done for episode in first + second)
+    assert all(
+        isinstance(episode, SingleAgentEpisode) and episode.is_done for episode in first + second
+    )
     seeds = [episode.get_infos(0)["seed"] for episode in first + second]
     assert seeds == [0] * 4 + [1] * 4 + [2] * 4
     texts = [response.text for group in groups_of(runner, range(3)) for response in group.responses]
@@ -285,16 +336,22 @@ class Recorder(RLlibCallback):
     def on_episode_end(self, *, episode: SingleAgentEpisode, **kwargs: Any) -> None:
         self.calls.append(("episode_end", episode.get_return()))
 
-    def on_sample_end(self, *, samples: list[SingleAgentEpisode], env_runner: TextEnvRunner, **kwargs: Any) -> None:
+    def on_sample_end(
+        self, *, samples: list[SingleAgentEpisode], env_runner: TextEnvRunner, **kwargs: Any
+    ) -> None:
         self.calls.append(("sample_end", [episode.get_return() for episode in samples]))
 
 
-def test_callbacks_see_the_environment_every_episode_and_every_sample(rollout_config: MakeConfig) -> None:
+def test_callbacks_see_the_environment_every_episode_and_every_sample(
+    rollout_config: MakeConfig,
+) -> None:
     runner = TextEnvRunner(config=rollout_config().callbacks(Recorder))
     groups = groups_of(runner, range(2))
     rewards = [response.reward for group in groups for response in group.responses]
     assert Recorder.calls[0] == ("environment_created", runner.env)
-    assert Recorder.calls[1:] == [("episode_end", reward) for reward in rewards] + [("sample_end", rewards)]
+    assert Recorder.calls[1:] == [("episode_end", reward) for reward in rewards] + [
+        ("sample_end", rewards)
+    ]
 
 
 def test_a_callback_may_be_a_plain_function_that_logs_a_metric(rollout_config: MakeConfig) -> None:
@@ -303,11 +360,16 @@ def test_a_callback_may_be_a_plain_function_that_logs_a_metric(rollout_config: M
 
     runner = TextEnvRunner(config=rollout_config().callbacks(on_episode_end=log_length))
     (group,) = groups_of(runner, [0])
-    assert runner.get_metrics()["letters"].peek() == sum(len(response.text) for response in group.responses)
+    assert runner.get_metrics()["letters"].peek() == sum(
+        len(response.text) for response in group.responses
+    )
 
 
 def state_of(folder: Any) -> list[tuple[str, np.ndarray]]:
-    return [(name, tensor.numpy()) for name, tensor in load_causal_lm(folder, dtype=torch.float32).state_dict().items()]
+    return [
+        (name, tensor.numpy())
+        for name, tensor in load_causal_lm(folder, dtype=torch.float32).state_dict().items()
+    ]
 
 
 def test_new_weights_change_the_version_and_what_is_sampled(
@@ -325,7 +387,9 @@ def test_new_weights_change_the_version_and_what_is_sampled(
         assert (tokens_of(groups) == before) == (folder == raw_model)
         for group in groups:
             for response in group.responses:
-                np.testing.assert_allclose(response.logprobs, logprobs_under(folder, group, response), atol=1e-4)
+                np.testing.assert_allclose(
+                    response.logprobs, logprobs_under(folder, group, response), atol=1e-4
+                )
 
 
 def logprobs_under(folder: Any, group: PromptGroup, response: Any) -> np.ndarray:
@@ -336,7 +400,9 @@ def logprobs_under(folder: Any, group: PromptGroup, response: Any) -> np.ndarray
     return logprobs.gather(-1, ids[0, len(group.prompt_ids) :, None]).squeeze(-1).numpy()
 
 
-def test_a_state_leaves_engine_and_version_alone(rollout_config: MakeConfig, other_raw_model: Any) -> None:
+def test_a_state_leaves_engine_and_version_alone(
+    rollout_config: MakeConfig, other_raw_model: Any
+) -> None:
     """RLlib would send weights so, whole and through the algorithm's process."""
     runner = TextEnvRunner(config=rollout_config())
     before = tokens_of(groups_of(runner, range(2)))
@@ -355,7 +421,10 @@ def test_the_local_env_runner_beside_remote_ones_knows_its_spaces_and_holds_no_e
     rollout_config: MakeConfig,
 ) -> None:
     runner = TextEnvRunner(config=rollout_config().env_runners(num_env_runners=1), worker_index=0)
-    assert runner.get_spaces()[DEFAULT_MODULE_ID] == (runner.env.observation_space, runner.env.action_space)
+    assert runner.get_spaces()[DEFAULT_MODULE_ID] == (
+        runner.env.observation_space,
+        runner.env.action_space,
+    )
     with pytest.raises(RuntimeError, match="EnvRunner 0 holds no engine"):
         runner.sample_groups([0])
 
@@ -372,7 +441,9 @@ def test_the_tokenizer_is_the_models_own(runner: TextEnvRunner, raw_model: Any) 
     assert runner.tokenizer.get_vocab() == load_tokenizer(raw_model).get_vocab()
 
 
-def test_an_evaluation_on_what_is_trained_on_is_refused(rollout_config: MakeConfig, tmp_path: Any) -> None:
+def test_an_evaluation_on_what_is_trained_on_is_refused(
+    rollout_config: MakeConfig, tmp_path: Any
+) -> None:
     path = tmp_path / "sums.jsonl"
     path.write_text("".join(f'{{"question": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(9)))
     config = rollout_config("rllib_dapo/Math-v0", path=str(path), template="{problem}")

@@ -19,7 +19,11 @@ def test_an_episode_shows_prompt_response_and_verdict() -> None:
         text="12",
     )
     group = PromptGroup(
-        seed=7, prompt="4+5=", prompt_ids=np.array([1, 3], dtype=np.int32), responses=(response,), weights_version=9
+        seed=7,
+        prompt="4+5=",
+        prompt_ids=np.array([1, 3], dtype=np.int32),
+        responses=(response,),
+        weights_version=9,
     )
     episode = to_episode(group, response)
     assert episode.is_terminated

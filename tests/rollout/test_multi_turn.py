@@ -50,8 +50,12 @@ class TalkEnv(gym.Env):
         odd = sum(text[-1:] in ("1", "3", "5", "7", "9") for text in self.heard)
         if len(self.heard) == 2 and self.settings["fault"] == "raise":
             raise OverflowError("unforeseen")
-        observation = None if self.settings["fault"] == "no text" else f"{action}{self.settings['tail']}"
-        reward = math.nan if len(self.heard) == 2 and self.settings["fault"] == "nan" else float(odd)
+        observation = (
+            None if self.settings["fault"] == "no text" else f"{action}{self.settings['tail']}"
+        )
+        reward = (
+            math.nan if len(self.heard) == 2 and self.settings["fault"] == "nan" else float(odd)
+        )
         info = {"is_correct": odd > 1, "reward_if_cut_off": -10.0}
         return observation, reward, is_last, False, info
 
@@ -142,7 +146,9 @@ def test_every_trained_token_is_one_that_the_engine_sampled_and_was_sent_back_un
 
     # The same, of what a Learner gets.
     config.dynamic_sampling(enabled=False)
-    data, _ = plan_update([s.summary for s in sampled_groups], {s.summary.seed: s for s in sampled_groups}, config)
+    data, _ = plan_update(
+        [s.summary for s in sampled_groups], {s.summary.seed: s for s in sampled_groups}, config
+    )
     assert data is not None
     (micro_batches,) = data.shards[0]
     for plan in micro_batches:
@@ -151,7 +157,9 @@ def test_every_trained_token_is_one_that_the_engine_sampled_and_was_sent_back_un
             mask = batch["mask"][row]
             trained = batch["response_ids"][row][mask].tolist()
             assert trained == sampled.pop((planned.group, planned.index))
-            assert batch["input_ids"].flatten()[batch["predictor"][row][mask] + 1].shape == (len(trained),)
+            assert batch["input_ids"].flatten()[batch["predictor"][row][mask] + 1].shape == (
+                len(trained),
+            )
     assert not sampled
 
 
@@ -177,13 +185,20 @@ def test_what_is_read_between_turns_is_the_environments_answer(
         for response in group.responses:
             ids = response.token_ids.tolist()
             edges = [edge for span in spans(response.loss_mask) for edge in span][1:-1]
-            read = [runner.tokenizer.decode(ids[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+            read = [
+                runner.tokenizer.decode(ids[a:b])
+                for a, b in zip(edges[::2], edges[1::2], strict=True)
+            ]
             assert read == [turn.observation for turn in response.turns[: len(read)]]
             assert response.text == "".join(turn.said + turn.observation for turn in response.turns)
 
 
-def test_rewards_are_summed_and_the_last_verdict_counts(talk_config: MakeConfig, make_runner: MakeRunner) -> None:
-    responses = [r for group in groups_of(make_runner(talk_config()), range(6)) for r in group.responses]
+def test_rewards_are_summed_and_the_last_verdict_counts(
+    talk_config: MakeConfig, make_runner: MakeRunner
+) -> None:
+    responses = [
+        r for group in groups_of(make_runner(talk_config()), range(6)) for r in group.responses
+    ]
     whole = [response for response in responses if response.finish_reason == "stop"]
     assert whole
     for response in whole:
@@ -195,11 +210,19 @@ def test_rewards_are_summed_and_the_last_verdict_counts(talk_config: MakeConfig,
 
 @pytest.mark.parametrize(
     ("env_config", "rollout", "turns"),
-    [({"turns": 9}, {"max_turns": 2}, 2), ({"turns": 99, "tail": "+1="}, {}, None), ({"tail": "1" * LIMIT}, {}, 1)],
+    [
+        ({"turns": 9}, {"max_turns": 2}, 2),
+        ({"turns": 99, "tail": "+1="}, {}, None),
+        ({"tail": "1" * LIMIT}, {}, 1),
+    ],
     ids=["turns", "tokens", "no room for the answer"],
 )
 def test_an_episode_is_cut_off_for_want_of_turns_or_tokens(
-    talk_config: MakeConfig, make_runner: MakeRunner, env_config: dict, rollout: dict, turns: int | None
+    talk_config: MakeConfig,
+    make_runner: MakeRunner,
+    env_config: dict,
+    rollout: dict,
+    turns: int | None,
 ) -> None:
     responses = [
         response
@@ -220,7 +243,10 @@ def test_an_episode_is_cut_off_for_want_of_turns_or_tokens(
     [
         ("raise", "crash: the environment raised OverflowError: unforeseen"),
         ("nan", "the reward is nan"),
-        ("no text", "crash: the environment raised TypeError: step must return a text to go on with, not NoneType"),
+        (
+            "no text",
+            "crash: the environment raised TypeError: step must return a text to go on with, not NoneType",
+        ),
     ],
 )
 def test_a_fault_in_the_middle_gives_a_missing_reward(
@@ -230,7 +256,9 @@ def test_a_fault_in_the_middle_gives_a_missing_reward(
     responses = [response for group in groups_of(runner, range(3)) for response in group.responses]
     missing = [response for response in responses if response.is_missing]
     assert missing
-    assert all(response.finish_reason == "length" for response in responses if not response.is_missing)
+    assert all(
+        response.finish_reason == "length" for response in responses if not response.is_missing
+    )
     assert {response.reason for response in missing} == {reason}
     assert all(response.is_correct is None for response in missing)
 
@@ -277,13 +305,18 @@ def test_responses_are_judged_while_others_are_sampled(
     assert events[:6] == ["sampled", *["asked"] * 4, "sampled"]
 
 
-def test_an_episode_for_callbacks_has_a_step_for_each_turn(talk_config: MakeConfig, make_runner: MakeRunner) -> None:
+def test_an_episode_for_callbacks_has_a_step_for_each_turn(
+    talk_config: MakeConfig, make_runner: MakeRunner
+) -> None:
     (group,) = groups_of(make_runner(talk_config()), [1])
     for response in group.responses:
         episode = to_episode(group, response)
         assert len(episode) == response.num_turns
         assert episode.is_done
-        assert episode.get_observations() == [group.prompt, *(turn.observation for turn in response.turns)]
+        assert episode.get_observations() == [
+            group.prompt,
+            *(turn.observation for turn in response.turns),
+        ]
         assert episode.get_actions() == [turn.said for turn in response.turns]
         assert episode.get_return() == pytest.approx(response.reward)
         steps = episode.get_extra_model_outputs("token_ids")

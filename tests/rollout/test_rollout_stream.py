@@ -38,7 +38,9 @@ Samples = dict[int, list[list[int]]]
 def test_requests_hold_every_seed_in_order_within_the_limit_and_keep_all_runners_busy(
     seeds: list[int], num_runners: int, max_groups_in_flight: int
 ) -> None:
-    requests = split_seeds(seeds, num_runners=num_runners, max_groups_in_flight=max_groups_in_flight)
+    requests = split_seeds(
+        seeds, num_runners=num_runners, max_groups_in_flight=max_groups_in_flight
+    )
     assert [seed for request in requests for seed in request] == seeds
     sizes = list(map(len, requests))
     assert all(1 <= size <= max_groups_in_flight for size in sizes)
@@ -47,8 +49,15 @@ def test_requests_hold_every_seed_in_order_within_the_limit_and_keep_all_runners
 
 
 def test_seeds_are_cut_no_finer_than_needed() -> None:
-    assert split_seeds(range(8), num_runners=2, max_groups_in_flight=512) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert split_seeds(range(8), num_runners=2, max_groups_in_flight=3) == [[0, 1], [2, 3, 4], [5, 6, 7]]
+    assert split_seeds(range(8), num_runners=2, max_groups_in_flight=512) == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+    ]
+    assert split_seeds(range(8), num_runners=2, max_groups_in_flight=3) == [
+        [0, 1],
+        [2, 3, 4],
+        [5, 6, 7],
+    ]
 
 
 # Dispatch
@@ -93,7 +102,9 @@ def env_runners(config: DAPOConfig) -> Iterator[EnvRunnerGroup]:
 
 def stream_over(group: EnvRunnerGroup, **settings: Any) -> RolloutStream:
     defaults = {"max_groups_in_flight": 3, "timeout_seconds": None}
-    return RolloutStream(group, **defaults | settings, restore_env_runners=group.probe_unhealthy_env_runners)
+    return RolloutStream(
+        group, **defaults | settings, restore_env_runners=group.probe_unhealthy_env_runners
+    )
 
 
 def samples_of(results: list[RolloutResult]) -> Samples:
@@ -132,22 +143,31 @@ def test_an_env_runner_that_dies_while_it_samples_loses_no_prompt(
 
 @pytest.fixture(scope="module")
 def lone_group(
-    cluster: None, rollout_config: MakeConfig, mortal_env: str, tmp_path_factory: pytest.TempPathFactory
+    cluster: None,
+    rollout_config: MakeConfig,
+    mortal_env: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EnvRunnerGroup]:
     """One EnvRunner, never restarted. It takes seconds to start: the test after the next may kill it."""
     grave = tmp_path_factory.mktemp("lone") / "grave"
-    config = rollout_config(mortal_env, deadly_seed=100, grave=str(grave)).env_runners(num_env_runners=1)
+    config = rollout_config(mortal_env, deadly_seed=100, grave=str(grave)).env_runners(
+        num_env_runners=1
+    )
     with env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group:
         yield group
 
 
 def test_sampling_over_the_time_limit_names_the_setting(lone_group: EnvRunnerGroup) -> None:
     stream = stream_over(lone_group, max_groups_in_flight=1, timeout_seconds=0.0)
-    with pytest.raises(TimeoutError, match=r"env_runners\.sample_timeout_s=0\.0 s; .*rollout\.max_response_tokens"):
+    with pytest.raises(
+        TimeoutError, match=r"env_runners\.sample_timeout_s=0\.0 s; .*rollout\.max_response_tokens"
+    ):
         stream.sample(range(2))
 
 
-def test_an_env_runner_that_dies_ends_sampling_where_restarting_is_off(lone_group: EnvRunnerGroup) -> None:
+def test_an_env_runner_that_dies_ends_sampling_where_restarting_is_off(
+    lone_group: EnvRunnerGroup,
+) -> None:
     with pytest.raises(RayError, match="died"):
         stream_over(lone_group).sample([0, 100])
 

@@ -51,7 +51,9 @@ def test_without_a_known_end_there_is_no_time_left() -> None:
 
 def test_an_iteration_without_an_update_says_so_and_shows_no_nan() -> None:
     first = _result(1, learners={})
-    later = _result(7, learners={"default_policy": {"entropy": math.nan, "gradient_updates": math.nan}})
+    later = _result(
+        7, learners={"default_policy": {"entropy": math.nan, "gradient_updates": math.nan}}
+    )
     for result in (first, later):
         line = progress_line(result, total=9)
         assert "no update: no group was informative" in line
@@ -66,7 +68,9 @@ def test_evaluations_are_shown_and_the_one_at_the_start_only_once() -> None:
     assert "  evaluation avg@8 0.500  " in progress_line(_result(2, **start, **later), total=9)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (725, "12:05"), (10810, "3:00:10")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00"), (42, "0:42"), (725, "12:05"), (10810, "3:00:10")]
+)
 def test_durations_are_written_like_a_clock(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
@@ -83,7 +87,13 @@ def test_a_log_file_gets_plain_lines_and_not_too_many() -> None:
 def test_an_evaluation_is_always_logged() -> None:
     stream = io.StringIO()
     line = ProgressLine(total=10, stream=stream, every_s=3600)
-    _feed(line, _result(1), _result(2), _result(3, evaluation={"env_runners": {"avg@2": 0.5}}), _result(4))
+    _feed(
+        line,
+        _result(1),
+        _result(2),
+        _result(3, evaluation={"env_runners": {"avg@2": 0.5}}),
+        _result(4),
+    )
     assert [text.split()[0] for text in stream.getvalue().splitlines()] == ["1/10", "3/10"]
 
 
@@ -94,7 +104,12 @@ def test_a_terminal_gets_one_line_that_is_drawn_again(monkeypatch: pytest.Monkey
     _feed(line, *(_result(n) for n in range(1, 5)))
     drawn = stream.getvalue().split("\r\x1b[K")[1:]
     assert [text.split()[0] for text in drawn] == ["1/4", "2/4", "3/4", "4/4"]
-    assert [text.endswith("\n") for text in drawn] == [True, False, False, True]  # the first and the last stay
+    assert [text.endswith("\n") for text in drawn] == [
+        True,
+        False,
+        False,
+        True,
+    ]  # the first and the last stay
     assert all(len(text.rstrip("\n")) <= 39 for text in drawn)
 
 
@@ -118,7 +133,12 @@ def test_a_trial_that_goes_on_after_a_pause_tells_only_what_has_changed() -> Non
         "epsilon_draw": 0.123,
         "env_config/digits": 2,
     }  # epsilon_high follows
-    config = {"epsilon_low": 0.2, "epsilon_high": 0.3, "epsilon_draw": 0.123, "env_config": {"digits": 2}}
+    config = {
+        "epsilon_low": 0.2,
+        "epsilon_high": 0.3,
+        "epsilon_draw": 0.123,
+        "env_config": {"digits": 2},
+    }
     for changes in ({}, {}, {"epsilon_high": 0.361234}, {"env_config": {"digits": 3}}):
         line.on_trial_start(0, [], _trial(drawn, config | changes))
     assert [text.partition("  ")[2] for text in stream.getvalue().splitlines()] == [

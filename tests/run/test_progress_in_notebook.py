@@ -18,10 +18,14 @@ line.on_experiment_end([])
 
 def test_one_line_is_written_over_and_the_first_and_the_last_stay() -> None:
     cell = nbformat.v4.new_code_cell(CELL)
-    NotebookClient(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=120).execute()
+    NotebookClient(
+        nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=120
+    ).execute()
     text = "".join(output.text for output in cell.outputs)
     assert "\x1b" not in text
     drawn = text.split("\r")[1:]
     assert [line.split()[0] for line in drawn[:3]] == ["1/3", "2/3", "3/3"]
     assert [line.endswith("\n") for line in drawn[:3]] == [True, False, True]
-    assert len({len(line.rstrip("\n")) for line in drawn}) == 1, "a shorter line would leave the end of a longer one"
+    assert len({len(line.rstrip("\n")) for line in drawn}) == 1, (
+        "a shorter line would leave the end of a longer one"
+    )

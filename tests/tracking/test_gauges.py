@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from rllib_dapo.metrics.metric_table import METRICS
-from rllib_dapo.tracking.gauges import CURVES, PREFIX, SETTINGS, TAGS, Curve, iteration_line, readings
+from rllib_dapo.tracking.gauges import (
+    CURVES,
+    PREFIX,
+    SETTINGS,
+    TAGS,
+    Curve,
+    iteration_line,
+    readings,
+)
 
 RESULT: dict[str, Any] = {
     "training_iteration": 7,
@@ -25,7 +33,10 @@ RESULT: dict[str, Any] = {
         "connector_pipelines": {"accuracy": 9.0},
         "rollout_tokens_per_second": 100.4,
     },
-    "learners": {"default_policy": {"entropy": 1.5, "module": "text"}, "__all_modules__": {"entropy": 9.0}},
+    "learners": {
+        "default_policy": {"entropy": 1.5, "module": "text"},
+        "__all_modules__": {"entropy": 9.0},
+    },
     "evaluation": {"env_runners": {"avg@8": 0.75, "accuracy": 9.0}},
     "timers": {"synch_weights": 0.125},
     SETTINGS: {"epsilon_low": 0.2, "epsilon_high": 0.28},
@@ -84,8 +95,14 @@ def test_a_wildcard_stands_for_one_level(key: str, rest: str | None) -> None:
 
 
 def test_the_actors_log_has_a_line_for_each_iteration() -> None:
-    assert iteration_line(RESULT) == "iteration 7: accuracy 0.250, reward -0.50, entropy 1.500, tokens/s 100"
+    assert (
+        iteration_line(RESULT)
+        == "iteration 7: accuracy 0.250, reward -0.50, entropy 1.500, tokens/s 100"
+    )
 
 
 def test_the_actors_log_leaves_out_what_there_is_not() -> None:
-    assert iteration_line({"training_iteration": 1, "env_runners": {"accuracy": math.nan}}) == "iteration 1: "
+    assert (
+        iteration_line({"training_iteration": 1, "env_runners": {"accuracy": math.nan}})
+        == "iteration 1: "
+    )

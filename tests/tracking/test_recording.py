@@ -14,7 +14,12 @@ import pytest
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup, Response
 from rllib_dapo.core.types import TurnRecord
-from rllib_dapo.tracking.recording import read_recording, recorded_settings, recording_place, write_step
+from rllib_dapo.tracking.recording import (
+    read_recording,
+    recorded_settings,
+    recording_place,
+    write_step,
+)
 
 
 def _response(**fields: Any) -> Response:
@@ -38,13 +43,21 @@ GROUPS = [
         weights_version=3,
         responses=(
             _response(
-                prediction="7", components={"format": 0.5}, turns=(TurnRecord(said="a", reward=1.0, observation=""),)
+                prediction="7",
+                components={"format": 0.5},
+                turns=(TurnRecord(said="a", reward=1.0, observation=""),),
             ),
-            _response(reward=math.nan, is_correct=None, reason="timeout: 5 s", finish_reason="length"),
+            _response(
+                reward=math.nan, is_correct=None, reason="timeout: 5 s", finish_reason="length"
+            ),
         ),
     ),
     PromptGroup(
-        seed=2, prompt="", prompt_ids=np.asarray([1], dtype=np.int32), weights_version=3, responses=(_response(),)
+        seed=2,
+        prompt="",
+        prompt_ids=np.asarray([1], dtype=np.int32),
+        weights_version=3,
+        responses=(_response(),),
     ),
 ]
 
@@ -81,7 +94,11 @@ def test_a_step_that_is_made_again_replaces_the_first(tmp_path: Path) -> None:
 
 
 def test_a_file_says_what_its_update_was_made_with_in_plain_words(tmp_path: Path) -> None:
-    config = DAPOConfig().training(lr=3e-4, epsilon_high=0.4, adam_betas=(0.8, 0.9), token_mask=len).kl(coefficient=0.1)
+    config = (
+        DAPOConfig()
+        .training(lr=3e-4, epsilon_high=0.4, adam_betas=(0.8, 0.9), token_mask=len)
+        .kl(coefficient=0.1)
+    )
     write_step(recording_place(None, str(tmp_path)), 0, GROUPS, config)
     (step,) = read_recording(tmp_path)
     expected = {
@@ -93,7 +110,9 @@ def test_a_file_says_what_its_update_was_made_with_in_plain_words(tmp_path: Path
         "debugging.seed": 0,
     }
     assert {name: step.settings[name] for name in expected} == expected
-    assert json.loads(pq.read_schema(step.file).metadata[b"rllib_dapo.settings"]) == recorded_settings(config)
+    assert json.loads(
+        pq.read_schema(step.file).metadata[b"rllib_dapo.settings"]
+    ) == recorded_settings(config)
 
 
 def test_a_recording_is_found_in_its_trial_and_in_a_run_of_one_trial(tmp_path: Path) -> None:
@@ -104,7 +123,9 @@ def test_a_recording_is_found_in_its_trial_and_in_a_run_of_one_trial(tmp_path: P
         assert read_recording(path)[0].file.parent == trial / "recording"
     with pytest.raises(ValueError, match="2 recordings are there: name one of them"):
         read_recording(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"no recording there: train with --set rollout\.record_groups=true"):
+    with pytest.raises(
+        ValueError, match=r"no recording there: train with --set rollout\.record_groups=true"
+    ):
         read_recording(tmp_path)
 
 

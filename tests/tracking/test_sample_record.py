@@ -27,7 +27,11 @@ def _response(text: str = "7", *, reward: float = 1.0, is_correct: bool | None =
 
 def _group(*responses: Response, seed: int = 5) -> PromptGroup:
     return PromptGroup(
-        seed=seed, prompt="3+4=", prompt_ids=np.array([1], dtype=np.int32), responses=responses, weights_version=8
+        seed=seed,
+        prompt="3+4=",
+        prompt_ids=np.array([1], dtype=np.int32),
+        responses=responses,
+        weights_version=8,
     )
 
 
@@ -44,7 +48,9 @@ def _samples(*texts: str) -> list[Sample]:
         (_response(reward=math.nan, is_correct=None), "missing", None),
     ],
 )
-def test_a_verdict_is_one_of_four_words(response: Response, verdict: str, reward: float | None) -> None:
+def test_a_verdict_is_one_of_four_words(
+    response: Response, verdict: str, reward: float | None
+) -> None:
     (sample,) = samples_of(_group(response), iteration=1, source="training", limit=1)
     assert (sample.verdict, sample.reward) == (verdict, reward)
 
@@ -53,7 +59,9 @@ def test_the_first_responses_are_kept_whatever_their_reward() -> None:
     group = _group(_response("a", reward=-1.0), _response("b"), _response("c", reward=-1.0))
     samples = samples_of(group, iteration=9, source="evaluation", limit=2)
     assert [sample.response for sample in samples] == ["a", "b"]
-    assert {(s.iteration, s.seed, s.weights_version, s.response_tokens) for s in samples} == {(9, 5, 8, 2)}
+    assert {(s.iteration, s.seed, s.weights_version, s.response_tokens) for s in samples} == {
+        (9, 5, 8, 2)
+    }
 
 
 @given(st.lists(st.text(), max_size=4))

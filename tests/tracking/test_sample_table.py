@@ -32,8 +32,12 @@ def test_there_is_a_table_at_the_start_at_each_interval_and_at_each_evaluation(
     }
 
 
-def test_evaluations_show_the_same_prompts_again_and_training_shows_others(tables: dict[str, list[Sample]]) -> None:
-    evaluated = [{(s.seed, s.prompt) for s in t if s.source == "evaluation"} for t in tables.values()]
+def test_evaluations_show_the_same_prompts_again_and_training_shows_others(
+    tables: dict[str, list[Sample]],
+) -> None:
+    evaluated = [
+        {(s.seed, s.prompt) for s in t if s.source == "evaluation"} for t in tables.values()
+    ]
     evaluated = [prompts for prompts in evaluated if prompts]
     assert len(evaluated) == 3
     assert all(prompts == evaluated[0] for prompts in evaluated)
@@ -46,7 +50,9 @@ def test_verdicts_and_rewards_are_those_of_the_environment(tables: dict[str, lis
     for sample in (sample for table in tables.values() for sample in table):
         left, _, right = sample.prompt.removesuffix("=").partition("+")
         is_correct = sample.prediction == str(int(left) + int(right))
-        assert (sample.verdict, sample.reward) == (("correct", 1.0) if is_correct else ("wrong", -1.0))
+        assert (sample.verdict, sample.reward) == (
+            ("correct", 1.0) if is_correct else ("wrong", -1.0)
+        )
 
 
 def test_weights_are_those_that_sampled(tables: dict[str, list[Sample]]) -> None:
@@ -55,7 +61,9 @@ def test_weights_are_those_that_sampled(tables: dict[str, list[Sample]]) -> None
     assert versions[("training", 2)] == versions[("evaluation", 2)] - 1
 
 
-def test_tensorboard_has_an_event_file_for_each_table(sweep_folder: Path, tables: dict[str, list[Sample]]) -> None:
+def test_tensorboard_has_an_event_file_for_each_table(
+    sweep_folder: Path, tables: dict[str, list[Sample]]
+) -> None:
     names = [path.name for path in (sweep_folder / "trial_00000" / "samples").glob("*tfevents*")]
     assert len(names) == len(tables)
 
@@ -66,7 +74,9 @@ def test_results_do_not_carry_the_texts(sweep_folder: Path) -> None:
     assert "verdict" not in text
 
 
-def test_distributions_leave_out_what_has_no_verdict(make_summary: Callable[..., GroupSummary]) -> None:
+def test_distributions_leave_out_what_has_no_verdict(
+    make_summary: Callable[..., GroupSummary],
+) -> None:
     groups = [
         make_summary(0, rewards=[1.0, math.nan], is_correct=[True, None], response_tokens=[2, 9]),
         make_summary(1, rewards=[-1.0, 1.0], is_correct=[False, True], response_tokens=[4, 4]),

@@ -1,8 +1,8 @@
 """The two clip bounds searched for together: no trial is drawn whose epsilon_high is under its epsilon_low.
 
-Drawn on their own, some pairs would be inadmissible, and `DAPOConfig` would refuse their trials one by one. So of two
-grids the inadmissible pairs are left out; in every other case one bound is drawn as its space says, and the other one
-from what its own space has left on the right side of it.
+Drawn on their own, some pairs would be inadmissible, and `DAPOConfig` would refuse their trials one
+by one. So of two grids the inadmissible pairs are left out; in every other case one bound is drawn
+as its space says, and the other one from what its own space has left on the right side of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from rllib_dapo.config.kinds import attribute_of
 from rllib_dapo.findings import SettingsError
 
 LOW, HIGH = "training.epsilon_low", "training.epsilon_high"
-# An attribute of `DAPOConfig` that holds what Tune drew for both: the pair's name, or a number in [0, 1).
+# An attribute of `DAPOConfig` that holds what Tune drew for both: the pair's name, or a number in
+# [0, 1).
 DRAW = "epsilon_draw"
 Space = Mapping[str, Any]
 
@@ -52,7 +53,10 @@ def check_bounds(search: Mapping[str, Space], source: str) -> None:
         bad, side = min(lows) > min(highs), f"under all of search.{LOW}"
         value = min(highs)
     else:
-        bad, side = max(lows) > max(highs) or min(lows) > max(highs), f"under the end of search.{LOW}"
+        bad, side = (
+            max(lows) > max(highs) or min(lows) > max(highs),
+            f"under the end of search.{LOW}",
+        )
         value = max(highs)
     if low_kind == high_kind == "grid":
         bad = not _pairs(lows, highs)
@@ -71,7 +75,8 @@ def join_bounds(search: Mapping[str, Space]) -> dict[str, Any]:
         search: The section `search`, checked by `check_bounds`.
 
     Returns:
-        By attribute of `DAPOConfig`, what Tune is to draw; empty where every pair is admissible as it is.
+        By attribute of `DAPOConfig`, what Tune is to draw; empty where every pair is admissible as
+        it is.
     """
     if not _are_joint(search):
         return {}
@@ -149,7 +154,11 @@ class NotOver:
         """What Tune asks when it has drawn the other bound and a number in [0, 1)."""
         kind, values = _parts(self.space)
         most = spec["config"][self.other]
-        left = [v for v in values if v <= most] if kind == "choice" else [values[0], min(values[1], most)]
+        left = (
+            [v for v in values if v <= most]
+            if kind == "choice"
+            else [values[0], min(values[1], most)]
+        )
         return quantile({kind: left}, spec["config"][DRAW])
 
 
@@ -226,7 +235,9 @@ class Mutations:
 def _are_joint(search: Mapping[str, Space]) -> bool:
     """Whether both bounds are searched for, in numbers. What is no number is refused with the other values."""
     spaces = [search[name] for name in (LOW, HIGH) if name in search]
-    return len(spaces) == 2 and all(isinstance(value, Real) for space in spaces for value in _parts(space)[1])
+    return len(spaces) == 2 and all(
+        isinstance(value, Real) for space in spaces for value in _parts(space)[1]
+    )
 
 
 def _parts(space: Space) -> tuple[str, list[Any]]:

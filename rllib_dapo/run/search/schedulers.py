@@ -1,6 +1,7 @@
 """Tune's schedulers as a run file names them: `tune.scheduler: {type: asha, grace_period: 2}`.
 
-The options are those of Ray's classes, by their names; time is always counted in training iterations.
+The options are those of Ray's classes, by their names; time is always counted in training
+iterations.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.utils.annotations import override
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
 
 from rllib_dapo.run.search.options import OptionCheck, check_options, count, is_number
 
@@ -38,12 +44,16 @@ OPTIONS: Mapping[str, Mapping[str, OptionCheck]] = {
     "asha": {
         "max_t": count,
         "grace_period": count,
-        "reduction_factor": lambda value: None if is_number(value) and value > 1 else "a number over 1",
+        "reduction_factor": lambda value: (
+            None if is_number(value) and value > 1 else "a number over 1"
+        ),
         "brackets": count,
     },
     "pbt": {
         "perturbation_interval": count,
-        "burn_in_period": lambda value: None if is_number(value) and value >= 0 else "a number of at least 0",
+        "burn_in_period": lambda value: (
+            None if is_number(value) and value >= 0 else "a number of at least 0"
+        ),
         "quantile_fraction": lambda value: _share(value, most=0.5),
         "resample_probability": lambda value: _share(value, most=1.0),
         "perturbation_factors": _factors,
@@ -90,7 +100,9 @@ def check_scheduler(
     if has_variants:
         yield "tune.scheduler: pbt mixes the settings of trials, which variants keep apart: leave out one of the two"
     interval = int(content.get("perturbation_interval", 1))
-    if metric.startswith("evaluation/") and (not evaluation_interval or interval % evaluation_interval):
+    if metric.startswith("evaluation/") and (
+        not evaluation_interval or interval % evaluation_interval
+    ):
         yield (
             f"tune.scheduler.perturbation_interval={interval} must be a multiple of evaluation.evaluation_interval="
             f"{evaluation_interval}, since tune.metric={metric} is in the results of evaluations alone"
@@ -100,7 +112,8 @@ def check_scheduler(
 class EngineKeepingPBT(PopulationBasedTraining):
     """Ray's, which keeps the actors of all trials that are paused at once, as they are at the end of each round.
 
-    Tune keeps one of those that no trial waits for, and stops the others, and their engines with them.
+    Tune keeps one of those that no trial waits for, and stops the others, and their engines with
+    them.
     """
 
     @override(PopulationBasedTraining)
@@ -130,8 +143,8 @@ def make_scheduler(
             hyperparam_mutations=mutations.distributions(),
             custom_explore_fn=mutations,
             require_attrs=False,  # an evaluation's metric is not in every result
-            # Trials that take turns on one machine are not at the same iteration, and one that took over from a trial
-            # behind it would go back, perhaps without end. So all are waited for.
+            # Trials that take turns on one machine are not at the same iteration, and one that took
+            # over from a trial behind it would go back, perhaps without end. So all are waited for.
             **{"perturbation_interval": 1, "synch": True, "log_config": False, **options},
         )
     return FIFOScheduler()

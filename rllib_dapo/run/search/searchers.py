@@ -15,7 +15,11 @@ from rllib_dapo.run.search.options import OptionCheck, check_options, count, is_
 
 
 def _seed(value: Any) -> str | None:
-    return None if is_number(value) and value == int(value) and value >= 0 else "a whole number of at least 0"
+    return (
+        None
+        if is_number(value) and value == int(value) and value >= 0
+        else "a whole number of at least 0"
+    )
 
 
 OPTIONS: Mapping[str, Mapping[str, OptionCheck]] = {
@@ -87,8 +91,9 @@ class Suggest:
 class OpenVariantGenerator(BasicVariantGenerator):
     """Ray's, which does not call itself finished while trials that it made go on.
 
-    Tune stops an actor that no trial waits for once the search is over. In population based training that hits the one
-    whose trial takes over another's weights while all others are paused; and with the actor goes the engine.
+    Tune stops an actor that no trial waits for once the search is over. In population based
+    training that hits the one whose trial takes over another's weights while all others are paused;
+    and with the actor goes the engine.
     """
 
     @override(BasicVariantGenerator)
@@ -124,9 +129,13 @@ def make_searcher(
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=int(content.get("startup_trials", 10)))
+    sampler = optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=int(content.get("startup_trials", 10))
+    )
     searcher = OptunaSearch(space=Suggest(search), metric=metric, mode=mode, sampler=sampler)
-    return ConcurrencyLimiter(searcher, max_concurrent=max_concurrent) if max_concurrent else searcher
+    return (
+        ConcurrencyLimiter(searcher, max_concurrent=max_concurrent) if max_concurrent else searcher
+    )
 
 
 def _suggest(trial: Any, name: str, space: Mapping[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """When a trial ends, and the words in its result that say why.
 
-Beside metrics and their limits a run file's section `stop` may hold rules for what nobody wants to pay for: a policy
-that has collapsed onto one answer, one that babbles, and rewards that are none.
+Beside metrics and their limits a run file's section `stop` may hold rules for what nobody wants to
+pay for: a policy that has collapsed onto one answer, one that babbles, and rewards that are none.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ class StopRules:
     """What ends a trial that has gone wrong.
 
     Attributes:
-        entropy_below: The policy has collapsed: its mean entropy is under this, in nats; None does not look.
+        entropy_below: The policy has collapsed: its mean entropy is under this, in nats; None does
+            not look.
         entropy_above: The policy has blown up: its mean entropy is over this, or no number at all.
-        reward_nan: The mean reward is no number, since not one response of an iteration got a verdict.
+        reward_nan: The mean reward is no number, since not one response of an iteration got a
+            verdict.
         patience: Iterations on end for which one of them must hold.
     """
 
@@ -74,7 +76,8 @@ def problems_of(result: Mapping[str, Any], rules: StopRules) -> dict[str, str]:
     """Which rules a result breaks, each with what is to be said of it.
 
     Args:
-        result: As `DAPO.train` returns it. An iteration without an update says nothing of the entropy.
+        result: As `DAPO.train` returns it. An iteration without an update says nothing of the
+            entropy.
         rules: Those that matter.
     """
     found: dict[str, str] = {}
@@ -87,7 +90,9 @@ def problems_of(result: Mapping[str, Any], rules: StopRules) -> dict[str, str]:
             f"entropy collapse: {entropy:.4g} nats, under stop.entropy_below={rules.entropy_below:g}"
         )
     if was_updated and rules.entropy_above is not None and not entropy <= rules.entropy_above:
-        found["entropy_above"] = f"entropy blow-up: {entropy:.4g} nats, over stop.entropy_above={rules.entropy_above:g}"
+        found["entropy_above"] = (
+            f"entropy blow-up: {entropy:.4g} nats, over stop.entropy_above={rules.entropy_above:g}"
+        )
     rollout = result.get("env_runners", {})
     if rules.reward_nan and not math.isfinite(rollout.get(EPISODE_RETURN_MEAN, math.nan)):
         missing = rollout.get("missing_reward_fraction", math.nan)

@@ -1,7 +1,7 @@
 """A run file's named sets of settings, each tried as one trial: a grid over their names that other settings follow.
 
-Tune draws the name; an attribute of `DAPOConfig` that is not the same in all variants is a function of it
-(`tune.sample_from`), so trials, results and whatever Tune writes show both.
+Tune draws the name; an attribute of `DAPOConfig` that is not the same in all variants is a function
+of it (`tune.sample_from`), so trials, results and whatever Tune writes show both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ def followers(configs: Mapping[str, DAPOConfig]) -> tuple[str, ...]:
         configs: A configuration for each name.
     """
     first, *others = (vars(config) for config in configs.values())
-    return tuple(name for name in first if name != "variant" and any(other[name] != first[name] for other in others))
+    return tuple(
+        name
+        for name in first
+        if name != "variant" and any(other[name] != first[name] for other in others)
+    )
 
 
 def grid_of_variants(configs: Mapping[str, DAPOConfig]) -> DAPOConfig:

@@ -22,7 +22,9 @@ class Told(Observation):
 class SumEnvironment(Environment):
     SUPPORTS_CONCURRENT_SESSIONS = True
 
-    def reset(self, seed: int | None = None, episode_id: str | None = None, most: int = 50, **kwargs: Any) -> Told:
+    def reset(
+        self, seed: int | None = None, episode_id: str | None = None, most: int = 50, **kwargs: Any
+    ) -> Told:
         if most < 0:
             raise ValueError("most is under 0")
         draw = random.Random(seed)
@@ -49,4 +51,6 @@ class SumEnvironment(Environment):
 
 if __name__ == "__main__":
     app = create_fastapi_app(SumEnvironment, Say, Told, max_concurrent_envs=2)
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), ws="websockets-sansio", log_level="info")
+    uvicorn.run(
+        app, host="127.0.0.1", port=int(sys.argv[1]), ws="websockets-sansio", log_level="info"
+    )

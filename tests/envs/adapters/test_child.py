@@ -53,12 +53,16 @@ def test_it_answers_in_one_process_whatever_the_text(make: Callable[..., Child])
     assert len({answer["pid"] for answer in answers}) == 1
 
 
-def test_it_says_that_it_is_ready_with_its_arguments_and_variables(make: Callable[..., Child]) -> None:
+def test_it_says_that_it_is_ready_with_its_arguments_and_variables(
+    make: Callable[..., Child],
+) -> None:
     hello = make().start()
     assert (hello["argument"], hello["set"]) == (["a"], "1")
 
 
-def test_one_that_misses_its_deadline_is_killed_and_the_next_request_starts_another(make: Callable[..., Child]) -> None:
+def test_one_that_misses_its_deadline_is_killed_and_the_next_request_starts_another(
+    make: Callable[..., Child],
+) -> None:
     child = make()
     pid = child.ask({"do": "echo"}, deadline=10)["pid"]
     began = time.monotonic()
@@ -86,7 +90,9 @@ def test_a_script_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
         Child(tmp_path / "script.py").start()
 
 
-def test_closing_ends_the_process_and_closing_again_does_nothing(make: Callable[..., Child]) -> None:
+def test_closing_ends_the_process_and_closing_again_does_nothing(
+    make: Callable[..., Child],
+) -> None:
     child = make()
     pid = child.start()["ready"]
     child.close()
@@ -101,8 +107,12 @@ def test_a_forgotten_child_ends(make: Callable[..., Child], tmp_path: Path) -> N
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda child: pickle.loads(pickle.dumps(child))])
-def test_a_copy_has_a_process_of_its_own(make: Callable[..., Child], duplicate: Callable[[Child], Child]) -> None:
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda child: pickle.loads(pickle.dumps(child))]
+)
+def test_a_copy_has_a_process_of_its_own(
+    make: Callable[..., Child], duplicate: Callable[[Child], Child]
+) -> None:
     child = make()
     pid = child.ask({"do": "echo"}, deadline=10)["pid"]
     twin = duplicate(child)

@@ -27,7 +27,11 @@ class Guess:
         if self.answers is not None:
             return self.answers(text)
         guess = int(text)
-        return ("higher" if guess < self.number else "lower", 0.0, False) if guess != self.number else ("", 1.0, True)
+        return (
+            ("higher" if guess < self.number else "lower", 0.0, False)
+            if guess != self.number
+            else ("", 1.0, True)
+        )
 
     def close(self) -> None:
         self.closed = True
@@ -56,9 +60,13 @@ def test_the_object_is_made_with_its_arguments_and_reset_with_the_seed() -> None
 
 
 def test_an_object_can_be_given_by_the_name_of_its_class() -> None:
-    env = ObjectEnv({"object": "collections:Counter"} | {"object": "random:Random"} | {"object": Guess})
+    env = ObjectEnv(
+        {"object": "collections:Counter"} | {"object": "random:Random"} | {"object": Guess}
+    )
     assert env.reset(seed=0)[0] == "A number under 100:"
-    with pytest.raises(ValueError, match=r"^object='collections:Counter': a Counter has no reset\(\)$"):
+    with pytest.raises(
+        ValueError, match=r"^object='collections:Counter': a Counter has no reset\(\)$"
+    ):
         ObjectEnv({"object": "collections:Counter"})
 
 
@@ -79,7 +87,9 @@ def test_an_object_can_be_given_by_the_name_of_its_class() -> None:
         (("", 0.5, True, False, {}), 0.5, None),
     ],
 )
-def test_a_verdict_comes_in_many_shapes(answer: Any, reward: float, is_correct: bool | None) -> None:
+def test_a_verdict_comes_in_many_shapes(
+    answer: Any, reward: float, is_correct: bool | None
+) -> None:
     _, given, terminated, truncated, info = env_that_answers(answer).step("x")
     assert (given, terminated, truncated) == (reward, True, False)
     assert info == ({} if is_correct is None else {"is_correct": is_correct})
@@ -89,7 +99,10 @@ def test_a_verdict_comes_in_many_shapes(answer: Any, reward: float, is_correct: 
     ("answer", "reason"),
     [
         (RuntimeError("boom"), "crash: the scorer raised RuntimeError: boom"),
-        (None, "crash: the scorer raised TypeError: step must return a number (the reward), a bool"),
+        (
+            None,
+            "crash: the scorer raised TypeError: step must return a number (the reward), a bool",
+        ),
         ("1", "crash: the scorer raised TypeError: step must return"),
         (("", 1.0), "crash: the scorer raised TypeError: step must return"),
         (math.nan, "crash: the reward is nan"),
@@ -119,7 +132,11 @@ def test_an_episode_goes_on_until_the_object_or_the_limit_ends_it() -> None:
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step("1")
     env.reset(seed=1)
-    assert [env.step(str(number + 1))[2:4] for _ in range(3)] == [(False, False), (False, False), (False, True)]
+    assert [env.step(str(number + 1))[2:4] for _ in range(3)] == [
+        (False, False),
+        (False, False),
+        (False, True),
+    ]
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step("1")
 
@@ -164,7 +181,9 @@ def test_a_copy_goes_its_own_way() -> None:
         ({"objekt": Guess}, "^ObjectEnv: unknown setting 'objekt' .*; did you mean 'object'"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be_used_are_refused_in_one_line(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         ObjectEnv(settings)
     assert "\n" not in str(caught.value)

@@ -34,8 +34,14 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("openenv_server.py")), str(self.port)]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("openenv_server.py")),
+            str(self.port),
+        ]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
         assert self.process.stderr is not None
         told = []
         for line in self.process.stderr:
@@ -110,7 +116,9 @@ def test_the_problem_is_that_of_the_seed(server: Server, make: Callable[..., Ope
     assert len(set(forward)) == 10
 
 
-def test_a_reward_that_is_large_enough_is_a_success(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
+def test_a_reward_that_is_large_enough_is_a_success(
+    server: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
     env = make(server, success_at=0.5)
     prompt, _ = env.reset(seed=0)
     assert env.step(solve(prompt))[4] == {"is_correct": True}
@@ -127,7 +135,9 @@ def test_an_episode_may_have_several_turns(server: Server, make: Callable[..., O
     assert [env.step("hint")[3] for _ in range(3)] == [False, False, True]
 
 
-def test_every_response_has_a_session_and_none_is_left_open(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
+def test_every_response_has_a_session_and_none_is_left_open(
+    server: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
     # The server has room for two sessions.
     env, other = make(server), make(server)
     for seed in range(15):
@@ -141,8 +151,12 @@ def test_every_response_has_a_session_and_none_is_left_open(server: Server, make
     assert third.reset(seed=0)[0] == other.reset(seed=0)[0]
 
 
-def test_other_fields_of_actions_and_resets_can_be_set(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
-    env = make(server, action_field="message", action={"tone": "very loud"}, reset_options={"most": 2})
+def test_other_fields_of_actions_and_resets_can_be_set(
+    server: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
+    env = make(
+        server, action_field="message", action={"tone": "very loud"}, reset_options={"most": 2}
+    )
     assert {env.reset(seed=seed)[0] for seed in range(12)} <= {"0+0=", "0+1=", "1+0=", "1+1="}
     assert env.step("tone")[1] == 9.0
 
@@ -155,9 +169,13 @@ def test_the_field_that_takes_the_response_is_the_one_that_needs_a_text(
     assert env._known.action_field == "message"
 
 
-def test_what_the_model_reads_can_be_chosen(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
+def test_what_the_model_reads_can_be_chosen(
+    server: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
     assert make(server, observation_field="remark").reset(seed=0)[0] == '{"remark": 0}'
-    with pytest.raises(ValueError, match=r"observation_field='texts': the observation has text, remark"):
+    with pytest.raises(
+        ValueError, match=r"observation_field='texts': the observation has text, remark"
+    ):
         make(server, observation_field="texts").reset(seed=0)
 
 
@@ -258,7 +276,9 @@ def test_a_server_that_was_never_there_is_refused(mortal: Server) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_reset_that_the_server_refuses_is_told(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
+def test_a_reset_that_the_server_refuses_is_told(
+    server: Server, make: Callable[..., OpenEnvEnv]
+) -> None:
     with pytest.raises(ConnectionError, match="most is under 0"):
         make(server, reset_options={"most": -1}).reset(seed=0)
 

@@ -19,7 +19,9 @@ from rllib_dapo.envs.adapters.reasoning_gym import ReasoningGymEnv
 from rllib_dapo.envs.adapters.reasoning_gym_worker import EXPRESSIONS, LISTS
 
 HOSTILE = runpy.run_path(str(Path(__file__).parents[1] / "hostile.py"))["HOSTILE"]
-pytestmark = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
+pytestmark = pytest.mark.skipif(
+    find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym"
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +59,23 @@ def test_a_response_is_worth_its_tasks_score(legs: ReasoningGymEnv) -> None:
     assert "legs" in prompt
     assert prompt.endswith("as <answer>...</answer>.")
     assert info["problem_id"].startswith("leg_counting/")
-    _, reward, terminated, _, step_info = legs.step(f"Let me see. <answer> {info['answer']} </answer>")
-    assert (reward, terminated, step_info["is_correct"], step_info["prediction"]) == (1.0, True, True, info["answer"])
+    _, reward, terminated, _, step_info = legs.step(
+        f"Let me see. <answer> {info['answer']} </answer>"
+    )
+    assert (reward, terminated, step_info["is_correct"], step_info["prediction"]) == (
+        1.0,
+        True,
+        True,
+        info["answer"],
+    )
     legs.reset(seed=3)
     _, reward, _, _, step_info = legs.step("<answer>no idea</answer>")
     assert (reward, step_info["is_correct"]) == (0.0, False)
 
 
-def test_a_score_between_is_the_reward_and_not_correct(make: Callable[..., ReasoningGymEnv]) -> None:
+def test_a_score_between_is_the_reward_and_not_correct(
+    make: Callable[..., ReasoningGymEnv],
+) -> None:
     env = make("countdown")
     env.reset(seed=0)
     _, reward, _, _, info = env.step("<answer>1+1</answer>")
@@ -72,7 +83,9 @@ def test_a_score_between_is_the_reward_and_not_correct(make: Callable[..., Reaso
     assert info["is_correct"] is False
 
 
-def test_where_success_begins_can_be_set_and_left_open(make: Callable[..., ReasoningGymEnv]) -> None:
+def test_where_success_begins_can_be_set_and_left_open(
+    make: Callable[..., ReasoningGymEnv],
+) -> None:
     for success_at, told in ((0.05, {"is_correct": True}), (None, {})):
         env = make("countdown", success_at=success_at)
         env.reset(seed=0)
@@ -106,8 +119,12 @@ def test_without_a_tag_the_whole_response_counts(make: Callable[..., ReasoningGy
 
 
 # These tasks walk through sets of texts, which Python orders anew in every process.
-@pytest.mark.parametrize("task", ["leg_counting", "isomorphic_strings", "polynomial_multiplication", "ransom_note"])
-def test_a_problem_hangs_on_its_seed_alone_and_on_no_process(make: Callable[..., ReasoningGymEnv], task: str) -> None:
+@pytest.mark.parametrize(
+    "task", ["leg_counting", "isomorphic_strings", "polynomial_multiplication", "ransom_note"]
+)
+def test_a_problem_hangs_on_its_seed_alone_and_on_no_process(
+    make: Callable[..., ReasoningGymEnv], task: str
+) -> None:
     env = make(task)
     forward = prompts(env, range(10))
     env.step("1")
@@ -125,7 +142,10 @@ def test_there_is_no_end_of_seeds(make: Callable[..., ReasoningGymEnv]) -> None:
 
 def test_train_and_heldout_never_share_a_problem(make: Callable[..., ReasoningGymEnv]) -> None:
     settings = {"max_animals": 1, "min_animals": 1, "max_instances": 5, "heldout_fraction": 0.3}
-    train, heldout = (set(prompts(make("leg_counting", split=s, **settings), range(60))) for s in ("train", "heldout"))
+    train, heldout = (
+        set(prompts(make("leg_counting", split=s, **settings), range(60)))
+        for s in ("train", "heldout")
+    )
     assert train
     assert heldout
     assert not train & heldout
@@ -138,7 +158,8 @@ def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     text = reasoning_gym._WORKER.read_text(encoding="utf-8")
     assert 'if "answer" in request:' in text
     text = text.replace(
-        'if "answer" in request:', 'while request.get("answer") == "hang": pass\n        if "answer" in request:'
+        'if "answer" in request:',
+        'while request.get("answer") == "hang": pass\n        if "answer" in request:',
     )
     script.write_text(text)
     monkeypatch.setattr(reasoning_gym, "_WORKER", script)
@@ -183,16 +204,24 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
     monkeypatch.chdir(tmp_path)  # which the process inherits
     before, imported = set(psutil.Process().children(recursive=True)), set(sys.modules)
     # All tasks whose scorers run an answer through Python, in equal shares.
-    env = make("composite", datasets=[{"name": name} for name in sorted(LISTS | EXPRESSIONS)], answer_tag=None)
+    env = make(
+        "composite",
+        datasets=[{"name": name} for name in sorted(LISTS | EXPRESSIONS)],
+        answer_tag=None,
+    )
     began = time.monotonic()
-    for seed, answer in enumerate([*HOSTILE, *(f"open({str(tmp_path / 'pwned')!r}, 'w')" for _ in range(50))]):
+    for seed, answer in enumerate(
+        [*HOSTILE, *(f"open({str(tmp_path / 'pwned')!r}, 'w')" for _ in range(50))]
+    ):
         env.reset(seed=seed % 50)
         _, reward, _, _, info = env.step(answer)
         assert reward < 0.5, answer[:100]
         assert info["is_correct"] is False
     assert time.monotonic() - began < 60
     assert os.listdir(tmp_path) == []
-    assert not any(name.partition(".")[0] == "reasoning_gym" for name in set(sys.modules) - imported)
+    assert not any(
+        name.partition(".")[0] == "reasoning_gym" for name in set(sys.modules) - imported
+    )
     (worker,) = set(psutil.Process().children(recursive=True)) - before
     assert worker.children() == []
 
@@ -201,17 +230,40 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
     ("settings", "message"),
     [
         ({}, "^ReasoningGymEnv: task=None: no such task; there are"),
-        ({"task": "leg_countin"}, "^ReasoningGymEnv: task='leg_countin': no such task; did you mean 'leg_counting'"),
-        ({"task": "leg_counting", "max_animal": 2}, "^ReasoningGymEnv: unknown setting 'max_animal' .*'max_animals'"),
-        ({"task": "leg_counting", "max_animals": 0}, "^ReasoningGymEnv: task='leg_counting' refuses its settings"),
+        (
+            {"task": "leg_countin"},
+            "^ReasoningGymEnv: task='leg_countin': no such task; did you mean 'leg_counting'",
+        ),
+        (
+            {"task": "leg_counting", "max_animal": 2},
+            "^ReasoningGymEnv: unknown setting 'max_animal' .*'max_animals'",
+        ),
+        (
+            {"task": "leg_counting", "max_animals": 0},
+            "^ReasoningGymEnv: task='leg_counting' refuses its settings",
+        ),
         ({"task": "leg_counting", "answer_tag": "<a>"}, "^answer_tag='<a>': must be a name"),
-        ({"task": "leg_counting", "success_at": "all"}, "^success_at='all': must be a number, or None"),
-        ({"task": "leg_counting", "split": "test"}, "^split='test': must be one of all, train, heldout"),
-        ({"task": "leg_counting", "verify_seconds": 0}, "^verify_seconds=0: must be a number above 0"),
-        ({"task": "leg_counting", "template": "x"}, "^template='x': must be a text with the field {question}"),
+        (
+            {"task": "leg_counting", "success_at": "all"},
+            "^success_at='all': must be a number, or None",
+        ),
+        (
+            {"task": "leg_counting", "split": "test"},
+            "^split='test': must be one of all, train, heldout",
+        ),
+        (
+            {"task": "leg_counting", "verify_seconds": 0},
+            "^verify_seconds=0: must be a number above 0",
+        ),
+        (
+            {"task": "leg_counting", "template": "x"},
+            "^template='x': must be a text with the field {question}",
+        ),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be_used_are_refused_in_one_line(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         ReasoningGymEnv(settings)
     assert "\n" not in str(caught.value)

@@ -17,7 +17,9 @@ from rllib_dapo.envs.adapters.reasoning_gym_worker import (
     is_plain_expression,
 )
 
-needs_package = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
+needs_package = pytest.mark.skipif(
+    find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym"
+)
 
 ATTACKS = [
     "__import__('os').system('touch pwned')",
@@ -43,7 +45,18 @@ ALONE = {"composite": {"datasets": [{"name": "leg_counting"}, {"name": "puzzle24
 
 
 @pytest.mark.parametrize(
-    "answer", [*ATTACKS, "1 if", "x" * 2_000, "1e999", "1e-9999999", "1_0", "2**101", "(((2**9)**9)**9)**9", ""]
+    "answer",
+    [
+        *ATTACKS,
+        "1 if",
+        "x" * 2_000,
+        "1e999",
+        "1e-9999999",
+        "1_0",
+        "2**101",
+        "(((2**9)**9)**9)**9",
+        "",
+    ],
 )
 def test_only_arithmetic_is_a_plain_expression(answer: str) -> None:
     assert not is_plain_expression(answer)
@@ -72,7 +85,8 @@ def test_what_does_something_is_no_harmless_list(answer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["1 2 3", "[[1, 0], [0, 1]]", "['A', 'B']", "ABC", "_ Q _\nQ _ _", "[-1, 2]", "", "(" * 500]
+    "answer",
+    ["1 2 3", "[[1, 0], [0, 1]]", "['A', 'B']", "ABC", "_ Q _\nQ _ _", "[-1, 2]", "", "(" * 500],
 )
 def test_lists_and_what_is_no_python_are_harmless(answer: str) -> None:
     assert is_harmless_list(answer)
@@ -98,7 +112,9 @@ def test_every_scorer_that_evaluates_answers_is_known() -> None:
     for name, (cls, _) in DATASETS.items():
         source = inspect.getsource(sys.modules[cls.__module__])
         scorer = source[source.index("def score_answer") :] if "def score_answer" in source else ""
-        if re.search(r"\b(?:eval|parse_expr|sympify|exec)\((?:answer|ans|user_answer|\w*answer\w*)\b", scorer):
+        if re.search(
+            r"\b(?:eval|parse_expr|sympify|exec)\((?:answer|ans|user_answer|\w*answer\w*)\b", scorer
+        ):
             evaluates.add(name)
     # What sorts numbers evaluates its own list of them.
     assert evaluates - {"number_sorting"} == LISTS | EXPRESSIONS
@@ -136,25 +152,46 @@ def test_a_scorer_that_evaluates_answers_is_not_even_asked(monkeypatch: pytest.M
 
     asked = []
     for name in sorted(LISTS | EXPRESSIONS):
-        monkeypatch.setattr(DATASETS[name][0], "score_answer", lambda self, answer, entry: asked.append(answer) or 0.5)
+        monkeypatch.setattr(
+            DATASETS[name][0],
+            "score_answer",
+            lambda self, answer, entry: asked.append(answer) or 0.5,
+        )
         for task in (Tasks(name, {}), Tasks("composite", {"datasets": [{"name": name}]})):
             for attack in ATTACKS:
                 if attack != "__builtins__" or name in EXPRESSIONS:
-                    assert task.score(0, 0, attack)["reason"].startswith("the answer is too long, or nothing"), name
+                    assert task.score(0, 0, attack)["reason"].startswith(
+                        "the answer is too long, or nothing"
+                    ), name
     assert asked == []
 
 
 @needs_package
 def test_a_task_knows_its_settings_and_refuses_others() -> None:
-    assert "1 cow" not in Tasks("leg_counting", {"max_instances": 1}).entry(0, 0)["question"].split()[0]
+    assert (
+        "1 cow"
+        not in Tasks("leg_counting", {"max_instances": 1}).entry(0, 0)["question"].split()[0]
+    )
     for task, settings, message in (
-        ("leg_countin", {}, r"^task='leg_countin': no such task; did you mean 'leg_counting'\?; there are ab, acre, "),
+        (
+            "leg_countin",
+            {},
+            r"^task='leg_countin': no such task; did you mean 'leg_counting'\?; there are ab, acre, ",
+        ),
         (None, {}, "^task=None: no such task; there are ab, acre, "),
         (["ab"], {}, r"^task=\['ab'\]: no such task; there are ab, acre, "),
-        ("leg_counting", {"max_animal": 3}, "^unknown setting 'max_animal' .*; did you mean 'max_animals'"),
+        (
+            "leg_counting",
+            {"max_animal": 3},
+            "^unknown setting 'max_animal' .*; did you mean 'max_animals'",
+        ),
         ("leg_counting", {"seed": 3}, "^unknown setting 'seed'"),
         ("leg_counting", {"max_animals": -3}, "^task='leg_counting' refuses its settings"),
-        ("composite", {}, "^task='composite' refuses its settings .*: Must specify at least one dataset"),
+        (
+            "composite",
+            {},
+            "^task='composite' refuses its settings .*: Must specify at least one dataset",
+        ),
     ):
         with pytest.raises(Refused, match=message):
             Tasks(task, settings)

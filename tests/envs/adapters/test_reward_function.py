@@ -31,11 +31,15 @@ def prompts(tmp_path: Path) -> str:
 
 @pytest.fixture
 def make(prompts: str) -> Callable[..., RewardFunctionEnv]:
-    return lambda **settings: RewardFunctionEnv({"path": prompts, "reward": words, "verify_in": "here"} | settings)
+    return lambda **settings: RewardFunctionEnv(
+        {"path": prompts, "reward": words, "verify_in": "here"} | settings
+    )
 
 
 def test_it_passes_gymnasiums_checks(prompts: str) -> None:
-    env = gymnasium.make("rllib_dapo/RewardFunction-v0", path=prompts, reward=words, verify_in="here")
+    env = gymnasium.make(
+        "rllib_dapo/RewardFunction-v0", path=prompts, reward=words, verify_in="here"
+    )
     check_env(env.unwrapped)
 
 
@@ -59,7 +63,10 @@ def test_every_epoch_asks_every_prompt_once(make: Callable[..., RewardFunctionEn
 
 
 def test_components_stand_in_the_info_by_name(make: Callable[..., RewardFunctionEnv]) -> None:
-    env = make(reward={"many": {"function": words, "weight": 0.5}, "polite": {"keywords": ["please"]}}, success_at=2.0)
+    env = make(
+        reward={"many": {"function": words, "weight": 0.5}, "polite": {"keywords": ["please"]}},
+        success_at=2.0,
+    )
     env.reset(seed=0)
     _, reward, _, _, info = env.step("yes please")
     assert reward == 2.0
@@ -112,9 +119,7 @@ def test_splits_weights_columns_and_templates_are_those_of_data_files(tmp_path: 
 def test_prompts_that_must_not_be_shared_are_refused(tmp_path: Path, prompts: str) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "Sing."}\n{"prompt": "say  7 WORDS."}\n')
-    message = (
-        r"^1 of 2 held-out problems are also trained on, such as other/1 \('say 7 WORDS\.'\): change path or disjoint_"
-    )
+    message = r"^1 of 2 held-out problems are also trained on, such as other/1 \('say 7 WORDS\.'\): change path or disjoint_"
     with pytest.raises(ValueError, match=message):
         RewardFunctionEnv(path=prompts, reward=words, disjoint_from=str(other))
     other.write_text('{"prompt": "Sing."}\n')
@@ -127,10 +132,19 @@ def test_prompts_that_must_not_be_shared_are_refused(tmp_path: Path, prompts: st
         ({"path": None}, "^path=None: must be a "),
         ({"reward": None}, "^reward=None: must be a function"),
         ({"split": "heldout", "heldout_fraction": 0}, "^split='heldout': no prompt is left of 50"),
-        ({"max_prompt_characters": 3}, r"no problem in it \(0 rows .*, 50 prompts of more than 3 characters\)"),
-        ({"weights": [1, 2]}, r"^weights=\[1, 2\]: must be a list of positive numbers, one for each of the 1 entries"),
+        (
+            {"max_prompt_characters": 3},
+            r"no problem in it \(0 rows .*, 50 prompts of more than 3 characters\)",
+        ),
+        (
+            {"weights": [1, 2]},
+            r"^weights=\[1, 2\]: must be a list of positive numbers, one for each of the 1 entries",
+        ),
         ({"limit": 0}, "^limit=0: must be at least 1"),
-        ({"rewards": words}, "^RewardFunctionEnv: unknown setting 'rewards' .*; did you mean 'reward'"),
+        (
+            {"rewards": words},
+            "^RewardFunctionEnv: unknown setting 'rewards' .*; did you mean 'reward'",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(

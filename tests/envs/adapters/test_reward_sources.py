@@ -34,7 +34,9 @@ def test_a_function_of_three_is_given_the_answer_too() -> None:
 
 
 def test_a_function_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_rewards.py").write_text("def short(prompt, response):\n    return -len(response)\n")
+    (tmp_path / "my_rewards.py").write_text(
+        "def short(prompt, response):\n    return -len(response)\n"
+    )
     monkeypatch.chdir(tmp_path)
     assert judged("my_rewards:short", "123").reward == -3.0
 
@@ -67,7 +69,11 @@ def test_a_weighted_sum_keeps_every_component_by_name() -> None:
 
 
 def test_the_first_component_that_knows_correct_from_wrong_decides_unless_the_sum_does() -> None:
-    parts = {"format": {"regex": "^It"}, "rule": {"rule": "last_number"}, "own": {"function": right}}
+    parts = {
+        "format": {"regex": "^It"},
+        "rule": {"rule": "last_number"},
+        "own": {"function": right},
+    }
     assert judged(parts, "It is 22").is_correct is False
     assert judged(parts, "It is 22", success_at=0.5).is_correct is True
     assert judged(parts, "It is 22", success_at=1.5).is_correct is False
@@ -77,7 +83,10 @@ def test_the_first_component_that_knows_correct_from_wrong_decides_unless_the_su
 def test_a_component_without_a_verdict_leaves_none_at_all() -> None:
     verdict = judged({"a": {"regex": "x"}, "b": lambda p, r: None, "c": lambda p, r: math.nan})
     assert (verdict.is_correct, verdict.reward) == (None, None)
-    assert verdict.reason == "crash: the function returned None (b); crash: the function returned nan (c)"
+    assert (
+        verdict.reason
+        == "crash: the function returned None (b); crash: the function returned nan (c)"
+    )
     assert verdict.components["a"] == 0.0
     assert math.isnan(verdict.components["b"])
 
@@ -96,17 +105,29 @@ def test_a_format_may_span_lines_and_is_searched_in_a_bounded_part() -> None:
         (5, "^reward=5: must be a function,"),
         ("score", r"^reward='score': must be written package\.module:name"),
         ("random:score", "^reward='random:score': module random has no 'score'"),
-        ({"a": {"weight": 1}}, r"^reward\.a=.*: must have exactly one of rule, function, regex, keywords, classifier"),
+        (
+            {"a": {"weight": 1}},
+            r"^reward\.a=.*: must have exactly one of rule, function, regex, keywords, classifier",
+        ),
         ({"a": {"rule": "strict", "regex": "x"}}, r"^reward\.a=.*: must have exactly one of"),
-        ({"a": {"rule": "strikt"}}, r"^reward\.a\.rule='strikt': must be one of .*; did you mean 'strict'"),
-        ({"a": {"rule": "strict", "wait": 1}}, r"^reward\.a: the option='wait': must be one of weight"),
+        (
+            {"a": {"rule": "strikt"}},
+            r"^reward\.a\.rule='strikt': must be one of .*; did you mean 'strict'",
+        ),
+        (
+            {"a": {"rule": "strict", "wait": 1}},
+            r"^reward\.a: the option='wait': must be one of weight",
+        ),
         ({"a": {"rule": "strict", "weight": "1"}}, r"^reward\.a\.weight='1': must be a number"),
         ({"a": {"regex": "("}}, r"^reward\.a\.regex='\(': is no regular expression"),
         ({"a": {"regex": 5}}, r"^reward\.a\.regex=5: is no regular expression"),
         ({"a": {"keywords": "x"}}, r"^reward\.a\.keywords='x': must be a list of texts"),
         ({"a": {"keywords": []}}, r"^reward\.a\.keywords=\[\]: must be a list of texts"),
         ({"a": {"function": 3}}, r"^reward\.a\.function=3: must be a function"),
-        ({"a": {"classifier": "/nowhere"}}, r"^reward\.a\.classifier='/nowhere': must be a model's folder"),
+        (
+            {"a": {"classifier": "/nowhere"}},
+            r"^reward\.a\.classifier='/nowhere': must be a model's folder",
+        ),
     ],
 )
 def test_what_is_no_reward_is_refused_by_its_name(reward: Any, message: str) -> None:
@@ -134,17 +155,29 @@ def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *"abcdefghijklmnopqrstuvwxyz", *"0123456789"])}
+    words = {
+        word: i
+        for i, word in enumerate(["[PAD]", "[UNK]", *"abcdefghijklmnopqrstuvwxyz", *"0123456789"])
+    }
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     folders = {}
     for outputs in (1, 3):
         torch.manual_seed(outputs)
-        size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-        model = BertForSequenceClassification(BertConfig(vocab_size=len(words), num_labels=outputs, **size))
+        size = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        }
+        model = BertForSequenceClassification(
+            BertConfig(vocab_size=len(words), num_labels=outputs, **size)
+        )
         folders[outputs] = str(tmp_path_factory.mktemp(f"classifier{outputs}"))
         model.save_pretrained(folders[outputs])
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folders[outputs])
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(
+            folders[outputs]
+        )
     return folders
 
 
@@ -162,7 +195,9 @@ def test_a_reward_models_one_output_is_the_reward(classifiers: dict[int, str]) -
     assert verdict.is_correct is None
 
 
-def test_of_several_outputs_the_labels_probability_is_the_reward(classifiers: dict[int, str]) -> None:
+def test_of_several_outputs_the_labels_probability_is_the_reward(
+    classifiers: dict[int, str],
+) -> None:
     def probability(label: Any) -> float:
         reward = judged({"style": {"classifier": classifiers[3], "label": label}}, "two").reward
         assert reward is not None
@@ -170,7 +205,10 @@ def test_of_several_outputs_the_labels_probability_is_the_reward(classifiers: di
 
     assert sum(probability(label) for label in range(3)) == pytest.approx(1.0)
     assert probability("LABEL_1") == probability(1)
-    with pytest.raises(ValueError, match="label='good': must be one of LABEL_0, LABEL_1, LABEL_2, or a number below 3"):
+    with pytest.raises(
+        ValueError,
+        match="label='good': must be one of LABEL_0, LABEL_1, LABEL_2, or a number below 3",
+    ):
         probability("good")
 
 

@@ -11,14 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_dapo.envs.calculator.arithmetic_parser import MAX_CHARACTERS, CalculatorError, calculate, write_number
+from rllib_dapo.envs.calculator.arithmetic_parser import (
+    MAX_CHARACTERS,
+    CalculatorError,
+    calculate,
+    write_number,
+)
 
 NUMBERS = st.integers(0, 999).map(str) | st.decimals(0, 99, places=2, allow_nan=False).map(str)
 
 
 def combined(parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     two = st.tuples(parts, st.sampled_from(["+", "-", "*", "/"]), parts).map(" ".join)
-    return two | parts.map("({})".format) | parts.map("-{}".format) | st.tuples(parts, st.integers(0, 3)).map(_power)
+    return (
+        two
+        | parts.map("({})".format)
+        | parts.map("-{}".format)
+        | st.tuples(parts, st.integers(0, 3)).map(_power)
+    )
 
 
 def _power(parts: tuple[str, int]) -> str:
@@ -27,10 +37,15 @@ def _power(parts: tuple[str, int]) -> str:
 
 def pythons_value(expression: str) -> Fraction:
     """The test's own expressions are safe to evaluate; each number becomes an exact fraction first."""
-    return eval(re.sub(r"(?<!\*\*)(?<![\d.])(\d+\.?\d*)", r"Fraction('\1')", expression), {"Fraction": Fraction})
+    return eval(
+        re.sub(r"(?<!\*\*)(?<![\d.])(\d+\.?\d*)", r"Fraction('\1')", expression),
+        {"Fraction": Fraction},
+    )
 
 
-@given(st.recursive(NUMBERS, combined, max_leaves=6).filter(lambda text: len(text) <= MAX_CHARACTERS))
+@given(
+    st.recursive(NUMBERS, combined, max_leaves=6).filter(lambda text: len(text) <= MAX_CHARACTERS)
+)
 def test_an_expression_has_the_value_that_python_gives_it(expression: str) -> None:
     try:
         expected = pythons_value(expression)

@@ -24,7 +24,12 @@ def test_a_call_is_answered_and_the_final_answer_scored(env: CalculatorMathEnv) 
     product = str(int(first) * int(second))
     said = f"Let me see. <calculator>{expression}</calculator> Now I know."
     observation, reward, terminated, truncated, info = env.step(said)
-    assert (observation, reward, terminated, truncated) == (f"<result>{product}</result>", 0.0, False, False)
+    assert (observation, reward, terminated, truncated) == (
+        f"<result>{product}</result>",
+        0.0,
+        False,
+        False,
+    )
     assert info == {"is_correct": False, "reward_if_cut_off": -1.0}
     observation, reward, terminated, truncated, info = env.step(product)
     assert (observation, reward, terminated, truncated) == ("", 1.0, True, False)
@@ -40,7 +45,10 @@ def test_a_wrong_final_answer_is_wrong_without_any_call(env: CalculatorMathEnv) 
 
 def test_the_last_call_counts_and_one_that_is_not_closed_is_none(env: CalculatorMathEnv) -> None:
     env.reset(seed=3)
-    assert env.step("<calculator>1</calculator><calculator>2+2</calculator>")[0] == "<result>4</result>"
+    assert (
+        env.step("<calculator>1</calculator><calculator>2+2</calculator>")[0]
+        == "<result>4</result>"
+    )
     assert env.step("<calculator>2+2")[2] is True
 
 
@@ -60,7 +68,9 @@ def test_an_episode_without_an_answer_fails_after_the_last_turn() -> None:
         env.step(call)
 
 
-def test_copies_for_other_episodes_share_the_problems_and_nothing_else(env: CalculatorMathEnv) -> None:
+def test_copies_for_other_episodes_share_the_problems_and_nothing_else(
+    env: CalculatorMathEnv,
+) -> None:
     other = env.fork()
     one, two = env.reset(seed=1)[0], other.reset(seed=2)[0]
     assert one != two
@@ -72,7 +82,9 @@ def test_copies_for_other_episodes_share_the_problems_and_nothing_else(env: Calc
 
 
 def test_a_scorer_in_a_process_can_be_behind_it() -> None:
-    env = CalculatorMathEnv({**SETTINGS, "problem_config": {"answer_rule": "math_verify", "max_operand": 9}})
+    env = CalculatorMathEnv(
+        {**SETTINGS, "problem_config": {"answer_rule": "math_verify", "max_operand": 9}}
+    )
     prompt, _ = env.reset(seed=0)
     first, second = prompt.removesuffix("=").split("+")
     try:
@@ -86,7 +98,10 @@ def test_a_scorer_in_a_process_can_be_behind_it() -> None:
     [
         ({"problems": "rllib_dapo/Nothing-v0"}, "^problems='rllib_dapo/Nothing-v0': "),
         ({"problems": 3}, "^problems=3: must be the id"),
-        ({"problems": "rllib_dapo/CalculatorMath-v0", "problem_config": None}, "must be an environment of one step"),
+        (
+            {"problems": "rllib_dapo/CalculatorMath-v0", "problem_config": None},
+            "must be an environment of one step",
+        ),
         ({"problem_config": {"digit": 1}}, "unknown setting 'digit'"),
         ({"problem_config": 3}, "^problem_config=3: must be a mapping"),
         ({"template": "no place"}, "^template='no place': must be a text with the field {problem}"),
@@ -95,7 +110,9 @@ def test_a_scorer_in_a_process_can_be_behind_it() -> None:
         ({"call_opn": "["}, "unknown setting 'call_opn'.*did you mean 'call_open'"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_in_one_line(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be_used_are_refused_in_one_line(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         CalculatorMathEnv({**SETTINGS, **settings})
     assert "\n" not in str(caught.value)

@@ -34,14 +34,20 @@ SPACES = {
 
 def _read(folder: Path, low: str, high: str) -> RunSettings:
     file = folder / "run.yaml"
-    file.write_text(f"{BASE}search:\n  training.epsilon_low: {low}\n  training.epsilon_high: {high}\n")
+    file.write_text(
+        f"{BASE}search:\n  training.epsilon_low: {low}\n  training.epsilon_high: {high}\n"
+    )
     return read_settings(file)
 
 
 def _pairs(run: RunSettings, times: int = 1, seed: int = 0) -> list[tuple[float, float]]:
     """What Tune makes of a run file."""
     rng = np.random.RandomState(seed)
-    specs = [s for _ in range(times) for _, s in generate_variants({"config": run.config.to_dict()}, random_state=rng)]
+    specs = [
+        s
+        for _ in range(times)
+        for _, s in generate_variants({"config": run.config.to_dict()}, random_state=rng)
+    ]
     return [(spec["config"]["epsilon_low"], spec["config"]["epsilon_high"]) for spec in specs]
 
 
@@ -71,12 +77,22 @@ def test_two_grids_without_such_a_pair_stay_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "value"),
     [
-        ("{uniform: [0.1, 0.5]}", "{uniform: [0.1, 0.4]}", "0.4 is under the end of search.training.epsilon_low"),
+        (
+            "{uniform: [0.1, 0.5]}",
+            "{uniform: [0.1, 0.4]}",
+            "0.4 is under the end of search.training.epsilon_low",
+        ),
         ("{grid: [0.3]}", "{grid: [0.1, 0.2]}", "0.2 is under all of search.training.epsilon_low"),
-        ("{uniform: [0.3, 0.5]}", "{grid: [0.2, 0.6]}", "0.2 is under all of search.training.epsilon_low"),
+        (
+            "{uniform: [0.3, 0.5]}",
+            "{grid: [0.2, 0.6]}",
+            "0.2 is under all of search.training.epsilon_low",
+        ),
     ],
 )
-def test_a_bound_without_a_partner_is_refused_in_one_line(tmp_path: Path, low: str, high: str, value: str) -> None:
+def test_a_bound_without_a_partner_is_refused_in_one_line(
+    tmp_path: Path, low: str, high: str, value: str
+) -> None:
     with pytest.raises(SettingsError) as refused:
         _read(tmp_path, low, high)
     assert value in str(refused.value)
@@ -87,7 +103,11 @@ def test_a_bound_without_a_partner_is_refused_in_one_line(tmp_path: Path, low: s
 def test_a_quantile_of_a_space_lies_where_it_should() -> None:
     assert quantile({"uniform": [1.0, 3.0]}, 0.25) == 1.5
     assert quantile({"loguniform": [0.01, 1.0]}, 0.5) == pytest.approx(0.1)
-    assert [quantile({"choice": [1.0, 2.0, 4.0]}, share) for share in (0.0, 0.34, 0.99)] == [1.0, 2.0, 4.0]
+    assert [quantile({"choice": [1.0, 2.0, 4.0]}, share) for share in (0.0, 0.34, 0.99)] == [
+        1.0,
+        2.0,
+        4.0,
+    ]
 
 
 def test_ends_of_spaces_are_made_a_pair_that_can_be_checked() -> None:
@@ -107,14 +127,23 @@ def test_ends_of_spaces_are_made_a_pair_that_can_be_checked() -> None:
         {LOW: {"choice": [0.1, 0.3]}, HIGH: {"choice": [0.2, 0.3, 0.4]}},
     ],
 )
-def test_a_perturbed_pair_is_brought_back_into_its_spaces(search: dict[str, Any], low: float, high: float) -> None:
-    # What is not searched for has its value from the start; what is chosen among values is one of them.
-    low = {"choice": 0.3}.get(next(iter(search.get(LOW, {"none": 0}))), low if LOW in search else 0.2)
-    high = {"choice": 0.2}.get(next(iter(search.get(HIGH, {"none": 0}))), high if HIGH in search else 0.28)
+def test_a_perturbed_pair_is_brought_back_into_its_spaces(
+    search: dict[str, Any], low: float, high: float
+) -> None:
+    # What is not searched for has its value from the start; what is chosen among values is one of
+    # them.
+    low = {"choice": 0.3}.get(
+        next(iter(search.get(LOW, {"none": 0}))), low if LOW in search else 0.2
+    )
+    high = {"choice": 0.2}.get(
+        next(iter(search.get(HIGH, {"none": 0}))), high if HIGH in search else 0.28
+    )
     config = Mutations(search)({"epsilon_low": low, "epsilon_high": high, "lr": 1.0})
     assert config["epsilon_low"] <= config["epsilon_high"]
     for name, attribute in ((LOW, "epsilon_low"), (HIGH, "epsilon_high")):
-        kind, values = next(iter(search.get(name, {"none": [low if name == LOW else high]}).items()))
+        kind, values = next(
+            iter(search.get(name, {"none": [low if name == LOW else high]}).items())
+        )
         if kind in ("uniform", "loguniform"):
             assert values[0] <= config[attribute] <= values[1]
         else:
@@ -132,7 +161,12 @@ def test_mutations_are_drawn_from_the_searched_spaces_by_attribute() -> None:
     assert (drawn["epsilon_high"].lower, drawn["epsilon_high"].upper) == (0.1, 0.5)
     assert drawn["kl_coefficient"] == [0.0, 0.1]
     assert drawn["env_config"] == {"max_operand": [4, 9]}
-    config = {"epsilon_low": 0.2, "epsilon_high": 0.6, "kl_coefficient": 0.1, "env_config": {"max_operand": 4}}
+    config = {
+        "epsilon_low": 0.2,
+        "epsilon_high": 0.6,
+        "kl_coefficient": 0.1,
+        "env_config": {"max_operand": 4},
+    }
     assert Mutations(search)(config)["epsilon_high"] == 0.5
 
 
@@ -144,5 +178,8 @@ def test_what_optuna_suggests_is_never_the_wrong_way_round() -> None:
         return high if name == "epsilon_low" else low
 
     suggest = Suggest({HIGH: {"uniform": [0.1, 0.5]}, LOW: {"uniform": [0.1, 0.4]}})
-    assert suggest(SimpleNamespace(suggest_float=suggest_float)) == {"epsilon_low": 0.4, "epsilon_high": 0.4}
+    assert suggest(SimpleNamespace(suggest_float=suggest_float)) == {
+        "epsilon_low": 0.4,
+        "epsilon_high": 0.4,
+    }
     assert asked == [("epsilon_low", 0.1, 0.4), ("epsilon_high", 0.4, 0.5)]

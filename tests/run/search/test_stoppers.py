@@ -21,10 +21,15 @@ from rllib_dapo.run.search.stoppers import (
 RULES = StopRules(entropy_below=0.1, entropy_above=3.0, reward_nan=True, patience=2)
 
 
-def _result(*, entropy: float = 1.0, reward: float = 0.5, updates: float = 4.0, **others: Any) -> dict[str, Any]:
+def _result(
+    *, entropy: float = 1.0, reward: float = 0.5, updates: float = 4.0, **others: Any
+) -> dict[str, Any]:
     return {
         "training_iteration": 1,
-        "env_runners": {"episode_return_mean": reward, "missing_reward_fraction": 0.0 if reward == reward else 1.0},
+        "env_runners": {
+            "episode_return_mean": reward,
+            "missing_reward_fraction": 0.0 if reward == reward else 1.0,
+        },
         "learners": {"default_policy": {"entropy": entropy, "gradient_updates": updates}},
     } | others
 
@@ -32,10 +37,22 @@ def _result(*, entropy: float = 1.0, reward: float = 0.5, updates: float = 4.0, 
 @pytest.mark.parametrize(
     ("result", "rule", "said"),
     [
-        (_result(entropy=0.04), "entropy_below", "entropy collapse: 0.04 nats, under stop.entropy_below=0.1"),
-        (_result(entropy=3.5), "entropy_above", "entropy blow-up: 3.5 nats, over stop.entropy_above=3"),
+        (
+            _result(entropy=0.04),
+            "entropy_below",
+            "entropy collapse: 0.04 nats, under stop.entropy_below=0.1",
+        ),
+        (
+            _result(entropy=3.5),
+            "entropy_above",
+            "entropy blow-up: 3.5 nats, over stop.entropy_above=3",
+        ),
         (_result(entropy=math.nan), "entropy_above", "entropy blow-up: nan nats"),
-        (_result(reward=math.nan), "reward_nan", "reward is no number: 100% of the responses have no verdict"),
+        (
+            _result(reward=math.nan),
+            "reward_nan",
+            "reward is no number: 100% of the responses have no verdict",
+        ),
         (_result(reward=-math.inf), "reward_nan", "reward is no number"),
     ],
 )
@@ -58,12 +75,17 @@ def test_a_trial_ends_when_a_rule_has_held_for_long_enough_without_a_pause() -> 
     assert not stopper("b", dict(low))  # each trial for itself
     last = _result(entropy=0.02)
     assert stopper("a", last)
-    assert last["stop_reason"] == "entropy collapse: 0.02 nats, under stop.entropy_below=0.1, for 2 iterations"
+    assert (
+        last["stop_reason"]
+        == "entropy collapse: 0.02 nats, under stop.entropy_below=0.1, for 2 iterations"
+    )
     assert "stop_reason" not in well
 
 
 def test_a_limit_is_reached_by_its_name_however_it_is_nested() -> None:
-    stopper = RunStopper(limits={"training_iteration": 5, "env_runners/reward_components/format": 0.9})
+    stopper = RunStopper(
+        limits={"training_iteration": 5, "env_runners/reward_components/format": 0.9}
+    )
     result = _result(env_runners={"reward_components/format": 0.95, "reward_components/other": 2.0})
     assert stopper("a", result)
     assert result["stop_reason"] == "env_runners/reward_components/format reached 0.9"

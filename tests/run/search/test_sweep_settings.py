@@ -22,7 +22,7 @@ from rllib_dapo.run.search.searchers import make_searcher
 from rllib_dapo.run.search.stoppers import StopRules
 from rllib_dapo.run.tuner import can_reuse_actors
 
-PRESETS = Path(__file__).parents[2] / "tune_configs"
+PRESETS = Path(__file__).parents[3] / "tune_configs"
 TWO_CORES = {"GPU": 0.0, "CPU": 2.0}
 HAS_OPTUNA = importlib.util.find_spec("optuna") is not None
 BASE = """
@@ -41,7 +41,9 @@ def _read(folder: Path, text: str, *overrides: str) -> RunSettings:
 
 def _scheduler(run: RunSettings) -> Any:
     return make_scheduler(
-        run.tune.scheduler, iterations=run.stop.get("training_iteration"), mutations=Mutations(run.search)
+        run.tune.scheduler,
+        iterations=run.stop.get("training_iteration"),
+        mutations=Mutations(run.search),
     )
 
 
@@ -65,7 +67,10 @@ def test_without_a_word_trials_are_drawn_by_chance_and_run_to_their_end(tmp_path
 
 
 def test_asha_takes_rays_options_and_the_trials_length(tmp_path: Path) -> None:
-    run = _read(tmp_path, "tune: {scheduler: {type: asha, grace_period: 2}}\nstop: {training_iteration: 16}\n")
+    run = _read(
+        tmp_path,
+        "tune: {scheduler: {type: asha, grace_period: 2}}\nstop: {training_iteration: 16}\n",
+    )
     scheduler = _scheduler(run)
     assert isinstance(scheduler, ASHAScheduler)
     assert scheduler._max_t == 16
@@ -83,12 +88,25 @@ def test_pbt_changes_what_is_searched_for_and_keeps_checkpoints_for_others(tmp_p
 
 
 def test_pbt_and_a_bound_on_trials_at_the_same_time_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"tune\.max_concurrent_trials=1 must be 0 with pbt: its trials take turns"):
-        _read(tmp_path, "", "tune.scheduler.type=pbt", "tune.num_samples=4", "tune.max_concurrent_trials=1")
+    with pytest.raises(
+        SettingsError,
+        match=r"tune\.max_concurrent_trials=1 must be 0 with pbt: its trials take turns",
+    ):
+        _read(
+            tmp_path,
+            "",
+            "tune.scheduler.type=pbt",
+            "tune.num_samples=4",
+            "tune.max_concurrent_trials=1",
+        )
 
 
 def test_rules_stand_beside_limits_and_are_not_taken_for_metrics(tmp_path: Path) -> None:
-    run = _read(tmp_path, "stop: {training_iteration: 5, entropy_below: 0.1, patience: 2}\n", "stop.reward_nan=true")
+    run = _read(
+        tmp_path,
+        "stop: {training_iteration: 5, entropy_below: 0.1, patience: 2}\n",
+        "stop.reward_nan=true",
+    )
     assert run.stop == {"training_iteration": 5}
     assert run.rules == StopRules(entropy_below=0.1, reward_nan=True, patience=2)
 
@@ -108,13 +126,26 @@ def test_optuna_draws_in_place_of_chance(tmp_path: Path) -> None:
 
 
 def test_a_preset_is_found_by_its_name_whatever_dots_are_in_it() -> None:
-    for name in ("epsilon_grid", "dapo_qwen2.5_32b", "dapo_qwen2.5_32b.yaml", "tune_configs/dapo_qwen2.5_32b.yaml"):
-        assert find_run_file(name).stem.startswith(name.removeprefix("tune_configs/").partition(".")[0])
+    for name in (
+        "epsilon_grid",
+        "dapo_qwen2.5_32b",
+        "dapo_qwen2.5_32b.yaml",
+        "tune_configs/dapo_qwen2.5_32b.yaml",
+    ):
+        assert find_run_file(name).stem.startswith(
+            name.removeprefix("tune_configs/").partition(".")[0]
+        )
 
 
 REFUSED = {
-    "a scheduler without a type": ("tune: {scheduler: {grace_period: 1}}", "tune.scheduler says no type"),
-    "a scheduler that is a word": ("tune: {scheduler: asha}", "tune.scheduler='asha' must be settings"),
+    "a scheduler without a type": (
+        "tune: {scheduler: {grace_period: 1}}",
+        "tune.scheduler says no type",
+    ),
+    "a scheduler that is a word": (
+        "tune: {scheduler: asha}",
+        "tune.scheduler='asha' must be settings",
+    ),
     "a misspelt scheduler": (
         "tune: {scheduler: {type: ahsa}}",
         "tune.scheduler.type='ahsa' must be one of fifo, asha, pbt; did you mean 'asha'?",
@@ -123,20 +154,38 @@ REFUSED = {
         "tune: {scheduler: {type: asha, grace_perod: 1}}",
         "unknown setting 'tune.scheduler.grace_perod'; did you mean 'grace_period'?",
     ),
-    "an option of another": ("tune: {scheduler: {type: fifo, synch: true}}", "'tune.scheduler.synch'; fifo has none"),
+    "an option of another": (
+        "tune: {scheduler: {type: fifo, synch: true}}",
+        "'tune.scheduler.synch'; fifo has none",
+    ),
     "a wrong kind": (
         "tune: {scheduler: {type: asha, grace_period: long}}",
         "tune.scheduler.grace_period='long' must be a whole number of at least 1",
     ),
-    "a factor of one": ("tune: {scheduler: {type: asha, reduction_factor: 1}}", "must be a number over 1"),
-    "too large a share": ("tune: {scheduler: {type: pbt, quantile_fraction: 0.7}}", "must be a number in [0, 0.5]"),
-    "no factors": ("tune: {scheduler: {type: pbt, perturbation_factors: 2}}", "must be a list of numbers over 0"),
-    "asha without an end": ("tune: {scheduler: {type: asha}}", "asha must know how long a trial is"),
+    "a factor of one": (
+        "tune: {scheduler: {type: asha, reduction_factor: 1}}",
+        "must be a number over 1",
+    ),
+    "too large a share": (
+        "tune: {scheduler: {type: pbt, quantile_fraction: 0.7}}",
+        "must be a number in [0, 0.5]",
+    ),
+    "no factors": (
+        "tune: {scheduler: {type: pbt, perturbation_factors: 2}}",
+        "must be a list of numbers over 0",
+    ),
+    "asha without an end": (
+        "tune: {scheduler: {type: asha}}",
+        "asha must know how long a trial is",
+    ),
     "asha with too much grace": (
         "tune: {scheduler: {type: asha, grace_period: 9}}\nstop: {training_iteration: 8}",
         "tune.scheduler.grace_period=9 must not be over the 8 iterations of a trial",
     ),
-    "pbt with variants": ("tune: {scheduler: {type: pbt}}\nvariants: {a: {}}", "pbt mixes the settings of trials"),
+    "pbt with variants": (
+        "tune: {scheduler: {type: pbt}}\nvariants: {a: {}}",
+        "pbt mixes the settings of trials",
+    ),
     "pbt with too few checkpoints": (
         "tune: {scheduler: {type: pbt}, num_to_keep: 1}",
         "tune.num_to_keep=1 must be at least 4 with pbt",
@@ -147,8 +196,14 @@ REFUSED = {
         "tune.scheduler.perturbation_interval=3 must be a multiple of evaluation.evaluation_interval=2",
     ),
     "a misspelt searcher": ("tune: {searcher: {type: optunna}}", "did you mean 'optuna'?"),
-    "a searcher's seed": ("tune: {searcher: {type: random, seed: -1}}", "tune.searcher.seed=-1 must be a whole number"),
-    "a rule of no use": ("stop: {entropy_below: -1}", "stop.entropy_below=-1 must be a number over 0"),
+    "a searcher's seed": (
+        "tune: {searcher: {type: random, seed: -1}}",
+        "tune.searcher.seed=-1 must be a whole number",
+    ),
+    "a rule of no use": (
+        "stop: {entropy_below: -1}",
+        "stop.entropy_below=-1 must be a number over 0",
+    ),
     "a misspelt rule": ("stop: {entropy_belw: 1}", "no such metric; did you mean 'entropy_below'?"),
     "rules that contradict": ("stop: {entropy_below: 2, entropy_above: 1}", "nothing would go on"),
 }
@@ -176,26 +231,45 @@ def test_pbt_without_a_search_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tune: {searcher: {type: optuna}, scheduler: {type: pbt}}", "pbt draws values itself"),
-        ("tune: {searcher: {type: optuna}}\nvariants: {a: {}}", "optuna draws numbers and knows no variants"),
-        ("tune: {searcher: {type: optuna}, metric: evaluation.env_runners.avg@8}", "wants a metric of every iteration"),
+        (
+            "tune: {searcher: {type: optuna}}\nvariants: {a: {}}",
+            "optuna draws numbers and knows no variants",
+        ),
+        (
+            "tune: {searcher: {type: optuna}, metric: evaluation.env_runners.avg@8}",
+            "wants a metric of every iteration",
+        ),
     ],
 )
-def test_what_optuna_cannot_do_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_what_optuna_cannot_do_is_refused_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         _read(tmp_path, text + "\n")
     with pytest.raises(SettingsError, match=r"write search\.training\.lr as \{choice"):
         _read(tmp_path, "tune: {searcher: {type: optuna}}\n", "search.training.lr={grid: [1e-4]}")
 
 
-def test_actors_are_shared_where_trials_differ_in_nothing_that_they_were_made_with(tmp_path: Path) -> None:
-    shared = "search.training.lr={grid: [1e-4, 1e-5]}", "search.rollout.temperature={choice: [0.9, 1.0]}"
+def test_actors_are_shared_where_trials_differ_in_nothing_that_they_were_made_with(
+    tmp_path: Path,
+) -> None:
+    shared = (
+        "search.training.lr={grid: [1e-4, 1e-5]}",
+        "search.rollout.temperature={choice: [0.9, 1.0]}",
+    )
     assert can_reuse_actors(_read(tmp_path, "", *shared))
     assert not can_reuse_actors(_read(tmp_path, "", *shared, "tune.reuse_actors=false"))
-    assert not can_reuse_actors(_read(tmp_path, "", "search.rollout.max_response_tokens={grid: [8192, 20480]}"))
-    assert not can_reuse_actors(_read(tmp_path, "variants: {a: {}, b: {environment.env_config.max_operand: 4}}\n"))
+    assert not can_reuse_actors(
+        _read(tmp_path, "", "search.rollout.max_response_tokens={grid: [8192, 20480]}")
+    )
+    assert not can_reuse_actors(
+        _read(tmp_path, "variants: {a: {}, b: {environment.env_config.max_operand: 4}}\n")
+    )
 
 
-@pytest.mark.parametrize(("name", "trials"), [("epsilon_grid", 9), ("epsilon_asha", 12), ("epsilon_pbt", 4)])
+@pytest.mark.parametrize(
+    ("name", "trials"), [("epsilon_grid", 9), ("epsilon_asha", 12), ("epsilon_pbt", 4)]
+)
 def test_the_epsilon_presets_fit_two_cores_and_share_one_engine(name: str, trials: int) -> None:
     run = read_settings(PRESETS / f"{name}.yaml")
     check_run(run, available=TWO_CORES)
@@ -205,7 +279,11 @@ def test_the_epsilon_presets_fit_two_cores_and_share_one_engine(name: str, trial
     assert run.rules.entropy_above is not None
     assert run.rules.reward_nan
     assert run.tune.max_failures > 0
-    specs = [s for _ in range(run.tune.num_samples) for _, s in generate_variants({"config": run.config.to_dict()})]
+    specs = [
+        s
+        for _ in range(run.tune.num_samples)
+        for _, s in generate_variants({"config": run.config.to_dict()})
+    ]
     pairs = [(spec["config"]["epsilon_low"], spec["config"]["epsilon_high"]) for spec in specs]
     assert len(set(pairs)) == len(pairs) == trials
     assert all(low <= high for low, high in pairs)
@@ -265,7 +343,9 @@ def test_the_recipes_preset_has_every_number_of_the_public_recipe(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     files = {name: tmp_path / f"{name}.jsonl" for name in ("train", "test")}
     for name, file in files.items():
-        file.write_text(json.dumps({"question": f"What is the {name} prime?", "answer": "17599"}) + "\n")
+        file.write_text(
+            json.dumps({"question": f"What is the {name} prime?", "answer": "17599"}) + "\n"
+        )
     run = read_settings(
         PRESETS / "dapo_qwen2.5_32b.yaml",
         [

@@ -18,7 +18,7 @@ from rllib_dapo.run.run_settings import RunSettings, read_settings
 from rllib_dapo.run.summary import summary_lines
 from rllib_dapo.run.tuner import RunResult, trial_name
 
-PRESETS = Path(__file__).parents[2] / "tune_configs"
+PRESETS = Path(__file__).parents[3] / "tune_configs"
 TWO_CORES = {"GPU": 0.0, "CPU": 2.0}
 
 BASE = """
@@ -53,7 +53,9 @@ def _picked(trials: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
 def test_each_variant_is_one_trial_with_its_name_and_its_settings(tmp_path: Path) -> None:
     settings = _read(tmp_path, BASE + LADDER)
     assert settings.followers == ("epsilon_high", "loss_aggregation")
-    assert _picked(_trials(settings), "variant", "epsilon_high", "loss_aggregation", "kl_coefficient") == [
+    assert _picked(
+        _trials(settings), "variant", "epsilon_high", "loss_aggregation", "kl_coefficient"
+    ) == [
         ("1_grpo", 0.2, "sequence_mean", 0.04),
         ("2_clip_higher", 0.28, "sequence_mean", 0.04),
         ("3_token_mean", 0.28, "token_mean", 0.04),
@@ -93,7 +95,8 @@ def test_variants_may_differ_in_nested_settings_that_others_do_not_have(tmp_path
 def test_variants_and_a_search_are_combined(tmp_path: Path) -> None:
     settings = _read(
         tmp_path,
-        BASE + "variants:\n  a: {training.epsilon_high: 0.3}\n  b: {environment.env_config.heldout_fraction: 0.5}\n"
+        BASE
+        + "variants:\n  a: {training.epsilon_high: 0.3}\n  b: {environment.env_config.heldout_fraction: 0.5}\n"
         "search:\n  training.lr: {grid: [1e-4, 1e-5]}\n  environment.env_config.max_operand: {grid: [4, 9]}\n",
     )
     points = {
@@ -114,14 +117,18 @@ def test_variants_and_a_search_are_combined(tmp_path: Path) -> None:
         for operand in (4, 9)
     }
     # each end of each space, for both
-    assert sorted((c.variant, c.lr, c.env_config["max_operand"]) for c in settings.checked) == sorted(
-        (name, *ends) for name in "ab" for ends in ((1e-4, 4), (1e-5, 4), (1e-4, 9))
-    )
+    assert sorted(
+        (c.variant, c.lr, c.env_config["max_operand"]) for c in settings.checked
+    ) == sorted((name, *ends) for name in "ab" for ends in ((1e-4, 4), (1e-5, 4), (1e-4, 9)))
 
 
 def test_variants_may_be_presets(tmp_path: Path) -> None:
-    settings = _read(tmp_path, BASE + "variants: {new: {preset: dapo}, old: {}, oldest: {preset: ppo}}\n")
-    assert _picked(_trials(settings), "variant", "loss_aggregation", "advantage_estimator", "kl_coefficient") == [
+    settings = _read(
+        tmp_path, BASE + "variants: {new: {preset: dapo}, old: {}, oldest: {preset: ppo}}\n"
+    )
+    assert _picked(
+        _trials(settings), "variant", "loss_aggregation", "advantage_estimator", "kl_coefficient"
+    ) == [
         ("new", "token_mean", "group", 0.0),
         ("old", "sequence_mean", "group", 0.04),
         ("oldest", "token_mean", "gae", 0.0),
@@ -129,7 +136,9 @@ def test_variants_may_be_presets(tmp_path: Path) -> None:
 
 
 def test_what_is_given_by_hand_holds_for_all_variants(tmp_path: Path) -> None:
-    settings = _read(tmp_path, BASE + LADDER, "training.epsilon_high=0.4", "variants.4_slow={training.lr: 1e-7}")
+    settings = _read(
+        tmp_path, BASE + LADDER, "training.epsilon_high=0.4", "variants.4_slow={training.lr: 1e-7}"
+    )
     assert _picked(_trials(settings), "variant", "epsilon_high", "lr") == [
         ("1_grpo", 0.4, 1e-6),
         ("2_clip_higher", 0.4, 1e-6),
@@ -141,17 +150,35 @@ def test_what_is_given_by_hand_holds_for_all_variants(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("variants: {a: {training.epsilon_hihg: 1}}", "variants.a: unknown setting 'training.epsilon_hihg'; did you"),
-        ("variants: {a: {trainng.lr: 1}}", "variants.a: unknown section 'trainng'; did you mean 'training'?"),
-        ("variants: {a: {training.group_size: many}}", "training.group_size='many' must be a whole number"),
+        (
+            "variants: {a: {training.epsilon_hihg: 1}}",
+            "variants.a: unknown setting 'training.epsilon_hihg'; did you",
+        ),
+        (
+            "variants: {a: {trainng.lr: 1}}",
+            "variants.a: unknown section 'trainng'; did you mean 'training'?",
+        ),
+        (
+            "variants: {a: {training.group_size: many}}",
+            "training.group_size='many' must be a whole number",
+        ),
         ("variants: {a: {lr: 1}}", "variants.a.lr: write a setting with its section"),
-        ("variants: {a: {training: {lr: 1}}}", "variants.a.training: write a setting with its section"),
-        ("variants: {a: {preset: trpo}}", "variants.a: preset='trpo' must be one of dapo, grpo, ppo"),
+        (
+            "variants: {a: {training: {lr: 1}}}",
+            "variants.a.training: write a setting with its section",
+        ),
+        (
+            "variants: {a: {preset: trpo}}",
+            "variants.a: preset='trpo' must be one of dapo, grpo, ppo",
+        ),
         ("variants: {a: {stop.training_iteration: 1}}", "only what differs between trials"),
         ("variants: {a: 3}", "variants.a=3 must be settings"),
         ("variants: {a: null}", "variants.a=None must be settings"),
         ("variants: {a/b: {}}", "a variant's name is made of"),
-        ("variants: {a: {}}\nsearch: {variants.a: {grid: [1]}}", "only what differs between trials"),
+        (
+            "variants: {a: {}}\nsearch: {variants.a: {grid: [1]}}",
+            "only what differs between trials",
+        ),
         ("variants: {a: {}, a: {}}", "'a' stands here for the second time"),
         (
             "variants: {a: {training.lr: 1}}\nsearch: {training.lr: {grid: [1, 2]}}",
@@ -163,7 +190,9 @@ def test_what_is_given_by_hand_holds_for_all_variants(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_variants_that_are_nonsense_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_variants_that_are_nonsense_are_refused_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(SettingsError) as refused:
         _read(tmp_path, text)
     assert message in str(refused.value)
@@ -173,21 +202,33 @@ def test_variants_that_are_nonsense_are_refused_in_one_line(tmp_path: Path, text
 
 def test_every_variant_is_checked_before_anything_starts(tmp_path: Path) -> None:
     settings = _read(tmp_path, BASE + "variants: {good: {}, bad: {training.epsilon_high: 0.1}}\n")
-    with pytest.raises(SettingsError, match=r"run\.yaml: variants\.bad: training\.epsilon_high=0\.1 must not be under"):
+    with pytest.raises(
+        SettingsError,
+        match=r"run\.yaml: variants\.bad: training\.epsilon_high=0\.1 must not be under",
+    ):
         check_run(settings, available=TWO_CORES)
 
 
 def test_a_warning_names_the_variant(tmp_path: Path) -> None:
     settings = _read(tmp_path, BASE + "variants: {four: {}, one: {training.minibatch_size: 32}}\n")
     (warning,) = warnings(settings)
-    assert "run.yaml: variants.one: training.minibatch_size=32 makes one update of the 32 responses" in warning
+    assert (
+        "run.yaml: variants.one: training.minibatch_size=32 makes one update of the 32 responses"
+        in warning
+    )
 
 
 def test_table_1_is_six_cumulative_rows_that_fit_two_cores() -> None:
     settings = read_settings(PRESETS / "table1.yaml")
     check_run(settings, available=TWO_CORES)
     assert warnings(settings) == []
-    row: dict[str, Any] = {"filtering": False, "high": 0.2, "penalty": 0.0, "mean": "sequence_mean", "sampling": False}
+    row: dict[str, Any] = {
+        "filtering": False,
+        "high": 0.2,
+        "penalty": 0.0,
+        "mean": "sequence_mean",
+        "sampling": False,
+    }
     rows = [row]
     for addition in (
         {"filtering": True},
@@ -262,11 +303,15 @@ class _LinesTo(ProgressLine):
         """A recorder's results are not those of a training run."""
 
 
-def test_tune_tries_them_all_and_writes_their_names(tried: tuple[tune.ResultGrid, RunSettings, str]) -> None:
+def test_tune_tries_them_all_and_writes_their_names(
+    tried: tuple[tune.ResultGrid, RunSettings, str],
+) -> None:
     grid, _, _ = tried
     assert grid.num_errors == 0
     frame = grid.get_dataframe()
-    assert sorted(zip(frame["config/variant"], frame["env_runners/accuracy"], frame["given"], strict=True)) == [
+    assert sorted(
+        zip(frame["config/variant"], frame["env_runners/accuracy"], frame["given"], strict=True)
+    ) == [
         ("1_grpo", 0.2, "sequence_mean"),
         ("2_clip_higher", 0.28, "sequence_mean"),
         ("3_token_mean", 0.28, "token_mean"),
@@ -278,10 +323,16 @@ def test_tune_tries_them_all_and_writes_their_names(tried: tuple[tune.ResultGrid
     ]
 
 
-def test_a_run_with_variants_can_be_restored(tried: tuple[tune.ResultGrid, RunSettings, str]) -> None:
+def test_a_run_with_variants_can_be_restored(
+    tried: tuple[tune.ResultGrid, RunSettings, str],
+) -> None:
     grid, _, _ = tried
     again = tune.Tuner.restore(str(Path(grid[0].path).parent), trainable=Recorder).get_results()
-    assert sorted(result.config["variant"] for result in again) == ["1_grpo", "2_clip_higher", "3_token_mean"]
+    assert sorted(result.config["variant"] for result in again) == [
+        "1_grpo",
+        "2_clip_higher",
+        "3_token_mean",
+    ]
 
 
 def test_a_trial_is_told_by_its_variant_and_what_is_searched_for(
@@ -294,9 +345,16 @@ def test_a_trial_is_told_by_its_variant_and_what_is_searched_for(
     ]
 
 
-def test_the_summary_has_a_row_for_each_variant(tried: tuple[tune.ResultGrid, RunSettings, str]) -> None:
+def test_the_summary_has_a_row_for_each_variant(
+    tried: tuple[tune.ResultGrid, RunSettings, str],
+) -> None:
     grid, settings, _ = tried
-    lines = summary_lines(RunResult(grid=grid, folder=str(Path(grid[0].path).parent), exceptions=()), settings)
+    lines = summary_lines(
+        RunResult(grid=grid, folder=str(Path(grid[0].path).parent), exceptions=()), settings
+    )
     assert "  trial_00000_1_grpo        env_runners/accuracy 0.2 after 1 iterations" in lines
-    assert any(line.startswith("  trial_00001_2_clip_higher env_runners/accuracy 0.28 after") for line in lines)
+    assert any(
+        line.startswith("  trial_00001_2_clip_higher env_runners/accuracy 0.28 after")
+        for line in lines
+    )
     assert any("best" in line and "_2_clip_higher" in line for line in lines)
