@@ -52,7 +52,7 @@ from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.rollout_stream import RolloutResult, RolloutStream, SampledGroup
 from rllib_dapo.start_guard import describe_gap
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
-from rllib_dapo.tracking.recording import recording_place, write_step
+from rllib_dapo.tracking.recording import recording_folder, write_step
 from rllib_dapo.tracking.sample_table import SampleTable
 
 logger = logging.getLogger(__name__)
@@ -215,7 +215,7 @@ class DAPO(Algorithm):
             return
         if self.config.record_groups:
             write_step(
-                recording_place(self._storage, self.logdir),
+                recording_folder(self._storage, self.logdir),
                 self._weights_version,
                 [groups[summary.seed].group() for summary in sampler.accepted],
                 self.config,

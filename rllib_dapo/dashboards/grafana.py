@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_dapo.dashboards.grafana_panels import NODE_PANELS, ROWS, NodePanel, Panel
-from rllib_dapo.tracking.gauges import CURVES, TAGS, Curve
+from rllib_dapo.tracking.gauges import GAUGES, TAGS, GaugeSpec
 
 UID = "rllib-dapo"
 FILE = Path(__file__).with_name("rllib_dapo_grafana_dashboard.json")
@@ -18,7 +18,7 @@ _SESSION_LABEL = "SessionName"
 _SCHEMA_VERSION = 39  # Grafana 11's; newer ones migrate it when they load it
 _COLUMNS, _WIDTH, _HEIGHT = 24, 8, 7
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_CURVES = {curve.name: curve for curve in CURVES}
+_CURVES = {curve.name: curve for curve in GAUGES}
 
 
 def dashboard() -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _chart(panel: Panel) -> dict[str, Any]:
     curves = [_CURVES[name] for name in panel.gauges]
     only = len(curves) == 1
     targets = [
-        _target(f"{RAYS_PREFIX}{curve.gauge}{_filter()}", _legend(curve, only=only), place)
+        _target(f"{RAYS_PREFIX}{curve.full_name}{_filter()}", _legend(curve, only=only), place)
         for place, curve in enumerate(curves)
     ]
     meaning = "\n".join(f"- `{curve.name}`: {curve.meaning} ({curve.unit})" for curve in curves)
@@ -151,7 +151,7 @@ def _filter() -> str:
     return "{" + ", ".join(f'{label}=~"${variable}"' for label, variable in labels.items()) + "}"
 
 
-def _legend(curve: Curve, *, only: bool) -> str:
+def _legend(curve: GaugeSpec, *, only: bool) -> str:
     parts = [] if only else [curve.name]
     if curve.tag is not None:
         parts.append(f"{{{{{curve.tag}}}}}")
@@ -173,7 +173,7 @@ def _datasource_variable() -> dict[str, Any]:
 
 def _label_variables() -> Iterator[dict[str, Any]]:
     """Session, run, trial, module: each lists what there is under the choices before it."""
-    source = f"{RAYS_PREFIX}{_CURVES['training_iteration'].gauge}"
+    source = f"{RAYS_PREFIX}{_CURVES['training_iteration'].full_name}"
     chosen: list[str] = []
     for name, label in (("session", _SESSION_LABEL), *((tag, tag) for tag in TAGS)):
         query = f"label_values({source}{{{', '.join(chosen)}}}, {label})"

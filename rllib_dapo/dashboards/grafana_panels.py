@@ -11,7 +11,7 @@ class Panel(NamedTuple):
     Attributes:
         title: Its heading.
         unit: Grafana's id of the unit of its axis.
-        gauges: Names as in `gauges.CURVES`.
+        gauges: Names as in `gauges.GAUGES`.
         stacked: Whether the curves are parts of a whole.
     """
 

@@ -49,7 +49,7 @@ FOLDER = "~/ray_results/evaluations"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
+class PreparedEvaluation:
     """An evaluation that can start, or go on.
 
     Attributes:
@@ -79,7 +79,7 @@ class Evaluation:
         )
 
 
-def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | None) -> Evaluation:
+def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | None) -> PreparedEvaluation:
     """Checks all that an evaluation needs to start, and opens its folder.
 
     Args:
@@ -124,7 +124,7 @@ def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | N
         folder,
         settings_of(config, model=named, weights=weights, part_size=part_size, questions=asked),
     )
-    return Evaluation(
+    return PreparedEvaluation(
         settings=settings,
         config=config,
         model=model,
@@ -136,7 +136,7 @@ def prepare(settings: EvaluationSettings, *, output: Path | None, batch: int | N
     )
 
 
-def run(evaluation: Evaluation, progress: EvaluationProgress) -> EvaluationResult:
+def run(evaluation: PreparedEvaluation, progress: EvaluationProgress) -> EvaluationResult:
     """Samples what is not there yet, and computes and keeps the figures.
 
     Args:
@@ -157,7 +157,7 @@ def run(evaluation: Evaluation, progress: EvaluationProgress) -> EvaluationResul
     return _conclude(evaluation)
 
 
-def failure_lines(evaluation: Evaluation, error: Exception) -> list[str]:
+def failure_lines(evaluation: PreparedEvaluation, error: Exception) -> list[str]:
     """Why an evaluation failed, and where to read all of it."""
     path = evaluation.folder / "error.txt"
     write_text("".join(traceback.format_exception(error)), path)
@@ -172,7 +172,7 @@ def new_folder(settings: EvaluationSettings) -> Path:
     return Path(FOLDER).expanduser() / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
-def opening_lines(evaluation: Evaluation) -> list[str]:
+def opening_lines(evaluation: PreparedEvaluation) -> list[str]:
     """What is about to be sampled, and where it goes."""
     config, settings = evaluation.config, evaluation.settings
     counts = ", ".join(
@@ -290,7 +290,7 @@ def _context_tokens(model: Path | str) -> int | None:
     return None if is_scaled else told.get("max_position_embeddings")
 
 
-def _start(evaluation: Evaluation, first: DataSet, stack: ExitStack) -> EvaluationSampler:
+def _start(evaluation: PreparedEvaluation, first: DataSet, stack: ExitStack) -> EvaluationSampler:
     """Starts the engines, and Ray if it is needed; the stack ends them."""
     config, checkpoint = evaluation.config, evaluation.settings.checkpoint
     model: Path | str = evaluation.model
@@ -313,7 +313,7 @@ def _start(evaluation: Evaluation, first: DataSet, stack: ExitStack) -> Evaluati
 
 
 def _sample(
-    evaluation: Evaluation,
+    evaluation: PreparedEvaluation,
     name: str,
     missing: list[list[int]],
     sampler: EvaluationSampler,
@@ -332,7 +332,7 @@ def _sample(
         progress.advance(len(groups), correct=correct, responses=responses)
 
 
-def _conclude(evaluation: Evaluation) -> EvaluationResult:
+def _conclude(evaluation: PreparedEvaluation) -> EvaluationResult:
     config = evaluation.config
     found, seconds = {}, {}
     for name, questions in evaluation.questions.items():

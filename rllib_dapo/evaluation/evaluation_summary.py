@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rllib_dapo.evaluation.figures import MEASURES, Figures, summary
+from rllib_dapo.evaluation.figures import MEASURES, DataSetMetrics, summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationResult:
     """What came out: figures and seconds of sampling, by data set."""
 
-    figures: Mapping[str, Figures]
+    figures: Mapping[str, DataSetMetrics]
     seconds: Mapping[str, float]
 
 

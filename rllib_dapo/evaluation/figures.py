@@ -43,7 +43,7 @@ PROBLEM_COLUMNS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class AccuracyCurve:
     """One measure against the number of samples: `[K]` values and the ends of their 95 % intervals."""
 
     value: NDArray[np.float64]
@@ -52,7 +52,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figures:
+class DataSetMetrics:
     """What came out of one data set.
 
     Attributes:
@@ -74,7 +74,7 @@ class Figures:
     num_problems: int
     too_long: int
     counts: tuple[int, ...]
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, AccuracyCurve]
     reward: tuple[float, float, float] | None
     totals: Mapping[str, float]
     missing: Mapping[str, int]
@@ -83,7 +83,7 @@ class Figures:
 
 def figures(
     responses: pandas.DataFrame, *, num_samples: int, num_problems: int, seed: int
-) -> Figures:
+) -> DataSetMetrics:
     """Computes the figures of one data set.
 
     Args:
@@ -103,7 +103,7 @@ def figures(
     values = np.array([_values(rows, num_samples, counts, measures) for rows in problems])
     rewards = [rows["reward"].mean() for rows in problems if rows["reward"].notna().any()]
     missing = responses["missing_reason"].dropna()
-    return Figures(
+    return DataSetMetrics(
         num_samples=num_samples,
         num_problems=len(problems),
         too_long=num_problems - len(problems),
@@ -122,14 +122,14 @@ def figures(
     )
 
 
-def problem_columns(found: Figures) -> dict[str, str]:
+def problem_columns(found: DataSetMetrics) -> dict[str, str]:
     """Names and types of the per-problem table: with the measures that there are, at all samples."""
     return PROBLEM_COLUMNS | {
         f"{measure}@{found.num_samples}": "float64" for measure in found.curves
     }
 
 
-def summary(found: Figures) -> dict[str, Any]:
+def summary(found: DataSetMetrics) -> dict[str, Any]:
     """The figures as plain values for JSON; a measure that there is not is null."""
     k = found.num_samples
     curves = found.curves
@@ -175,7 +175,7 @@ def _values(
 
 def _curves(
     values: NDArray[np.float64], measures: Sequence[str], num_counts: int, seed: int
-) -> dict[str, Curve]:
+) -> dict[str, AccuracyCurve]:
     if not measures:
         return {}
     means = np.array([mean(column) for column in values.T])
@@ -184,7 +184,7 @@ def _curves(
         measure: slice(i * num_counts, (i + 1) * num_counts) for i, measure in enumerate(measures)
     }
     return {
-        m: Curve(value=means[place], low=low[place], high=high[place])
+        m: AccuracyCurve(value=means[place], low=low[place], high=high[place])
         for m, place in places.items()
     }
 

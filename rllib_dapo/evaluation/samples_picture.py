@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rllib_dapo.evaluation.figures import Figures
+from rllib_dapo.evaluation.figures import DataSetMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ _LABELS = {
 }
 
 
-def samples_picture(found: Mapping[str, Figures], path: Path) -> Path:
+def samples_picture(found: Mapping[str, DataSetMetrics], path: Path) -> Path:
     """Draws pass@k, maj@k and avg@k with their 95 % intervals, one panel for each data set.
 
     Args:
@@ -63,7 +63,7 @@ def samples_picture(found: Mapping[str, Figures], path: Path) -> Path:
     return path
 
 
-def _draw(ax: Axes, figures: Figures) -> None:
+def _draw(ax: Axes, figures: DataSetMetrics) -> None:
     for measure, (color, dashes, marker) in _STYLES.items():
         if measure in figures.curves:
             curve = figures.curves[measure]

@@ -1,6 +1,6 @@
 """A run's curves as gauges, which Ray exports to Prometheus as `ray_rllib_dapo_...`.
 
-`CURVES` is made of `metrics.METRICS`, so that a metric which is added there has a gauge, and adds
+`GAUGES` is made of `metrics.METRICS`, so that a metric which is added there has a gauge, and adds
 what a dashboard wants beside it: evaluations, timers, the learning rate and the clip range, which a
 population based sweep changes on the way.
 """
@@ -35,7 +35,7 @@ _WILDCARD = "*"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class GaugeSpec:
     """One gauge, and where its value stands in a result.
 
     Attributes:
@@ -54,7 +54,7 @@ class Curve:
     tag: str | None = None
 
     @property
-    def gauge(self) -> str:
+    def full_name(self) -> str:
         """The name it has in `ray.util.metrics`; in Prometheus `ray_` stands before it."""
         return PREFIX + self.name
 
@@ -72,9 +72,9 @@ class Curve:
         return rest if key.startswith(stem) and rest and "/" not in rest else None
 
 
-def _curve(metric: Metric) -> Curve:
+def _gauge_of(metric: Metric) -> GaugeSpec:
     name = metric.name.removesuffix(f"s/{_WILDCARD}")
-    return Curve(
+    return GaugeSpec(
         name=name,
         key=f"{metric.source}/{metric.name}",
         unit=metric.unit,
@@ -86,10 +86,10 @@ def _curve(metric: Metric) -> Curve:
 _EVALUATION = "evaluation/env_runners"
 _LEARNER = f"learners/{DEFAULT_MODULE_ID}"
 SETTINGS = "settings"
-CURVES: tuple[Curve, ...] = (
-    *(_curve(metric) for metric in METRICS),
+GAUGES: tuple[GaugeSpec, ...] = (
+    *(_gauge_of(metric) for metric in METRICS),
     *(
-        Curve(
+        GaugeSpec(
             name=f"evaluation_{name}_at_k",
             key=f"{_EVALUATION}/{name}@{_WILDCARD}",
             unit="share",
@@ -102,53 +102,53 @@ CURVES: tuple[Curve, ...] = (
             ("maj", "evaluation: problems whose most frequent answer among k is correct"),
         )
     ),
-    Curve(
+    GaugeSpec(
         name="evaluation_response_length_mean",
         key=f"{_EVALUATION}/response_length_mean",
         unit="tokens",
         meaning="evaluation: mean response length",
     ),
-    Curve(
+    GaugeSpec(
         name="learning_rate",
         key=f"{_LEARNER}/default_optimizer_learning_rate",
         unit="1",
         meaning="learning rate of the last optimizer step",
     ),
-    Curve(name="epsilon_low", key=f"{SETTINGS}/epsilon_low", unit="1", meaning="lower clip range"),
-    Curve(
+    GaugeSpec(name="epsilon_low", key=f"{SETTINGS}/epsilon_low", unit="1", meaning="lower clip range"),
+    GaugeSpec(
         name="epsilon_high", key=f"{SETTINGS}/epsilon_high", unit="1", meaning="upper clip range"
     ),
-    Curve(
+    GaugeSpec(
         name="training_iteration",
         key="training_iteration",
         unit="iterations",
         meaning="training steps done",
     ),
-    Curve(
+    GaugeSpec(
         name="iteration_seconds",
         key="time_this_iter_s",
         unit="s",
         meaning="time of the last training step",
     ),
-    Curve(
+    GaugeSpec(
         name="sampling_seconds",
         key="timers/env_runner_sampling_timer",
         unit="s",
         meaning="of a training step: sampling and scoring, until the batch is full",
     ),
-    Curve(
+    GaugeSpec(
         name="update_seconds",
         key="timers/learner_update_timer",
         unit="s",
         meaning="of a training step: the update",
     ),
-    Curve(
+    GaugeSpec(
         name="weight_sync_seconds",
         key="timers/synch_weights",
         unit="s",
         meaning="of a training step: giving the engines the new weights",
     ),
-    Curve(
+    GaugeSpec(
         name="responses_lifetime",
         key="env_runners/num_env_steps_sampled_lifetime",
         unit="responses",
@@ -158,9 +158,9 @@ CURVES: tuple[Curve, ...] = (
 
 
 class Reading(NamedTuple):
-    """A curve's value in one result, and the value of its own tag."""
+    """A spec's value in one result, and the value of its own tag."""
 
-    curve: Curve
+    spec: GaugeSpec
     rest: str
     value: float
 
@@ -173,10 +173,10 @@ def readings(result: Mapping[str, Any]) -> Iterator[Reading]:
             NaN what an iteration did not log.
     """
     for key, value in _leaves(result):
-        for curve in CURVES:
-            rest = curve.rest(key)
+        for spec in GAUGES:
+            rest = spec.rest(key)
             if rest is not None:
-                yield Reading(curve, rest, value)
+                yield Reading(spec, rest, value)
 
 
 class RunGauges:
@@ -198,18 +198,18 @@ class RunGauges:
             "epsilon_low": algorithm.config.epsilon_low,
             "epsilon_high": algorithm.config.epsilon_high,
         }
-        for curve, rest, value in readings({**result, SETTINGS: bounds}):
-            self._gauge(curve).set(value, tags if curve.tag is None else {**tags, curve.tag: rest})
+        for spec, rest, value in readings({**result, SETTINGS: bounds}):
+            self._gauge(spec).set(value, tags if spec.tag is None else {**tags, spec.tag: rest})
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             sys.stderr.write(f"{iteration_line(result)}\n")  # which the actor's page shows first
             sys.stderr.flush()
 
-    def _gauge(self, curve: Curve) -> Gauge:
-        if curve.name not in self._gauges:
-            self._gauges[curve.name] = Gauge(
-                curve.gauge, f"{curve.meaning} ({curve.unit})", tag_keys=curve.tags
+    def _gauge(self, spec: GaugeSpec) -> Gauge:
+        if spec.name not in self._gauges:
+            self._gauges[spec.name] = Gauge(
+                spec.full_name, f"{spec.meaning} ({spec.unit})", tag_keys=spec.tags
             )
-        return self._gauges[curve.name]
+        return self._gauges[spec.name]
 
 
 class TrialNames(NamedTuple):

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from rllib_dapo.config.kinds import attribute_of
 from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
-from rllib_dapo.tracking.trial_folder import Place, trial_place
+from rllib_dapo.tracking.trial_folder import TrialFolder, trial_folder
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -78,18 +78,18 @@ class RecordedStep:
         return [_group([row for row in rows if row["seed"] == seed]) for seed in seeds]
 
 
-def recording_place(storage: StorageContext | None, logdir: str) -> Place:
-    """The folder `recording` of a trial, see `trial_place`."""
-    return trial_place(storage, logdir, FOLDER)
+def recording_folder(storage: StorageContext | None, logdir: str) -> TrialFolder:
+    """The folder `recording` of a trial, see `trial_folder`."""
+    return trial_folder(storage, logdir, FOLDER)
 
 
 def write_step(
-    place: Place, number: int, groups: Sequence[PromptGroup], config: DAPOConfig
+    folder: TrialFolder, number: int, groups: Sequence[PromptGroup], config: DAPOConfig
 ) -> None:
     """Writes the groups of one training step.
 
     Args:
-        place: See `recording_place`; made if absent.
+        place: See `recording_folder`; made if absent.
         number: How many updates the weights have seen; names the file, so a step that is made again
             replaces it.
         groups: Those that are trained on, in order.
@@ -98,8 +98,8 @@ def write_step(
     rows = [_row(number, group, response) for group in groups for response in group.responses]
     settings = json.dumps(recorded_settings(config)).encode()
     table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata({SETTINGS_KEY: settings}))
-    place.filesystem.create_dir(place.folder, recursive=True)
-    pq.write_table(table, f"{place.folder}/step_{number:06d}.parquet", filesystem=place.filesystem)
+    folder.filesystem.create_dir(folder.path, recursive=True)
+    pq.write_table(table, f"{folder.path}/step_{number:06d}.parquet", filesystem=folder.filesystem)
 
 
 def read_recording(path: Path) -> list[RecordedStep]:

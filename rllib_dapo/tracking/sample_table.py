@@ -20,7 +20,7 @@ from rllib_dapo.tracking.sample_record import (
     to_jsonl,
 )
 from rllib_dapo.tracking.tensorboard import event_file, event_file_name
-from rllib_dapo.tracking.trial_folder import trial_place
+from rllib_dapo.tracking.trial_folder import trial_folder
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -142,12 +142,12 @@ def _write(
     *,
     iteration: int,
 ) -> None:
-    place = trial_place(algorithm._storage, algorithm.logdir, FOLDER)
-    place.filesystem.create_dir(place.folder, recursive=True)
+    folder = trial_folder(algorithm._storage, algorithm.logdir, FOLDER)
+    folder.filesystem.create_dir(folder.path, recursive=True)
     files = {
         f"iteration_{iteration:06d}{SUFFIX}": to_jsonl(samples).encode("utf-8", errors="replace"),
         event_file_name(iteration): event_file(samples, histograms, iteration=iteration),
     }
     for name, content in files.items():
-        with place.filesystem.open_output_stream(f"{place.folder}/{name}") as file:
+        with folder.filesystem.open_output_stream(f"{folder.path}/{name}") as file:
             file.write(content)

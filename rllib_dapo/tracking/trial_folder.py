@@ -1,4 +1,4 @@
-"""Where a trial's files lie beside its results."""
+"""Folders beside a trial's results, wherever these are stored."""
 
 from __future__ import annotations
 
@@ -12,21 +12,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """A folder on some file system."""
+class TrialFolder:
+    """A folder of a trial.
+
+    Attributes:
+        filesystem: file system that holds it, local or remote.
+        path: its path on that file system.
+    """
 
     filesystem: pyarrow.fs.FileSystem
-    folder: str
+    path: str
 
 
-def trial_place(storage: StorageContext | None, logdir: str, name: str) -> Place:
-    """A folder beside a trial's results: in Tune's storage, which may be on no local disk, or without Tune in RLlib's.
+def trial_folder(storage: StorageContext | None, logdir: str, name: str) -> TrialFolder:
+    """Names a folder beside a trial's results; does not create it.
+
+    Under Tune it is in Tune's storage, which may be a bucket. Without Tune it is in the algorithm's
+    own log directory.
 
     Args:
-        storage: Tune's, of the trial.
-        logdir: RLlib's.
-        name: The folder's.
+        storage: Tune's storage of the trial; None without Tune.
+        logdir: RLlib's log directory of the algorithm, used without Tune.
+        name: name of the folder.
     """
     if storage is None:
-        return Place(filesystem=pyarrow.fs.LocalFileSystem(), folder=f"{logdir}/{name}")
-    return Place(filesystem=storage.storage_filesystem, folder=f"{storage.trial_fs_path}/{name}")
+        return TrialFolder(filesystem=pyarrow.fs.LocalFileSystem(), path=f"{logdir}/{name}")
+    return TrialFolder(
+        filesystem=storage.storage_filesystem, path=f"{storage.trial_fs_path}/{name}"
+    )

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from rllib_dapo.dashboards import grafana
 from rllib_dapo.dashboards.grafana_panels import NODE_PANELS, ROWS
-from rllib_dapo.tracking.gauges import CURVES
+from rllib_dapo.tracking.gauges import GAUGES
 
 DASHBOARD = grafana.dashboard()
 CHARTS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -31,7 +31,7 @@ def test_the_file_is_what_the_table_of_gauges_makes() -> None:
 
 def test_every_gauge_is_on_one_panel() -> None:
     shown = Counter(name for row in ROWS for panel in row.panels for name in panel.gauges)
-    assert shown == Counter(curve.name for curve in CURVES)
+    assert shown == Counter(curve.name for curve in GAUGES)
 
 
 def test_the_rows_are_the_four_that_there_shall_be() -> None:
@@ -41,7 +41,7 @@ def test_the_rows_are_the_four_that_there_shall_be() -> None:
 
 def test_every_query_asks_for_a_gauge_that_is_exported() -> None:
     asked = {re.match(r"[a-z_]+", query).group() for query in QUERIES}  # type: ignore[union-attr]
-    assert asked == {f"ray_{curve.gauge}" for curve in CURVES} | {
+    assert asked == {f"ray_{curve.full_name}" for curve in GAUGES} | {
         panel.gauge for panel in NODE_PANELS
     }
 

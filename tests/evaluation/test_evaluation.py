@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from rllib_dapo.evaluation.evaluation import Evaluation, prepare
+from rllib_dapo.evaluation.evaluation import PreparedEvaluation, prepare
 from rllib_dapo.evaluation.evaluation_settings import read_evaluation
 
 SUMS = "rllib_dapo/Arithmetic-v0"
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, raw_model: Path) -> Callable[..., Evaluation]:
+def prepared(tmp_path: Path, raw_model: Path) -> Callable[..., PreparedEvaluation]:
     def make(
         *overrides: str, batch: int | None = None, env: str = SUMS, **options: Any
-    ) -> Evaluation:
+    ) -> PreparedEvaluation:
         settings = read_evaluation(str(raw_model), envs=[env], overrides=overrides, options=options)
         return prepare(settings, output=tmp_path / "out", batch=batch)
 
@@ -27,7 +27,7 @@ def prepared(tmp_path: Path, raw_model: Path) -> Callable[..., Evaluation]:
 
 
 def test_an_endless_environment_is_asked_a_number_of_problems_and_that_is_said(
-    prepared: Callable[..., Evaluation],
+    prepared: Callable[..., PreparedEvaluation],
 ) -> None:
     evaluation = prepared()
     assert len(evaluation.questions["Arithmetic-v0"]) == 256
@@ -37,7 +37,7 @@ def test_an_endless_environment_is_asked_a_number_of_problems_and_that_is_said(
     )
 
 
-def test_of_an_endless_environment_more_can_be_asked(prepared: Callable[..., Evaluation]) -> None:
+def test_of_an_endless_environment_more_can_be_asked(prepared: Callable[..., PreparedEvaluation]) -> None:
     evaluation = prepared("evaluation.evaluation_num_prompts=300")
     questions = evaluation.questions["Arithmetic-v0"]
     assert [question.seed for question in questions] == list(range(300))
@@ -47,7 +47,7 @@ def test_of_an_endless_environment_more_can_be_asked(prepared: Callable[..., Eva
 
 @pytest.mark.parametrize(("limit", "asked"), [("null", 5), ("3", 3), ("9", 5)])
 def test_a_file_is_asked_once_and_what_it_repeats_is_counted(
-    prepared: Callable[..., Evaluation], tmp_path: Path, limit: str, asked: int
+    prepared: Callable[..., PreparedEvaluation], tmp_path: Path, limit: str, asked: int
 ) -> None:
     rows = [json.dumps({"question": f"{n}+1", "answer": str(n + 1)}) + "\n" for n in range(5)]
     (tmp_path / "problems.jsonl").write_text("".join(rows * 32))
@@ -59,7 +59,7 @@ def test_a_file_is_asked_once_and_what_it_repeats_is_counted(
 
 
 def test_lengths_that_nobody_gave_are_what_the_model_has_room_for(
-    prepared: Callable[..., Evaluation],
+    prepared: Callable[..., PreparedEvaluation],
 ) -> None:
     evaluation = prepared("rollout.max_prompt_tokens=100")
     assert (evaluation.config.max_prompt_tokens, evaluation.config.max_response_tokens) == (
@@ -74,6 +74,6 @@ def test_lengths_that_nobody_gave_are_what_the_model_has_room_for(
 
 @pytest.mark.parametrize(("batch", "size"), [(None, 8), (5, 5)])
 def test_a_part_fills_the_engine_or_is_as_large_as_asked_for(
-    prepared: Callable[..., Evaluation], batch: int | None, size: int
+    prepared: Callable[..., PreparedEvaluation], batch: int | None, size: int
 ) -> None:
     assert prepared(batch=batch).part_size == size  # 256 responses at a time, 32 to each problem

@@ -9,7 +9,7 @@ import pandas
 import pytest
 from matplotlib.image import imread
 
-from rllib_dapo.evaluation.figures import Figures, figures
+from rllib_dapo.evaluation.figures import DataSetMetrics, figures
 from rllib_dapo.evaluation.samples_picture import samples_picture
 
 MakeRows = Callable[..., pandas.DataFrame]
@@ -32,7 +32,7 @@ def test_every_data_set_has_a_panel(tmp_path: Path, make_rows: MakeRows, panels:
 
 
 def test_what_cannot_be_drawn_is_said_in_its_panel(tmp_path: Path, make_rows: MakeRows) -> None:
-    graded: Figures = figures(
+    graded: DataSetMetrics = figures(
         make_rows(0, ["a"], graded=[0.5]), num_samples=1, num_problems=1, seed=0
     )
     assert imread(samples_picture({"graded": graded}, tmp_path / "graded.png")).std() > 0

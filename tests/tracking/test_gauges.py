@@ -11,11 +11,11 @@ import pytest
 
 from rllib_dapo.metrics.metric_table import METRICS
 from rllib_dapo.tracking.gauges import (
-    CURVES,
+    GAUGES,
     PREFIX,
     SETTINGS,
     TAGS,
-    Curve,
+    GaugeSpec,
     iteration_line,
     readings,
 )
@@ -44,25 +44,25 @@ RESULT: dict[str, Any] = {
 
 
 def test_every_metric_has_a_gauge() -> None:
-    keys = {curve.key for curve in CURVES}
+    keys = {spec.key for spec in GAUGES}
     assert {f"{metric.source}/{metric.name}" for metric in METRICS} <= keys
 
 
 @pytest.mark.parametrize("attribute", ["name", "key"])
 def test_no_two_gauges_share_a_name_or_a_place(attribute: str) -> None:
-    values = [getattr(curve, attribute) for curve in CURVES]
+    values = [getattr(spec, attribute) for spec in GAUGES]
     assert len(values) == len(set(values))
 
 
-@pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
-def test_prometheus_takes_the_names(curve: Curve) -> None:
-    assert re.fullmatch(r"[a-z][a-z0-9_]*", curve.gauge)
-    assert curve.gauge.startswith(PREFIX)
-    assert curve.tags[: len(TAGS)] == TAGS
+@pytest.mark.parametrize("spec", GAUGES, ids=lambda spec: spec.name)
+def test_prometheus_takes_the_names(spec: GaugeSpec) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", spec.full_name)
+    assert spec.full_name.startswith(PREFIX)
+    assert spec.tags[: len(TAGS)] == TAGS
 
 
 def test_a_result_gives_what_is_finite_and_known() -> None:
-    assert {(curve.name, rest): value for curve, rest, value in readings(RESULT)} == {
+    assert {(spec.name, rest): value for spec, rest, value in readings(RESULT)} == {
         ("training_iteration", ""): 7.0,
         ("iteration_seconds", ""): 2.5,
         ("accuracy", ""): 0.25,
@@ -90,8 +90,8 @@ def test_a_result_gives_what_is_finite_and_known() -> None:
     ],
 )
 def test_a_wildcard_stands_for_one_level(key: str, rest: str | None) -> None:
-    curve = next(curve for curve in CURVES if curve.name == "reward_component")
-    assert curve.rest(key) == rest
+    spec = next(spec for spec in GAUGES if spec.name == "reward_component")
+    assert spec.rest(key) == rest
 
 
 def test_the_actors_log_has_a_line_for_each_iteration() -> None:

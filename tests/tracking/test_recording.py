@@ -17,7 +17,7 @@ from rllib_dapo.core.types import TurnRecord
 from rllib_dapo.tracking.recording import (
     read_recording,
     recorded_settings,
-    recording_place,
+    recording_folder,
     write_step,
 )
 
@@ -73,7 +73,7 @@ def _same(one: PromptGroup, other: PromptGroup) -> bool:
 
 
 def test_groups_come_back_as_they_were_and_in_their_order(tmp_path: Path) -> None:
-    write_step(recording_place(None, str(tmp_path)), 3, GROUPS, DAPOConfig())
+    write_step(recording_folder(None, str(tmp_path)), 3, GROUPS, DAPOConfig())
     (step,) = read_recording(tmp_path)
     assert step.number == 3
     again = step.groups()
@@ -84,7 +84,7 @@ def test_groups_come_back_as_they_were_and_in_their_order(tmp_path: Path) -> Non
 
 
 def test_a_step_that_is_made_again_replaces_the_first(tmp_path: Path) -> None:
-    place = recording_place(None, str(tmp_path))
+    place = recording_folder(None, str(tmp_path))
     for groups in (GROUPS, GROUPS[1:]):
         write_step(place, 0, groups, DAPOConfig())
     write_step(place, 10, GROUPS, DAPOConfig())
@@ -99,7 +99,7 @@ def test_a_file_says_what_its_update_was_made_with_in_plain_words(tmp_path: Path
         .training(lr=3e-4, epsilon_high=0.4, adam_betas=(0.8, 0.9), token_mask=len)
         .kl(coefficient=0.1)
     )
-    write_step(recording_place(None, str(tmp_path)), 0, GROUPS, config)
+    write_step(recording_folder(None, str(tmp_path)), 0, GROUPS, config)
     (step,) = read_recording(tmp_path)
     expected = {
         "training.lr": 3e-4,
@@ -117,7 +117,7 @@ def test_a_file_says_what_its_update_was_made_with_in_plain_words(tmp_path: Path
 
 def test_a_recording_is_found_in_its_trial_and_in_a_run_of_one_trial(tmp_path: Path) -> None:
     for trial in ("trial_00000", "trial_00001"):
-        write_step(recording_place(None, str(tmp_path / "run" / trial)), 0, GROUPS, DAPOConfig())
+        write_step(recording_folder(None, str(tmp_path / "run" / trial)), 0, GROUPS, DAPOConfig())
     trial = tmp_path / "run" / "trial_00000"
     for path in (trial, trial / "recording"):
         assert read_recording(path)[0].file.parent == trial / "recording"
@@ -130,7 +130,7 @@ def test_a_recording_is_found_in_its_trial_and_in_a_run_of_one_trial(tmp_path: P
 
 
 def test_another_parquet_file_is_not_taken_for_a_recording(tmp_path: Path) -> None:
-    write_step(recording_place(None, str(tmp_path)), 0, GROUPS, DAPOConfig())
+    write_step(recording_folder(None, str(tmp_path)), 0, GROUPS, DAPOConfig())
     file = tmp_path / "recording" / "step_000000.parquet"
     pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
     with pytest.raises(ValueError, match="is no recorded training step"):
