@@ -1,1 +1,1 @@
-"""The updates of a recorded run made again, under its own settings or under others."""
+"""Updates of a recorded run, repeated under its own settings or under others."""

@@ -1,4 +1,4 @@
-"""`rllib-dapo replay`: a recording under its own settings and under others, as one table."""
+"""`rllib-dapo replay`: replays a recording under its own and other settings, and compares them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ from rllib_dapo.run.yaml_file import parse_override, put
 from rllib_dapo.tracking.recording import RecordedStep, read_recording
 
 RECORDED = "as recorded"
-# What stands in the table; the files have every figure.
-COLUMNS = (
-    "clip_fraction_low",
-    "clip_fraction_high",
-    "ratio_mean",
-    "ratio_max",
-    "entropy",
-    "mean_token_probability",
-    "gradient_norm",
-    "policy_loss",
-    "sampler_logprob_gap_mean",
-)
-# What acts on sampling alone, or on how a run is spread: it would change nothing here.
+
+# Columns of the printed table and their headings. The JSON and CSV files have every metric.
+COLUMNS = {
+    "clip_fraction_low": "clip low",
+    "clip_fraction_high": "clip high",
+    "ratio_mean": "ratio mean",
+    "ratio_max": "ratio max",
+    "entropy": "entropy",
+    "mean_token_probability": "probability",
+    "gradient_norm": "grad norm",
+    "policy_loss": "loss",
+    "sampler_logprob_gap_mean": "sampler gap",
+}
+
+# Metrics of the state a run has reached. All others are summarized over the steps.
+_TAKEN_FROM_LAST_STEP = ("entropy", "mean_token_probability")
+
+# Sections that affect only sampling, or how a run is reported: they cannot change an update.
 _WITHOUT_EFFECT = ("dynamic_sampling", "evaluation", "reporting")
-_LAST = (
-    "entropy",
-    "mean_token_probability",
-)  # where a run has got to; of everything else the mean of all steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplaySettings:
-    """What is to be replayed.
+    """What to replay.
 
     Attributes:
-        steps: The recorded steps.
-        configs: A configuration for each row of the table, by its name; the first is that of the
-            run.
+        steps: Recorded training steps, in order.
+        configs: One configuration for each row of the table, by the row's name. The first is that
+            of the run itself.
     """
 
     steps: tuple[RecordedStep, ...]
@@ -54,25 +55,35 @@ class ReplaySettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Replayed:
-    """One row of the table.
+class ReplayRow:
+    """One row of the table: a replay under one configuration.
 
     Attributes:
-        name: The settings that differ from those of the run.
-        steps: The Learner's figures of each step.
+        name: The settings that differ from those of the run, or `RECORDED`.
+        steps: The Learner's metrics of each step.
     """
 
     name: str
     steps: tuple[Mapping[str, float], ...]
 
-    def figure(self, name: str) -> float:
-        """The mean over the steps, or where the last step has got to; NaN where no step has it."""
-        values = [step[name] for step in self.steps if name in step]
+    def summarized(self, metric: str) -> float:
+        """A metric's value for the whole replay.
+
+        Args:
+            metric: Name of the metric.
+
+        Returns:
+            The last step's value of a metric that describes the state a run has reached, the
+            largest of `ratio_max`, the mean over the steps of any other metric. NaN if no step has
+            the metric.
+        """
+        values = [step[metric] for step in self.steps if metric in step]
+
         if not values:
             return math.nan
-        if name in _LAST:
+        if metric in _TAKEN_FROM_LAST_STEP:
             return values[-1]
-        return max(values) if name == "ratio_max" else math.fsum(values) / len(values)
+        return max(values) if metric == "ratio_max" else math.fsum(values) / len(values)
 
 
 def read_replay(
@@ -114,42 +125,46 @@ def read_replay(
 
 def run_replay(
     settings: ReplaySettings, say: Callable[[str], None] = lambda line: None
-) -> Iterator[Replayed]:
-    """Replays, and gives each row of the table when it is done.
+) -> Iterator[ReplayRow]:
+    """Replays the recording under one configuration after another.
 
     Args:
-        settings: What is to be replayed.
-        say: Is told how far it is.
+        settings: What to replay.
+        say: Called with a line of progress, before and after each step.
+
+    Yields:
+        Each row of the table as soon as its replay is complete.
     """
     for number, (name, config) in enumerate(settings.configs.items(), start=1):
-        say(f"{number} of {len(settings.configs)}, {name}: loading the model")
+        row = f"{number} of {len(settings.configs)}, {name}"
+        say(f"{row}: loading the model")
+
         steps = []
         for step in replay(settings.steps, config):
             steps.append(step)
-            say(
-                f"{number} of {len(settings.configs)}, {name}: step {len(steps)} of {len(settings.steps)}"
-            )
-        yield Replayed(name=name, steps=tuple(steps))
+            say(f"{row}: step {len(steps)} of {len(settings.steps)}")
+
+        yield ReplayRow(name=name, steps=tuple(steps))
 
 
-def table_lines(rows: Sequence[Replayed]) -> list[str]:
-    """The rows as a table of text: a line for each setting that was tried."""
+def table_lines(rows: Sequence[ReplayRow]) -> list[str]:
+    """Formats the rows as a table of text, one line for each configuration."""
     width = max(len(row.name) for row in rows)
-    heads = [_head(column) for column in COLUMNS]
-    lines = [" " * width + "".join(f"  {head:>11}" for head in heads)]
+    headings = "".join(f"  {heading:>11}" for heading in COLUMNS.values())
+    lines = [" " * width + headings]
+
     for row in rows:
-        lines.append(
-            f"{row.name:{width}}" + "".join(f"  {row.figure(column):>11.4g}" for column in COLUMNS)
-        )
+        values = "".join(f"  {row.summarized(metric):>11.4g}" for metric in COLUMNS)
+        lines.append(f"{row.name:{width}}{values}")
     return lines
 
 
-def write_json(rows: Sequence[Replayed], file: Path) -> None:
-    """Writes the table and every figure of every step."""
+def write_json(rows: Sequence[ReplayRow], file: Path) -> None:
+    """Writes the table, and every metric of every step, as JSON."""
     content = [
         {
             "settings": row.name,
-            "figures": {column: row.figure(column) for column in COLUMNS},
+            "figures": {metric: row.summarized(metric) for metric in COLUMNS},
             "steps": [dict(step) for step in row.steps],
         }
         for row in rows
@@ -157,26 +172,15 @@ def write_json(rows: Sequence[Replayed], file: Path) -> None:
     file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def write_csv(rows: Sequence[Replayed], file: Path) -> None:
-    """Writes every figure of every step, a line for each step of each row."""
+def write_csv(rows: Sequence[ReplayRow], file: Path) -> None:
+    """Writes every metric of every step as CSV, one line for each step of each row."""
     names = list(dict.fromkeys(name for row in rows for step in row.steps for name in step))
+
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=["settings", *names])
         writer.writeheader()
         for row in rows:
             writer.writerows({"settings": row.name, **step} for step in row.steps)
-
-
-def _head(column: str) -> str:
-    short = {
-        "clip_fraction_low": "clip low",
-        "clip_fraction_high": "clip high",
-        "mean_token_probability": "probability",
-        "gradient_norm": "grad norm",
-        "policy_loss": "loss",
-        "sampler_logprob_gap_mean": "sampler gap",
-    }
-    return short.get(column, column.replace("_", " "))
 
 
 def _choices(text: str) -> list[tuple[str, Any]]:

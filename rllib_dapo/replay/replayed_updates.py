@@ -1,9 +1,9 @@
-"""The updates of a recorded run made again, by a real Learner and without a sampler.
+"""Repeats the updates of a recorded run with a real Learner and without a sampler.
 
-Under the settings of the run they are the same updates, bit by bit where the machine is the same.
-Under others, such as other clip bounds, they show what these would have done to the same responses.
-The weights then go another way than those that sampled, more so with every step: what is read off
-the later steps is off-policy, and `sampler_logprob_gap_mean` tells how far.
+Under the settings of the run these are the same updates, bit by bit on the same machine. Under
+other settings, such as other clip bounds, they show what those would have done to the same
+responses. The weights then drift from the ones that sampled the responses, further with every
+step, so later steps are off-policy. `sampler_logprob_gap_mean` measures by how much.
 """
 
 from __future__ import annotations
@@ -26,26 +26,32 @@ if TYPE_CHECKING:
 
 
 def replay(steps: Sequence[RecordedStep], config: DAPOConfig) -> Iterator[dict[str, float]]:
-    """Makes the updates of recorded steps, one after the other, from the start model on.
+    """Repeats the updates of recorded steps, one after another, beginning with the start model.
+
+    Planning and updating are the functions that training itself calls, which is why a replay under
+    the run's own settings is exact.
 
     Args:
-        steps: In order.
-        config: What to train with; its Learner is in this process, whatever the run's was.
+        steps: Recorded training steps, in order.
+        config: Configuration to train with. Its Learner runs in this process, however many Learners
+            the run had.
 
     Yields:
-        For each step its number as `step`, and every figure of the Learner (see `metrics.METRICS`);
-        the number alone where no response can be trained on.
+        For each step its number as `step`, and every metric of the Learner (see `metrics.METRICS`);
+        only the number if no response of the step can be trained on.
     """
     config = config.copy(copy_frozen=False).learners(num_learners=0)
     spaces = {DEFAULT_MODULE_ID: (TextSpace(1), TextSpace(1))}
     spec = config.get_multi_rl_module_spec(spaces=spaces, inference_only=False)
     learners = config.build_learner_group(rl_module_spec=spec)
     metrics = MetricsLogger(root=True)
+
     sampled = 0
     try:
         for step in steps:
             groups = [SampledGroup(summary=group.summary(), data=group) for group in step.groups()]
             sampled += sum(len(group.summary.rewards) for group in groups)
+
             accepted = [group.summary for group in groups]
             data, shaping = plan_update(
                 accepted, {group.summary.seed: group for group in groups}, config
@@ -53,13 +59,14 @@ def replay(steps: Sequence[RecordedStep], config: DAPOConfig) -> Iterator[dict[s
             if data is None:
                 yield {"step": step.number}
                 continue
+
             results = learners.update(
                 training_data=data, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: sampled}
             )
             metrics.aggregate(results, key=LEARNER_RESULTS)
-            figures = metrics.compile()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+            reported = metrics.compile()[LEARNER_RESULTS][DEFAULT_MODULE_ID]
             numbers = {
-                name: float(value) for name, value in figures.items() if isinstance(value, Real)
+                name: float(value) for name, value in reported.items() if isinstance(value, Real)
             }
             yield {"step": step.number, **shaping, **numbers}
     finally:

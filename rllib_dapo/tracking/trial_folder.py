@@ -16,8 +16,8 @@ class TrialFolder:
     """A folder of a trial.
 
     Attributes:
-        filesystem: file system that holds it, local or remote.
-        path: its path on that file system.
+        filesystem: File system that holds it, local or remote.
+        path: Its path on that file system.
     """
 
     filesystem: pyarrow.fs.FileSystem
@@ -33,7 +33,7 @@ def trial_folder(storage: StorageContext | None, logdir: str, name: str) -> Tria
     Args:
         storage: Tune's storage of the trial; None without Tune.
         logdir: RLlib's log directory of the algorithm, used without Tune.
-        name: name of the folder.
+        name: Name of the folder.
     """
     if storage is None:
         return TrialFolder(filesystem=pyarrow.fs.LocalFileSystem(), path=f"{logdir}/{name}")

@@ -70,11 +70,11 @@ def test_wider_bounds_clip_less_and_the_first_steps_data_is_the_same(
         "training.epsilon_low=0.5, training.epsilon_high=0.9",
     ]
     assert (
-        run.figure("clip_fraction_high")
-        >= half.figure("clip_fraction_high")
-        >= most.figure("clip_fraction_high")
+        run.summarized("clip_fraction_high")
+        >= half.summarized("clip_fraction_high")
+        >= most.summarized("clip_fraction_high")
     )
-    assert run.figure("clip_fraction_low") > half.figure("clip_fraction_low")
+    assert run.summarized("clip_fraction_low") > half.summarized("clip_fraction_low")
     assert {len(row.steps) for row in (run, half, most)} == {2}
     assert run.steps[0]["shaped_reward_mean"] == most.steps[0]["shaped_reward_mean"]
 
