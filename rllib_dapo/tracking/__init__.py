@@ -1,1 +1,1 @@
-"""What is written while a run goes on, beside Tune's results: gauges, tables of responses, recordings."""
+"""What a run writes beside Tune's results: gauges, tables of responses, recordings."""

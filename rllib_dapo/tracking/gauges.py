@@ -1,8 +1,11 @@
-"""A run's curves as gauges, which Ray exports to Prometheus as `ray_rllib_dapo_...`.
+"""A run's metrics as gauges, which Ray exports to Prometheus as `ray_rllib_dapo_...`.
 
-`GAUGES` is made of `metrics.METRICS`, so that a metric which is added there has a gauge, and adds
-what a dashboard wants beside it: evaluations, timers, the learning rate and the clip range, which a
-population based sweep changes on the way.
+`GAUGES` is built from `metrics.METRICS`, so a metric that is added there gets a gauge. It adds what
+else a dashboard needs: evaluations, timers, the learning rate, and the clip range, which a
+population-based sweep changes within a trial.
+
+Gauges go through `ray.util.metrics`, which Ray's agents export on every node, rather than through a
+port of our own. The dashboard is generated from the same table, so neither can miss a metric.
 """
 
 from __future__ import annotations
@@ -36,15 +39,15 @@ _WILDCARD = "*"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GaugeSpec:
-    """One gauge, and where its value stands in a result.
+    """One gauge, and where to find its value in a result.
 
     Attributes:
-        name: The gauge's, without `PREFIX`.
-        key: In a result whose levels are joined by slashes; a `*` at its end stands for any rest
-            without a slash.
-        unit: As in `metrics.METRICS`.
-        meaning: One line.
-        tag: The tag, beside `TAGS`, that tells what stood in place of the `*`.
+        name: Name of the gauge, without `PREFIX`.
+        key: Key of the value in a result whose levels are joined by slashes. A `*` at the end
+            matches any text without a slash.
+        unit: Unit, as in `metrics.METRICS`.
+        meaning: Description, in one line.
+        tag: Tag, beside `TAGS`, for the text that the `*` matched; None without a `*`.
     """
 
     name: str
@@ -55,21 +58,30 @@ class GaugeSpec:
 
     @property
     def full_name(self) -> str:
-        """The name it has in `ray.util.metrics`; in Prometheus `ray_` stands before it."""
+        """Name in `ray.util.metrics`. Ray prepends `ray_` for Prometheus."""
         return PREFIX + self.name
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Every tag of the gauge."""
+        """All tags of the gauge."""
         return TAGS if self.tag is None else (*TAGS, self.tag)
 
-    def rest(self, key: str) -> str | None:
-        """What of a key stands in place of the `*`: `""` where there is none, None where the key is another's."""
+    def tag_value(self, key: str) -> str | None:
+        """Matches the key of a result.
+
+        Args:
+            key: Key whose levels are joined by slashes.
+
+        Returns:
+            The text that the `*` matched, or `""` for a gauge without one. None if the key does not
+            match.
+        """
         if self.tag is None:
             return "" if key == self.key else None
+
         stem = self.key.removesuffix(_WILDCARD)
-        rest = key.removeprefix(stem)
-        return rest if key.startswith(stem) and rest and "/" not in rest else None
+        matched = key.removeprefix(stem)
+        return matched if key.startswith(stem) and matched and "/" not in matched else None
 
 
 def _gauge_of(metric: Metric) -> GaugeSpec:
@@ -85,7 +97,8 @@ def _gauge_of(metric: Metric) -> GaugeSpec:
 
 _EVALUATION = "evaluation/env_runners"
 _LEARNER = f"learners/{DEFAULT_MODULE_ID}"
-SETTINGS = "settings"
+SETTINGS = "settings"  # level of a result under which `RunGauges` puts the clip range
+
 GAUGES: tuple[GaugeSpec, ...] = (
     *(_gauge_of(metric) for metric in METRICS),
     *(
@@ -114,7 +127,9 @@ GAUGES: tuple[GaugeSpec, ...] = (
         unit="1",
         meaning="learning rate of the last optimizer step",
     ),
-    GaugeSpec(name="epsilon_low", key=f"{SETTINGS}/epsilon_low", unit="1", meaning="lower clip range"),
+    GaugeSpec(
+        name="epsilon_low", key=f"{SETTINGS}/epsilon_low", unit="1", meaning="lower clip range"
+    ),
     GaugeSpec(
         name="epsilon_high", key=f"{SETTINGS}/epsilon_high", unit="1", meaning="upper clip range"
     ),
@@ -158,50 +173,59 @@ GAUGES: tuple[GaugeSpec, ...] = (
 
 
 class Reading(NamedTuple):
-    """A spec's value in one result, and the value of its own tag."""
+    """The value of a gauge in one result.
+
+    Attributes:
+        spec: The gauge.
+        tag_value: Value of the gauge's own tag, `""` if it has none.
+        value: A finite number.
+    """
 
     spec: GaugeSpec
-    rest: str
+    tag_value: str
     value: float
 
 
 def readings(result: Mapping[str, Any]) -> Iterator[Reading]:
-    """What of a result goes into gauges.
+    """The values of all gauges in a result.
 
     Args:
-        result: As `Algorithm.train` returns it. What is not finite is left out: RLlib reports as
-            NaN what an iteration did not log.
+        result: Result as `Algorithm.train` returns it. Values that are not finite are left out:
+            RLlib reports NaN for what an iteration did not log.
     """
     for key, value in _leaves(result):
         for spec in GAUGES:
-            rest = spec.rest(key)
-            if rest is not None:
-                yield Reading(spec, rest, value)
+            tag_value = spec.tag_value(key)
+            if tag_value is not None:
+                yield Reading(spec, tag_value, value)
 
 
 class RunGauges:
-    """The gauges of one process that trains; each is made when there is a first value for it."""
+    """The gauges of one training process. Each is created when it gets its first value."""
 
     def __init__(self) -> None:
-        """Makes none yet."""
+        """Creates no gauge yet."""
         self._gauges: dict[str, Gauge] = {}
 
     def publish(self, algorithm: Algorithm, result: Mapping[str, Any]) -> None:
-        """Sets the gauges, and writes a line into the log of the trial's actor.
+        """Sets the gauges, and writes a line to the log of the trial's actor.
 
         Args:
-            algorithm: Names run and trial, and has the settings.
-            result: Its newest one.
+            algorithm: Provides the names of run and trial, and the settings.
+            result: Result of the algorithm's latest iteration.
         """
         tags = {**trial_names(algorithm)._asdict(), "module": DEFAULT_MODULE_ID}
         bounds = {
             "epsilon_low": algorithm.config.epsilon_low,
             "epsilon_high": algorithm.config.epsilon_high,
         }
-        for spec, rest, value in readings({**result, SETTINGS: bounds}):
-            self._gauge(spec).set(value, tags if spec.tag is None else {**tags, spec.tag: rest})
+        for spec, tag_value, value in readings({**result, SETTINGS: bounds}):
+            own_tag = {} if spec.tag is None else {spec.tag: tag_value}
+            self._gauge(spec).set(value, {**tags, **own_tag})
+
+        # The page of an actor in Ray's dashboard shows its standard error first.
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
-            sys.stderr.write(f"{iteration_line(result)}\n")  # which the actor's page shows first
+            sys.stderr.write(f"{iteration_line(result)}\n")
             sys.stderr.flush()
 
     def _gauge(self, spec: GaugeSpec) -> Gauge:
@@ -213,19 +237,20 @@ class RunGauges:
 
 
 class TrialNames(NamedTuple):
-    """The folders of a run and of a trial of it: what people know them by."""
+    """The folder names of a run and of one of its trials, by which people know them."""
 
     run: str
     trial: str
 
 
 def trial_names(algorithm: Algorithm) -> TrialNames:
-    """What an algorithm's run and trial are called; `default`, as RLlib calls them, without Tune.
+    """The names of an algorithm's run and trial; without Tune, `default`, which is RLlib's word.
 
-    RLlib loses what else Tune tells a Trainable of its trial.
+    They are taken from the storage, since RLlib drops what else Tune tells a Trainable about its
+    trial.
 
     Args:
-        algorithm: As built, by Tune or by hand.
+        algorithm: Algorithm built by Tune or by hand.
     """
     storage = algorithm._storage
     if storage is None:
@@ -234,7 +259,7 @@ def trial_names(algorithm: Algorithm) -> TrialNames:
 
 
 def iteration_line(result: Mapping[str, Any]) -> str:
-    """What the log of a trial's actor says of one iteration."""
+    """Summarizes one iteration for the log of the trial's actor."""
     shown = {
         "accuracy": ("env_runners", ACCURACY, ".3f"),
         "reward": ("env_runners", "episode_return_mean", "+.2f"),
@@ -242,16 +267,16 @@ def iteration_line(result: Mapping[str, Any]) -> str:
         "tokens/s": ("env_runners", ROLLOUT_TOKENS_PER_SECOND, ".0f"),
     }
     leaves = dict(_leaves(result))
-    figures = [
+    metrics = [
         f"{label} {leaves[f'{source}/{name}']:{form}}"
         for label, (source, name, form) in shown.items()
         if f"{source}/{name}" in leaves
     ]
-    return f"iteration {result['training_iteration']}: {', '.join(figures)}"
+    return f"iteration {result['training_iteration']}: {', '.join(metrics)}"
 
 
 def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
-    """Every finite number in nested mappings, by its keys joined with slashes."""
+    """Every finite number in nested mappings, with its keys joined by slashes."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{path}{key}/")

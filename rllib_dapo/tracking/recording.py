@@ -1,14 +1,15 @@
-"""The groups that a run trained on, as Parquet files: one for each training step, one row for each response.
+"""Recordings: the groups that a run trained on, in one Parquet file for each training step.
 
-A file stands for itself: it holds every setting of the run that its update depends on, so that
-`replay` can make the same update again, or another one. Names and values are plain; no pickle is
-written or read.
+A file has one row for each response. It is self-contained: its metadata holds every setting of the
+run that the update depends on, so `replay` can repeat the update or make another one. Only the
+groups that were trained on are recorded, not all that were sampled: an update needs no others.
+Names and values are plain; no pickle is written or read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from inspect import signature
 from pathlib import Path
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 FOLDER = "recording"
 SETTINGS_KEY = b"rllib_dapo.settings"
-_RLLIBS = (
+
+# RLlib's own settings that an update depends on.
+_RLLIB_SETTINGS = (
     "training.lr",
     "training.minibatch_size",
     "training.grad_clip",
@@ -59,12 +62,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedStep:
-    """One training step's file.
+    """The recording of one training step.
 
     Attributes:
-        file: Where it lies.
-        number: How many updates the weights had seen.
-        settings: Dotted name to value.
+        file: Path of the Parquet file.
+        number: Number of weight updates before this step.
+        settings: Settings of the run, by dotted name.
     """
 
     file: Path
@@ -72,14 +75,15 @@ class RecordedStep:
     settings: dict[str, Any]
 
     def groups(self) -> list[PromptGroup]:
-        """The groups, in the order in which they were accepted."""
+        """Reads the groups, in the order in which they were accepted."""
         rows = pq.read_table(self.file).to_pylist()
+
         seeds = list(dict.fromkeys(row["seed"] for row in rows))
         return [_group([row for row in rows if row["seed"] == seed]) for seed in seeds]
 
 
 def recording_folder(storage: StorageContext | None, logdir: str) -> TrialFolder:
-    """The folder `recording` of a trial, see `trial_folder`."""
+    """Names the folder `recording` of a trial, see `trial_folder`."""
     return trial_folder(storage, logdir, FOLDER)
 
 
@@ -89,57 +93,67 @@ def write_step(
     """Writes the groups of one training step.
 
     Args:
-        place: See `recording_folder`; made if absent.
-        number: How many updates the weights have seen; names the file, so a step that is made again
-            replaces it.
-        groups: Those that are trained on, in order.
-        config: The algorithm's.
+        folder: Folder from `recording_folder`; created if absent.
+        number: Number of weight updates before this step. It names the file, so a step that is
+            repeated after a resume replaces its first recording.
+        groups: Groups that the step trains on, in order.
+        config: Configuration of the algorithm.
     """
     rows = [_row(number, group, response) for group in groups for response in group.responses]
     settings = json.dumps(recorded_settings(config)).encode()
     table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata({SETTINGS_KEY: settings}))
+
     folder.filesystem.create_dir(folder.path, recursive=True)
     pq.write_table(table, f"{folder.path}/step_{number:06d}.parquet", filesystem=folder.filesystem)
 
 
 def read_recording(path: Path) -> list[RecordedStep]:
-    """The steps of a recording, in order; their groups are read when asked for.
+    """Finds a recording and reads the settings of its steps; their groups are read when asked for.
 
     Args:
-        path: The folder of the files, or a trial's folder with one in it, or a run's with a single
-            trial.
+        path: The folder of the files, the folder of a trial that has one, or the folder of a run
+            with a single recorded trial.
+
+    Returns:
+        The steps, in order.
 
     Raises:
-        ValueError: If there is no recording, or several; one line.
+        ValueError: If there is no recording or more than one, or if a file is not a recorded step.
+            The message is one line.
     """
+    patterns = ("", f"{FOLDER}/", f"*/{FOLDER}/")
     found = sorted(
-        {
-            file.parent
-            for pattern in ("", f"{FOLDER}/", f"*/{FOLDER}/")
-            for file in _files(path, pattern)
-        }
+        {file.parent for pattern in patterns for file in path.glob(f"{pattern}step_*.parquet")}
     )
+
     if not found:
         raise ValueError(
-            f"{path}: no recording there: train with --set rollout.record_groups=true, and name the run's folder"
+            f"{path}: no recording found: train with --set rollout.record_groups=true, and name "
+            "the run's folder"
         )
     if len(found) > 1:
         raise ValueError(
-            f"{path}: {len(found)} recordings are there: name one of them, such as {found[0]}"
+            f"{path}: {len(found)} recordings found: name one of them, such as {found[0]}"
         )
+
     return [_read_step(file) for file in sorted(found[0].glob("step_*.parquet"))]
 
 
 def recorded_settings(config: DAPOConfig) -> dict[str, Any]:
-    """Our own settings and those of RLlib's that an update depends on, by dotted name, as JSON can hold them.
+    """Every setting that an update depends on, ours and RLlib's.
 
     Args:
-        config: Its search spaces are resolved.
+        config: Configuration whose search spaces are resolved.
+
+    Returns:
+        Dotted names to values that JSON can represent.
     """
     from rllib_dapo.config.dapo_config import OWN_SECTIONS
 
     names = [f"{section}.{name}" for section in OWN_SECTIONS for name in _own_settings(section)]
-    return {name: _plain(getattr(config, attribute_of(name))) for name in (*names, *_RLLIBS)}
+    return {
+        name: _plain(getattr(config, attribute_of(name))) for name in (*names, *_RLLIB_SETTINGS)
+    }
 
 
 def _own_settings(section: str) -> list[str]:
@@ -150,19 +164,17 @@ def _own_settings(section: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    """A value as JSON can represent it; a function by its module and name."""
     if callable(value):
         return f"{value.__module__}:{value.__qualname__}"
     return json.loads(json.dumps(value, default=str))
 
 
-def _files(path: Path, pattern: str) -> Iterable[Path]:
-    return path.glob(f"{pattern}step_*.parquet")
-
-
 def _read_step(file: Path) -> RecordedStep:
     metadata = pq.read_schema(file).metadata or {}
     if SETTINGS_KEY not in metadata:
-        raise ValueError(f"{file} is no recorded training step: it says nothing of the settings")
+        raise ValueError(f"{file} is not a recorded training step: it has no settings")
+
     return RecordedStep(
         file=file,
         number=int(file.stem.rpartition("_")[2]),

@@ -1,4 +1,4 @@
-"""One row of a table of sampled responses, and the JSONL files that such tables are kept in."""
+"""Rows of the tables of sampled responses, and their JSONL files."""
 
 from __future__ import annotations
 
@@ -19,23 +19,21 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A response and what came of it.
+    """A sampled response with its prompt and verdict.
 
     Attributes:
-        iteration: Training iterations done when it was sampled, its own included; 0 before
-            training.
-        source: Which environment's problem it answers.
-        seed: The problem's reset seed.
-        prompt: As text, before any chat template.
-        response: As text; an environment's answers between turns included.
-        verdict: `graded` where the environment has no notion of correct, `missing` where there is
-            no verdict.
-        reward: The raw reward; None where it is missing.
-        reason: Why it is missing.
+        iteration: Training iteration in which it was sampled, counted from 1; 0 before training.
+        source: Whether training or an evaluation sampled it.
+        seed: Reset seed of the problem.
+        prompt: Text of the prompt, before any chat template.
+        response: Text of the response, including an environment's observations between turns.
+        verdict: Verdict of the environment, see `verdict_of`.
+        reward: Raw reward; None if it is missing.
+        reason: Why the reward is missing; `""` if it is not.
         prediction: The answer that the environment found in the response.
-        response_tokens: Its length.
-        is_truncated: Whether it hit the length limit.
-        weights_version: Which weights sampled it.
+        response_tokens: Length of the response in tokens.
+        is_truncated: Whether the response reached the length limit.
+        weights_version: Version of the weights that sampled it.
     """
 
     iteration: int
@@ -53,13 +51,13 @@ class Sample:
 
 
 def samples_of(group: PromptGroup, *, iteration: int, source: Source, limit: int) -> list[Sample]:
-    """The first responses of a group: which ones these are has nothing to do with how good they are.
+    """Makes samples of the first responses of a group, whatever their rewards.
 
     Args:
-        group: A prompt's.
+        group: Responses to one prompt.
         iteration: See `Sample`.
         source: See `Sample`.
-        limit: At most so many.
+        limit: Maximum number of samples.
     """
     return [
         Sample(
@@ -81,7 +79,11 @@ def samples_of(group: PromptGroup, *, iteration: int, source: Source, limit: int
 
 
 def verdict_of(response: Response) -> Verdict:
-    """What the environment said, in one word."""
+    """The environment's verdict on a response, in one word.
+
+    `missing` means that there is no reward; `graded`, that the environment gives rewards but does
+    not say what is correct.
+    """
     if response.is_missing:
         return "missing"
     if response.is_correct is None:
@@ -90,24 +92,24 @@ def verdict_of(response: Response) -> Verdict:
 
 
 def spread(items: Sequence[_Item], count: int) -> list[_Item]:
-    """At most `count` of some things, evenly spread over them, the first among them."""
+    """Chooses at most `count` items, evenly spread; the first is always among them."""
     if len(items) <= count:
         return list(items)
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def to_jsonl(samples: Iterable[Sample]) -> str:
-    """One line of JSON for each sample."""
+    """Formats samples as JSONL, one line for each."""
     return "".join(
         json.dumps(asdict(sample), ensure_ascii=False, allow_nan=False) + "\n" for sample in samples
     )
 
 
 def from_jsonl(text: str) -> list[Sample]:
-    """Reads what `to_jsonl` wrote; names that a later version may have added are passed over."""
+    """Reads what `to_jsonl` wrote, ignoring fields that a later version may have added."""
     names = {field.name for field in fields(Sample)}
-    # Not `splitlines`: it also cuts at the line separators that JSON leaves as they are within a
-    # response.
+
+    # Not `splitlines`: it also splits at line separators that JSON leaves unescaped in a response.
     return [_sample(json.loads(line), names) for line in text.split("\n") if line.strip()]
 
 

@@ -1,4 +1,9 @@
-"""Writes tables of sampled responses beside a trial's results."""
+"""Tables of sampled responses beside a trial's results.
+
+They are written by the algorithm and not by an RLlib callback, so that a user's own callbacks do
+not displace them. Each table is a file of its own: nothing is appended, so a bucket can serve as
+storage, and a resumed run replaces the tables that it writes again.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import numpy as np
 import ray
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
-from rllib_dapo.rollout.rollout_stream import RolloutResult, SampledGroup
+from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.tracking.sample_record import (
     FOLDER,
     SUFFIX,
@@ -30,33 +35,33 @@ if TYPE_CHECKING:
 
 
 class SampleTable:
-    """Every few iterations, some prompts with some responses to each, their verdicts and rewards.
+    """Writes some prompts with some of their responses, verdicts and rewards every few iterations.
 
-    One JSONL file and one TensorBoard event file an iteration, in the folder `samples` of the
-    trial. With evaluations it is the same prompts each time, which shows how the answers to one
-    prompt change; of training it is prompts spread over those sampled last. Only what is shown is
-    fetched from the EnvRunners. `DAPOConfig.reporting` says how much.
+    Each iteration has one JSONL file and one TensorBoard event file in the trial's folder
+    `samples`. Evaluations show the same prompts each time, so that one can see how the responses to
+    a prompt change. Training shows prompts spread over those that were sampled last. Only what is
+    shown is fetched from the EnvRunners. `DAPOConfig.reporting` sets how much that is.
     """
 
     def __init__(self) -> None:
-        """Nothing has been evaluated."""
+        """Begins without samples of an evaluation."""
         self._evaluated: list[Sample] = []
 
     def keep_evaluation(self, algorithm: DAPO, results: Sequence[RolloutResult]) -> None:
-        """Keeps the first prompts' responses until the iteration ends.
+        """Keeps the responses to the first prompts until the iteration ends.
 
         Args:
-            algorithm: Whose weights were evaluated.
-            results: The evaluation's.
+            algorithm: Algorithm whose weights were evaluated.
+            results: Results of the evaluation.
         """
         config = algorithm.config
         if not config.sample_table_interval:
             return
+
         before_training = config.evaluate_before_training and algorithm._evaluation_at_start is None
         iteration = algorithm.iteration + (0 if before_training else 1)
-        self._evaluated += _samples(
-            _by_seed(results)[: config.sample_table_prompts], config, iteration, "evaluation"
-        )
+        shown = _by_seed(results)[: config.sample_table_prompts]
+        self._evaluated += _samples(shown, config, iteration, "evaluation")
 
     def write(
         self, algorithm: DAPO, results: Sequence[RolloutResult], result: Mapping[str, Any]
@@ -64,34 +69,42 @@ class SampleTable:
         """Writes the tables that are due.
 
         Args:
-            algorithm: Has the settings, and knows its trial's folder.
-            results: Those of the sampling of this iteration.
-            result: The iteration's.
+            algorithm: Provides the settings and the trial's folder.
+            results: What was sampled for training in this iteration.
+            result: Result of this iteration.
         """
         config, iteration = algorithm.config, result["training_iteration"]
+
+        # The evaluation before training has a table of its own, for iteration 0.
         evaluated, self._evaluated = self._evaluated, []
         early = [sample for sample in evaluated if sample.iteration < iteration]
         if early:
             _write(algorithm, early, {}, iteration=early[0].iteration)
+
         rows = evaluated[len(early) :]
         histograms: dict[str, list[float]] = {}
         interval = config.sample_table_interval
         if interval and (iteration % interval == 0 or iteration == 1):
             groups = _by_seed(results)
-            answered = [group for group in groups if group.summary.rewards]
-            rows = (
-                _samples(
-                    spread(answered, config.sample_table_prompts), config, iteration, "training"
-                )
-                + rows
-            )
+            sampled = [group for group in groups if group.summary.rewards]
+            shown = spread(sampled, config.sample_table_prompts)
+            rows = _samples(shown, config, iteration, "training") + rows
             histograms = distributions([group.summary for group in groups])
+
         if rows or histograms:
             _write(algorithm, rows, histograms, iteration=iteration)
 
 
 def distributions(groups: Sequence[GroupSummary]) -> dict[str, list[float]]:
-    """What TensorBoard shows as histograms: of responses their lengths and rewards, of prompts their accuracy."""
+    """Values for TensorBoard's histograms, by name.
+
+    Args:
+        groups: Summaries of all groups that were sampled.
+
+    Returns:
+        Lengths and rewards of responses, and accuracies of prompts. A name without any value is
+        left out.
+    """
     rewards = np.array([reward for group in groups for reward in group.rewards])
     verdicts = [[c for c in group.is_correct if c is not None] for group in groups]
     found = {
@@ -128,7 +141,8 @@ def _samples(
 
 
 def _fetch(group: SampledGroup) -> PromptGroup | None:
-    """A group, or nothing where the EnvRunner that held it is gone: a table must not end a run that goes on."""
+    """Fetches a group; returns None if the EnvRunner that held it is gone."""
+    # A lost table must not end a run that can continue.
     try:
         return group.group()
     except ray.exceptions.ObjectLostError:
@@ -144,6 +158,7 @@ def _write(
 ) -> None:
     folder = trial_folder(algorithm._storage, algorithm.logdir, FOLDER)
     folder.filesystem.create_dir(folder.path, recursive=True)
+
     files = {
         f"iteration_{iteration:06d}{SUFFIX}": to_jsonl(samples).encode("utf-8", errors="replace"),
         event_file_name(iteration): event_file(samples, histograms, iteration=iteration),

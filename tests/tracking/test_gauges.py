@@ -62,7 +62,7 @@ def test_prometheus_takes_the_names(spec: GaugeSpec) -> None:
 
 
 def test_a_result_gives_what_is_finite_and_known() -> None:
-    assert {(spec.name, rest): value for spec, rest, value in readings(RESULT)} == {
+    assert {(spec.name, tag_value): value for spec, tag_value, value in readings(RESULT)} == {
         ("training_iteration", ""): 7.0,
         ("iteration_seconds", ""): 2.5,
         ("accuracy", ""): 0.25,
@@ -80,7 +80,7 @@ def test_a_result_gives_what_is_finite_and_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "rest"),
+    ("key", "tag_value"),
     [
         ("env_runners/reward_components/format", "format"),
         ("env_runners/reward_components/", None),
@@ -89,9 +89,9 @@ def test_a_result_gives_what_is_finite_and_known() -> None:
         ("evaluation/env_runners/reward_components/format", None),
     ],
 )
-def test_a_wildcard_stands_for_one_level(key: str, rest: str | None) -> None:
+def test_a_wildcard_stands_for_one_level(key: str, tag_value: str | None) -> None:
     spec = next(spec for spec in GAUGES if spec.name == "reward_component")
-    assert spec.rest(key) == rest
+    assert spec.tag_value(key) == tag_value
 
 
 def test_the_actors_log_has_a_line_for_each_iteration() -> None:

@@ -84,10 +84,10 @@ def test_groups_come_back_as_they_were_and_in_their_order(tmp_path: Path) -> Non
 
 
 def test_a_step_that_is_made_again_replaces_the_first(tmp_path: Path) -> None:
-    place = recording_folder(None, str(tmp_path))
+    folder = recording_folder(None, str(tmp_path))
     for groups in (GROUPS, GROUPS[1:]):
-        write_step(place, 0, groups, DAPOConfig())
-    write_step(place, 10, GROUPS, DAPOConfig())
+        write_step(folder, 0, groups, DAPOConfig())
+    write_step(folder, 10, GROUPS, DAPOConfig())
     steps = read_recording(tmp_path)
     assert [step.number for step in steps] == [0, 10]
     assert len(steps[0].groups()) == 1
@@ -121,10 +121,10 @@ def test_a_recording_is_found_in_its_trial_and_in_a_run_of_one_trial(tmp_path: P
     trial = tmp_path / "run" / "trial_00000"
     for path in (trial, trial / "recording"):
         assert read_recording(path)[0].file.parent == trial / "recording"
-    with pytest.raises(ValueError, match="2 recordings are there: name one of them"):
+    with pytest.raises(ValueError, match="2 recordings found: name one of them"):
         read_recording(tmp_path / "run")
     with pytest.raises(
-        ValueError, match=r"no recording there: train with --set rollout\.record_groups=true"
+        ValueError, match=r"no recording found: train with --set rollout\.record_groups=true"
     ):
         read_recording(tmp_path)
 
@@ -133,5 +133,5 @@ def test_another_parquet_file_is_not_taken_for_a_recording(tmp_path: Path) -> No
     write_step(recording_folder(None, str(tmp_path)), 0, GROUPS, DAPOConfig())
     file = tmp_path / "recording" / "step_000000.parquet"
     pq.write_table(pq.read_table(file).replace_schema_metadata(None), file)
-    with pytest.raises(ValueError, match="is no recorded training step"):
+    with pytest.raises(ValueError, match="is not a recorded training step"):
         read_recording(tmp_path)
