@@ -112,7 +112,7 @@ REFUSED = {
     ),
     "no recording to replay": (
         ["replay", "nowhere"],
-        "nowhere: no recording there: train with --set rollout.record",
+        "nowhere: no recording found: train with --set rollout.record",
     ),
     "a misspelt scheduler": (
         _set("tune.scheduler.type=ahsa"),
