@@ -18,7 +18,7 @@ from rllib_dapo.core import (
 )
 from rllib_dapo.core.batching import MiniBatchPlan, split_evenly
 from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.rollout.rollout_stream import SampledGroup
+from rllib_dapo.rollout.rollout_result import SampledGroup
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig

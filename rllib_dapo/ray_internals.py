@@ -1,37 +1,100 @@
-"""Every private name of Ray that this package uses, each with the reason: what to look at first with a new Ray."""
+"""Every private name of Ray that this package uses, with the reason: look here after an update.
+
+Not here are the attributes and hooks that RLlib means its subclasses to use, such as
+`Learner._weights_seq_no` or `AlgorithmConfig._model_config_auto_includes`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
+# What RLlib's own methods have as the default of an argument that is no longer one: such arguments
+# are not offered as settings. Without it, deprecated names would pass as settings.
 from ray._common.deprecation import DEPRECATED_VALUE
+
+# Counts a machine's GPUs as `ray.init` would, before Ray is started. Without it, preflight could
+# not say that a run asks for more GPUs than there are.
 from ray._private.accelerators import get_accelerator_manager_for_resource
+
+# Has Ray read the token for a cluster with authentication. Without it, the dashboard's answers to
+# our requests would be "unauthorized".
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
+
+# Where the output of workers comes out in the driver. Without it, the output of workers would run
+# through the progress lines instead of into a file.
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+# Finds a cluster that is already running on this machine. Without it, preflight would compare a
+# run's wishes with this machine where Ray would join that cluster.
 from ray._private.services import find_bootstrap_address
+
+# Counts a machine's CPUs as `ray.init` would, limits of containers included. Without it, preflight
+# could not say that a run asks for more CPUs than there are.
 from ray._private.utils import get_num_cpus
+
+# Resolves a storage path or URI as Tune does. Without it, our files beside a run's results could
+# miss Tune's folder.
 from ray.train._internal.storage import get_fs_and_path
 
 if TYPE_CHECKING:
-    from ray.rllib.env.env_runner_group import EnvRunnerGroup
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+    # Where Tune stores a trial: its file system and folders.
     from ray.train._internal.storage import StorageContext
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
 
 __all__ = [
     "DEPRECATED_VALUE",
     "StorageContext",
-    "construction_errors",
+    "construction_errors_raised",
     "find_bootstrap_address",
     "get_accelerator_manager_for_resource",
     "get_fs_and_path",
     "get_num_cpus",
     "global_worker_stdstream_dispatcher",
+    "keep_one_more_actor",
     "maybe_enable_token_auth_if_token_available",
+    "trial_storage",
 ]
 
 
-def construction_errors(group: EnvRunnerGroup) -> list[Any]:
-    """Why the EnvRunners of a group are not alive: RLlib keeps the errors of their constructors to itself."""
-    answers = group._worker_manager.foreach_actor("ping", healthy_only=False)
-    return [answer.get() for answer in answers if not answer.ok]
+def trial_storage(algorithm: Algorithm) -> StorageContext | None:
+    """Where Tune stores the trial of an algorithm; None without Tune.
+
+    Tune tells a Trainable this, and RLlib has no public name for it. Without it, recordings and
+    tables of samples could not lie beside the trial's results, and gauges could not name the trial.
+    """
+    return algorithm._storage
+
+
+@contextmanager
+def construction_errors_raised(algorithm: Algorithm) -> Iterator[None]:
+    """Raises what an EnvRunner's constructor raised while an algorithm is set up.
+
+    Where every EnvRunner failed in its constructor, RLlib keeps their errors to itself and raises a
+    bare IndexError. Without this, a mistake in an environment's settings would not be named.
+    """
+    try:
+        yield
+    except IndexError as error:
+        group = getattr(algorithm, "env_runner_group", None)
+        if group is None or group.num_healthy_remote_workers():
+            raise
+
+        answers = group._worker_manager.foreach_actor("ping", healthy_only=False)
+        causes = [answer.get() for answer in answers if not answer.ok]
+        raise (causes[0] if causes else error) from None
+
+
+def keep_one_more_actor(controller: TuneController, trial: Trial) -> None:
+    """Has Tune keep one more of the actors whose trials are paused, for trials such as this one.
+
+    Tune keeps one of those that no trial waits for. Without this, population based training would
+    stop the others' engines at the end of each round, and make them again.
+    """
+    controller._actor_cache.increase_max(trial.placement_group_factory)

@@ -1,16 +1,38 @@
-"""The guard at the start: do engine and Learner give the same probabilities, and if not, why?"""
+"""The guard at the start: do engine and Learner give the same probabilities, and if not, why?
+
+A wrong temperature, raw instead of processed log-probabilities, a weight that did not arrive: none
+of it raises, and no loss curve shows it. So both sides are compared once, before the first update,
+on responses that the engines have just sampled with the Learners' weights.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ray.rllib.core.learner.learner_group import LearnerGroup
+
+from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.logprob_gap import GapReport
+from rllib_dapo.models import load_tokenizer, resolve_model
+from rllib_dapo.planning import plan_scoring
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.rollout.rollout_result import SampledGroup
+
+logger = logging.getLogger(__name__)
+
+# How many groups are scored: a few hundred tokens give a mean that is precise enough.
+GUARD_GROUPS = 4
+
+# Cap on the importance weights that `start_guard.action: correct` switches on.
+CORRECTION_CAP = 2.0
 
 # A gap that an assumption explains must shrink to this share of itself under it.
 EXPLAINED = 0.5
+
 CHANGES_SAMPLING = (
     "top_k",
     "top_p",
@@ -21,47 +43,130 @@ CHANGES_SAMPLING = (
 )
 
 
+class StartGuard:
+    """Compares engine and Learner once, before the first update of a run."""
+
+    def __init__(self, config: DAPOConfig) -> None:
+        """Waits for the first update, unless `start_guard.limit` is None.
+
+        Args:
+            config: the algorithm's configuration.
+        """
+        self._config = config
+        self._is_due = config.start_gap_limit is not None
+
+    def check(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:
+        """Has the Learners score a few groups, the first time it is called.
+
+        A gap over `start_guard.limit` stops the run, is corrected or is warned of, as
+        `start_guard.action` says.
+
+        Args:
+            learner_group: Learners with the weights that `groups` were sampled with.
+            groups: groups that are about to be trained on.
+
+        Raises:
+            RuntimeError: If engine and Learner are too far apart and `start_guard.action` is
+                `"raise"`; one line.
+        """
+        if not self._is_due:
+            return
+
+        config = self._config
+        shards = plan_scoring(groups[:GUARD_GROUPS], config)
+        report = ask_learners(learner_group, lambda learner: learner.measure_start_gap(shards))[0]
+        self._is_due = False
+        if config.start_gap_limit is None or report.mean <= config.start_gap_limit:
+            return
+
+        line = self._explain(report, groups[0])
+        if config.on_start_gap == "raise":
+            raise RuntimeError(
+                f'{line}; start_guard.action="correct" trains with truncated importance sampling '
+                "instead"
+            )
+        logger.warning(line)
+
+        if config.on_start_gap == "correct":
+            logger.warning(
+                "truncated importance sampling is on from here, with a cap of %s", CORRECTION_CAP
+            )
+            ask_learners(
+                learner_group, lambda learner: setattr(learner, "importance_cap", CORRECTION_CAP)
+            )
+
+    def _explain(self, report: GapReport, sampled: SampledGroup) -> str:
+        config = self._config
+        tokenizer = load_tokenizer(
+            resolve_model(str(config.model_name)), trust_remote_code=config.trust_remote_code
+        )
+        line = describe_gap(
+            report,
+            config,
+            prompt_ids=sampled.group().prompt_ids.tolist(),
+            bos_token_id=tokenizer.bos_token_id,
+        )
+        return f"{line}. The limit is start_guard.limit={config.start_gap_limit}"
+
+
 def describe_gap(
     report: GapReport, config: DAPOConfig, *, prompt_ids: list[int], bos_token_id: int | None
 ) -> str:
     """One line: how large the gap is and what it probably comes from.
 
     Args:
-        report: As the Learners measured it.
-        config: The algorithm's configuration.
-        prompt_ids: A prompt as it was sent to the engine.
-        bos_token_id: The model's beginning-of-sequence token.
+        report: what the Learners measured.
+        config: the algorithm's configuration.
+        prompt_ids: token ids of a prompt as it was sent to the engine.
+        bos_token_id: the model's beginning-of-sequence token, None if it has none.
     """
     return (
-        f"engine and Learner differ by {report.mean:.3g} nats per token in the mean and {report.largest:.3g} at most, "
-        f"over {report.tokens} tokens sampled with the same weights; probable cause: "
-        f"{_cause(report, config, prompt_ids, bos_token_id)}"
+        f"engine and Learner differ by {report.mean:.3g} nats per token in the mean and "
+        f"{report.largest:.3g} at most, over {report.tokens} tokens sampled with the same weights; "
+        f"probable cause: {_cause(report, config, prompt_ids, bos_token_id)}"
     )
 
 
 def _cause(
     report: GapReport, config: DAPOConfig, prompt_ids: list[int], bos_token_id: int | None
 ) -> str:
+    """The first cause that fits, those that the report proves or the settings name before others.
+
+    Weights come last: they are what is left if nothing else fits.
+    """
     limit = EXPLAINED * report.mean
-    changed = [name for name in CHANGES_SAMPLING if name in config.engine_kwargs]
+
     if config.temperature != 1.0 and report.at_temperature_one < limit:
         return (
-            f"raw log-probabilities: the engine reports them as before rollout.temperature={config.temperature}; take "
-            "logprobs_mode out of rollout.engine_kwargs"
+            "raw log-probabilities: the engine reports them as before "
+            f"rollout.temperature={config.temperature}; take logprobs_mode out of "
+            "rollout.engine_kwargs"
         )
+
+    changed = [name for name in CHANGES_SAMPLING if name in config.engine_kwargs]
     if config.top_p < 1.0 or changed:
         names = ", ".join([f"rollout.top_p={config.top_p}"] * (config.top_p < 1.0) + changed)
-        return f"the engine samples from another distribution than the policy ({names}): train at top_p 1 without them"
+        return (
+            f"the engine samples from another distribution than the policy ({names}): train at "
+            "top_p 1 without them"
+        )
+
     if bos_token_id is not None and list(prompt_ids[:2]) == [bos_token_id] * 2:
         return (
-            f"a doubled beginning-of-sequence token (id {bos_token_id}) in front of the prompt: the chat template and "
-            "the tokenizer both write one"
+            f"a doubled beginning-of-sequence token (id {bos_token_id}) in front of the prompt: "
+            "the chat template and the tokenizer both write one"
         )
+
     if report.in_float32 is not None and report.in_float32 < limit:
-        return f"language_model.dtype={config.model_dtype}: in float32 the gap would be {report.in_float32:.3g}"
+        return (
+            f"language_model.dtype={config.model_dtype}: in float32 the gap would be "
+            f"{report.in_float32:.3g}"
+        )
+
     if "quantization" in config.engine_kwargs or "kv_cache_dtype" in config.engine_kwargs:
         return "the engine is quantised (rollout.engine_kwargs) and the Learner is not"
+
     return (
-        "weights: the engine's are not the Learner's (an update that did not arrive, or a model that vLLM and "
-        "transformers compute differently)"
+        "weights: the engine's are not the Learner's (an update that did not arrive, or a model "
+        "that vLLM and transformers compute differently)"
     )

@@ -37,7 +37,7 @@ from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatch, Micr
 from rllib_dapo.metrics import metric_table as names
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.threads import set_num_threads
-from rllib_dapo.weight_transfer import pieces
+from rllib_dapo.weight_transfer import cut_into_pieces
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -317,7 +317,7 @@ class DAPOTorchLearner(TorchLearner):
         """
         return [
             ray.put(piece)
-            for piece in pieces(self._engine_weights(), dtype=self.policy_module.settings.dtype)
+            for piece in cut_into_pieces(self._engine_weights(), dtype=self.policy_module.settings.dtype)
         ]
 
     def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:

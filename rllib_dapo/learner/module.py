@@ -21,7 +21,8 @@ from rllib_dapo.learner.forward import ForwardSettings, token_outputs
 from rllib_dapo.learner.model_folder import VALUE_HEAD, load_weights, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
-from rllib_dapo.rollout.engine import Engine, make_engine
+from rllib_dapo.rollout.engine import Engine
+from rllib_dapo.rollout.make_engine import make_engine
 from rllib_dapo.weight_transfer import to_numpy, to_tensors
 
 if TYPE_CHECKING:
