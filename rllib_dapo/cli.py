@@ -141,11 +141,12 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure avg@k, pass@k and maj@k of a model or checkpoint, on one data set or several."""
-    from rllib_dapo.evaluation import evaluation
+    from rllib_dapo.evaluation.atomic_files import write_text
     from rllib_dapo.evaluation.evaluation_progress import EvaluationProgress
     from rllib_dapo.evaluation.evaluation_settings import read_evaluation
     from rllib_dapo.evaluation.evaluation_summary import result_json, table_lines
-    from rllib_dapo.evaluation.response_parts import write_text
+    from rllib_dapo.evaluation.prepare_evaluation import opening_lines, prepare_evaluation
+    from rllib_dapo.evaluation.run_evaluation import failure_lines, run_evaluation
     from rllib_dapo.run import tuner
 
     tuner.silence()
@@ -165,16 +166,16 @@ def evaluate(
             overrides=set_ or [],
             options={name: value for name, value in options.items() if value is not None},
         )
-        prepared = evaluation.prepare(settings, output=output, batch=batch)
+        prepared = prepare_evaluation(settings, output=output, batch=batch)
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     for note in prepared.notes:
         typer.echo(note)
-    for line in evaluation.opening_lines(prepared):
+    for line in opening_lines(prepared):
         typer.echo(line)
     try:
-        result = evaluation.run(prepared, EvaluationProgress())
+        result = run_evaluation(prepared, EvaluationProgress())
     except KeyboardInterrupt:
         typer.echo(
             f"interrupted: the same command with --output {prepared.folder} goes on where it stopped",
@@ -184,7 +185,7 @@ def evaluate(
     except (
         Exception
     ) as error:  # an engine that does not start, say: one line here, and all of it in a file
-        for line in evaluation.failure_lines(prepared, error):
+        for line in failure_lines(prepared, error):
             typer.echo(line, err=True)
         raise typer.Exit(1) from None
     for line in table_lines(result):
@@ -221,7 +222,7 @@ def report(
     ] = "max",
 ) -> None:
     """Make one HTML page of a run or sweep, which opens without a network."""
-    from rllib_dapo.reporting.command import write_report
+    from rllib_dapo.reporting.write_report import write_report
     from rllib_dapo.run import tuner
 
     tuner.silence()
@@ -331,7 +332,7 @@ def replay(
     """Make the updates of a recorded run again under other settings, without a sampler, and compare."""
     from rllib_dapo.replay import replay_command as replaying
     from rllib_dapo.run import tuner
-    from rllib_dapo.run.delayed_lines import PatientLines
+    from rllib_dapo.run.delayed_lines import DelayedLines
 
     tuner.silence()
     try:
@@ -342,7 +343,7 @@ def replay(
     typer.echo(
         f"{recording}: {len(settings.steps)} training steps, {len(settings.configs)} settings"
     )
-    rows = list(replaying.run_replay(settings, PatientLines(typer.echo)))
+    rows = list(replaying.run_replay(settings, DelayedLines(typer.echo)))
     for line in replaying.table_lines(rows):
         typer.echo(line)
     for file, write in ((json_file, replaying.write_json), (csv_file, replaying.write_csv)):
@@ -365,7 +366,7 @@ def check_env(
         ),
     ] = None,
 ) -> None:
-    """Look whether an environment keeps the rules that training relies on, and say what to mend."""
+    """Check that an environment keeps the rules that training relies on, and list its faults."""
     from rllib_dapo.env_check.check_environment import check_environment
     from rllib_dapo.run import tuner
     from rllib_dapo.run.environments import resolve_environment
@@ -378,7 +379,8 @@ def check_env(
         raise typer.Exit(2) from None
     for finding in found:
         typer.echo(str(finding), err=True)
-    typer.echo(f"{env}: {f'{len(found)} to mend' if found else 'all is well'}")
+    count = "1 fault" if len(found) == 1 else f"{len(found) or 'no'} faults"
+    typer.echo(f"{env}: {count} found")
     raise typer.Exit(1 if found else 0)
 
 

@@ -1,1 +1,1 @@
-"""`rllib-dapo evaluate`: avg@k, pass@k and maj@k of a model or a checkpoint, on one data set or several."""
+"""`rllib-dapo evaluate`: avg@k, pass@k and maj@k of a model or checkpoint, on several data sets."""

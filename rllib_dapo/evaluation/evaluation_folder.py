@@ -1,78 +1,87 @@
-"""The folder of an evaluation, and whether an interrupted one may be gone on with in it."""
+"""The folder of an evaluation, and whether an interrupted evaluation may continue in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.kinds import attribute_of
-from rllib_dapo.evaluation.response_parts import Question, write_text
+from rllib_dapo.evaluation.atomic_files import write_text
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.section_checks import allowed_settings
 
 SETTINGS = "settings.json"
-_OF_TRAINING = ("temperature", "top_p", "max_groups_in_flight")
+
+# Rollout settings that an evaluation replaces by its own, or that only order its work.
+_WITHOUT_EFFECT = ("temperature", "top_p", "max_groups_in_flight")
+
+# How much of a file of weights goes into the fingerprint.
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 2**16
 
 
 def open_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Makes the folder, or goes on with what is in it.
+    """Creates the folder, or checks that what it holds may be continued.
 
     Args:
-        folder: Of the evaluation.
-        settings: All that the responses depend on, as plain values.
+        folder: Folder of the evaluation.
+        settings: Everything that the responses depend on, from `settings_of_responses`.
 
     Returns:
-        Whether there was an evaluation with these settings.
+        Whether the folder held an evaluation with these settings already.
 
     Raises:
-        SettingsError: If there is anything else.
+        SettingsError: If it holds anything else; one line.
     """
     file = folder / SETTINGS
     settings = json.loads(json.dumps(settings, default=str))
+
     if not file.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise SettingsError(
-                f"--output {folder} is there already and holds no evaluation: name another folder"
+                f"--output {folder} exists already and holds no evaluation: name another folder"
             )
         write_text(json.dumps(settings, indent=2) + "\n", file)
         return False
+
     try:
-        there = json.loads(file.read_text(encoding="utf-8"))
+        previous = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SettingsError(
-            f"--output {folder}: its {SETTINGS} is no JSON: name another folder"
+            f"--output {folder}: its {SETTINGS} is not valid JSON: name another folder"
         ) from error
-    before, now = _flat(there), _flat(settings)
+
+    before, now = _flat(previous), _flat(settings)
     for name in [*now, *before]:
         if before.get(name) != now.get(name):
             raise SettingsError(
-                f"--output {folder} holds an evaluation with {name}={before.get(name)!r}, and this one has "
-                f"{now.get(name)!r}: name another folder"
+                f"--output {folder} holds an evaluation with {name}={before.get(name)!r}, and this "
+                f"one has {now.get(name)!r}: name another folder"
             )
     return True
 
 
-def settings_of(
+def settings_of_responses(
     config: DAPOConfig,
     *,
     model: str,
     weights: str,
     part_size: int,
-    questions: Mapping[str, Mapping[str, Any]],
+    data_sets: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """All that an evaluation's responses depend on. Not the number of EnvRunners, which only share the work.
+    """Everything that the responses of an evaluation depend on, as plain values.
+
+    The number of EnvRunners is not among it: they only share the work.
 
     Args:
-        config: With the environment of any of the data sets.
-        model: As it was named.
-        weights: From `weights_fingerprint`.
-        part_size: Problems that are sampled together.
-        questions: What each data set asks.
+        config: Configuration that all data sets share.
+        model: The model or checkpoint as the user named it.
+        weights: Fingerprint from `weights_fingerprint`.
+        part_size: Number of problems that are sampled together.
+        data_sets: Environment and fingerprint of each data set.
     """
     rollout = {
         name: getattr(config, attribute_of(f"rollout.{name}"))
@@ -87,33 +96,29 @@ def settings_of(
         "top_p": config.evaluation_top_p,
         "seed": config.seed or 0,
         "problems_per_part": part_size,
-        "rollout": {name: value for name, value in rollout.items() if name not in _OF_TRAINING},
-        "datasets": questions,
+        "rollout": {name: value for name, value in rollout.items() if name not in _WITHOUT_EFFECT},
+        "datasets": data_sets,
     }
 
 
-def questions_fingerprint(questions: Sequence[Question]) -> str:
-    """Tells lists of problems apart."""
-    digest = blake2b(digest_size=16)
-    for question in questions:
-        for text in (str(question.seed), question.problem_id, question.prompt, question.answer):
-            digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
-
-
 def weights_fingerprint(model: Path | str) -> str:
-    """Tells models apart, also those that come to lie in one folder one after the other.
+    """Digest that differs between different weights, even if they replace each other in a folder.
+
+    Of each file only blocks are read, spread evenly: training changes weights everywhere, and a
+    large model takes minutes to read.
 
     Args:
-        model: A folder: its configuration, and blocks of every file of weights, spread evenly. Or a
-            hub name, which stands for itself.
+        model: Folder of a model, of which configuration and files of weights are read; or a hub
+            name, which is returned as it is.
     """
     if isinstance(model, str):
         return model
+
     digest = blake2b(digest_size=16)
     for path in sorted((*model.glob("*.safetensors"), *model.glob("*.bin"), model / "config.json")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
+
         with path.open("rb") as file:
             for start in sorted({size * i // _SAMPLED_BLOCKS for i in range(_SAMPLED_BLOCKS)}):
                 file.seek(start)
@@ -122,11 +127,11 @@ def weights_fingerprint(model: Path | str) -> str:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{name}": value}
-        )
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
     return flat

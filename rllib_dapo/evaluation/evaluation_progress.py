@@ -1,4 +1,4 @@
-"""How an evaluation is doing: a bar on a terminal, plain lines in a log file."""
+"""Progress of an evaluation: a bar on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from rllib_dapo.run.progress import LOG_EVERY_S, duration
 
 
 class EvaluationProgress:
-    """Tells how many problems are done, of one data set after the other."""
+    """Shows how many problems of each data set are done."""
 
     def __init__(self, *, stream: TextIO | None = None, every_s: float = LOG_EVERY_S) -> None:
-        """Says nothing yet.
+        """Shows nothing yet.
 
         Args:
-            stream: Where to print; standard output by default.
-            every_s: In a log file, seconds between lines.
+            stream: Stream to print to; standard output by default.
+            every_s: Seconds between lines in a log file.
         """
         self._out = stream or sys.stdout
         self._every_s = every_s
+
         self._bar: Progress | None = None
         if self._out.isatty():
             columns = (
@@ -34,7 +35,8 @@ class EvaluationProgress:
             )
             self._bar = Progress(*columns, console=Console(file=self._out, highlight=False))
         self._task: TaskID | None = None
-        self._name, self._total, self._first, self._done = "", 0, 0, 0
+
+        self._name, self._total, self._done_before, self._done = "", 0, 0, 0
         self._started = self._last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -47,16 +49,17 @@ class EvaluationProgress:
             self._bar.stop()
 
     def begin(self, name: str, *, total: int, done: int) -> None:
-        """Goes on to the next data set.
+        """Begins the next data set.
 
         Args:
-            name: Its name.
-            total: Its problems.
-            done: Those of them that were done before.
+            name: Name of the data set.
+            total: Number of its problems.
+            done: Number of problems that were done before an interruption.
         """
-        self._name, self._total, self._first, self._done = name, total, done, done
+        self._name, self._total, self._done_before, self._done = name, total, done, done
         self._started = time.monotonic()
         self._last_line = float("-inf")
+
         if self._bar is not None:
             self._task = self._bar.add_task(name, total=total, completed=done, state=self._state())
 
@@ -64,12 +67,13 @@ class EvaluationProgress:
         """Counts problems that are done.
 
         Args:
-            problems: How many more.
-            correct: Correct responses to all that are done in this run.
-            responses: All responses to these.
+            problems: Number of problems that are newly done.
+            correct: Number of correct responses so far, without those from before an interruption.
+            responses: Number of responses so far, without those from before an interruption.
         """
         self._done += problems
         state = self._state() + (f"  correct {correct / responses:.1%}" if responses else "")
+
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, state=state)
         elif self._done == self._total or time.monotonic() - self._last_line >= self._every_s:
@@ -80,7 +84,8 @@ class EvaluationProgress:
     def _state(self) -> str:
         seconds = time.monotonic() - self._started
         text = f"{self._done}/{self._total} problems  {duration(seconds)}"
-        if self._first < self._done < self._total:
-            left = seconds / (self._done - self._first) * (self._total - self._done)
-            text += f", {duration(left)} left"
+
+        if self._done_before < self._done < self._total:
+            remaining = seconds / (self._done - self._done_before) * (self._total - self._done)
+            text += f", {duration(remaining)} left"
         return text

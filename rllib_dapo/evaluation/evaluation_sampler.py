@@ -1,4 +1,7 @@
-"""Responses to problems from the EnvRunners of training, without its Learners."""
+"""Samples responses with the EnvRunners that training uses, but without Learners.
+
+RLlib's own evaluation EnvRunners would each start another engine beside those of training.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from ray.rllib.utils.annotations import override
 
 from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.rollout.rollout_stream import RolloutResult, RolloutStream
+from rllib_dapo.rollout.rollout_result import RolloutResult
+from rllib_dapo.rollout.rollout_stream import RolloutStream
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -20,32 +24,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Environment:
-    """What is asked: as `DAPOConfig.environment` takes it."""
+    """An environment and its settings, as `DAPOConfig.environment` takes them."""
 
     env: Any
     env_config: Mapping[str, Any]
 
 
 class EvaluationRunner(TextEnvRunner):
-    """A `TextEnvRunner` that goes from one environment to the next with the engine it has."""
+    """A `TextEnvRunner` that can change its environment and keep its engine."""
 
     def use(self, environment: Environment) -> None:
-        """Closes the environment and makes another.
+        """Closes the present environment and makes another.
 
         Args:
-            environment: The next one.
+            environment: The next environment.
         """
         self.config = with_environment(self.config, environment)
         self.make_env()
 
     @override(TextEnvRunner)
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
-        """As `TextEnvRunner` does, as if it were the first call.
-
-        A cached prompt was computed in another batch, and so rounded in another way: it would let
-        the responses depend on what was asked before, and on whether the evaluation was
-        interrupted.
-        """
+        """Samples as `TextEnvRunner` does, as if this were the first call."""
+        # A cached prompt was computed in another batch, and so rounded in another way. It would let
+        # the responses depend on what was asked before, and on whether the evaluation was
+        # interrupted.
         self.module[DEFAULT_MODULE_ID].engine.forget_prompts()
         return super().sample_groups(seeds, evaluation=evaluation)
 
@@ -57,15 +59,18 @@ class EvaluationSampler:
         """Starts the engines.
 
         Args:
-            config: Valid, with an environment. With `num_env_runners=0` Ray is not needed.
+            config: Valid configuration with an environment. With `num_env_runners=0` Ray is not
+                needed.
         """
         self._environment = Environment(env=config.env, env_config=config.env_config)
-        config = config.copy(copy_frozen=False).env_runners(env_runner_cls=EvaluationRunner)
         self._runner: EvaluationRunner | None = None
         self._group: EnvRunnerGroup | None = None
+
+        config = config.copy(copy_frozen=False).env_runners(env_runner_cls=EvaluationRunner)
         if config.num_env_runners == 0:
             self._runner = EvaluationRunner(config=config, worker_index=0, num_workers=0)
             return
+
         self._group = EnvRunnerGroup(config=config, local_env_runner=False)
         self._stream = RolloutStream(
             self._group,
@@ -75,30 +80,31 @@ class EvaluationSampler:
         )
 
     def use(self, environment: Environment) -> None:
-        """Goes on with another environment.
+        """Changes the environment; the engines go on.
 
         Args:
-            environment: The next one.
+            environment: The next environment.
         """
         if environment == self._environment:
             return
+
         self._environment = environment
         if self._runner is not None:
             self._runner.use(environment)
         else:
-            self._tell()
+            self._send_environment()
 
     def sample(self, requests: Sequence[Sequence[int]]) -> Iterator[list[PromptGroup]]:
-        """Samples requests, each in one batch of its own on one engine.
+        """Samples requests, each as one batch on one engine.
 
-        What comes back for a request depends on nothing but the request (and weights and settings):
-        not on the others, nor on their order, nor on the number of EnvRunners.
+        The responses to a request depend only on the request, the weights and the settings: not on
+        the other requests, their order, or the number of EnvRunners.
 
         Args:
-            requests: Prompt seeds of each; at least one.
+            requests: Prompt seeds of each request, at least one.
 
         Yields:
-            The groups of a request, as they come in.
+            The groups of each request as it is completed.
         """
         for result in self._results(requests):
             yield [group.group() for group in result.groups]
@@ -106,23 +112,26 @@ class EvaluationSampler:
     def _results(self, requests: Sequence[Sequence[int]]) -> Iterator[RolloutResult]:
         if self._runner is None:
             return self._stream.results(requests, evaluation=True)
+
         runner = self._runner
         return (runner.sample_groups(request, evaluation=True) for request in requests)
 
     def close(self) -> None:
-        """Stops engines and environments."""
+        """Stops the engines and environments."""
         if self._runner is not None:
             self._runner.stop()
         if self._group is not None:
             self._group.stop()
 
     def _restore(self) -> None:
-        """Brings restarted EnvRunners back: they begin with the first environment again."""
+        """Brings restarted EnvRunners back."""
         assert self._group is not None
+        # A restarted EnvRunner has the first environment again.
         if self._group.probe_unhealthy_env_runners():
-            self._tell()
+            self._send_environment()
 
-    def _tell(self) -> None:
+    def _send_environment(self) -> None:
+        """Gives every EnvRunner the present environment."""
         assert self._group is not None
         environment = self._environment
         self._group.foreach_env_runner(
@@ -131,11 +140,11 @@ class EvaluationSampler:
 
 
 def with_environment(config: DAPOConfig, environment: Environment) -> DAPOConfig:
-    """A copy of a configuration that asks and evaluates on one environment.
+    """Copies a configuration and replaces its environment, for evaluation too.
 
     Args:
-        config: Whose other settings are kept.
-        environment: In place of its own; nothing of that is merged in.
+        config: Configuration whose other settings are kept.
+        environment: The new environment. Settings of the previous one are not merged into it.
     """
     changed = config.copy(copy_frozen=False)
     changed.env, changed.env_config = environment.env, dict(environment.env_config)

@@ -1,21 +1,21 @@
-"""Every response of an evaluation in Parquet files: one for each part, which is there whole or not at all."""
+"""Every response of an evaluation, in Parquet files: one for each part of a data set."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rllib_dapo.core.types import PromptGroup
+from rllib_dapo.evaluation.atomic_files import make_schema, make_table, write_table
+from rllib_dapo.evaluation.questions import Question
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow
 
-_SECONDS = b"seconds"
+_SECONDS = b"seconds"  # metadata of a file: how long the part took
+
 _COLUMNS = {
     "problem_id": "string",
     "seed": "int64",
@@ -34,33 +34,20 @@ _COLUMNS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """A problem as it is asked.
+class ResponseParts:
+    """The responses to one data set, part by part.
 
-    Attributes:
-        seed: The environment's reset seed.
-        problem_id: The environment's name for it, or the seed.
-        prompt: The observation.
-        answer: The ground truth, where the environment tells it.
+    A part is a fixed number of consecutive problems that are sampled together. Its file is complete
+    or absent, so an interrupted evaluation continues with the parts whose files are missing.
     """
 
-    seed: int
-    problem_id: str
-    prompt: str
-    answer: str
-
-
-class Parts:
-    """The files of one data set. A part is so many problems, sampled together; its number says which."""
-
     def __init__(self, folder: Path, questions: Sequence[Question], *, part_size: int) -> None:
-        """Names the parts; nothing is read or written.
+        """Divides the problems into parts; reads and writes nothing.
 
         Args:
-            folder: Theirs.
-            questions: All of the data set.
-            part_size: Problems of a part; the last has what is left.
+            folder: Folder of the files.
+            questions: All problems of the data set, in order.
+            part_size: Number of problems in a part; the last part may have fewer.
         """
         self._folder = folder
         self._questions = {question.seed: question for question in questions}
@@ -69,80 +56,43 @@ class Parts:
         self._number = {tuple(request): number for number, request in enumerate(self.requests)}
 
     def missing(self) -> list[list[int]]:
-        """The seeds of each part that is not there yet."""
+        """The seeds of each part whose file is missing."""
         return [request for request in self.requests if not self._path(request).is_file()]
 
     def write(self, groups: Sequence[PromptGroup], *, seconds: float) -> None:
-        """Keeps a part.
+        """Writes the file of a part.
 
         Args:
-            groups: Of one of `requests`, in its order.
-            seconds: How long it took.
+            groups: The responses to one of `requests`, in its order.
+            seconds: How long the part took.
         """
         rows = [row for group in groups for row in _rows(group, self._questions[group.seed])]
-        write_table(
-            rows,
-            self._path([group.seed for group in groups]),
-            _COLUMNS,
-            {_SECONDS: repr(seconds).encode()},
-        )
+        path = self._path([group.seed for group in groups])
+        write_table(rows, path, _COLUMNS, {_SECONDS: repr(seconds).encode()})
 
     def seconds(self) -> float:
-        """How long all parts that are there took."""
+        """How long all completed parts took."""
         import pyarrow.parquet
 
-        schemas = [pyarrow.parquet.read_schema(path) for path in self._present()]
+        schemas = [pyarrow.parquet.read_schema(path) for path in self._completed()]
         return math.fsum(float(schema.metadata[_SECONDS]) for schema in schemas)
 
     def read(self) -> pandas.DataFrame:
-        """All responses that are there, in the order of problems and samples."""
+        """All responses of completed parts, in the order of problems and samples."""
         import pyarrow
         import pyarrow.parquet
 
-        tables = [
-            pyarrow.parquet.read_table(path, schema=_schema(_COLUMNS)) for path in self._present()
-        ]
-        return (
-            pyarrow.concat_tables(tables).to_pandas()
-            if tables
-            else _table([], _COLUMNS).to_pandas()
-        )
+        schema = make_schema(_COLUMNS)
+        tables = [pyarrow.parquet.read_table(path, schema=schema) for path in self._completed()]
+        if not tables:
+            return make_table([], _COLUMNS).to_pandas()
+        return pyarrow.concat_tables(tables).to_pandas()
 
-    def _present(self) -> list[Path]:
+    def _completed(self) -> list[Path]:
         return [path for request in self.requests if (path := self._path(request)).is_file()]
 
     def _path(self, request: Sequence[int]) -> Path:
         return self._folder / f"part-{self._number[tuple(request)]:05}.parquet"
-
-
-def write_table(
-    rows: Sequence[dict[str, object]],
-    path: Path,
-    columns: dict[str, str],
-    metadata: dict[bytes, bytes] | None = None,
-) -> None:
-    """Writes a Parquet file, whole or not at all.
-
-    Args:
-        rows: By column.
-        path: Of the file; its folder is made.
-        columns: Names and Arrow's names of types.
-        metadata: Kept in the file.
-    """
-    import pyarrow.parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    pyarrow.parquet.write_table(_table(rows, columns).replace_schema_metadata(metadata), unfinished)
-    os.replace(unfinished, path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Writes a text file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def _rows(group: PromptGroup, question: Question) -> Iterator[dict[str, object]]:
@@ -166,17 +116,5 @@ def _rows(group: PromptGroup, question: Question) -> Iterator[dict[str, object]]
 
 
 def _storable(text: str) -> str:
-    """Text from a JSON file may hold lone surrogates, which Parquet refuses."""
+    """Replaces lone surrogates, which text from a JSON file may hold and Parquet refuses."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _table(rows: Sequence[dict[str, object]], columns: dict[str, str]) -> pyarrow.Table:
-    import pyarrow
-
-    return pyarrow.Table.from_pylist(list(rows), schema=_schema(columns))
-
-
-def _schema(columns: dict[str, str]) -> pyarrow.Schema:
-    import pyarrow
-
-    return pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in columns.items()])

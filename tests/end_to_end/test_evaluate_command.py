@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pytest
 
-SCRIPT = "from rllib_dapo.cli import main; main()"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
 QUICK = ["--set", "rollout.engine=transformers", "--set", "language_model.num_threads=1"]
 SUMS = ["--env", "rllib_dapo/Arithmetic-v0", "--set", "environment.env_config.max_operand=9"]
 AGAIN = ["--k", "4", "--limit", "24", "--batch", "2", "--seed", "5", "--json", "figures.json"]
 SHORT = ["--set", "rollout.max_prompt_tokens=16", "--set", "rollout.max_response_tokens=6"]
-
-
-def _start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs the tests in the background leaves them deaf to it, and they would pass
-        # that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def _command(*arguments: object, folder: Path) -> tuple[int, str, str]:
-    process = _start(*arguments, folder=folder)
-    out, err = process.communicate(timeout=280)
-    return process.returncode, out, err
 
 
 def _figures(path: Path) -> dict[str, Any]:
@@ -54,39 +34,19 @@ def _responses(folder: Path, name: str) -> pandas.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, raw_model: Path) -> Path:
-    """One iteration of the tiny preset with a barely trained model."""
-    folder = tmp_path_factory.mktemp("run")
-    overrides = {
-        "language_model.name": raw_model,
-        "language_model.num_threads": 1,
-        "rollout.engine": "transformers",
-        "training.prompts_per_step": 4,
-        "training.group_size": 4,
-        "training.minibatch_size": 8,
-        "dynamic_sampling.enabled": "false",
-        "environment.env_config.max_operand": 9,
-        "evaluation.evaluate_before_training": "false",
-        "evaluation.evaluation_interval": "null",
-        "env_runners.num_env_runners": 0,
-        "stop.training_iteration": 1,
-    }
-    settings = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
-    code, out, err = _command(
-        "train", "tiny_arithmetic", "--storage", "runs", *settings, folder=folder
-    )
-    assert code == 0, out + err
-    (line,) = [line for line in out.splitlines() if line.lstrip().startswith("checkpoint ")]
-    return Path(line.split()[-1])
+def checkpoint(recorded_run: Any) -> Path:
+    return recorded_run.checkpoint
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def whole(
+    checkpoint: Path, run_command: Run, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
     """The checkpoint on the problems of its own run, undisturbed; and what that printed."""
     folder = tmp_path_factory.mktemp("whole")
-    code, out, err = _command("evaluate", checkpoint, *AGAIN, "--output", "results", folder=folder)
-    assert (code, err) == (0, ""), out + err
-    return folder, out
+    done = run_command("evaluate", checkpoint, *AGAIN, "--output", "results", folder=folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return folder, done.stdout
 
 
 def test_a_checkpoint_is_evaluated_on_the_held_out_problems_of_its_run(
@@ -129,76 +89,87 @@ def test_everything_is_kept(whole: tuple[Path, str]) -> None:
 
 
 def test_the_same_seed_gives_the_same_again_and_another_one_does_not(
-    checkpoint: Path, whole: tuple[Path, str], tmp_path: Path
+    checkpoint: Path, whole: tuple[Path, str], invoke_command: Run, tmp_path: Path
 ) -> None:
-    code, _, err = _command("evaluate", checkpoint, *AGAIN, "--output", "results", folder=tmp_path)
-    assert code == 0, err
+    arguments = ["evaluate", checkpoint, *AGAIN]
+    same = invoke_command(*arguments, "--output", "results", folder=tmp_path)
+    assert same.returncode == 0, same.stderr
     assert _figures(tmp_path / "figures.json") == _figures(whole[0] / "figures.json")
     first, again = (
         _responses(folder / "results", "Arithmetic-v0") for folder in (whole[0], tmp_path)
     )
     pandas.testing.assert_frame_equal(first, again)
-    code, _, err = _command(
-        "evaluate", checkpoint, *AGAIN, "--seed", 6, "--output", "other", folder=tmp_path
-    )
-    assert code == 0, err
-    assert (
-        _responses(tmp_path / "other", "Arithmetic-v0")["response"].tolist()
-        != first["response"].tolist()
-    )
+
+    other = invoke_command(*arguments, "--seed", 6, "--output", "other", folder=tmp_path)
+    assert other.returncode == 0, other.stderr
+    responses = _responses(tmp_path / "other", "Arithmetic-v0")["response"]
+    assert responses.tolist() != first["response"].tolist()
 
 
 @pytest.mark.parametrize(
     "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_evaluation_goes_on_to_the_same_end(
-    checkpoint: Path, whole: tuple[Path, str], tmp_path: Path, sent: signal.Signals
+    checkpoint: Path,
+    whole: tuple[Path, str],
+    start_command: Callable[..., subprocess.Popen[str]],
+    invoke_command: Run,
+    tmp_path: Path,
+    sent: signal.Signals,
 ) -> None:
-    arguments = [checkpoint, *AGAIN, "--output", "results"]
-    process = _start("evaluate", *arguments, folder=tmp_path)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "/24 problems" in line and "evaluate:" not in line:
-            process.send_signal(sent)
-            break
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent]
-    if sent is signal.SIGINT:
-        assert (
-            err
-            == f"interrupted: the same command with --output {tmp_path / 'results'} goes on where it stopped\n"
-        )
-    done = len(list((tmp_path / "results" / "responses" / "Arithmetic-v0").glob("part-*.parquet")))
-    assert 0 < done < 12
-    assert not (tmp_path / "figures.json").exists()
+    arguments = ["evaluate", checkpoint, *AGAIN, "--output", "results"]
 
-    code, out, err = _command("evaluate", *arguments, folder=tmp_path)
-    assert code == 0, err
+    # On a busy machine the signal may come when all is over: then once more, from the start.
+    for attempt in range(10):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        process = start_command(*arguments, folder=folder)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "/24 problems" in line and "evaluate:" not in line:
+                process.send_signal(sent)
+                break
+        _, err = process.communicate()
+        if process.returncode != 0:
+            break
+
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent]
+    results = folder / "results"
+    if sent is signal.SIGINT:
+        assert err == (
+            f"interrupted: the same command with --output {results} goes on where it stopped\n"
+        )
+    done = len(list((results / "responses" / "Arithmetic-v0").glob("part-*.parquet")))
+    assert 0 < done < 12
+    assert not (folder / "figures.json").exists()
+
+    resumed = invoke_command(*arguments, folder=folder)
+    assert resumed.returncode == 0, resumed.stderr
     assert any(
-        line.startswith("goes on: ") and line.endswith("of 12 parts are there")
-        for line in out.splitlines()
+        line.startswith("resuming: ") and line.endswith("of 12 parts are complete")
+        for line in resumed.stdout.splitlines()
     )
-    assert _figures(tmp_path / "figures.json") == _figures(whole[0] / "figures.json")
-    first, again = (
-        _responses(folder / "results", "Arithmetic-v0") for folder in (whole[0], tmp_path)
-    )
+    assert _figures(folder / "figures.json") == _figures(whole[0] / "figures.json")
+    first, again = (_responses(path / "results", "Arithmetic-v0") for path in (whole[0], folder))
     pandas.testing.assert_frame_equal(first, again)
 
 
 def test_a_finished_evaluation_is_told_again_without_an_engine(
-    checkpoint: Path, whole: tuple[Path, str]
+    checkpoint: Path, whole: tuple[Path, str], run_command: Run
 ) -> None:
     folder, out = whole
     before = _figures(folder / "figures.json")
     arguments = [checkpoint, *AGAIN, "--output", "results", "--num-env-runners", 1]
-    code, again, err = _command("evaluate", *arguments, folder=folder)
-    assert code == 0, err
-    assert "goes on: 12 of 12 parts are there" in again
-    assert again.splitlines()[-2:] == out.splitlines()[-2:]
+    again = run_command("evaluate", *arguments, folder=folder)
+    assert again.returncode == 0, again.stderr
+    assert "resuming: 12 of 12 parts are complete" in again.stdout
+    assert again.stdout.splitlines()[-2:] == out.splitlines()[-2:]
     assert _figures(folder / "figures.json") == before
 
 
-def test_several_data_sets_come_out_of_one_run(raw_model: Path, tmp_path: Path) -> None:
+def test_several_data_sets_come_out_of_one_run(
+    raw_model: Path, invoke_command: Run, tmp_path: Path
+) -> None:
     problems = [{"question": f"{n}+1=", "answer": str(n + 1)} for n in range(3)]
     text = "".join(json.dumps(problem) + "\n" for problem in problems * 4)
     (tmp_path / "problems.jsonl").write_text(text)
@@ -210,30 +181,20 @@ datasets:
   file: {env_config: {path: problems.jsonl}}
   sums: {env: rllib_dapo/Arithmetic-v0, env_config: {max_operand: 9}, limit: 2}
 """)
-    arguments = [
-        raw_model,
-        "--file",
-        "both.yaml",
-        "--k",
-        3,
-        *QUICK,
-        *SHORT,
-        "--json",
-        "figures.json",
-        "--output",
-        "out",
-    ]
-    code, out, err = _command("evaluate", *arguments, folder=tmp_path)
-    assert (code, err) == (0, ""), out + err
+    done = invoke_command(
+        *("evaluate", raw_model, "--file", "both.yaml", "--k", 3, *QUICK, *SHORT),
+        *("--json", "figures.json", "--output", "out"),
+        folder=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     told = _figures(tmp_path / "figures.json")
     assert {name: (one["problems"], one["responses"]) for name, one in told.items()} == {
         "file": (3, 9),
         "sums": (2, 6),
     }
-    assert (
-        "3 problems; left out 9 duplicates" in out
-    )  # each is asked once, whatever the file repeats
-    assert [line.split()[0] for line in out.splitlines()[-2:]] == ["file", "sums"]
+    # Each is asked once, whatever the file repeats.
+    assert "3 problems; left out 9 duplicates" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["file", "sums"]
 
 
 REFUSED = {
@@ -282,7 +243,7 @@ REFUSED = {
     ),
     "more tokens than there is room for": (
         ["MODEL", *SUMS, "--set", "rollout.max_prompt_tokens=9000"],
-        "has room for: lower them",
+        "context: lower them",
     ),
     "another nucleus in the folder": (
         ["CHECKPOINT", *AGAIN, "--top-p", "0.5", "--output", "THERE"],
@@ -294,54 +255,29 @@ REFUSED = {
     ),
 }
 
-# Imports take seconds, so all commands run in one process, which tells what it has loaded in the
-# end.
-_TOGETHER = """
-import json, sys
-from typer.testing import CliRunner
-from rllib_dapo.cli import app
-
-outcomes = {}
-for name, arguments in json.loads(sys.argv[1]).items():
-    outcome = CliRunner().invoke(app, arguments)
-    error = "" if outcome.exception is None else repr(outcome.exception)
-    outcomes[name] = [outcome.exit_code, outcome.stdout, outcome.stderr, error]
-import ray
-print(json.dumps({"outcomes": outcomes, "vllm": "vllm" in sys.modules, "ray": ray.is_initialized()}))
-"""
-
 
 @pytest.fixture(scope="module")
 def told(
     checkpoint: Path,
     raw_model: Path,
     whole: tuple[Path, str],
-    tmp_path_factory: pytest.TempPathFactory,
+    run_together: Callable[..., dict[str, Any]],
 ) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("empty")
     places = {
         "MODEL": str(raw_model),
         "CHECKPOINT": str(checkpoint),
         "THERE": str(whole[0] / "results"),
     }
-    commands = {
-        name: [
-            "evaluate",
-            *(places.get(a, a) for a in arguments),
-            *([] if "THERE" in arguments else ["--output", "new"]),
-        ]
-        for name, (arguments, _) in REFUSED.items()
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _TOGETHER, json.dumps(commands)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+    return run_together(
+        {
+            name: [
+                "evaluate",
+                *(places.get(word, word) for word in words),
+                *([] if "THERE" in words else ["--output", "new"]),
+            ]
+            for name, (words, _) in REFUSED.items()
+        }
     )
-    assert done.returncode == 0, done.stderr
-    assert not list(folder.iterdir()), "a refused command left something behind"
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -353,4 +289,5 @@ def test_what_cannot_work_is_refused_in_one_line(told: dict[str, Any], name: str
 
 
 def test_nothing_is_started_to_refuse(told: dict[str, Any]) -> None:
-    assert (told["vllm"], told["ray"]) == (False, False)
+    assert "vllm" not in told["heavy"]
+    assert told["ray"] is False

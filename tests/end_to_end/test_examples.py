@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,17 +14,24 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def _run(name: str, *arguments: str, folder: Path) -> list[str]:
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
+@pytest.fixture
+def run_example(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> Callable[..., list[str]]:
+    """Runs an example and gives the lines that it printed."""
+
+    def run(name: str, *arguments: object) -> list[str]:
+        done = run_python(EXAMPLES / name, *arguments, folder=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.splitlines()
+
+    return run
 
 
-def test_a_custom_environment_trains(tmp_path: Path, raw_model: Path) -> None:
-    lines = _run("custom_environment.py", str(raw_model), "1", "transformers", folder=tmp_path)
+def test_a_custom_environment_trains(
+    run_example: Callable[..., list[str]], raw_model: Path
+) -> None:
+    lines = run_example("custom_environment.py", raw_model, "1", "transformers")
     assert lines[-1].startswith("iteration 1: accuracy 0.")
 
 
@@ -35,17 +41,19 @@ def test_the_custom_environment_is_short() -> None:
 
 @pytest.mark.slow
 def test_the_calculator_example_shows_episodes_before_and_after(
-    tmp_path: Path, raw_model: Path
+    run_example: Callable[..., list[str]], raw_model: Path
 ) -> None:
-    lines = _run("calculator.py", "1", str(raw_model), "transformers", folder=tmp_path)
+    lines = run_example("calculator.py", "1", raw_model, "transformers")
     assert sum(line.startswith("  problem:") for line in lines) == 2
     assert any(line.startswith("iteration 1: accuracy 0.") for line in lines)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("openenv") is None, reason="needs the package openenv")
-def test_an_environment_on_a_server_trains(tmp_path: Path, raw_model: Path) -> None:
-    lines = _run("openenv.py", str(raw_model), "1", "transformers", folder=tmp_path)
+def test_an_environment_on_a_server_trains(
+    run_example: Callable[..., list[str]], raw_model: Path
+) -> None:
+    lines = run_example("openenv.py", raw_model, "1", "transformers")
     assert lines[-1].startswith("iteration 1: accuracy 0.")
     assert lines[-1].endswith("missing 0.000")
 
@@ -53,7 +61,7 @@ def test_an_environment_on_a_server_trains(tmp_path: Path, raw_model: Path) -> N
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
 def test_five_tasks_train_three_iterations_each_with_one_line_changed(
-    tmp_path: Path, raw_model: Path
+    run_example: Callable[..., list[str]], tmp_path: Path, raw_model: Path
 ) -> None:
     overrides = {
         "language_model.name": raw_model,
@@ -63,10 +71,8 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(
         "rollout.max_response_tokens": 16,
         "env_runners.num_env_runners": 0,
     }
-    lines = _run(
-        "reasoning_gym.py",
-        *(f"{name}={value}" for name, value in overrides.items()),
-        folder=tmp_path,
+    lines = run_example(
+        "reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items())
     )
     assert sum(line.startswith("3/3 ") for line in lines) == 5
     assert sum("in the last iteration" in line for line in lines) == 5
@@ -90,10 +96,10 @@ TRACKED = (
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="needs the package mlflow-skinny")
-def test_mlflow_gets_every_figure(tmp_path: Path, raw_model: Path) -> None:
-    lines = _run(
-        "mlflow_tracking.py", *TRACKED, f"language_model.name={raw_model}", folder=tmp_path
-    )
+def test_mlflow_gets_every_figure(
+    run_example: Callable[..., list[str]], tmp_path: Path, raw_model: Path
+) -> None:
+    lines = run_example("mlflow_tracking.py", *TRACKED, f"language_model.name={raw_model}")
     assert lines[-1].startswith("accuracy 0.")
     with sqlite3.connect(tmp_path / "outputs" / "mlflow" / "mlflow.db") as store:
         rows = store.execute(
@@ -110,8 +116,10 @@ def test_mlflow_gets_every_figure(tmp_path: Path, raw_model: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("wandb") is None, reason="needs the package wandb")
-def test_wandb_keeps_a_run_without_an_account(tmp_path: Path, raw_model: Path) -> None:
-    lines = _run("wandb_tracking.py", *TRACKED, f"language_model.name={raw_model}", folder=tmp_path)
+def test_wandb_keeps_a_run_without_an_account(
+    run_example: Callable[..., list[str]], tmp_path: Path, raw_model: Path
+) -> None:
+    lines = run_example("wandb_tracking.py", *TRACKED, f"language_model.name={raw_model}")
     assert lines[-1].startswith("accuracy 0.")
     (kept,) = (tmp_path / "outputs" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"rollout_tokens_per_second" in kept.read_bytes()
@@ -122,18 +130,15 @@ def test_an_example_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 150
 
 
-def test_the_environment_of_the_example_is_sound(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from rllib_dapo.cli import main; main()", "check-env"]
-    done = subprocess.run(
-        [*command, "custom_environment:LastDigitEnv"],
-        cwd=EXAMPLES,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+def test_the_environment_of_the_example_is_sound(
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_command(
+        *("check-env", "custom_environment:LastDigitEnv"),
+        folder=EXAMPLES,
+        environment={"PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert (done.returncode, done.stdout) == (
         0,
-        "custom_environment:LastDigitEnv: all is well\n",
+        "custom_environment:LastDigitEnv: no faults found\n",
     ), done.stderr

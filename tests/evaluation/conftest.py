@@ -17,7 +17,11 @@ def _make_rows(
     graded: Sequence[float] | None = None,
     cut_off: Sequence[int] = (),
 ) -> pandas.DataFrame:
-    """One problem's responses: right where the prediction is `right`, without a verdict at the places in `missing`."""
+    """The responses to one problem.
+
+    A response is correct if its prediction is `right`. Those at the indices in `missing` have no
+    verdict.
+    """
     rows = []
     for i, prediction in enumerate(predictions):
         verdict = None if i in missing or graded is not None else prediction == right

@@ -1,4 +1,4 @@
-"""Whether an interrupted evaluation may be gone on with."""
+"""Whether an interrupted evaluation may continue in its folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rllib_dapo.evaluation.evaluation_folder import (
-    open_folder,
-    questions_fingerprint,
-    weights_fingerprint,
-)
-from rllib_dapo.evaluation.response_parts import Question
+from rllib_dapo.evaluation.evaluation_folder import open_folder, weights_fingerprint
 from rllib_dapo.findings import SettingsError
 
 SETTINGS: dict[str, Any] = {
@@ -55,9 +50,9 @@ def test_other_settings_are_refused_by_name(
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(SettingsError, match="is there already and holds no evaluation"):
+    with pytest.raises(SettingsError, match="exists already and holds no evaluation"):
         open_folder(tmp_path, SETTINGS)
-    with pytest.raises(SettingsError, match="is there already"):
+    with pytest.raises(SettingsError, match="exists already"):
         open_folder(tmp_path / "thesis.tex", SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -75,15 +70,3 @@ def test_weights_are_told_apart_wherever_they_differ(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"hidden_size": 8}')
     assert weights_fingerprint(tmp_path) not in seen
     assert weights_fingerprint("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"
-
-
-def test_problems_are_told_apart() -> None:
-    questions = [Question(seed=0, problem_id="a", prompt="1+1", answer="2")]
-    others = [
-        [],
-        [*questions, *questions],
-        [Question(seed=0, problem_id="a", prompt="1+1", answer="3")],
-        [Question(seed=0, problem_id="a1", prompt="+1", answer="2")],
-        [Question(seed=0, problem_id="a", prompt="1+1 \ud800", answer="2")],
-    ]
-    assert len({questions_fingerprint(one) for one in (questions, *others)}) == 6

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rllib_dapo.core.types import PromptGroup, Response
-from rllib_dapo.evaluation.response_parts import Parts, Question
+from rllib_dapo.evaluation.questions import Question
+from rllib_dapo.evaluation.response_parts import ResponseParts
 
 QUESTIONS = [
     Question(seed=seed, problem_id=f"p{seed}", prompt=f"{seed}?", answer=str(seed))
@@ -39,24 +40,24 @@ def _group(seed: int, *responses: Response) -> PromptGroup:
 
 
 def test_parts_are_cut_in_the_order_of_the_problems(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, QUESTIONS, part_size=2)
+    parts = ResponseParts(tmp_path, QUESTIONS, part_size=2)
     assert parts.requests == parts.missing() == [[0, 1], [2, 3], [4]]
     assert parts.read().empty
     assert parts.seconds() == 0
 
 
 def test_parts_may_come_in_any_order_and_are_read_in_theirs(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, QUESTIONS, part_size=2)
+    parts = ResponseParts(tmp_path, QUESTIONS, part_size=2)
     parts.write([_group(4, _response())], seconds=1.5)
     parts.write([_group(0, _response(), _response()), _group(1, _response())], seconds=2.25)
-    again = Parts(tmp_path, QUESTIONS, part_size=2)
+    again = ResponseParts(tmp_path, QUESTIONS, part_size=2)
     assert again.missing() == [[2, 3]]
     assert again.read()[["seed", "sample"]].values.tolist() == [[0, 0], [0, 1], [1, 0], [4, 0]]
     assert again.seconds() == 3.75
 
 
 def test_a_response_is_kept_whole(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, QUESTIONS, part_size=1)
+    parts = ResponseParts(tmp_path, QUESTIONS, part_size=1)
     late = _response(
         reward=nan,
         is_correct=None,
@@ -100,7 +101,7 @@ def test_a_response_is_kept_whole(tmp_path: Path) -> None:
 
 
 def test_a_part_without_responses_is_there_all_the_same(tmp_path: Path) -> None:
-    parts = Parts(tmp_path, QUESTIONS[:1], part_size=1)
+    parts = ResponseParts(tmp_path, QUESTIONS[:1], part_size=1)
     parts.write([_group(0)], seconds=1.0)  # its prompt is too long
     assert parts.missing() == []
     assert parts.read().empty
@@ -109,7 +110,7 @@ def test_a_part_without_responses_is_there_all_the_same(tmp_path: Path) -> None:
 def test_what_was_being_written_when_a_process_died_is_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = Parts(tmp_path, QUESTIONS, part_size=5)
+    parts = ResponseParts(tmp_path, QUESTIONS, part_size=5)
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What is known of an evaluation before an engine starts, and what is told of it in the end."""
+"""What is checked and decided before an engine starts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rllib_dapo.evaluation.evaluation import PreparedEvaluation, prepare
 from rllib_dapo.evaluation.evaluation_settings import read_evaluation
+from rllib_dapo.evaluation.prepare_evaluation import PreparedEvaluation, prepare_evaluation
 
 SUMS = "rllib_dapo/Arithmetic-v0"
 
@@ -21,7 +21,7 @@ def prepared(tmp_path: Path, raw_model: Path) -> Callable[..., PreparedEvaluatio
         *overrides: str, batch: int | None = None, env: str = SUMS, **options: Any
     ) -> PreparedEvaluation:
         settings = read_evaluation(str(raw_model), envs=[env], overrides=overrides, options=options)
-        return prepare(settings, output=tmp_path / "out", batch=batch)
+        return prepare_evaluation(settings, output=tmp_path / "out", batch=batch)
 
     return make
 
@@ -32,16 +32,18 @@ def test_an_endless_environment_is_asked_a_number_of_problems_and_that_is_said(
     evaluation = prepared()
     assert len(evaluation.questions["Arithmetic-v0"]) == 256
     assert (
-        "Arithmetic-v0 has no end of problems: the first 256 are asked; --limit sets how many"
+        "Arithmetic-v0 generates problems without end: asking the first 256; --limit sets how many"
         in evaluation.notes
     )
 
 
-def test_of_an_endless_environment_more_can_be_asked(prepared: Callable[..., PreparedEvaluation]) -> None:
+def test_of_an_endless_environment_more_can_be_asked(
+    prepared: Callable[..., PreparedEvaluation],
+) -> None:
     evaluation = prepared("evaluation.evaluation_num_prompts=300")
     questions = evaluation.questions["Arithmetic-v0"]
     assert [question.seed for question in questions] == list(range(300))
-    assert not [note for note in evaluation.notes if "no end" in note]
+    assert not [note for note in evaluation.notes if "without end" in note]
     assert all(question.answer for question in questions)
 
 

@@ -1,4 +1,4 @@
-"""From the responses to the figures: per problem, over all problems with intervals, and against k."""
+"""From responses to metrics: per problem, over all problems with intervals, and against k."""
 
 from __future__ import annotations
 
@@ -44,7 +44,13 @@ PROBLEM_COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AccuracyCurve:
-    """One measure against the number of samples: `[K]` values and the ends of their 95 % intervals."""
+    """One measure against the number of samples.
+
+    Attributes:
+        value: `[K]`, the mean over problems at each number of samples.
+        low: `[K]`, lower ends of the 95 % intervals.
+        high: `[K]`, upper ends of the 95 % intervals.
+    """
 
     value: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -53,21 +59,22 @@ class AccuracyCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSetMetrics:
-    """What came out of one data set.
+    """Metrics of an evaluation on one data set.
 
     Attributes:
-        num_samples: `n`, responses to each problem.
-        num_problems: Problems with responses.
-        too_long: Problems without, because their prompt is longer than `rollout.max_prompt_tokens`.
+        num_samples: Number of responses to each problem, `n`.
+        num_problems: Number of problems that have responses.
+        too_long: Number of problems without responses, because their prompts are longer than
+            `rollout.max_prompt_tokens`.
         counts: The `K` numbers of samples of the curves; the last is `num_samples`.
-        curves: By measure; `maj` is not there where the environment finds no predictions, and none
-            is where it only grades.
-        reward: Mean reward of the responses with a verdict, and its interval; None where there is
-            none.
-        totals: Responses, and how many of them are correct, without a verdict, truncated; their
-            mean length in tokens.
-        missing: How many verdicts are missing, by the first words of their reasons.
-        per_problem: Rows of a table, see `problem_columns`.
+        curves: A curve for each measure. `maj` is absent if the environment finds no predictions;
+            all are absent if it only grades.
+        reward: Mean reward of the responses that have a verdict, and the ends of its interval; None
+            if no response has one.
+        totals: Number of responses, and of those that are correct, have no verdict, or are
+            truncated; mean length of a response in tokens.
+        missing: Number of missing verdicts, by the first words of their reasons.
+        per_problem: A row for each problem, see `problem_columns`.
     """
 
     num_samples: int
@@ -81,28 +88,30 @@ class DataSetMetrics:
     per_problem: Sequence[dict[str, Any]]
 
 
-def figures(
+def data_set_metrics(
     responses: pandas.DataFrame, *, num_samples: int, num_problems: int, seed: int
 ) -> DataSetMetrics:
-    """Computes the figures of one data set.
+    """Computes the metrics of one data set.
 
     Args:
-        responses: One row each, as `responses.Parts.read` gives them.
-        num_samples: Responses to each problem.
-        num_problems: How many problems were asked.
-        seed: Of the intervals' draws.
+        responses: One row for each response, as `ResponseParts.read` returns them.
+        num_samples: Number of responses to each problem.
+        num_problems: Number of problems that were asked.
+        seed: Seed of the draws for the intervals.
 
     Raises:
         ValueError: If there is no response.
     """
     if responses.empty:
         raise ValueError("nothing to evaluate: no prompt fits rollout.max_prompt_tokens")
+
     problems = [rows for _, rows in responses.groupby("seed", sort=False)]
     measures = _measures(responses)
     counts = sample_counts(num_samples)
     values = np.array([_values(rows, num_samples, counts, measures) for rows in problems])
     rewards = [rows["reward"].mean() for rows in problems if rows["reward"].notna().any()]
     missing = responses["missing_reason"].dropna()
+
     return DataSetMetrics(
         num_samples=num_samples,
         num_problems=len(problems),
@@ -122,39 +131,44 @@ def figures(
     )
 
 
-def problem_columns(found: DataSetMetrics) -> dict[str, str]:
-    """Names and types of the per-problem table: with the measures that there are, at all samples."""
+def problem_columns(metrics: DataSetMetrics) -> dict[str, str]:
+    """Names and Arrow types of the columns of `DataSetMetrics.per_problem`.
+
+    The last ones are the measures that the data set has, each at all samples.
+    """
     return PROBLEM_COLUMNS | {
-        f"{measure}@{found.num_samples}": "float64" for measure in found.curves
+        f"{measure}@{metrics.num_samples}": "float64" for measure in metrics.curves
     }
 
 
-def summary(found: DataSetMetrics) -> dict[str, Any]:
-    """The figures as plain values for JSON; a measure that there is not is null."""
-    k = found.num_samples
-    curves = found.curves
+def as_json_values(metrics: DataSetMetrics) -> dict[str, Any]:
+    """The metrics as plain values for JSON; a measure that the data set does not have is None."""
+    k = metrics.num_samples
+    curves = metrics.curves
+
     measured: dict[str, Any] = {
         f"{m}@{k}": float(curves[m].value[-1]) if m in curves else None for m in MEASURES
     }
     return {
         **measured,
-        "problems": found.num_problems,
+        "problems": metrics.num_problems,
         "intervals": {f"{m}@{k}": [float(c.low[-1]), float(c.high[-1])] for m, c in curves.items()},
         "curves": {
-            m: dict(zip(map(str, found.counts), c.value.tolist(), strict=True))
+            m: dict(zip(map(str, metrics.counts), c.value.tolist(), strict=True))
             for m, c in curves.items()
         },
-        "reward_mean": None if found.reward is None else found.reward[0],
-        **found.totals,
-        "missing_by_reason": dict(found.missing),
-        "prompts_too_long": found.too_long,
+        "reward_mean": None if metrics.reward is None else metrics.reward[0],
+        **metrics.totals,
+        "missing_by_reason": dict(metrics.missing),
+        "prompts_too_long": metrics.too_long,
     }
 
 
 def _measures(responses: pandas.DataFrame) -> tuple[str, ...]:
+    """The measures that a data set has."""
     if responses["is_correct"].isna().all():
-        # Where rewards are known all the same, the environment only grades. Without any, all that
-        # is known is that nothing is known to be correct.
+        # With rewards, the environment only grades, and there is no accuracy. Without any reward
+        # all verdicts are missing, and a missing verdict does not count as correct.
         return () if responses["reward"].notna().any() else ("avg", "pass")
     return MEASURES if (responses["prediction"] != "").any() else MEASURES[:2]
 
@@ -176,16 +190,26 @@ def _values(
 def _curves(
     values: NDArray[np.float64], measures: Sequence[str], num_counts: int, seed: int
 ) -> dict[str, AccuracyCurve]:
+    """Means over problems with their intervals.
+
+    Args:
+        values: `[P, M * K]`, from `_values` for each problem.
+        measures: Names of the `M` measures.
+        num_counts: `K`.
+        seed: Seed of the draws for the intervals.
+    """
     if not measures:
         return {}
+
     means = np.array([mean(column) for column in values.T])
     low, high = bootstrap(values, seed=seed)
-    places = {
+
+    columns = {
         measure: slice(i * num_counts, (i + 1) * num_counts) for i, measure in enumerate(measures)
     }
     return {
-        m: AccuracyCurve(value=means[place], low=low[place], high=high[place])
-        for m, place in places.items()
+        measure: AccuracyCurve(value=means[place], low=low[place], high=high[place])
+        for measure, place in columns.items()
     }
 
 
@@ -193,9 +217,10 @@ def _problem_row(
     rows: pandas.DataFrame, num_samples: int, measures: Sequence[str]
 ) -> dict[str, Any]:
     first = rows.iloc[0]
-    given = Counter(prediction for prediction in rows["prediction"] if prediction)
+    predictions = Counter(prediction for prediction in rows["prediction"] if prediction)
     reward = rows["reward"].mean()
     values = _values(rows, num_samples, [num_samples], measures)
+
     return {
         **{name: first[name] for name in ("problem_id", "prompt", "answer")},
         "seed": int(first["seed"]),
@@ -203,8 +228,8 @@ def _problem_row(
         "correct": int(_is_true(rows).sum()),
         "missing": int(rows["missing_reason"].notna().sum()),
         "truncated": int((rows["finish_reason"] == "length").sum()),
-        # of those that tie, the one that was given first
-        "majority": given.most_common(1)[0][0] if given else None,
+        # Of predictions that tie, the one that was given first.
+        "majority": predictions.most_common(1)[0][0] if predictions else None,
         "reward_mean": None if math.isnan(reward) else float(reward),
         "tokens_mean": float(rows["tokens"].mean()),
         **{f"{m}@{num_samples}": float(value) for m, value in zip(measures, values, strict=True)},
@@ -222,10 +247,11 @@ def _votes(rows: pandas.DataFrame) -> Any:
 def _with_interval(values: Sequence[float], seed: int) -> tuple[float, float, float] | None:
     if not values:
         return None
+
     low, high = bootstrap(np.array(values)[:, None], seed=seed)
     return mean(values), float(low[0]), float(high[0])
 
 
 def _is_true(rows: pandas.DataFrame) -> Any:
-    """A missing verdict is not a correct one."""
+    """Which responses are correct; one with a missing verdict is not."""
     return rows["is_correct"].eq(True)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, by hand."""
+"""Metrics of an evaluation, worked by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Callable
 import pandas
 import pytest
 
-from rllib_dapo.evaluation.figures import figures, problem_columns, summary
+from rllib_dapo.evaluation.data_set_metrics import (
+    as_json_values,
+    data_set_metrics,
+    problem_columns,
+)
 
 MakeRows = Callable[..., pandas.DataFrame]
 
@@ -26,7 +30,7 @@ def responses(make_rows: MakeRows) -> pandas.DataFrame:
 
 
 def test_every_measure_by_hand(responses: pandas.DataFrame) -> None:
-    told = summary(figures(responses, num_samples=4, num_problems=3, seed=0))
+    told = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=3, seed=0))
     # 2 of 4 and 1 of 4: the verdict that is missing is not a correct one
     assert told["avg@4"] == (2 / 4 + 1 / 4) / 2
     assert told["pass@4"] == 1
@@ -39,7 +43,7 @@ def test_every_measure_by_hand(responses: pandas.DataFrame) -> None:
 
 
 def test_what_is_missing_or_left_out_is_counted_apart(responses: pandas.DataFrame) -> None:
-    told = summary(figures(responses, num_samples=4, num_problems=3, seed=0))
+    told = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=3, seed=0))
     counted = {
         name: told[name]
         for name in ("problems", "responses", "correct", "missing", "truncated", "tokens_mean")
@@ -58,10 +62,12 @@ def test_what_is_missing_or_left_out_is_counted_apart(responses: pandas.DataFram
 
 
 def test_intervals_hold_the_figure_and_are_the_seeds(responses: pandas.DataFrame) -> None:
-    told = summary(figures(responses, num_samples=4, num_problems=2, seed=0))
+    told = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0))
     for name, (low, high) in told["intervals"].items():
         assert low <= told[name] <= high
-    assert summary(figures(responses, num_samples=4, num_problems=2, seed=0)) == told
+    assert (
+        as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0)) == told
+    )
     assert told["intervals"]["avg@4"] == [
         0.25,
         0.5,
@@ -69,7 +75,7 @@ def test_intervals_hold_the_figure_and_are_the_seeds(responses: pandas.DataFrame
 
 
 def test_each_problem_has_a_row(responses: pandas.DataFrame) -> None:
-    found = figures(responses, num_samples=4, num_problems=2, seed=0)
+    found = data_set_metrics(responses, num_samples=4, num_problems=2, seed=0)
     first, second = found.per_problem
     assert set(first) == set(problem_columns(found))
     assert (first["correct"], first["majority"], first["avg@4"], first["maj@4"]) == (2, "1", 0.5, 1)
@@ -77,10 +83,10 @@ def test_each_problem_has_a_row(responses: pandas.DataFrame) -> None:
 
 
 def test_an_environment_that_only_grades_has_rewards_and_no_accuracy(make_rows: MakeRows) -> None:
-    found = figures(
+    found = data_set_metrics(
         make_rows(0, ["a", "b"], graded=[0.25, 0.75]), num_samples=2, num_problems=1, seed=0
     )
-    told = summary(found)
+    told = as_json_values(found)
     assert (told["avg@2"], told["pass@2"], told["maj@2"]) == (None, None, None)
     assert told["reward_mean"] == 0.5
     assert "avg@2" not in problem_columns(found)
@@ -88,13 +94,17 @@ def test_an_environment_that_only_grades_has_rewards_and_no_accuracy(make_rows: 
 
 
 def test_without_predictions_there_is_no_majority(make_rows: MakeRows) -> None:
-    told = summary(figures(make_rows(0, ["", ""], right=""), num_samples=2, num_problems=1, seed=0))
+    told = as_json_values(
+        data_set_metrics(make_rows(0, ["", ""], right=""), num_samples=2, num_problems=1, seed=0)
+    )
     assert (told["avg@2"], told["maj@2"]) == (1, None)
 
 
 def test_verdicts_that_are_all_missing_are_no_success(make_rows: MakeRows) -> None:
-    told = summary(
-        figures(make_rows(0, ["1", "1"], missing=[0, 1]), num_samples=2, num_problems=1, seed=0)
+    told = as_json_values(
+        data_set_metrics(
+            make_rows(0, ["1", "1"], missing=[0, 1]), num_samples=2, num_problems=1, seed=0
+        )
     )
     assert (told["avg@2"], told["pass@2"], told["reward_mean"], told["missing"]) == (0, 0, None, 2)
 
@@ -102,4 +112,4 @@ def test_verdicts_that_are_all_missing_are_no_success(make_rows: MakeRows) -> No
 def test_nothing_to_evaluate_is_said(make_rows: MakeRows) -> None:
     nothing = make_rows(0, ["1"]).iloc[:0]
     with pytest.raises(ValueError, match=r"no prompt fits rollout\.max_prompt_tokens"):
-        figures(nothing, num_samples=1, num_problems=3, seed=0)
+        data_set_metrics(nothing, num_samples=1, num_problems=3, seed=0)

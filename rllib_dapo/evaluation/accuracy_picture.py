@@ -1,4 +1,4 @@
-"""Accuracy against the number of samples: what more computation at test time buys."""
+"""The picture of accuracy against the number of samples: what more test-time compute buys."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rllib_dapo.evaluation.figures import DataSetMetrics
+from rllib_dapo.evaluation.data_set_metrics import DataSetMetrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 3
-# Okabe and Ito's colors, which color-blind readers can tell apart; lines differ in their dashes
-# too.
+
+# Okabe and Ito's colors, which color-blind readers can tell apart. The lines also differ in their
+# dashes.
 _STYLES = {
     "pass": ("#0072B2", "-", "^"),
     "maj": ("#D55E00", "--", "s"),
@@ -26,31 +27,34 @@ _LABELS = {
 }
 
 
-def samples_picture(found: Mapping[str, DataSetMetrics], path: Path) -> Path:
+def accuracy_picture(metrics: Mapping[str, DataSetMetrics], path: Path) -> Path:
     """Draws pass@k, maj@k and avg@k with their 95 % intervals, one panel for each data set.
 
     Args:
-        found: By data set.
-        path: Of the PNG.
+        metrics: Metrics of each data set, by its name.
+        path: Path of the PNG file; its folder is created if absent.
 
     Returns:
         `path`.
     """
-    # Drawn without pyplot, whose figures are shared by the whole process.
+    # Not pyplot, whose figures are shared by the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(_COLUMNS, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(_COLUMNS, len(metrics))
+    rows = -(-len(metrics) // columns)
     picture = Figure(figsize=(5.6 * columns, 4.2 * rows + 0.5), dpi=110, layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.subplots(rows, columns, squeeze=False).flatten()
-    for ax, (name, figures) in zip(axes, found.items(), strict=False):
-        _draw(ax, figures)
-        ax.set_title(f"{name} ({figures.num_problems} problems)", loc="left", fontsize=11)
-    for ax in axes[len(found) :]:
+
+    for ax, (name, measured) in zip(axes, metrics.items(), strict=False):
+        _draw(ax, measured)
+        ax.set_title(f"{name} ({measured.num_problems} problems)", loc="left", fontsize=11)
+    for ax in axes[len(metrics) :]:
         ax.remove()
-    lines = {line.get_label(): line for ax in axes[: len(found)] for line in ax.lines}
+
+    # One legend for all panels: a measure that several of them show is named once.
+    lines = {line.get_label(): line for ax in axes[: len(metrics)] for line in ax.lines}
     picture.legend(
         lines.values(),
         lines.keys(),
@@ -58,20 +62,21 @@ def samples_picture(found: Mapping[str, DataSetMetrics], path: Path) -> Path:
         ncols=3 if columns > 1 else 1,
         loc="outside lower center",
     )
+
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path)
     return path
 
 
-def _draw(ax: Axes, figures: DataSetMetrics) -> None:
+def _draw(ax: Axes, metrics: DataSetMetrics) -> None:
     for measure, (color, dashes, marker) in _STYLES.items():
-        if measure in figures.curves:
-            curve = figures.curves[measure]
+        if measure in metrics.curves:
+            curve = metrics.curves[measure]
             ax.fill_between(
-                figures.counts, curve.low, curve.high, color=color, alpha=0.15, linewidth=0
+                metrics.counts, curve.low, curve.high, color=color, alpha=0.15, linewidth=0
             )
             ax.plot(
-                figures.counts,
+                metrics.counts,
                 curve.value,
                 dashes,
                 color=color,
@@ -80,14 +85,16 @@ def _draw(ax: Axes, figures: DataSetMetrics) -> None:
                 linewidth=1.6,
                 label=_LABELS[measure],
             )
-    if not figures.curves:
+
+    if not metrics.curves:
         ax.text(
             0.5, 0.5, "graded only: no accuracy", transform=ax.transAxes, ha="center", color="0.5"
         )
+
     ax.set_xscale("log", base=2)
-    ax.set_xticks(figures.counts, [str(count) for count in figures.counts])
+    ax.set_xticks(metrics.counts, [str(count) for count in metrics.counts])
     ax.minorticks_off()
-    ax.set_xlim(figures.counts[0] / 1.2, figures.counts[-1] * 1.2)
+    ax.set_xlim(metrics.counts[0] / 1.2, metrics.counts[-1] * 1.2)
     ax.set_ylim(0, None)
     ax.grid(color="0.9")
     ax.spines[["top", "right"]].set_visible(False)

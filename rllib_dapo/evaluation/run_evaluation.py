@@ -1,0 +1,127 @@
+"""Runs a prepared evaluation: samples what is missing, then computes and writes the metrics."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ray
+
+from rllib_dapo.checkpoint.export import export_checkpoint
+from rllib_dapo.evaluation.accuracy_picture import accuracy_picture
+from rllib_dapo.evaluation.atomic_files import write_table, write_text
+from rllib_dapo.evaluation.data_set_metrics import data_set_metrics, problem_columns
+from rllib_dapo.evaluation.evaluation_progress import EvaluationProgress
+from rllib_dapo.evaluation.evaluation_sampler import EvaluationSampler, with_environment
+from rllib_dapo.evaluation.evaluation_settings import DataSet
+from rllib_dapo.evaluation.evaluation_summary import EvaluationResult, result_json
+from rllib_dapo.evaluation.prepare_evaluation import PreparedEvaluation
+from rllib_dapo.findings import one_line
+from rllib_dapo.run.quiet_output import output_into
+from rllib_dapo.run.worker_log import worker_log
+
+
+def run_evaluation(
+    evaluation: PreparedEvaluation, progress: EvaluationProgress
+) -> EvaluationResult:
+    """Samples the parts that are missing, then computes and writes the metrics of all.
+
+    Args:
+        evaluation: Evaluation from `prepare_evaluation`.
+        progress: Progress display, which is updated after every part.
+
+    Raises:
+        ValueError: If no prompt of a data set fits `rollout.max_prompt_tokens`.
+    """
+    with ExitStack() as stack, progress:
+        # No engine is started for an evaluation that is complete already.
+        sampler: EvaluationSampler | None = None
+        for data_set in evaluation.settings.data_sets:
+            missing = evaluation.parts(data_set.name).missing()
+            if missing:
+                sampler = sampler or _start_engines(evaluation, data_set, stack)
+                sampler.use(data_set.environment)
+                _sample(evaluation, data_set.name, missing, sampler, progress)
+
+    return _write_metrics(evaluation)
+
+
+def failure_lines(evaluation: PreparedEvaluation, error: Exception) -> list[str]:
+    """Says why an evaluation failed, and writes the traceback to a file."""
+    path = evaluation.folder / "error.txt"
+    write_text("".join(traceback.format_exception(error)), path)
+    return [f"failed: {type(error).__name__}: {one_line(error)}", f"  full traceback: {path}"]
+
+
+def _start_engines(
+    evaluation: PreparedEvaluation, first: DataSet, stack: ExitStack
+) -> EvaluationSampler:
+    """Starts the engines, and Ray if it is needed; closing the stack stops them."""
+    config, checkpoint = evaluation.config, evaluation.settings.checkpoint
+    model: Path | str = evaluation.model
+    if checkpoint is not None:
+        exported = stack.enter_context(TemporaryDirectory(prefix="rllib-dapo-"))
+        model = export_checkpoint(checkpoint, Path(exported))
+
+    if config.num_env_runners > 0:
+        if not ray.is_initialized():
+            ray.init(logging_level=logging.ERROR)
+            stack.callback(ray.shutdown)
+        stack.enter_context(worker_log(evaluation.folder / "workers.log"))
+
+    config = config.copy(copy_frozen=False).language_model(str(model))
+    with output_into(evaluation.folder / "engine.log"):
+        sampler = EvaluationSampler(with_environment(config, first.environment))
+    stack.callback(sampler.close)
+    return sampler
+
+
+def _sample(
+    evaluation: PreparedEvaluation,
+    name: str,
+    missing: list[list[int]],
+    sampler: EvaluationSampler,
+    progress: EvaluationProgress,
+) -> None:
+    """Samples the missing parts of a data set and writes each as soon as it is complete."""
+    parts, total = evaluation.parts(name), len(evaluation.questions[name])
+    progress.begin(name, total=total, done=total - sum(len(request) for request in missing))
+
+    correct = responses = 0
+    started = time.monotonic()
+    for groups in sampler.sample(missing):
+        now = time.monotonic()
+        parts.write(groups, seconds=now - started)
+        started = now
+
+        verdicts = [response.is_correct for group in groups for response in group.responses]
+        correct += sum(map(bool, verdicts))
+        responses += len(verdicts)
+        progress.advance(len(groups), correct=correct, responses=responses)
+
+
+def _write_metrics(evaluation: PreparedEvaluation) -> EvaluationResult:
+    """Computes the metrics of all data sets from the responses on disk, and writes them."""
+    config = evaluation.config
+    metrics, seconds = {}, {}
+    for name, questions in evaluation.questions.items():
+        parts = evaluation.parts(name)
+        metrics[name] = data_set_metrics(
+            parts.read(),
+            num_samples=config.evaluation_samples_per_prompt,
+            num_problems=len(questions),
+            seed=config.seed or 0,
+        )
+        seconds[name] = parts.seconds()
+
+        path = evaluation.folder / "problems" / f"{name}.parquet"
+        write_table(metrics[name].per_problem, path, problem_columns(metrics[name]))
+
+    result = EvaluationResult(metrics=metrics, seconds=seconds)
+    write_text(result_json(result), evaluation.folder / "summary.json")
+    accuracy_picture(metrics, evaluation.folder / "accuracy.png")
+    return result
