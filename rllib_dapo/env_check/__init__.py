@@ -1,1 +1,1 @@
-"""Whether an environment keeps the rules that training relies on."""
+"""`rllib-dapo check-env`: checks that an environment keeps the rules that training relies on."""

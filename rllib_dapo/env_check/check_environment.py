@@ -1,4 +1,4 @@
-"""Does an environment keep the rules that training relies on? What it breaks, and what to do about it."""
+"""Checks an environment against the rules that training relies on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
-from rllib_dapo.env_check.environment_probe import (
+from rllib_dapo.env_check.guarded_calls import (
     Fault,
     Finding,
-    prompts_elsewhere,
+    guarded,
+    prompts_in_another_process,
     reset,
-    show,
+    shortened,
     step,
-    timed,
 )
 from rllib_dapo.rollout.make_environment import is_tune_name, make_environment
 
 SEEDS = tuple(range(12))
-RESET_SECONDS, STEP_SECONDS = 1.0, 5.0  # medians over which sampling waits for the environment
+RESET_SECONDS, STEP_SECONDS = 1.0, 5.0  # medians above which sampling waits for the environment
 MAX_TURNS = 100
 
 ODD_TEXTS = (
@@ -53,23 +53,24 @@ _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> list[Finding]:
-    """Looks for breaches of what `docs/environments.md` asks of a text environment.
+    """Looks for breaches of the rules for text environments in `docs/environments.md`.
 
-    Where one check fails the others go on. Calls run in threads of their own, so that one that
-    never returns is found too; its thread cannot be stopped.
+    A check that fails does not keep the others from running. Calls run in threads of their own, so
+    one that never returns is found too; its thread cannot be stopped.
 
     Args:
-        env: A Gymnasium id, a name known to Tune, or a class, as in `DAPOConfig.environment`.
-        env_config: Its settings.
+        env: A Gymnasium id, a name registered with Tune, or a class, as in
+            `DAPOConfig.environment`.
+        env_config: Settings of the environment.
 
     Returns:
-        What was found; empty where all is well.
+        The findings; empty if the environment keeps all rules.
     """
     settings = dict(env_config or {})
     findings: list[Finding] = []
 
     @contextmanager
-    def noting() -> Iterator[None]:
+    def collecting() -> Iterator[None]:
         try:
             yield
         except Fault as fault:
@@ -77,14 +78,15 @@ def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> 
                 findings.append(fault.finding)
 
     def make() -> gym.Env[Any, Any]:
-        cure = "give it other settings, or mend __init__"
-        made: gym.Env[Any, Any] = timed(
-            "making it", lambda: make_environment(env, settings), cure=cure
+        fix = "give it other settings, or correct __init__"
+        made: gym.Env[Any, Any] = guarded(
+            "making it", lambda: make_environment(env, settings), fix=fix
         )
         return made
 
-    with noting():
+    with collecting():
         made = make()
+
         for check in (
             _check_prompt,
             _check_odd_texts,
@@ -93,77 +95,91 @@ def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> 
             _check_speed,
             _check_gymnasium,
         ):
-            with noting():
+            with collecting():
                 check(made)
-        with noting():
+        with collecting():
             _check_copies(made, make)
-        if (
-            not is_tune_name(env) or ":" in env
-        ):  # a name given to Tune is known in this process alone
-            with noting():
+
+        # A name that is registered with Tune is known in this process only.
+        if not is_tune_name(env) or ":" in env:
+            with collecting():
                 _check_processes(made, env, settings)
-        with noting():
-            timed("close()", made.close)
+
+        with collecting():
+            guarded("close()", made.close)
     return findings
 
 
 def _check_prompt(env: gym.Env[Any, Any]) -> None:
     prompt = reset(env, SEEDS[0])
+
     if not prompt.strip():
         raise Fault(
             "reset gives an empty prompt", "return the text that the language model is to read"
         )
     if not env.observation_space.contains(prompt):
         raise Fault(
-            f"the observation space {env.observation_space!r} does not hold the prompt {show(prompt)}",
-            "use rllib_dapo.envs.TextSpace, which holds any text up to a length",
+            f"the observation space {env.observation_space!r} does not contain the prompt "
+            f"{shortened(prompt)}",
+            "use rllib_dapo.envs.TextSpace, which contains any text up to a length",
         )
 
 
 def _check_odd_texts(env: gym.Env[Any, Any]) -> None:
+    """Checks that episodes of texts that break parsers are scored, and end."""
     for number, text in enumerate(ODD_TEXTS):
         if not env.action_space.contains(text):
             raise Fault(
-                f"the action space {env.action_space!r} does not hold the response {show(text)}",
+                f"the action space {env.action_space!r} does not contain the response "
+                f"{shortened(text)}",
                 "use rllib_dapo.envs.TextSpace: a model may write anything",
             )
+
         reset(env, SEEDS[number % len(SEEDS)])
         if not any(step(env, text) for _ in range(MAX_TURNS)):
             raise Fault(
-                f"an episode of {MAX_TURNS} responses {show(text)} did not end",
+                f"an episode of {MAX_TURNS} responses {shortened(text)} did not end",
                 "set terminated, or truncated after a number of turns",
             )
 
 
 def _check_seeds(env: gym.Env[Any, Any]) -> None:
+    """Checks that equal seeds give equal prompts, and different seeds different ones."""
     prompts = {seed: reset(env, seed) for seed in SEEDS}
+
     for seed, prompt in prompts.items():
         others = [again for again in (reset(env, seed), reset(env, seed)) if again != prompt]
         if others:
             raise Fault(
-                f"reset(seed={seed}) gave {show(prompt)}, and then {show(others[0])}",
-                "make the problem a pure function of the seed: draw from a generator made of the seed, nothing else",
+                f"reset(seed={seed}) gave {shortened(prompt)}, and then {shortened(others[0])}",
+                "make the problem a pure function of the seed: draw only from a generator that is "
+                "made from the seed",
             )
+
     different = len(set(prompts.values()))
     if different <= len(SEEDS) // 2:
         raise Fault(
             f"{len(SEEDS)} different seeds gave {different} different prompts",
-            "use the seed that reset is called with: different seeds should give different problems",
+            "use the seed that reset is called with: different seeds should give different "
+            "problems",
         )
 
 
 def _check_history(env: gym.Env[Any, Any]) -> None:
-    """Whether what came before, other seeds, responses and resets without a seed, leaves its mark."""
+    """Checks that earlier seeds, responses and resets without a seed do not change a prompt."""
     prompts = [reset(env, seed) for seed in SEEDS]
+
     for text in ("1", "something", "Answer: 1"):
-        timed("reset()", env.reset, cure="a reset without a seed must give a problem, too")
+        guarded("reset()", env.reset, fix="a reset without a seed must give a problem, too")
         step(env, text)
+
     backwards = [reset(env, seed) for seed in reversed(SEEDS)][::-1]
-    for seed, first, then in zip(SEEDS, prompts, backwards, strict=True):
-        if first != then:
+    for seed, first, later in zip(SEEDS, prompts, backwards, strict=True):
+        if first != later:
             raise Fault(
-                f"reset(seed={seed}) gave {show(first)}, and after other episodes {show(then)}",
-                "keep nothing from one episode to the next that a problem depends on",
+                f"reset(seed={seed}) gave {shortened(first)}, and after other episodes "
+                f"{shortened(later)}",
+                "do not keep anything from one episode to the next that a problem depends on",
             )
 
 
@@ -176,55 +192,66 @@ def _check_speed(env: gym.Env[Any, Any]) -> None:
         step(env, "The answer is 1.")
         resets.append(was_reset - began)
         steps.append(time.perf_counter() - was_reset)
+
     for name, times, limit in (("reset", resets, RESET_SECONDS), ("step", steps, STEP_SECONDS)):
         median = statistics.median(times)
         if median > limit:
             raise Fault(
-                f"{name} takes {median:.2g} s (median of {len(times)}); {limit:g} s is a lot",
-                "load what does not change in __init__, and bound the rest: it runs once for every response",
+                f"{name} takes {median:.2g} s (median of {len(times)}), longer than {limit:g} s",
+                "load what does not change in __init__, and bound the rest: it runs once for every "
+                "response",
             )
 
 
 def _check_gymnasium(env: gym.Env[Any, Any]) -> None:
-    cure = "see Gymnasium's documentation of Env"
+    """Runs Gymnasium's own checker, whose warnings count as faults too."""
+    fix = "see Gymnasium's documentation of Env"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        timed(
+        guarded(
             "Gymnasium's checker",
             lambda: gymnasium_check(env.unwrapped, skip_render_check=True),
-            cure=cure,
+            fix=fix,
         )
+
     for warning in caught:
         if issubclass(warning.category, UserWarning) and "gymnasium" in warning.filename:
-            told = " ".join(_COLOR.sub("", str(warning.message)).removeprefix("WARN:").split())
-            raise Fault(f"Gymnasium's checker: {told}", cure)
+            message = _COLOR.sub("", str(warning.message)).removeprefix("WARN:")
+            raise Fault(f"Gymnasium's checker: {' '.join(message.split())}", fix)
 
 
 def _check_copies(env: gym.Env[Any, Any], make: Callable[[], gym.Env[Any, Any]]) -> None:
-    """Whether two environments in one process give the same problems, and leave each other alone."""
+    """Checks that two environments in one process give the same problems, independently."""
     other = make()
     try:
         for seed in SEEDS[:3]:
             mine = reset(env, seed)
             reset(other, seed + 1)
             step(env, "1")
+
             if reset(other, seed) != mine:
                 raise Fault(
-                    f"two environments with the same settings give different prompts for seed {seed}",
-                    "keep nothing in the class or the module that a problem depends on",
+                    "two environments with the same settings give different prompts for seed "
+                    f"{seed}",
+                    "do not keep anything in the class or the module that a problem depends on",
                 )
             step(other, "1")
     finally:
-        timed("close()", other.close)
+        guarded("close()", other.close)
 
 
 def _check_processes(made: gym.Env[Any, Any], env: Any, settings: Mapping[str, Any]) -> None:
-    """Whether another process gives the same prompts: Python shuffles sets of texts anew in each."""
+    """Checks that another process gives the same prompts.
+
+    Python orders sets of texts differently in each process.
+    """
     seeds = SEEDS[:3]
-    for seed, there in zip(seeds, prompts_elsewhere(env, settings, seeds), strict=True):
+    for seed, there in zip(seeds, prompts_in_another_process(env, settings, seeds), strict=True):
         here = reset(made, seed)
         if here != there:
             raise Fault(
-                f"reset(seed={seed}) gives {show(here)} here, and {show(there)} in another process",
-                "sort sets of texts before drawing from them; use no hash() of texts, nor anything else of one process",
+                f"reset(seed={seed}) gives {shortened(here)} here, and {shortened(there)} in "
+                "another process",
+                "sort sets of texts before drawing from them, and do not use hash() of a text or "
+                "anything else that differs between processes",
             )

@@ -1,0 +1,113 @@
+"""`check_environment` passes every environment that this package ships."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+
+from rllib_dapo.env_check.check_environment import check_environment
+from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
+
+
+def words(prompt: str, response: str) -> float:
+    return float(len(response.split()))
+
+
+class Echo:
+    def reset(self, seed: int) -> str:
+        return f"Say {seed}."
+
+    def step(self, text: str) -> float:
+        return float(len(text) < 10)
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> str:
+    path = tmp_path / "problems.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"question": f"{i}+{i}?", "answer": str(2 * i)}) + "\n" for i in range(50)
+        )
+    )
+    return str(path)
+
+
+SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
+    "arithmetic": lambda path: ("rllib_dapo/Arithmetic-v0", {}),
+    "calculator": lambda path: ("rllib_dapo/CalculatorMath-v0", {}),
+    "math": lambda path: ("rllib_dapo/Math-v0", {"path": path}),
+    "numeric": lambda path: ("rllib_dapo/Math-v0", {"path": path, "answer_rule": "numeric"}),
+    "object": lambda path: ("rllib_dapo/Object-v0", {"object": Echo}),
+    "reward function": lambda path: (
+        "rllib_dapo/RewardFunction-v0",
+        {"path": path, "reward": words},
+    ),
+    "reward sources": lambda path: (
+        "rllib_dapo/RewardFunction-v0",
+        {"path": path, "reward": {"right": {"rule": "strict"}, "form": {"regex": "^Answer"}}},
+    ),
+    "reasoning-gym": lambda path: ("rllib_dapo/ReasoningGym-v0", {"task": "leg_counting"}),
+}
+IN_EVERY_PROCESS = ("math", "reasoning-gym")
+NEEDS = {"reasoning-gym": "reasoning_gym", "openenv": "openenv"}
+
+
+def _need_package_of(name: str) -> None:
+    if name in NEEDS and find_spec(NEEDS[name]) is None:
+        pytest.skip(f"needs the package {NEEDS[name]}")
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in IN_EVERY_PROCESS])
+def test_a_shipped_environment_has_no_fault(name: str, problems: str) -> None:
+    assert check_environment(*SHIPPED[name](problems)) == []
+
+
+@pytest.mark.parametrize("name", IN_EVERY_PROCESS)
+def test_a_shipped_environment_is_the_same_in_every_process(name: str, problems: str) -> None:
+    _need_package_of(name)
+    assert check_environment(*SHIPPED[name](problems)) == []
+
+
+def test_no_shipped_environment_is_left_out(problems: str) -> None:
+    checked = {make(problems)[0] for make in SHIPPED.values()} | {"rllib_dapo/OpenEnv-v0"}
+    assert checked == {name for name in gymnasium.registry if name.startswith("rllib_dapo/")}
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The address of an OpenEnv server: that of the example."""
+    _need_package_of("openenv")
+    with runpy.run_path(str(Path(__file__).parents[2] / "examples" / "openenv.py"))[
+        "server"
+    ]() as url:
+        yield url
+
+
+def test_an_environment_on_a_server_has_no_fault(server: str) -> None:
+    assert check_environment("rllib_dapo/OpenEnv-v0", {"url": server}) == []
+
+
+class ReverseEnv(SingleStepTextEnv):
+    """What the README shows."""
+
+    default_settings = {"length": 4}  # noqa: RUF012
+
+    def problem(self, seed: int) -> Problem:
+        word = "".join("abcdefgh"[(seed >> shift) % 8] for shift in range(self.settings["length"]))
+        return Problem(prompt=f"Reverse {word}: ", answer=word[::-1], problem_id=word)
+
+    def score(self, problem: Problem, response: str) -> Verdict:
+        return Verdict(is_correct=response.strip() == problem.answer)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_environment_of_ones_own_has_no_fault() -> None:
+    assert check_environment(ReverseEnv, {"length": 6}) == []
