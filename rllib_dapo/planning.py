@@ -1,4 +1,9 @@
-"""From accepted groups to an update: shaped rewards, advantages, and who trains on what."""
+"""From accepted groups to an update: shaped rewards, advantages, and who trains on what.
+
+All of it follows from the groups' summaries. Lengths are known before a token moves, so the driver
+fixes mini-batches, micro-batches of like numbers of tokens, and the weight of each response's
+tokens in the loss, whatever the number of Learners.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShapedResponse:
-    """A response as the update sees it, and the punishment that is part of its reward."""
+    """A response as the update sees it.
+
+    Attributes:
+        response: its lengths, shaped reward and advantage.
+        penalty: soft overlong punishment that is part of its reward; 0 or negative.
+    """
 
     response: TrainResponse
     penalty: float
@@ -38,21 +48,25 @@ def plan_update(
     """Plans one training step's update.
 
     Args:
-        accepted: The informative groups.
-        groups: By seed, where their tokens are.
-        config: The algorithm's configuration.
+        accepted: summaries of the informative groups.
+        groups: the groups, or references to them, by prompt seed.
+        config: the algorithm's configuration.
 
     Returns:
-        The training data (None if no response can be trained on), and figures on the shaping.
+        The training data, None if no response can be trained on; and figures on the shaping of
+        rewards, by name.
     """
     shaped = [
         one for index, group in enumerate(accepted) for one in shape_group(group, index, config)
     ]
     if not shaped:
         return None, {}
+
+    # Mini-batches are of like size, about `training.minibatch_size` responses each.
     responses = [one.response for one in shaped]
     count = min(len(responses), max(1, round(len(responses) / config.minibatch_size)))
     plans = [_plan_minibatch(part, config) for part in split_evenly(responses, count)]
+
     data = GroupTrainingData(
         groups={index: groups[group.seed].data for index, group in enumerate(accepted)},
         shards=list(zip(*plans, strict=True)),
@@ -64,7 +78,15 @@ def plan_update(
 
 
 def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[GroupTrainingData]:
-    """For each Learner, responses to score without training on them."""
+    """Plans the scoring of responses without training on them.
+
+    Args:
+        groups: groups whose responses are to be scored, with a verdict or without.
+        config: the algorithm's configuration.
+
+    Returns:
+        For each Learner, its groups and one mini-batch.
+    """
     responses = [
         _train_response(group.summary, index, i, advantage=0.0, reward=0.0)
         for index, group in enumerate(groups)
@@ -86,18 +108,23 @@ def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[Sha
     critic, advantages come later.
 
     Args:
-        group: An accepted group.
-        index: Its place in the training data.
-        config: The algorithm's configuration.
+        group: summary of an accepted group.
+        index: index of the group in the training data.
+        config: the algorithm's configuration.
+
+    Returns:
+        The responses that have a part in the loss.
     """
     penalties = [_overlong_penalty(tokens, config) for tokens in group.response_tokens]
     rewards = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(
         penalties, dtype=torch.float64
     )
+
     is_filtered = [config.overlong_filtering and truncated for truncated in group.is_truncated]
     compared = rewards.clone()
     if not config.truncated_in_baseline:
         compared[torch.tensor(is_filtered)] = math.nan
+
     advantages = torch.zeros_like(rewards)
     if not config.has_critic:
         advantages = group_advantages(
@@ -105,6 +132,7 @@ def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[Sha
             normalize_by_std=config.normalize_advantages_by_std,
             leave_one_out=config.advantage_estimator == "leave_one_out",
         )
+
     return [
         ShapedResponse(
             response=_train_response(

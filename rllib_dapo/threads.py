@@ -1,4 +1,4 @@
-"""How many CPU threads a process computes with."""
+"""The number of CPU threads that a process computes with."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_num_threads(num_threads: int | str, *, shared_by: int = 1) -> int:
     """Sets torch's threads in this process.
 
-    Ray starts an actor with as many threads as it asked for CPUs, a scheduling weight; sampling and
-    training take turns here, so each may use the cores the other leaves idle.
+    Ray starts an actor with as many threads as it asked for CPUs, which is a scheduling weight.
+    Sampling and training take turns here, so each may use the cores that the other leaves idle.
 
     Args:
-        num_threads: The setting `language_model.num_threads`: a number, or `"auto"` for an equal
+        num_threads: the setting `language_model.num_threads`: a number, or `"auto"` for an equal
             share of all cores.
-        shared_by: How many processes of this kind run at the same time.
+        shared_by: number of processes of this kind that run at the same time.
 
     Returns:
-        The number set.
+        The number of threads.
     """
     count = max(1, available_cores() // shared_by) if num_threads == "auto" else int(num_threads)
     os.environ["OMP_NUM_THREADS"] = str(count)

@@ -1,4 +1,4 @@
-"""Out of a checkpoint into a folder that transformers, vLLM and the hub understand."""
+"""Copies a model out of a checkpoint, into a folder that transformers and vLLM understand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
     """Copies the model out of a checkpoint, for `transformers`, `vllm` and the hub.
 
     Args:
-        checkpoint: A checkpoint of `DAPO`, made by Tune or by `algo.save_to_path`.
-        folder: Where the model goes; made if absent, its files of the same names replaced.
+        checkpoint: folder of a checkpoint of `DAPO`, made by Tune or by `algo.save_to_path`.
+        folder: folder for the model; created if absent. Files of the same names are replaced.
 
     Returns:
         `folder`.
@@ -24,7 +24,8 @@ def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
     source = Path(checkpoint) / MODULE_PATH
     if not (source / "config.json").is_file():
         raise FileNotFoundError(
-            f"{checkpoint} holds no trained model (no {MODULE_PATH}/config.json): name a checkpoint folder"
+            f"{checkpoint} holds no trained model (no {MODULE_PATH}/config.json): "
+            "name a checkpoint folder"
         )
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_BEHIND))
     return Path(folder)

@@ -14,11 +14,11 @@ class Manifest:
     """What a whole checkpoint holds.
 
     Attributes:
-        num_learners: How many Learners wrote it (a local one counts as one).
-        sharding: `"none"`, or which ZeRO stage.
-        fingerprints: By rank, a number that depends on every weight a Learner holds; see
-            `fingerprint`.
-        files: Path below the checkpoint to size in bytes.
+        num_learners: number of Learners that wrote it; a local one counts as one.
+        sharding: `"none"`, or the ZeRO stage.
+        fingerprints: by rank, a number that depends on every weight a Learner holds; see
+            `learner.rank_checkpoint.fingerprint`.
+        files: size in bytes of every file, by its path below the checkpoint.
     """
 
     num_learners: int
@@ -27,14 +27,21 @@ class Manifest:
     files: dict[str, int]
 
     def write(self, checkpoint: Path) -> None:
-        """Writes the file whose presence says that all others are there."""
+        """Writes the file whose presence says that all others are there.
+
+        Args:
+            checkpoint: folder of the checkpoint.
+        """
         partial = checkpoint / f"{MANIFEST}.partial"
         partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
         partial.replace(checkpoint / MANIFEST)
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
-    """Reads it and compares it with what is on disk.
+    """Reads the list of files and compares it with what is on disk.
+
+    Args:
+        checkpoint: folder of the checkpoint, on this machine.
 
     Raises:
         ValueError: If the checkpoint is not whole; one line.
@@ -43,8 +50,10 @@ def read_manifest(checkpoint: Path) -> Manifest:
         manifest = Manifest(**json.loads((checkpoint / MANIFEST).read_text()))
     except FileNotFoundError:
         raise ValueError(
-            f"{checkpoint} is no whole checkpoint (no {MANIFEST}): saving it was cut short; take an older one"
+            f"{checkpoint} is not a whole checkpoint (no {MANIFEST}): saving it was cut short; "
+            "take an older one"
         ) from None
+
     for name, size in manifest.files.items():
         file = checkpoint / name
         there = file.stat().st_size if file.is_file() else None

@@ -1,4 +1,4 @@
-"""What Learners tell each other. Every Learner must make the same calls in the same order."""
+"""What Learners tell each other: every Learner must make the same calls in the same order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """The number of Learners that train together."""
+    """Number of Learners that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -20,7 +20,11 @@ def rank() -> int:
 
 
 def gather(value: T) -> list[T]:
-    """Everybody's value, by rank, on every Learner."""
+    """Gives every Learner the values of all Learners, by rank.
+
+    Args:
+        value: this Learner's value; it must be picklable.
+    """
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()

@@ -28,9 +28,9 @@ class ForwardSettings:
     """How log-probabilities are computed.
 
     Attributes:
-        dtype: Of the computation: under autocast where the parameters are wider.
-        temperature: The sampling temperature.
-        chunk_tokens: Rows of logits held at a time.
+        dtype: type of the computation, which runs under autocast where the parameters are wider.
+        temperature: sampling temperature that logits are divided by.
+        chunk_tokens: number of rows of logits held at a time.
     """
 
     dtype: torch.dtype
@@ -48,9 +48,9 @@ def token_outputs(
     """Runs the model on a micro-batch.
 
     Args:
-        lm: The language model.
-        batch: A micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
-        settings: See there.
+        lm: the language model.
+        batch: micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
+        settings: how log-probabilities are computed.
         value_head: `[n, H] -> [n, 1]`, the value of the state before each token.
 
     Returns:
@@ -61,6 +61,10 @@ def token_outputs(
     wider = next(lm.parameters()).dtype != settings.dtype
     with torch.autocast(mask.device.type, dtype=settings.dtype, enabled=wider):
         features, inputs, head = _features(lm, batch, needs_features=value_head is not None)
+
+        # Only positions that predict a response token are projected to the vocabulary: for a small
+        # model, the projection of prompts and padding takes a large part of the time, and full
+        # logits take most of the memory.
         predicting = batch["predictor"][mask]
         logprobs, entropy = chunked_logprobs(
             inputs.flatten(0, 1)[predicting],
@@ -70,9 +74,11 @@ def token_outputs(
             chunk_tokens=settings.chunk_tokens,
         )
         outputs = {"logprobs": logprobs, "entropy": entropy}
+
         if value_head is not None:
             values = value_head(features.flatten(0, 1)[predicting]).squeeze(-1)
             outputs["values"] = values.to(logprobs.dtype)
+
     empty = logprobs.new_zeros(mask.shape)
     return {name: empty.masked_scatter(mask, values) for name, values in outputs.items()}
 
@@ -80,17 +86,23 @@ def token_outputs(
 def _features(
     lm: PreTrainedModel, batch: dict[str, Tensor], *, needs_features: bool
 ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """`[R, S, H]` hidden states, what the output projection takes, and the projection `[n, .] -> [n, V]`.
+    """Hidden states, the input of the output projection, and the projection.
 
-    Projecting only the positions that predict a response token saves most of the work at large
-    vocabularies. A model that adjusts its logits afterwards is asked for the logits themselves.
+    A model that adjusts its logits after the projection is asked for the logits themselves: they
+    are the input then, and the projection is the identity.
+
+    Returns:
+        Hidden states `[R, S, H]`, input `[R, S, H]` or `[R, S, V]`, projection `[n, .] -> [n, V]`.
+        Where hidden states are not needed, what is given for them may be anything.
     """
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-    # Rows of one response need no mask: padding lies on the right, where causal attention never
-    # looks.
+
+    # Rows of one response need no mask: padding is on the right, where causal attention never
+    # looks. A mask rules out the fastest attention kernels, so only shared rows have one.
     if bool((batch["segment_ids"] > 1).any()):
         inputs["position_ids"] = batch["position_ids"]
         inputs["attention_mask"] = attention_mask(batch["segment_ids"])
+
     if any(getattr(lm.config, name, None) for name in LOGIT_ADJUSTMENTS):
         output = lm(**inputs, output_hidden_states=needs_features)
         return (
@@ -98,5 +110,6 @@ def _features(
             output.logits,
             nn.Identity(),
         )
+
     hidden = lm.base_model(**inputs).last_hidden_state
     return hidden, hidden, lm.get_output_embeddings()

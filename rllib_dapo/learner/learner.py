@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 import torch
-from ray.rllib.core import COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from rllib_dapo.core import collate, dapo_objective, importance_weights, sequences_within
+from rllib_dapo.core import dapo_objective, importance_weights, sequences_within
+from rllib_dapo.core.batching import MiniBatchPlan
 from rllib_dapo.learner.collectives import rank, world_size
-from rllib_dapo.learner.logprob_gap import GapReport, measure_gap
+from rllib_dapo.learner.logprob_gap import GapReport, measure_gap, token_gaps
 from rllib_dapo.learner.module import CausalLMModule
-from rllib_dapo.learner.old_logprobs import prepare
-from rllib_dapo.learner.rank_checkpoint import (
-    fingerprint,
-    folder_to_read,
-    folder_to_write,
-    load_rank,
-    read_rank,
-    save_rank,
-)
+from rllib_dapo.learner.old_logprobs import prepare_minibatches
+from rllib_dapo.learner.rank_checkpoint import CheckpointedLearner
 from rllib_dapo.learner.schedule import learning_rate_factor
 from rllib_dapo.learner.statistics import TokenStatistics
-from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatch, MicroBatches, MiniBatch
-from rllib_dapo.metrics import metric_table as names
+from rllib_dapo.learner.training_data import (
+    GroupTrainingData,
+    MicroBatch,
+    MicroBatches,
+    MiniBatch,
+    collate_minibatch,
+)
 from rllib_dapo.metrics.learner_metrics import learner_metrics
+from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME
 from rllib_dapo.threads import set_num_threads
 from rllib_dapo.weight_transfer import cut_into_pieces
 
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class DAPOTorchLearner(TorchLearner):
-    """Trains a `CausalLMModule` with the loss of `core.objective`; several of them share the work under DDP.
+class DAPOTorchLearner(CheckpointedLearner):
+    """Trains a `CausalLMModule` with the loss of `core.objective`; several share the work by DDP.
 
-    RLlib's update loop stays in charge (metrics, counters, hooks); what it iterates over are the
-    planned mini-batches of `GroupTrainingData`, and an update of one of them accumulates gradients
-    over its micro-batches. `compute_loss_for_module` is the place to override for another loss.
+    RLlib's update loop stays in charge (metrics, counters, hooks). It iterates over the planned
+    mini-batches of `GroupTrainingData`, and an update of one of them accumulates gradients over its
+    micro-batches. `compute_loss_for_module` is the place to override for another loss.
 
     Every Learner makes the same calls in the same order, with an empty micro-batch where it has no
     work: the plan gives all of them equally many.
@@ -73,19 +73,23 @@ class DAPOTorchLearner(TorchLearner):
         """Takes its share of the CPU, then builds module and optimizer."""
         set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_learners))
         if not torch.cuda.is_available():
-            # Transformers asks DeepSpeed, where it is installed, for the accelerator, and it warns
-            # if nobody chose one.
+            # Transformers asks DeepSpeed, where it is installed, for the accelerator, and DeepSpeed
+            # warns if nobody chose one.
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
         self._statistics = TokenStatistics()
         self.updates_after_warmup = 0
-        self.importance_cap = self.config.importance_cap
+        self.importance_cap = self.config.importance_cap  # the guard at the start may set it
         super().build()
 
     @override(TorchLearner)
     def configure_optimizers_for_module(
         self, module_id: str, config: DAPOConfig | None = None
     ) -> None:
-        """AdamW. Its learning rate is set before each step, so none of RLlib's schedules is attached."""
+        """AdamW.
+
+        Its learning rate is set before each step, so none of RLlib's schedules is attached.
+        """
         config = config or self.config
         params = [p for p in self.get_parameters(self.module[module_id]) if p.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -98,6 +102,13 @@ class DAPOTorchLearner(TorchLearner):
         )
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params)
 
+    @property
+    def policy_module(self) -> CausalLMModule:
+        """The module itself, without DDP's wrapper."""
+        return self.module[DEFAULT_MODULE_ID].unwrapped()
+
+    # The loss
+
     @override(TorchLearner)
     def compute_loss_for_module(
         self, *, module_id: str, config: DAPOConfig, batch: MicroBatch, fwd_out: dict[str, Tensor]
@@ -105,16 +116,17 @@ class DAPOTorchLearner(TorchLearner):
         """The loss of one micro-batch: its part of the mini-batch's sum.
 
         Args:
-            module_id: Whose loss.
-            config: The algorithm's configuration.
-            batch: A micro-batch of `core.collate`, with what `learner.preparation` added. Without
-                `old_logprobs` `[B, T]` the policy being trained is still the old one (the first
-                mini-batch of an update).
+            module_id: id of the module.
+            config: the algorithm's configuration.
+            batch: micro-batch of `core.collate`, with what `learner.old_logprobs` added. Without
+                `old_logprobs` `[B, T]` the policy being trained is still the old one, as in the
+                first mini-batch of an update.
             fwd_out: `logprobs`, `entropy` and perhaps `values`, `[B, T]`; see `learner.forward`.
         """
         logprobs = fwd_out["logprobs"]
         old_logprobs = batch.get("old_logprobs", logprobs.detach())
         mask, token_weights = self._correct_sampler(batch, old_logprobs, config)
+
         loss, statistics = dapo_objective(
             logprobs=logprobs,
             old_logprobs=old_logprobs,
@@ -137,6 +149,7 @@ class DAPOTorchLearner(TorchLearner):
             value_loss_coefficient=config.value_loss_coefficient if config.has_critic else 0.0,
             value_clip=config.value_clip,
         )
+
         self._statistics.maximum(
             **{name: value for name, value in statistics.items() if name.endswith("_max")}
         )
@@ -153,13 +166,19 @@ class DAPOTorchLearner(TorchLearner):
     def _correct_sampler(
         self, batch: MicroBatch, old_logprobs: Tensor, config: DAPOConfig
     ) -> tuple[Tensor, Tensor | None]:
-        """Which tokens have a gradient, and their importance weights against the engine's probabilities."""
+        """Accounts for the gap between the old policy and the engine's probabilities.
+
+        Returns:
+            Which tokens have a gradient, `[B, T]`, and their importance weights, `[B, T]` or None.
+        """
         mask, sampler = batch.get("token_mask", batch["mask"]), batch["sampler_logprobs"]
+
         if config.importance_sequence_bounds is not None:
             low, high = config.importance_sequence_bounds
             within = sequences_within(old_logprobs, sampler, batch["mask"], low=low, high=high)
             self._statistics.add(responses=len(within), masked_responses=(~within).sum())
             mask = mask & within[:, None]
+
         if self.importance_cap is None:
             return mask, None
         weights = importance_weights(old_logprobs, sampler, batch["mask"], cap=self.importance_cap)
@@ -167,6 +186,40 @@ class DAPOTorchLearner(TorchLearner):
             importance_capped=(weights >= self.importance_cap)[batch["mask"]].sum()
         )
         return mask, weights
+
+    # The update
+
+    @override(Learner)
+    def _create_iterator_if_necessary(
+        self, *, training_data: GroupTrainingData, **kwargs: Any
+    ) -> Iterable[MiniBatch]:
+        """The planned mini-batches, with what must be computed before the policy moves."""
+        (plans,) = training_data.shards
+        minibatches = [
+            MicroBatches(
+                batches=self.collate(plan, training_data),
+                progress=self._weights_seq_no - 1 + (i + 1) / len(plans),
+                is_first=i == 0,
+            )
+            for i, plan in enumerate(plans)
+        ]
+        prepare_minibatches(
+            minibatches,
+            self.config,
+            forward=self.forward_micro_batch,
+            reference=self.policy_module.reference_logprobs,
+        )
+        return [MiniBatch(policy_batches={DEFAULT_MODULE_ID: micro}) for micro in minibatches]
+
+    def collate(self, plan: MiniBatchPlan, training_data: GroupTrainingData) -> list[MicroBatch]:
+        """The tensors of a planned mini-batch, on this Learner's device."""
+        pad_token_id = self.policy_module.lm.config.pad_token_id
+        return collate_minibatch(
+            plan,
+            training_data.groups,
+            pad_token_id=0 if pad_token_id is None else int(pad_token_id),
+            device=self._device,
+        )
 
     @override(TorchLearner)
     def _update(self, batch: dict[str, MicroBatches]) -> tuple[dict, dict[str, Tensor], dict]:
@@ -186,8 +239,9 @@ class DAPOTorchLearner(TorchLearner):
                     module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
                 )
                 self._backward(loss)
-            self._measure_gap(batch, fwd_out, is_first=minibatch.is_first)
+            self._note_gap(batch, fwd_out, is_first=minibatch.is_first)
             total += loss.detach()
+
         norm = self._step(module_id, lr=self._next_lr(minibatch.progress))
         if norm is None:
             logger.warning(
@@ -198,38 +252,46 @@ class DAPOTorchLearner(TorchLearner):
             self._statistics.add_common(gradient_updates=1, gradient_norm=norm)
             self._statistics.maximum(gradient_norm_max=norm)
             self.updates_after_warmup += minibatch.progress >= config.warmup_steps
+
         self._statistics.add(total_loss=total)
         self._statistics.add_common(minibatches=1)
         return total * world_size()  # RLlib takes the mean over Learners
 
     def forward_micro_batch(self, batch: MicroBatch) -> dict[str, Tensor]:
-        """The module's outputs; DDP's wrapper only takes part where there is a gradient to share."""
+        """The module's outputs; DDP's wrapper only takes part where there is a gradient to share.
+
+        Args:
+            batch: micro-batch of `core.collate`.
+
+        Returns:
+            `logprobs`, `entropy` and perhaps `values`, `[B, T]`; see `learner.forward`.
+        """
         module = self.module[DEFAULT_MODULE_ID]
         return (module if torch.is_grad_enabled() else module.unwrapped()).forward_train(batch)
 
     def _accumulation(self, module_id: str, *, is_last: bool) -> AbstractContextManager[None]:
         """DDP shares gradients in the last micro-batch's backward pass, and in no other."""
         module = self.module[module_id]
-        return (
-            nullcontext()
-            if is_last or not isinstance(module, DistributedDataParallel)
-            else module.no_sync()
-        )
+        if is_last or not isinstance(module, DistributedDataParallel):
+            return nullcontext()
+        return module.no_sync()
 
     def _backward(self, loss: Tensor) -> None:
         """Adds to the gradient. DDP takes the mean over Learners of what is a sum."""
         (loss * world_size()).backward()
 
     def _step(self, module_id: str, *, lr: float) -> Tensor | None:
-        """Clips the gradient's global norm and takes an optimizer step, unless the gradient is not finite.
+        """Clips the gradient's global norm and takes an optimizer step, if the gradient is finite.
 
         Returns:
             The norm before clipping; None if the step was left out.
         """
         optimizer = self.get_optimizer(module_id)
         self._set_optimizer_lr(optimizer, lr=lr)
+
         limit = self.config.grad_clip if self.config.grad_clip is not None else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._optimizer_parameters[optimizer], limit)
+
         is_finite = bool(torch.isfinite(norm))
         if is_finite:
             optimizer.step()
@@ -248,151 +310,19 @@ class DAPOTorchLearner(TorchLearner):
         )
 
     @torch.no_grad()
-    def _measure_gap(
-        self, micro: MicroBatch, fwd_out: dict[str, Tensor], *, is_first: bool
-    ) -> None:
-        """How far the sampler's log-probabilities are from the trainer's under the same weights."""
+    def _note_gap(self, batch: MicroBatch, fwd_out: dict[str, Tensor], *, is_first: bool) -> None:
+        """Notes how far the sampler's log-probabilities are from the old policy's."""
         if is_first:
-            trainer = fwd_out["logprobs"]
+            old_logprobs = fwd_out["logprobs"]
         elif self.config.old_logprobs == "trainer":
-            trainer = micro["old_logprobs"]
+            old_logprobs = batch["old_logprobs"]
         else:
-            return  # the policy has moved on
-        gap = (trainer - micro["sampler_logprobs"]).abs()[micro["mask"]]
+            return  # nobody has computed them, and the policy has moved on
+
+        gap = token_gaps(old_logprobs, batch)
         self._statistics.add(gap_sum=gap.sum(), gap_tokens=gap.numel())
         if gap.numel():
             self._statistics.maximum(gap_max=gap.max())
-
-    @override(Learner)
-    def _create_iterator_if_necessary(
-        self, *, training_data: GroupTrainingData, **kwargs: Any
-    ) -> Iterable[MiniBatch]:
-        """The planned mini-batches, with what must be computed before the policy moves."""
-        (plans,) = training_data.shards
-        minibatches = [
-            MicroBatches(
-                batches=self.collate(plan, training_data),
-                progress=self._weights_seq_no - 1 + (i + 1) / len(plans),
-                is_first=i == 0,
-            )
-            for i, plan in enumerate(plans)
-        ]
-        prepare(
-            minibatches,
-            self.config,
-            forward=self.forward_micro_batch,
-            reference=self.policy_module.reference_logprobs,
-        )
-        return [MiniBatch(policy_batches={DEFAULT_MODULE_ID: micro}) for micro in minibatches]
-
-    def collate(self, plan: Any, training_data: GroupTrainingData) -> list[MicroBatch]:
-        """The tensors of a planned mini-batch, and which response each row of them is."""
-        pad = self.policy_module.lm.config.pad_token_id
-        batches = []
-        for micro in plan:
-            batch = collate(
-                micro, training_data.groups, pad_token_id=0 if pad is None else int(pad)
-            )
-            batch["groups"] = torch.tensor([r.group for r in micro.responses], dtype=torch.long)
-            batch["indices"] = torch.tensor([r.index for r in micro.responses], dtype=torch.long)
-            batches.append({name: tensor.to(self._device) for name, tensor in batch.items()})
-        return batches
-
-    def measure_start_gap(self, shards: list[GroupTrainingData]) -> GapReport:
-        """Scores responses that the engine sampled under the same weights; see `learner.gap`.
-
-        Args:
-            shards: For each Learner, responses to score.
-        """
-        data = shards[rank()]
-        data.solve_refs()
-        ((plan,),) = data.shards
-        return measure_gap(self.collate(plan, data), self.policy_module, self.forward_micro_batch)
-
-    def weight_pieces(self) -> list[ray.ObjectRef]:
-        """Puts the weights, as an engine wants them, into the object store piece by piece.
-
-        All Learners must be asked at the same time; the first of them has the answer, the others'
-        is empty.
-        """
-        return [
-            ray.put(piece)
-            for piece in cut_into_pieces(self._engine_weights(), dtype=self.policy_module.settings.dtype)
-        ]
-
-    def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The language model's weights by their Hugging Face names, on the first Learner; nothing on the others."""
-        if rank() == 0:
-            yield from self.policy_module.lm.state_dict().items()
-
-    def save_rank(self, checkpoint: Path, node_ip: str) -> int:
-        """Saves this Learner's part of a checkpoint on the driver's node; all Learners at the same time.
-
-        Returns:
-            The fingerprint of its weights.
-        """
-        with folder_to_write(checkpoint, node_ip) as folder:
-            return save_rank(self, folder)
-
-    def load_rank(self, checkpoint: Path, node_ip: str) -> int:
-        """Restores what `save_rank` saved, and returns the fingerprint of the weights that it then has."""
-        with folder_to_read(checkpoint, node_ip) as folder:
-            return load_rank(self, folder)
-
-    def training_state(self, checkpoint: Path) -> dict[str, Any]:
-        """What `save_rank` keeps: tensors and plain values. Equal on all Learners, so the first one's is enough."""
-        optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
-        return {"optimizer": optimizer.state_dict()} if rank() == 0 else {}
-
-    def set_training_state(self, state: dict[str, Any], checkpoint: Path) -> None:
-        """Takes `training_state` back."""
-        if rank() > 0:
-            state = read_rank(checkpoint, 0)
-        self.get_optimizer(DEFAULT_MODULE_ID).load_state_dict(state["optimizer"])
-
-    def fingerprint(self) -> int:
-        """A number that changes with any weight that this Learner holds."""
-        return fingerprint(self.policy_module.parameters())
-
-    @property
-    def weights_version(self) -> int:
-        """How many updates the weights have seen (RLlib's `weights_seq_no`)."""
-        return self._weights_seq_no
-
-    @property
-    def sharding(self) -> str:
-        """What a checkpoint says of how the training state is spread over Learners."""
-        return "none"
-
-    @override(Learner)
-    def get_state(
-        self,
-        components: Any = None,
-        *,
-        not_components: Any = None,
-        for_checkpoint: bool = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """RLlib's state.
-
-        Args:
-            components: RLlib's.
-            not_components: RLlib's.
-            for_checkpoint: Without weights and optimizer: every Learner writes its own to disk
-                itself.
-            **kwargs: RLlib's.
-        """
-        if not for_checkpoint:
-            return super().get_state(components, not_components=not_components, **kwargs)
-        state = super().get_state(
-            not_components=[COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER], **kwargs
-        )
-        return state | {COMPONENT_RL_MODULE: {module_id: {} for module_id in self.module.keys()}}  # noqa: SIM118
-
-    @property
-    def policy_module(self) -> CausalLMModule:
-        """The module itself, without DDP's wrapper."""
-        return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     @override(TorchLearner)
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
@@ -401,7 +331,7 @@ class DAPOTorchLearner(TorchLearner):
         self._statistics.reduce()
         self.metrics.log_dict(learner_metrics(self._statistics), key=DEFAULT_MODULE_ID, window=1)
         self.metrics.log_value(
-            (DEFAULT_MODULE_ID, names.NUM_GRADIENT_UPDATES_LIFETIME),
+            (DEFAULT_MODULE_ID, NUM_GRADIENT_UPDATES_LIFETIME),
             # RLlib adds up what Learners report.
             int(self._statistics.sum("gradient_updates")) if rank() == 0 else 0,
             reduce="lifetime_sum",
@@ -412,3 +342,37 @@ class DAPOTorchLearner(TorchLearner):
     def _set_slicing_by_batch_id(self, batch: MiniBatch, *, value: bool) -> MiniBatch:
         """Nothing is sliced: the plan already says what belongs together."""
         return batch
+
+    # What the driver asks for
+
+    def measure_start_gap(self, shards: list[GroupTrainingData]) -> GapReport:
+        """Scores responses that the engine sampled under the same weights; see `start_guard`.
+
+        Args:
+            shards: for each Learner, responses to score.
+        """
+        data = shards[rank()]
+        data.solve_refs()
+        ((plan,),) = data.shards
+        return measure_gap(self.collate(plan, data), self.policy_module, self.forward_micro_batch)
+
+    def weight_pieces(self) -> list[ray.ObjectRef]:
+        """Puts the weights, as an engine wants them, into the object store piece by piece.
+
+        All Learners must be asked at the same time.
+
+        Returns:
+            References to the pieces; none on any Learner but the first.
+        """
+        dtype = self.policy_module.settings.dtype
+        return [ray.put(piece) for piece in cut_into_pieces(self._engine_weights(), dtype=dtype)]
+
+    def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The language model's weights by Hugging Face names, on the first Learner alone."""
+        if rank() == 0:
+            yield from self.policy_module.lm.state_dict().items()
+
+    @property
+    def weights_version(self) -> int:
+        """The number of updates that the weights have seen (RLlib's `weights_seq_no`)."""
+        return self._weights_seq_no

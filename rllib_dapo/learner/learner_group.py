@@ -16,12 +16,21 @@ T = TypeVar("T")
 
 
 def ask_learners(learner_group: LearnerGroup, question: Callable[[DAPOTorchLearner], T]) -> list[T]:
-    """Every Learner's answer, by rank; the first exception is raised here, where RLlib would pass over it."""
+    """Asks all Learners at the same time, as collectives need it.
+
+    RLlib passes over a Learner's exception; here the first one is raised.
+
+    Args:
+        learner_group: the Learners.
+        question: function of a Learner, run in its process.
+
+    Returns:
+        The answers by rank.
+    """
     results = list(learner_group.foreach_learner(lambda learner: (rank(), question(learner))))
     for result in results:
         if not result.ok:
             raise result.get()
-    return [
-        answer
-        for _, answer in sorted((result.get() for result in results), key=lambda pair: pair[0])
-    ]
+
+    answers = sorted((result.get() for result in results), key=lambda pair: pair[0])
+    return [answer for _, answer in answers]

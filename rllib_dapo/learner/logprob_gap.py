@@ -1,4 +1,4 @@
-"""How far sampler and trainer are apart in the same responses under the same weights, and under what assumptions.
+"""How far sampler and trainer are apart in the same responses under the same weights, and why.
 
 Ratios compare the two. Where they differ by more than rounding, something is wrong that no loss
 curve shows: another temperature, raw instead of processed log-probabilities, another precision,
@@ -26,11 +26,11 @@ class GapReport:
     """Mean |log-prob of trainer - log-prob of sampler| per token, in nats, over all Learners.
 
     Attributes:
-        tokens: How many tokens were compared.
-        mean: With the settings as they are.
-        largest: The largest difference of a single token.
-        at_temperature_one: The mean, had the trainer not divided its logits by the temperature.
-        in_float32: The mean, had the trainer computed in float32; None where it does, or cannot.
+        tokens: number of tokens that were compared.
+        mean: mean under the settings as they are.
+        largest: largest difference of a single token.
+        at_temperature_one: mean if the trainer did not divide its logits by the temperature.
+        in_float32: mean if the trainer computed in float32; None where it does, or cannot.
     """
 
     tokens: int
@@ -48,35 +48,46 @@ def measure_gap(
 ) -> GapReport:
     """Scores responses under several assumptions.
 
+    Every Learner makes the same calls, and all have the same report.
+
     Args:
-        batches: Micro-batches of `core.collate`, sampled under the weights that the module holds
+        batches: micro-batches of `core.collate`, sampled under the weights that the module holds
             now.
-        module: Whose settings are varied.
-        forward: Outputs of the module; every Learner calls it equally often.
+        module: module whose settings are varied.
+        forward: outputs of the module for a micro-batch.
     """
 
-    def differences(**changes: Any) -> list[Tensor]:
+    def differences(**changes: Any) -> Tensor:
         with module.settings_changed(**changes):
             scored = [forward(batch)["logprobs"] for batch in batches]
         pairs = zip(scored, batches, strict=True)
-        mine = torch.cat(
-            [(s - b["sampler_logprobs"]).abs()[b["mask"]].float().cpu() for s, b in pairs]
-        )
-        return gather(mine)
+        mine = torch.cat([token_gaps(logprobs, batch).float().cpu() for logprobs, batch in pairs])
+        return torch.cat(gather(mine))
 
-    def mean(parts: list[Tensor]) -> float:
-        return float(torch.cat(parts).mean())
+    gaps = differences()
+    at_temperature_one = float(differences(temperature=1.0).mean())
 
-    gaps = torch.cat(differences())
     # With weights in half precision there is nothing wider to compute with.
     could_be_wider = (
         module.settings.dtype == torch.bfloat16
         and next(module.lm.parameters()).dtype == torch.float32
     )
+    in_float32 = float(differences(dtype=torch.float32).mean()) if could_be_wider else None
+
     return GapReport(
         tokens=len(gaps),
         mean=float(gaps.mean()),
         largest=float(gaps.max()),
-        at_temperature_one=mean(differences(temperature=1.0)),
-        in_float32=mean(differences(dtype=torch.float32)) if could_be_wider else None,
+        at_temperature_one=at_temperature_one,
+        in_float32=in_float32,
     )
+
+
+def token_gaps(logprobs: Tensor, batch: MicroBatch) -> Tensor:
+    """`[n]` |log-prob of trainer - log-prob of sampler| of the `n` tokens with loss, in nats.
+
+    Args:
+        logprobs: the trainer's log-probabilities, `[B, T]`.
+        batch: micro-batch of `core.collate`.
+    """
+    return (logprobs - batch["sampler_logprobs"]).abs()[batch["mask"]]

@@ -1,6 +1,6 @@
-"""Weights on disk: an ordinary Hugging Face folder inside RLlib's checkpoint, so that export is a copy.
+"""Weights on disk: an ordinary Hugging Face folder inside RLlib's checkpoint.
 
-No pickle holds a weight, and none is opened to get at one.
+So an export is a copy, and no weight of the model has to be unpickled to be used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# What the names of the value head's weights begin with, and the folder that it has to itself: it is
-# no part of the language model, and what is exported leaves it behind.
+# The prefix of the names of the value head's weights, and the head's own folder: it is not part of
+# the language model, and an export leaves it behind.
 VALUE_HEAD = "value_head."
 VALUE_HEAD_FOLDER = "value_head"
 
@@ -34,11 +34,11 @@ MODULE_PATH = Path(
 
 
 def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
-    """Loads a whole state dict; weights tied to another may be left out of it.
+    """Loads a whole state dict; weights that are tied to others may be missing in it.
 
     Args:
-        model: Takes the weights.
-        state: By name, as in `model.state_dict()`.
+        model: model that takes the weights.
+        state: weights by name, as in `model.state_dict()`.
 
     Raises:
         ValueError: If a parameter of the model has no weight in `state`, or the other way round, or
@@ -52,9 +52,11 @@ def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
     )
     if missing or unexpected or reshaped:
         raise ValueError(
-            f"these weights belong to another model: missing {missing[:3]}, unknown {unexpected[:3]}, "
-            f"of another shape {reshaped[:3]}"
+            f"these weights belong to another model: missing {missing[:3]}, "
+            f"unknown {unexpected[:3]}, of another shape {reshaped[:3]}"
         )
+
+    # Not strict, for tied weights alone: what else is missing has been refused.
     model.load_state_dict(dict(state), strict=False)
 
 
@@ -64,13 +66,15 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     weights: Mapping[str, Tensor],
 ) -> None:
-    """Writes weights, configuration and tokenizer as transformers does, and a value head into a folder of its own.
+    """Writes weights, configuration and tokenizer as transformers does.
+
+    A value head goes into a folder of its own.
 
     Args:
-        folder: Where to; it exists.
-        model: Whose configuration it is; its own weights are not looked at.
-        tokenizer: The model's.
-        weights: By name.
+        folder: an existing folder.
+        model: model with the configuration to write; its own weights are not looked at.
+        tokenizer: the model's tokenizer.
+        weights: weights by name; those of a value head begin with `VALUE_HEAD`.
     """
     value_head = {
         k.removeprefix(VALUE_HEAD): v.contiguous()
@@ -81,22 +85,27 @@ def write_model(
         folder, state_dict={k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)}
     )
     tokenizer.save_pretrained(folder)
+
     if value_head:
         (folder / VALUE_HEAD_FOLDER).mkdir(exist_ok=True)
         save_file(value_head, folder / VALUE_HEAD_FOLDER / "model.safetensors")
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a Hugging Face folder, whatever the number of files, and the value head's where it has one.
+    """All tensors of a Hugging Face folder by name, those of a value head included.
+
+    Args:
+        folder: folder with any number of `*.safetensors` files.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it has none.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"no *.safetensors in {folder}")
-    heads = sorted((folder / VALUE_HEAD_FOLDER).glob("*.safetensors"))
     weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+    heads = sorted((folder / VALUE_HEAD_FOLDER).glob("*.safetensors"))
     return weights | {
         VALUE_HEAD + name: tensor for file in heads for name, tensor in load_file(file).items()
     }

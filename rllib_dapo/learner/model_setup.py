@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def disable_dropout(model: PreTrainedModel) -> None:
-    """Switches every dropout off: the ratio compares probabilities, which must not depend on chance.
+    """Switches every dropout off: the ratio's probabilities must not depend on chance.
 
     Not all of transformers' models have a module for each: some keep the probability as a number,
     some look it up in their configuration at every step.
@@ -20,6 +20,7 @@ def disable_dropout(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+
     for owner in (*model.modules(), model.config):
         for name, value in list(vars(owner).items()):
             if "dropout" in name and isinstance(value, float):
@@ -27,24 +28,28 @@ def disable_dropout(model: PreTrainedModel) -> None:
 
 
 def freeze_first_layers(model: PreTrainedModel, fraction: float) -> int:
-    """Keeps the first layers as they are, and the input embeddings with them unless the output shares their weights.
+    """Keeps the first layers from being trained, and the input embeddings with them.
+
+    Embeddings that share their weights with the output are trained all the same.
 
     Args:
-        model: Any decoder of transformers.
-        fraction: Share of the decoder layers, in [0, 1); rounded up to whole layers.
+        model: any decoder of transformers.
+        fraction: share of the decoder layers, in [0, 1), which is rounded up to whole layers.
 
     Returns:
-        How many layers are frozen.
+        Number of frozen layers.
 
     Raises:
         ValueError: If the model's layers cannot be found.
     """
     if fraction <= 0:
         return 0
+
     layers = decoder_layers(model)
     frozen = min(math.ceil(fraction * len(layers)), len(layers))
     for layer in layers[:frozen]:
         layer.requires_grad_(False)
+
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     if outputs is None or inputs.weight is not outputs.weight:
         inputs.requires_grad_(False)
@@ -62,5 +67,6 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise ValueError(
-        f"language_model.freeze_fraction: no list of {depth} layers was found in {type(model).__name__}; set it to 0"
+        f"language_model.freeze_fraction: no list of {depth} layers was found in "
+        f"{type(model).__name__}; set it to 0"
     )

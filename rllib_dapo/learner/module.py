@@ -1,4 +1,4 @@
-"""One RLModule with two natures: a transformers model on a Learner, a sampling engine on an EnvRunner."""
+"""One RLModule with two natures: a model on a Learner, a sampling engine on an EnvRunner."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     """A causal language model for RLlib.
 
     On a Learner: `_forward_train` turns a micro-batch of `core.collate` into log-probabilities and
-    entropies of the response tokens, `[B, T]`. Parameters stay in float32; with `dtype="bfloat16"`
-    the computation runs under autocast, for at learning rates of 1e-6 an update of a bfloat16
-    weight rounds away.
+    entropies of the response tokens, `[B, T]`. Parameters stay in float32, since at learning rates
+    of 1e-6 an update of a bfloat16 weight rounds away; with `dtype="bfloat16"` the computation runs
+    under autocast.
 
     On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows
-    both. An engine's weights come in pieces from `DAPOTorchLearner.weight_pieces`, not through
-    `get_state`, which one Learner alone could not answer where the weights are sharded.
+    both. An engine's weights come in pieces (`weight_transfer`), not through `get_state`, which one
+    Learner alone could not answer where the weights are sharded.
     """
 
     @override(TorchRLModule)
@@ -52,9 +52,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             temperature=config["temperature"],
             chunk_tokens=config["logprob_chunk_tokens"],
         )
-        # Set by a Learner that has taken the weights apart: then they are not this module's to save
-        # or to load.
+        # Set by a Learner that has sharded the weights: then this module neither saves nor loads
+        # them.
         self.is_sharded = False
+
         self.engine: Engine | None = None
         if self.inference_only:
             self.engine = make_engine(
@@ -65,6 +66,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
                 **config["engine_settings"],
             )
             return
+
         self.lm = self._load()
         freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
@@ -72,8 +74,9 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
         self.value_head = self._new_value_head() if config["value_head"] else None
-        # In a tuple, so that it is no part of this module: not saved, not wrapped, not given to the
-        # optimizer.
+
+        # In a tuple, so that it is not a part of this module: not saved, not wrapped, not given to
+        # the optimizer, and not sharded either, so that each Learner holds a whole one.
         self._reference: tuple[PreTrainedModel, ...] = ()
         if config["reference"]:
             self._reference = (self._load().requires_grad_(False),)
@@ -88,7 +91,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Log-probabilities, entropies and (with a value head) values of the tokens that have loss.
 
         Args:
-            batch: A micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to
+            batch: micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to
                 `T`.
             **kwargs: RLlib's; unused.
 
@@ -102,16 +105,23 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     def reference_logprobs(self, batch: dict[str, Tensor]) -> Tensor:
         """`[B, T]` log-probabilities under the frozen model that training began with.
 
-        Its weights have the type of the policy's, float32 unless DeepSpeed has made it bfloat16:
-        computed otherwise, the two would differ by rounding before anything is learnt, and the
-        divergence have a gradient of nothing else.
+        Its weights have the type of the policy's, which is float32 unless DeepSpeed has made it
+        bfloat16. So the divergence is exactly 0 at the start: with another type the two would
+        differ by rounding before anything is learnt.
+
+        Args:
+            batch: micro-batch of `core.collate`.
         """
         reference = self._reference[0].to(batch["mask"].device, next(self.lm.parameters()).dtype)
         return token_outputs(reference, batch, self.settings)["logprobs"]
 
     @contextmanager
     def settings_changed(self, **changes: Any) -> Iterator[None]:
-        """Computes otherwise for a while: to find out why sampler and trainer disagree."""
+        """Computes under other settings for a while, to find out why sampler and trainer disagree.
+
+        Args:
+            **changes: values of `ForwardSettings` by name.
+        """
         before = self.settings
         self.settings = replace(before, **changes)
         try:
@@ -137,10 +147,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """The weights under their Hugging Face names, as NumPy arrays.
 
         Args:
-            components: Unused: a module has no components.
-            not_components: Unused.
-            inference_only: True gives nothing: engines get their weights otherwise.
-            **kwargs: Unused.
+            components: unused, since a module has no components.
+            not_components: unused.
+            inference_only: True gives an empty state: engines get their weights in another way.
+            **kwargs: unused.
 
         Raises:
             RuntimeError: If the weights are sharded over Learners.
@@ -156,15 +166,19 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Takes the weights of `get_state`, from a module without an engine to another."""
+        """Takes the weights of `get_state`; a module with an engine takes none.
+
+        Args:
+            state: weights under their Hugging Face names.
+        """
         if state and self.engine is None:
             self._load_weights(dict(to_tensors(state.items())))
 
     def load_engine_weights(self, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Gives the engine weights in place, one after the other; it forgets what it cached under the old ones.
+        """Loads weights into the engine one by one; what it cached under the old ones is dropped.
 
         Args:
-            arrays: From `DAPOTorchLearner.weight_pieces`.
+            arrays: names and arrays of `DAPOTorchLearner.weight_pieces`.
         """
         assert self.engine is not None
         self.engine.load_weights(to_tensors(arrays))
@@ -178,34 +192,38 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         filesystem: Any = None,
         **kwargs: Any,
     ) -> str:
-        """Writes a Hugging Face folder (weights, configuration, tokenizer) among RLlib's own small files.
+        """Writes a Hugging Face folder with RLlib's own small files beside the model's.
 
         Args:
-            path: The folder.
-            state: The weights, where RLlib has gathered them already.
-            filesystem: A PyArrow file system, where it is not the local one.
+            path: the folder.
+            state: the weights, where RLlib has gathered them already.
+            filesystem: PyArrow file system of `path`; by default the local one.
             **kwargs: RLlib's.
+
+        Returns:
+            The folder.
         """
         path = super().save_to_path(
             path, state={"weights": "safetensors"}, filesystem=filesystem, **kwargs
         )
-        if not self.is_sharded:
-            weights = (
-                dict(to_tensors(state.items()))
-                if state
-                else {**self.lm.state_dict(), **self._value_head_state()}
-            )
-            with tempfile.TemporaryDirectory() as folder:
-                self.write_model(Path(folder), weights)
-                pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
+        if self.is_sharded:
+            return path
+
+        if state:
+            weights = dict(to_tensors(state.items()))
+        else:
+            weights = {**self.lm.state_dict(), **self._value_head_state()}
+        with tempfile.TemporaryDirectory() as folder:
+            self.write_model(Path(folder), weights)
+            pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
         return path
 
     def write_model(self, folder: Path, weights: dict[str, Tensor]) -> None:
-        """Writes a Hugging Face folder.
+        """Writes weights, configuration and tokenizer into a Hugging Face folder.
 
         Args:
-            folder: Where to; it exists.
-            weights: All of them, by name; those of the value head begin with `value_head.`.
+            folder: an existing folder.
+            weights: all weights by name; those of the value head begin with `value_head.`.
         """
         tokenizer = load_tokenizer(
             self._name, trust_remote_code=self.model_config["trust_remote_code"]
@@ -214,9 +232,20 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     @override(TorchRLModule)
     def restore_from_path(self, path: Any, *, filesystem: Any = None, **kwargs: Any) -> None:
-        """Reads the weights that `save_to_path` wrote."""
+        """Reads the weights that `save_to_path` wrote.
+
+        Args:
+            path: the folder.
+            filesystem: PyArrow file system of `path`; by default the local one.
+            **kwargs: RLlib's; unused.
+
+        Raises:
+            FileNotFoundError: If there are no weights in the folder.
+            ValueError: If they belong to another model.
+        """
         if self.is_sharded:
             return
+
         with tempfile.TemporaryDirectory() as folder:
             pyarrow.fs.copy_files(str(path), folder, source_filesystem=filesystem)
             self._load_weights(read_weights(Path(folder)))
@@ -227,6 +256,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             self.engine.close()
 
     def _load(self) -> PreTrainedModel:
+        """The start model in float32 or wider, without dropout."""
         dtype = torch.promote_types(self.settings.dtype, torch.float32)
         model = load_causal_lm(
             self._name, dtype=dtype, trust_remote_code=self.model_config["trust_remote_code"]
@@ -235,7 +265,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         return model
 
     def _new_value_head(self) -> nn.Linear:
-        """Starts at zero: a value that nothing has been learnt about yet should not move the first advantages."""
+        """A head of zeros: values that are not learnt yet must not move the first advantages."""
         head = nn.Linear(
             self.lm.config.get_text_config().hidden_size, 1, dtype=next(self.lm.parameters()).dtype
         )
@@ -244,17 +274,16 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         return head
 
     def _value_head_state(self) -> dict[str, Tensor]:
-        return (
-            {}
-            if self.value_head is None
-            else {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
-        )
+        if self.value_head is None:
+            return {}
+        return {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Loads the model's weights; the value head's too where they are there (an exported model has none)."""
+        """Loads the model's weights, and the value head's, which an exported model has not."""
+        load_weights(self.lm, {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)})
+
         own = {
             k.removeprefix(VALUE_HEAD): v for k, v in weights.items() if k.startswith(VALUE_HEAD)
         }
-        load_weights(self.lm, {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)})
         if own and self.value_head is not None:
             self.value_head.load_state_dict(own)

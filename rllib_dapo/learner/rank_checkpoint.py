@@ -1,66 +1,142 @@
-"""Every Learner's part of a checkpoint, and the list of all that says whether a checkpoint is whole.
+"""Every Learner's own part of a checkpoint: a file of its rank.
 
 RLlib saves what Learner 0 holds. Under ZeRO each Learner holds another part of the optimizer's
-state, so each writes its own, and the driver writes `dapo_checkpoint.json` last: a checkpoint
-without it was cut short.
+state, so each writes its own. `checkpoint.learners` is the driver's half.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import ray
 import torch
-from ray.tune.utils.file_transfer import sync_dir_between_nodes
+from ray.rllib.core import COMPONENT_OPTIMIZER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.annotations import override
 
 from rllib_dapo.learner.collectives import rank
-
-if TYPE_CHECKING:
-    from rllib_dapo.learner.learner import DAPOTorchLearner
+from rllib_dapo.learner.node_folder import folder_to_read, folder_to_write
 
 RANKS = "ranks"
-# The whole-number type for weights of so many bytes each.
+
+# The integer type for weights of so many bytes each.
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def save_rank(learner: DAPOTorchLearner, checkpoint: Path) -> int:
-    """Writes one Learner's training state: the optimizer's, and its place in the schedule.
+class CheckpointedLearner(TorchLearner):
+    """A Learner that saves its own part of a checkpoint.
 
-    Args:
-        learner: After an update, not within one.
-        checkpoint: The checkpoint's folder, on a file system of this machine.
-
-    Returns:
-        The fingerprint of its weights.
+    Attributes:
+        updates_after_warmup: number of optimizer steps taken since the end of the warm-up, which
+            is a Learner's place in the schedule of learning rates.
     """
-    state = {
-        "updates_after_warmup": learner.updates_after_warmup,
-        **learner.training_state(checkpoint),
-    }
-    file = _rank_file(checkpoint, rank())
-    file.parent.mkdir(exist_ok=True)
-    torch.save(state, file)
-    return learner.fingerprint()
 
+    updates_after_warmup: int
 
-def load_rank(learner: DAPOTorchLearner, checkpoint: Path) -> int:
-    """Restores what `save_rank` wrote.
+    def save_rank(self, checkpoint: Path, node_ip: str) -> int:
+        """Saves this Learner's part; all Learners do so at the same time, between two updates.
 
-    Returns:
-        The fingerprint of the weights, now restored.
-    """
-    state = read_rank(checkpoint, rank())
-    learner.updates_after_warmup = state.pop("updates_after_warmup")
-    learner.set_training_state(state, checkpoint)
-    return learner.fingerprint()
+        Args:
+            checkpoint: folder of the checkpoint on the driver's node.
+            node_ip: address of the driver's node.
+
+        Returns:
+            The fingerprint of its weights.
+        """
+        with folder_to_write(checkpoint, node_ip) as folder:
+            state = {
+                "updates_after_warmup": self.updates_after_warmup,
+                **self.training_state(folder),
+            }
+            file = _rank_file(folder, rank())
+            file.parent.mkdir(exist_ok=True)
+            torch.save(state, file)
+            return self.fingerprint()
+
+    def load_rank(self, checkpoint: Path, node_ip: str) -> int:
+        """Restores what `save_rank` saved.
+
+        Args:
+            checkpoint: folder of the checkpoint on the driver's node.
+            node_ip: address of the driver's node.
+
+        Returns:
+            The fingerprint of the weights that it then has.
+        """
+        with folder_to_read(checkpoint, node_ip) as folder:
+            state = read_rank(folder, rank())
+            self.updates_after_warmup = state.pop("updates_after_warmup")
+            self.set_training_state(state, folder)
+            return self.fingerprint()
+
+    def training_state(self, checkpoint: Path) -> dict[str, Any]:
+        """What `save_rank` keeps beside the place in the schedule: tensors and plain values.
+
+        Without ZeRO it is equal on all Learners, so only the first one's is kept.
+
+        Args:
+            checkpoint: folder for what is not to be in the returned state.
+        """
+        optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
+        return {"optimizer": optimizer.state_dict()} if rank() == 0 else {}
+
+    def set_training_state(self, state: dict[str, Any], checkpoint: Path) -> None:
+        """Takes `training_state` back.
+
+        Args:
+            state: this Learner's own state.
+            checkpoint: folder with the states of all Learners.
+        """
+        if rank() > 0:
+            state = read_rank(checkpoint, 0)
+        self.get_optimizer(DEFAULT_MODULE_ID).load_state_dict(state["optimizer"])
+
+    def fingerprint(self) -> int:
+        """A number that changes with any weight that this Learner holds."""
+        return fingerprint(self.module[DEFAULT_MODULE_ID].unwrapped().parameters())
+
+    @property
+    def sharding(self) -> str:
+        """How the training state is spread over Learners, as a checkpoint names it."""
+        return "none"
+
+    @override(Learner)
+    def get_state(
+        self,
+        components: Any = None,
+        *,
+        not_components: Any = None,
+        for_checkpoint: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's state.
+
+        Args:
+            components: RLlib's.
+            not_components: RLlib's.
+            for_checkpoint: whether to leave out weights and optimizer, which every Learner writes
+                to disk itself.
+            **kwargs: RLlib's.
+        """
+        if not for_checkpoint:
+            return super().get_state(components, not_components=not_components, **kwargs)
+
+        state = super().get_state(
+            not_components=[COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER], **kwargs
+        )
+        module_ids = list(self.module.keys())
+        return state | {COMPONENT_RL_MODULE: {module_id: {} for module_id in module_ids}}
 
 
 def read_rank(checkpoint: Path, number: int) -> dict[str, Any]:
-    """What one Learner wrote: tensors and plain values, no pickled object."""
+    """What one Learner wrote: tensors and plain values, no pickled object.
+
+    Args:
+        checkpoint: folder of the checkpoint, on this machine.
+        number: rank of the Learner.
+    """
     return torch.load(_rank_file(checkpoint, number), map_location="cpu", weights_only=True)
 
 
@@ -68,38 +144,10 @@ def _rank_file(checkpoint: Path, number: int) -> Path:
     return checkpoint / RANKS / f"rank_{number:05d}.pt"
 
 
-@contextmanager
-def folder_to_write(folder: Path, node_ip: str) -> Iterator[Path]:
-    """The folder itself on its own node; elsewhere a temporary one that is sent there afterwards."""
-    here = ray.util.get_node_ip_address()
-    if here == node_ip:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
-        sync_dir_between_nodes(
-            here, temporary, node_ip, str(folder), force_all=True, max_size_bytes=None
-        )
-
-
-@contextmanager
-def folder_to_read(folder: Path, node_ip: str) -> Iterator[Path]:
-    """The folder itself on its own node; elsewhere a temporary copy."""
-    here = ray.util.get_node_ip_address()
-    if here == node_ip:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        sync_dir_between_nodes(
-            node_ip, str(folder), here, temporary, force_all=True, max_size_bytes=None
-        )
-        yield Path(temporary)
-
-
 def fingerprint(weights: Iterable[torch.Tensor]) -> int:
-    """A number that changes with any bit of a weight: the sum of their bits, read as whole numbers.
+    """A number that changes with any bit of a weight: the sum of their bits, read as integers.
 
-    A sum of whole numbers is the same in any order. One of floating-point numbers is not: its last
+    A sum of integers is the same in any order. One of floating-point numbers is not: its last
     digits depend on the number of threads, and a checkpoint may be restored on another machine.
     """
     return sum(

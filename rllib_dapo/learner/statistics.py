@@ -1,4 +1,7 @@
-"""Sums over tokens, kept until the end of an update, so that every mean is one division of two totals."""
+"""Sums over tokens, kept until the end of an update.
+
+So every mean is one division of two totals.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +31,24 @@ class TokenStatistics:
             self._sums[name] = self._sums[name] + _detached(value)
 
     def add_common(self, **values: Tensor | float) -> None:
-        """Adds to sums that are the same on every Learner, such as the number of optimizer steps."""
+        """Adds to sums that are the same on every Learner, such as the count of optimizer steps."""
         for name, value in values.items():
             self._common[name] = self._common[name] + _detached(value)
 
     def maximum(self, **values: Tensor) -> None:
-        """Keeps the larger."""
+        """Keeps the larger value of each name."""
         for name, value in values.items():
             self._maxima[name] = torch.maximum(self._maxima.get(name, value), value).detach()
 
     def reduce(self) -> None:
-        """Makes the totals those of all Learners, on each of them."""
+        """Replaces this Learner's totals by those of all Learners; a collective."""
         everybody = gather(
             (
                 {k: float(v) for k, v in self._sums.items()},
                 {k: float(v) for k, v in self._maxima.items()},
             )
         )
+
         sums: defaultdict[str, float | Tensor] = defaultdict(float)
         maxima: dict[str, Tensor] = {}
         for their_sums, their_maxima in everybody:
@@ -52,6 +56,7 @@ class TokenStatistics:
                 sums[name] += value
             for name, value in their_maxima.items():
                 maxima[name] = torch.tensor(max(value, float(maxima.get(name, value))))
+
         self._sums, self._maxima = sums, maxima
 
     def sum(self, name: str) -> float:

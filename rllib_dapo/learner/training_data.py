@@ -1,17 +1,23 @@
-"""What `LearnerGroup.update` is given: groups (or references to them) and the plan of who trains on what, when."""
+"""What `LearnerGroup.update` is given: groups, or references to them, and the plan of the update.
+
+Lengths are known before a token moves, so the driver fixes mini-batches, token-balanced
+micro-batches and the loss's weights (`planning`), whatever the number of Learners. No collective is
+needed to agree on them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+import torch
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
-from rllib_dapo.core.batching import MiniBatchPlan
+from rllib_dapo.core.batching import MiniBatchPlan, collate
 from rllib_dapo.core.types import PromptGroup
 
 MicroBatch = dict[str, Tensor]
@@ -21,13 +27,14 @@ MicroBatch = dict[str, Tensor]
 class GroupTrainingData(TrainingData):
     """RLlib's `TrainingData`, for groups of responses.
 
-    RLlib would shard episodes by count and cut mini-batches by rows. Here both are decided
-    beforehand, in tokens, from the groups' summaries (`core.batching`), and each Learner fetches
-    only the groups it trains on.
+    RLlib would shard episodes by count and cut mini-batches by rows, wrapping round where they do
+    not divide. Here both are decided beforehand, in tokens, from the groups' summaries
+    (`core.batching`), and each Learner fetches only the groups it trains on. As a subclass of
+    RLlib's it goes through `LearnerGroup.update`.
 
     Attributes:
-        groups: By index: the group, or a reference to it.
-        shards: For each Learner, its part of every mini-batch, in order.
+        groups: groups, or references to them, by index.
+        shards: for each Learner, its part of every mini-batch, in order.
     """
 
     groups: dict[int, PromptGroup | ray.ObjectRef] = field(default_factory=dict)
@@ -35,18 +42,32 @@ class GroupTrainingData(TrainingData):
 
     @override(TrainingData)
     def validate(self) -> None:
-        """Checks that every Learner has work in equally many steps, since their collectives must match."""
+        """Checks that every Learner has equally many steps, since their collectives must match.
+
+        Raises:
+            ValueError: If they have not.
+        """
         steps = {(len(shard), *map(len, shard)) for shard in self.shards}
         if len(steps) != 1:
             raise ValueError(
-                f"Learners were planned different numbers of mini- or micro-batches: {sorted(steps)}"
+                "Learners were planned different numbers of mini- or micro-batches: "
+                f"{sorted(steps)}"
             )
 
     @override(TrainingData)
     def shard(self, num_shards: int, **kwargs: Any) -> list[tuple[TrainingData, dict[str, Any]]]:
-        """Gives each Learner its plan and the groups in it."""
+        """Gives each Learner its plan and the groups in it.
+
+        Args:
+            num_shards: number of Learners.
+            **kwargs: RLlib's; unused.
+
+        Raises:
+            ValueError: If the plan is for another number of Learners.
+        """
         if num_shards != len(self.shards):
             raise ValueError(f"planned for {len(self.shards)} Learners, but there are {num_shards}")
+
         return [
             (
                 GroupTrainingData(
@@ -74,25 +95,27 @@ class MiniBatch:
     """One optimizer step's data on one Learner, in the form RLlib's update loop walks over.
 
     Attributes:
-        policy_batches: Per module, the micro-batches.
+        policy_batches: the micro-batches by module.
     """
 
     policy_batches: dict[str, MicroBatches]
 
     def env_steps(self) -> int:
-        """Responses, as `MicroBatches` counts them."""
+        """The number of responses, as `MicroBatches` counts them."""
         return sum(map(len, self.policy_batches.values()))
 
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """The micro-batches of one mini-batch; its length counts responses, which is what RLlib logs as module steps.
+    """The micro-batches of one mini-batch.
+
+    Its length counts responses, which is what RLlib logs as module steps.
 
     Attributes:
-        batches: Tensors of `core.collate`.
-        progress: Where in training this optimizer step lies, in training steps; see
+        batches: tensors of each micro-batch; see `collate_minibatch`.
+        progress: where in training this optimizer step lies, in training steps; see
             `learner.schedule`.
-        is_first: Whether the policy is still the one that sampled.
+        is_first: whether the policy is still the one that sampled.
     """
 
     batches: list[MicroBatch]
@@ -101,3 +124,31 @@ class MicroBatches:
 
     def __len__(self) -> int:
         return sum(len(batch["advantages"]) for batch in self.batches)
+
+
+def collate_minibatch(
+    plan: MiniBatchPlan,
+    groups: Mapping[int, PromptGroup],
+    *,
+    pad_token_id: int,
+    device: torch.device | str,
+) -> list[MicroBatch]:
+    """The tensors of a planned mini-batch.
+
+    Args:
+        plan: micro-batches of one Learner.
+        groups: groups by index; those in the plan have been fetched.
+        pad_token_id: token id for padding.
+        device: device of the tensors.
+
+    Returns:
+        For each micro-batch what `core.collate` gives, and the group and the index within the group
+        of each response, `groups` and `indices`, `[B]`.
+    """
+    batches = []
+    for micro in plan:
+        batch = collate(micro, groups, pad_token_id=pad_token_id)
+        batch["groups"] = torch.tensor([r.group for r in micro.responses], dtype=torch.long)
+        batch["indices"] = torch.tensor([r.index for r in micro.responses], dtype=torch.long)
+        batches.append({name: tensor.to(device) for name, tensor in batch.items()})
+    return batches

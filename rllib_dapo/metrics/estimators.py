@@ -1,4 +1,4 @@
-"""Estimators of accuracy as a function of the number of samples: avg@k, pass@k, maj@k, and their intervals.
+"""Accuracy as a function of the number of samples: avg@k, pass@k, maj@k, and their intervals.
 
 All are exact expectations over the subsets of `k` of a problem's `n` responses: nothing is drawn,
 and the value at `k = n` is what the responses themselves give. Only the intervals draw, from a
@@ -18,11 +18,16 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_SAMPLES = 1024  # beyond, the number of subsets is no float
+MAX_SAMPLES = 1024  # beyond, the number of subsets overflows a float
 
 
 class Votes(NamedTuple):
-    """How often one answer was given to a problem, and whether it is right (between 0 and 1 if verdicts disagree)."""
+    """The votes for one answer to a problem.
+
+    Attributes:
+        times: number of responses that gave the answer.
+        value: 1 if it is right, 0 if it is wrong, between them if verdicts disagree.
+    """
 
     times: int
     value: float
@@ -35,7 +40,7 @@ def sample_counts(num_samples: int) -> tuple[int, ...]:
 
 
 def average_at(num_correct: int, num_samples: int) -> float:
-    """avg@k of one problem: the share of correct responses, whatever k."""
+    """avg@k of one problem: the share of correct responses, which does not depend on k."""
     return num_correct / num_samples
 
 
@@ -46,12 +51,12 @@ def pass_at(num_correct: int, num_samples: int, k: int) -> float:
     correct.
 
     Args:
-        num_correct: `c`.
-        num_samples: `n`.
-        k: At most `n`.
+        num_correct: `c`, the number of correct responses.
+        num_samples: `n`, the number of responses.
+        k: number of responses taken, at most `n`.
 
     Raises:
-        ValueError: If `k` is not within 1 and `n`.
+        ValueError: If `k` is not between 1 and `n`.
     """
     _check_k(k, num_samples)
     return 1.0 - comb(num_samples - num_correct, k) / comb(num_samples, k)
@@ -61,12 +66,13 @@ def tally(predictions: Sequence[str], verdicts: Sequence[bool | None]) -> tuple[
     """Counts a problem's answers.
 
     A response without a prediction casts no vote. One whose verdict is missing votes for its
-    prediction all the same; an answer is as right as the verdicts there are on it say, and wrong if
-    there is none.
+    prediction all the same; the value of an answer is the mean of the verdicts that there are on
+    it, and 0 if there are none.
 
     Args:
-        predictions: Of each response; equal answers are equal texts, and the empty text is none.
-        verdicts: Of each response; None where missing.
+        predictions: answer extracted from each response; equal answers are equal texts, and the
+            empty text is no answer.
+        verdicts: whether each response is correct; None where that is missing.
 
     Returns:
         One entry for each answer, in an order that depends on counts and values alone.
@@ -83,18 +89,18 @@ def tally(predictions: Sequence[str], verdicts: Sequence[bool | None]) -> tuple[
 
 
 def majority_at(votes: Sequence[Votes], num_samples: int, k: int) -> float:
-    """maj@k of one problem: how probably the answer that most of `k` responses give is right.
+    """maj@k of one problem: the probability that the majority of `k` responses is right.
 
     The expectation over all subsets of `k` of the `n` responses, and over the answers that tie for
     most votes in a subset, each equally probable. A subset in which nobody votes is wrong.
 
     Args:
-        votes: From `tally`.
-        num_samples: `n`, those that cast no vote included.
-        k: At most `n`.
+        votes: the result of `tally`.
+        num_samples: `n`, the number of responses, those that cast no vote included.
+        k: number of responses taken, at most `n`.
 
     Raises:
-        ValueError: If `k` is not within 1 and `n`.
+        ValueError: If `k` is not between 1 and `n`.
     """
     _check_k(k, num_samples)
     return float(_majorities(tuple(sorted(votes, reverse=True)), num_samples)[k - 1])
@@ -108,13 +114,13 @@ def bootstrap(
     Args:
         values: `[P, M]`, one row for each problem, one column for each figure; all columns share
             the draws.
-        seed: Of the draws.
-        resamples: How often.
-        level: Share of the resampled means within the interval.
+        seed: seed of the draws.
+        resamples: number of times that all problems are drawn.
+        level: share of the resampled means within the interval.
 
     Returns:
-        `[2, M]`: lower and upper ends. With one problem they are its value: there is nothing to
-        draw.
+        `[2, M]`: lower and upper ends. With one problem both are its value, since there is nothing
+        to draw.
     """
     rng = np.random.default_rng(seed)
     problems = len(values)
@@ -135,12 +141,13 @@ def mean(values: Sequence[float]) -> float:
 def _majorities(votes: tuple[Votes, ...], num_samples: int) -> NDArray[np.float64]:
     """`[n]`: maj@k for k = 1, ..., n.
 
-    For an answer to win with `v` votes, no other may have more than `v`; if `t` others have just
+    For an answer to win with `v` votes, no other may have more than `v`; if `t` others have exactly
     `v`, it is the one chosen with probability `1 / (t + 1)`. Subsets are counted by their number of
-    votes for other answers and by `t`; those who cast no vote fill up.
+    votes for other answers and by `t`; responses that cast no vote make up the rest.
     """
     silent = num_samples - sum(vote.times for vote in votes)
     subsets = np.array([float(comb(num_samples, k)) for k in range(num_samples + 1)])
+
     result = np.zeros(num_samples + 1)
     for i, (count, value) in enumerate(votes):
         if not value:
@@ -153,15 +160,21 @@ def _majorities(votes: tuple[Votes, ...], num_samples: int) -> NDArray[np.float6
             )
             chances = ways[: num_samples - winning + 1] / subsets[winning:]
             result[winning:] += value * comb(count, winning) * chances
+
     result.flags.writeable = False  # shared by all who ask
     return result[1:]
 
 
 def _ways(others: Sequence[int], most: int, num_samples: int) -> NDArray[np.float64]:
-    """`[n + 1]`: ways to take so many votes for other answers, none of which gets over `most`, divided among ties."""
+    """`[n + 1]`: the number of ways to take so many votes for other answers, divided among ties.
+
+    None of the other answers may get more than `most` votes.
+    """
     rivals = sum(count >= most for count in others)
     ways = np.zeros((num_samples + 1, rivals + 1))
     ways[0, 0] = 1.0
+
+    # `ways[i, t]`: so many ways to take `i` votes, with `t` answers at `most` votes each.
     for count in others:
         grown = ways.copy()
         for taken in range(1, min(count, most) + 1):
@@ -171,6 +184,7 @@ def _ways(others: Sequence[int], most: int, num_samples: int) -> NDArray[np.floa
             else:
                 grown[taken:, 1:] += chosen[:, :-1]
         ways = grown
+
     return ways @ (1.0 / np.arange(1, rivals + 2))
 
 

@@ -10,10 +10,12 @@ from rllib_dapo.metrics.rollout_metrics import verdict_metrics
 
 
 def average_at_k(groups: Sequence[GroupSummary]) -> float:
-    """avg@k: the mean over problems of the share of correct responses; a missing verdict is not a correct one.
+    """avg@k: the mean over problems of the share of correct responses.
+
+    A response without a verdict counts as one that is not correct.
 
     Args:
-        groups: One per problem, of `k` responses each.
+        groups: summaries of the groups, one per problem, of `k` responses each.
 
     Raises:
         ValueError: If there is no group with a response.
@@ -27,22 +29,25 @@ def average_at_k(groups: Sequence[GroupSummary]) -> float:
 
 
 def evaluation_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
-    """What an evaluation reports, under names like training's.
+    """The figures of an evaluation by name, with the names of training where they are the same.
 
     Args:
-        groups: One per problem.
+        groups: summaries of the groups, one per problem.
 
     Returns:
         `avg@k` and `pass@k` where the environment says what is correct, and `maj@k` where it also
-        finds predictions; the number of problems, and the figures of `metrics.verdict_metrics`.
+        finds predictions; the number of problems; the figures of `verdict_metrics`.
 
     Raises:
         ValueError: If there is no group with a response.
     """
     metrics = {**verdict_metrics(groups), "problems": len(groups)}
+
+    # An environment that only grades knows no accuracy.
     answered = [g for g in groups if g.is_correct]
     if answered and all(c is None for g in answered for c in g.is_correct):
-        return metrics  # an environment that only grades knows no accuracy
+        return metrics
+
     metrics[f"avg@{_samples(groups)}"] = average_at_k(groups)
     metrics[f"pass@{_samples(groups)}"] = mean([float(any(g.is_correct)) for g in answered])
     if any(prediction for g in answered for prediction in g.predictions):

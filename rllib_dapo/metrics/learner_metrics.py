@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rllib_dapo.metrics.metric_table import ENTROPY, EQUAL_RETURNS, share
+from rllib_dapo.metrics.metric_table import ENTROPY, share
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.statistics import TokenStatistics
 
+# Returns whose variance is under this share of their mean square are taken to be all equal.
+EQUAL_RETURNS = 1e-9
+
 
 def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
-    """What one update shows, from its totals.
+    """The figures of one update, by name.
+
+    Some are there only where the configuration has what they are about.
 
     Args:
-        statistics: Everything added since the update began.
+        statistics: totals of the update over all Learners.
     """
     taken = statistics.sum("gradient_updates")
     response_tokens = statistics.sum("response_tokens")
@@ -36,6 +41,7 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
         "trained_tokens": statistics.sum("tokens"),
         "trained_token_fraction": share(statistics.sum("tokens"), response_tokens),
     }
+
     if statistics.has("kl_sum"):
         result["kl"] = statistics.mean("kl_sum")
     if statistics.has("importance_capped"):

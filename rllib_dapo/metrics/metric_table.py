@@ -1,13 +1,13 @@
-"""Every metric's name, unit and reduction, in one table; and the figures computed from groups and updates.
+"""Every metric's name, unit and reduction, in one table.
 
 All means are token- or response-weighted: one division of two totals over the whole training step,
-never a mean of means. The names stand under RLlib's own keys: `env_runners/...` and
-`learners/default_policy/...`.
+never a mean of means. The names are under RLlib's own keys: `env_runners/...` and
+`learners/default_policy/...`. Gauges, Grafana's dashboard and `docs/metrics.md` follow this table.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from ray.rllib.utils.metrics import (
     EPISODE_LEN_MAX,
@@ -18,14 +18,19 @@ from ray.rllib.utils.metrics import (
     EPISODE_RETURN_MIN,
 )
 
-if TYPE_CHECKING:
-    pass
-
 Source = Literal["env_runners", "learners/default_policy"]
 
 
 class Metric(NamedTuple):
-    """One row of the table."""
+    """One row of the table.
+
+    Attributes:
+        name: name under its source.
+        source: RLlib's key.
+        unit: unit of the figure; `1` for plain numbers.
+        reduction: what the figure is taken over.
+        meaning: what it says, in a few words.
+    """
 
     name: str
     source: Source
@@ -41,193 +46,106 @@ NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 REWARD_COMPONENTS = "reward_components/"
 
-_ENV: Source = "env_runners"
-_LEARNER: Source = "learners/default_policy"
-EQUAL_RETURNS = 1e-9
 STEP, UPDATE, RUN = "training step", "update", "whole run"
 
+
+def _rollout(name: str, unit: str, meaning: str) -> Metric:
+    return Metric(name, "env_runners", unit, STEP, meaning)
+
+
+def _update(name: str, unit: str, meaning: str, *, reduction: str = UPDATE) -> Metric:
+    return Metric(name, "learners/default_policy", unit, reduction, meaning)
+
+
 METRICS: tuple[Metric, ...] = (
-    Metric(
-        EPISODE_RETURN_MEAN, _ENV, "reward", STEP, "mean raw reward of all responses with a verdict"
+    # Rewards, and the lengths of episodes and responses
+    _rollout(EPISODE_RETURN_MEAN, "reward", "mean raw reward of all responses with a verdict"),
+    _rollout(EPISODE_RETURN_MIN, "reward", "smallest raw reward"),
+    _rollout(EPISODE_RETURN_MAX, "reward", "largest raw reward"),
+    _rollout(
+        EPISODE_LEN_MEAN, "steps", "environment steps per episode: how often the policy spoke"
     ),
-    Metric(EPISODE_RETURN_MIN, _ENV, "reward", STEP, "smallest raw reward"),
-    Metric(EPISODE_RETURN_MAX, _ENV, "reward", STEP, "largest raw reward"),
-    Metric(
-        EPISODE_LEN_MEAN,
-        _ENV,
-        "steps",
-        STEP,
-        "environment steps per episode: how often the policy spoke",
+    _rollout(EPISODE_LEN_MIN, "steps", "fewest environment steps of an episode"),
+    _rollout(EPISODE_LEN_MAX, "steps", "most environment steps of an episode"),
+    _rollout(
+        ACCURACY, "share", "correct responses over responses with a verdict, before filtering"
     ),
-    Metric(EPISODE_LEN_MIN, _ENV, "steps", STEP, "fewest environment steps of an episode"),
-    Metric(EPISODE_LEN_MAX, _ENV, "steps", STEP, "most environment steps of an episode"),
-    Metric(
-        ACCURACY,
-        _ENV,
-        "share",
-        STEP,
-        "correct responses over responses with a verdict, before filtering",
-    ),
-    Metric(
+    _rollout(
         "shaped_reward_mean",
-        _ENV,
         "reward",
-        STEP,
         "mean reward of accepted responses after overlong punishment",
     ),
-    Metric(
-        "overlong_penalty_mean",
-        _ENV,
-        "reward",
-        STEP,
-        "mean soft overlong punishment of accepted responses",
+    _rollout(
+        "overlong_penalty_mean", "reward", "mean soft overlong punishment of accepted responses"
     ),
-    Metric(RESPONSE_LENGTH_MEAN, _ENV, "tokens", STEP, "mean response length"),
-    Metric("response_length_max", _ENV, "tokens", STEP, "longest response"),
-    Metric("truncated_fraction", _ENV, "share", STEP, "responses that hit the length limit"),
-    Metric("missing_reward_fraction", _ENV, "share", STEP, "responses without a verdict"),
-    Metric(
-        "missing_timeout", _ENV, "responses", STEP, "without a verdict: scoring passed its deadline"
+    _rollout(RESPONSE_LENGTH_MEAN, "tokens", "mean response length"),
+    _rollout("response_length_max", "tokens", "longest response"),
+    _rollout("truncated_fraction", "share", "responses that hit the length limit"),
+    # Missing verdicts, in all and by cause
+    _rollout("missing_reward_fraction", "share", "responses without a verdict"),
+    _rollout("missing_timeout", "responses", "without a verdict: scoring passed its deadline"),
+    _rollout(
+        "missing_crash", "responses", "without a verdict: scoring raised, died or ran out of memory"
     ),
-    Metric(
-        "missing_crash",
-        _ENV,
-        "responses",
-        STEP,
-        "without a verdict: scoring raised, died or ran out of memory",
-    ),
-    Metric(
-        "missing_too_long", _ENV, "responses", STEP, "without a verdict: too long a text to score"
-    ),
-    Metric("missing_other", _ENV, "responses", STEP, "without a verdict: any other reason"),
-    Metric(
+    _rollout("missing_too_long", "responses", "without a verdict: too long a text to score"),
+    _rollout("missing_other", "responses", "without a verdict: any other reason"),
+    _rollout(
         f"{REWARD_COMPONENTS}*",
-        _ENV,
         "reward",
-        STEP,
         "mean of each part of the reward, by its name in place of *",
     ),
-    Metric("groups_generated", _ENV, "groups", STEP, "groups sampled"),
-    Metric("groups_accepted", _ENV, "groups", STEP, "informative groups trained on"),
-    Metric("groups_all_correct", _ENV, "groups", STEP, "dropped: every response correct"),
-    Metric("groups_all_wrong", _ENV, "groups", STEP, "dropped: every response wrong"),
-    Metric("groups_no_signal", _ENV, "groups", STEP, "dropped: graded rewards all equal"),
-    Metric("groups_missing", _ENV, "groups", STEP, "dropped: fewer than two verdicts"),
-    Metric("groups_prompt_too_long", _ENV, "groups", STEP, "dropped: prompt over the limit"),
-    Metric(
-        "groups_surplus",
-        _ENV,
-        "groups",
-        STEP,
-        "informative, but the batch was full; the prompts come again",
+    # What dynamic sampling decided
+    _rollout("groups_generated", "groups", "groups sampled"),
+    _rollout("groups_accepted", "groups", "informative groups trained on"),
+    _rollout("groups_all_correct", "groups", "dropped: every response correct"),
+    _rollout("groups_all_wrong", "groups", "dropped: every response wrong"),
+    _rollout("groups_no_signal", "groups", "dropped: graded rewards all equal"),
+    _rollout("groups_missing", "groups", "dropped: fewer than two verdicts"),
+    _rollout("groups_prompt_too_long", "groups", "dropped: prompt over the limit"),
+    _rollout(
+        "groups_surplus", "groups", "informative, but the batch was full; the prompts come again"
     ),
-    Metric("acceptance_rate", _ENV, "share", STEP, "informative groups over groups generated"),
-    Metric("sampling_rounds", _ENV, "rounds", STEP, "rounds of dynamic sampling"),
-    Metric(
-        ROLLOUT_TOKENS_PER_SECOND,
-        _ENV,
-        "tokens/s",
-        STEP,
-        "sampled tokens over the time of sampling",
+    _rollout("acceptance_rate", "share", "informative groups over groups generated"),
+    _rollout("sampling_rounds", "rounds", "rounds of dynamic sampling"),
+    # Time
+    _rollout(ROLLOUT_TOKENS_PER_SECOND, "tokens/s", "sampled tokens over the time of sampling"),
+    _rollout("generation_seconds", "s", "time in the engines, summed over EnvRunners"),
+    _rollout("scoring_seconds", "s", "time in environments, summed over EnvRunners"),
+    # Loss and policy
+    _update("policy_loss", "1", "mean policy loss of the mini-batches"),
+    _update(
+        "total_loss", "1", "mean of all that is minimized: with divergence, entropy and values"
     ),
-    Metric("generation_seconds", _ENV, "s", STEP, "time in the engines, summed over EnvRunners"),
-    Metric("scoring_seconds", _ENV, "s", STEP, "time in environments, summed over EnvRunners"),
-    Metric("policy_loss", _LEARNER, "1", UPDATE, "mean policy loss of the mini-batches"),
-    Metric(
-        "total_loss",
-        _LEARNER,
-        "1",
-        UPDATE,
-        "mean of all that is minimized: with divergence, entropy and values",
+    _update(ENTROPY, "nats", "mean entropy of the policy at response tokens"),
+    _update("mean_token_probability", "probability", "mean probability of the sampled tokens"),
+    _update("clip_fraction_low", "share", "tokens with negative advantage under 1 - epsilon_low"),
+    _update("clip_fraction_high", "share", "tokens with positive advantage over 1 + epsilon_high"),
+    _update("ratio_mean", "1", "mean importance ratio"),
+    _update("ratio_max", "1", "largest importance ratio"),
+    # Optimizer steps
+    _update("gradient_norm", "1", "mean global gradient norm before clipping"),
+    _update("gradient_norm_max", "1", "largest global gradient norm before clipping"),
+    _update("gradient_updates", "steps", "optimizer steps taken"),
+    _update(NUM_GRADIENT_UPDATES_LIFETIME, "steps", "optimizer steps taken", reduction=RUN),
+    _update("skipped_updates", "steps", "optimizer steps left out: gradient not finite"),
+    # Sampler and trainer
+    _update("sampler_logprob_gap_mean", "nats", "mean |log-prob of trainer - log-prob of sampler|"),
+    _update("sampler_logprob_gap_max", "nats", "largest such gap"),
+    # Tokens that are trained on
+    _update("trained_tokens", "tokens", "response tokens with loss"),
+    _update("kl", "nats", "mean estimate per token of the KL divergence to the reference"),
+    _update("trained_token_fraction", "share", "tokens that masks left in the loss"),
+    _update("importance_capped_fraction", "share", "tokens whose importance weight hit the cap"),
+    _update(
+        "masked_response_fraction", "share", "responses masked: trainer and sampler too far apart"
     ),
-    Metric(ENTROPY, _LEARNER, "nats", UPDATE, "mean entropy of the policy at response tokens"),
-    Metric(
-        "mean_token_probability",
-        _LEARNER,
-        "probability",
-        UPDATE,
-        "mean probability of the sampled tokens",
-    ),
-    Metric(
-        "clip_fraction_low",
-        _LEARNER,
-        "share",
-        UPDATE,
-        "tokens with negative advantage under 1 - epsilon_low",
-    ),
-    Metric(
-        "clip_fraction_high",
-        _LEARNER,
-        "share",
-        UPDATE,
-        "tokens with positive advantage over 1 + epsilon_high",
-    ),
-    Metric("ratio_mean", _LEARNER, "1", UPDATE, "mean importance ratio"),
-    Metric("ratio_max", _LEARNER, "1", UPDATE, "largest importance ratio"),
-    Metric("gradient_norm", _LEARNER, "1", UPDATE, "mean global gradient norm before clipping"),
-    Metric(
-        "gradient_norm_max", _LEARNER, "1", UPDATE, "largest global gradient norm before clipping"
-    ),
-    Metric("gradient_updates", _LEARNER, "steps", UPDATE, "optimizer steps taken"),
-    Metric(NUM_GRADIENT_UPDATES_LIFETIME, _LEARNER, "steps", RUN, "optimizer steps taken"),
-    Metric(
-        "skipped_updates",
-        _LEARNER,
-        "steps",
-        UPDATE,
-        "optimizer steps left out: gradient not finite",
-    ),
-    Metric(
-        "sampler_logprob_gap_mean",
-        _LEARNER,
-        "nats",
-        UPDATE,
-        "mean |log-prob of trainer - log-prob of sampler|",
-    ),
-    Metric("sampler_logprob_gap_max", _LEARNER, "nats", UPDATE, "largest such gap"),
-    Metric("trained_tokens", _LEARNER, "tokens", UPDATE, "response tokens with loss"),
-    Metric(
-        "kl",
-        _LEARNER,
-        "nats",
-        UPDATE,
-        "mean estimate per token of the KL divergence to the reference",
-    ),
-    Metric(
-        "trained_token_fraction", _LEARNER, "share", UPDATE, "tokens that masks left in the loss"
-    ),
-    Metric(
-        "importance_capped_fraction",
-        _LEARNER,
-        "share",
-        UPDATE,
-        "tokens whose importance weight hit the cap",
-    ),
-    Metric(
-        "masked_response_fraction",
-        _LEARNER,
-        "share",
-        UPDATE,
-        "responses masked: trainer and sampler too far apart",
-    ),
-    Metric(
-        "value_loss",
-        _LEARNER,
-        "1",
-        UPDATE,
-        "mean value loss of the mini-batches, before its coefficient",
-    ),
-    Metric("value_clip_fraction", _LEARNER, "share", UPDATE, "tokens whose value loss is clipped"),
-    Metric(
-        "explained_variance",
-        _LEARNER,
-        "share",
-        UPDATE,
-        "variance of the returns that the values explain",
-    ),
+    # The critic
+    _update("value_loss", "1", "mean value loss of the mini-batches, before its coefficient"),
+    _update("value_clip_fraction", "share", "tokens whose value loss is clipped"),
+    _update("explained_variance", "share", "variance of the returns that the values explain"),
 )
 
 
 def share(part: float, whole: float) -> float:
-    """Part over whole; 0 where the whole is nothing."""
+    """Part over whole; 0 where the whole is 0."""
     return part / whole if whole else 0.0

@@ -1,4 +1,7 @@
-"""The figures of one rollout: rewards, accuracy, lengths, missing verdicts, and what dynamic sampling decided."""
+"""The figures of one rollout, from the summaries of its groups.
+
+Rewards, accuracy, lengths, missing verdicts, and what dynamic sampling decided.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
-    """What one step of dynamic sampling shows, from its summaries.
+    """The figures of one step of dynamic sampling, by name.
 
     Args:
-        sampler: After its last round.
+        sampler: dynamic sampling after its last round.
     """
     groups = sampler.seen
     decisions = {str(decision): count for decision, count in sampler.decisions.items()}
@@ -46,10 +49,18 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
 
 
 def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
-    """Rewards, accuracy, lengths and missing verdicts of all responses of some groups; empty where there is none."""
+    """Rewards, accuracy, lengths and missing verdicts of all responses of some groups.
+
+    Args:
+        groups: summaries of the groups.
+
+    Returns:
+        Figures by name; those that nothing is known about are not there.
+    """
     rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
     verdicts = [c for g in groups for c in g.is_correct if c is not None]
     lengths = [n for g in groups for n in g.response_tokens]
+
     result: dict[str, float] = {}
     if rewards:
         result |= {
@@ -77,7 +88,7 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
 
 
 def _missing_by_cause(groups: Sequence[GroupSummary]) -> dict[str, int]:
-    """Counts of missing verdicts by what stands before the colon of their reasons."""
+    """Counts of missing verdicts by their cause: what is before the colon of a reason."""
     causes = Counter(
         reason.partition(":")[0]
         for group in groups
@@ -89,7 +100,7 @@ def _missing_by_cause(groups: Sequence[GroupSummary]) -> dict[str, int]:
 
 
 def _component_means(groups: Sequence[GroupSummary]) -> dict[str, float]:
-    """Of each part of the reward the mean over the responses that have it."""
+    """The mean of each part of the reward, over the responses that have it."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for group in groups:
         for components in group.components:
