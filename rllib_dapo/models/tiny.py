@@ -1,4 +1,4 @@
-"""A 1.3M-parameter model that knows a little addition: enough to learn from, small enough for two CPU cores."""
+"""A 1.3M-parameter model that knows a little addition, small enough to train on two CPU cores."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, ClassVar
 
-from rllib_dapo.models.cache import Progress, cached_folder
-from rllib_dapo.models.loading import prompt_token_ids
+from rllib_dapo.models.chat_template import prompt_token_ids
+from rllib_dapo.models.model_cache import BuildProgress, cached_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,31 +30,31 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TinyRecipe:
-    """All that the tiny model depends on.
+    """Everything that the tiny model depends on.
 
-    It is trained on records ``a+b=`` -> digits, end, drawn from the training split of
-    `rllib_dapo.envs.arithmetic.ArithmeticEnv`, with every digit of the answer only probably right:
-    the target gives it ``1 - doubt`` and spreads ``doubt`` over all ten digits. So the model finds
-    out how to add, but hedges. Sampled at temperature 1.0 it is right on 0.6 to 0.7 of the digits,
-    that is on about 0.4 of the sums, and on any sum only now and then. To commit itself is what is
-    left for RL to teach, and it carries over to sums that neither has seen.
+    It is trained on records of a prompt `a+b=` and the digits of the sum, drawn from the training
+    split of `rllib_dapo.envs.arithmetic.ArithmeticEnv`. The target of a digit is only probably
+    right: it gives the right digit `1 - doubt` and spreads `doubt` over all ten digits. So the
+    model learns how to add, but hedges. Sampled at temperature 1.0 it is right on 0.6 to 0.7 of the
+    digits, which makes about 0.4 of the sums, and on any single sum only now and then. What remains
+    for RL to teach is to commit itself, and that carries over to sums it has never seen.
 
     Attributes:
-        seed: Of the first weights and of the records.
-        hidden_size: Width; a multiple of ``head_size``.
+        seed: Seed of the initial weights and of the records.
+        hidden_size: Width of the model; a multiple of `head_size`.
         intermediate_size: Width of the feed-forward layers.
-        num_layers: Transformer blocks.
-        head_size: A size that vLLM's attention on CPUs supports.
-        max_positions: Longest sequence, in characters.
-        initializer_range: Standard deviation of the first weights. Transformers' 0.02 is for wide
-            models: here it would take twice as many steps to find out how to add.
-        max_operand: Records are sums of two numbers 0 .. max_operand.
-        doubt: The share of a digit's target that goes to all ten digits alike.
-        steps: Optimizer steps.
-        batch_size: Records a step.
-        lr: Peak learning rate; it rises over the first tenth of the steps and falls linearly to
+        num_layers: Number of transformer blocks.
+        head_size: Width of an attention head; a size that vLLM's attention on CPUs supports.
+        max_positions: Length of the longest sequence, in characters.
+        initializer_range: Standard deviation of the initial weights. Transformers' default of 0.02
+            is for wide models; with it, learning to add would take twice as many steps here.
+        max_operand: Records are sums of two numbers from 0 to `max_operand`.
+        doubt: Share of a digit's target that is spread over all ten digits.
+        steps: Number of optimizer steps.
+        batch_size: Number of records in a step.
+        lr: Peak learning rate. It rises over the first tenth of the steps and falls linearly to
             nearly 0.
-        version: Changes where the code below changes what comes out.
+        version: Number to change when a change of this code changes the model.
     """
 
     seed: int = 0
@@ -80,7 +80,7 @@ class TinyRecipe:
         return f"{self.kind}-seed{self.seed}-{digest[:12]}"
 
     def records(self) -> Iterator[tuple[str, ...]]:
-        """Yields what it learns from, without end: prompt and response, and further turns where there are any."""
+        """Yields records without end: prompt, response, and further turns where there are any."""
         return warm_up_records(self)
 
 
@@ -105,12 +105,14 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: number for number, token in enumerate((*SPECIAL_TOKENS, *CHARACTERS))}
+
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{_BOS} $A", pair=f"{_BOS} $A $B", special_tokens=[(_BOS, vocabulary[_BOS])]
     )
+
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=_PAD, bos_token=_BOS, eos_token=_EOS, unk_token=_UNK
     )
@@ -138,6 +140,7 @@ def _untrained(recipe: TinyRecipe) -> LlamaForCausalLM:
         bos_token_id=SPECIAL_TOKENS.index(_BOS),
         eos_token_id=SPECIAL_TOKENS.index(_EOS),
     )
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return LlamaForCausalLM(config).float()
@@ -154,18 +157,22 @@ def _warm_up(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _lr_factor(step, recipe.steps)
     )
+
     digits = torch.tensor(tokenizer.convert_tokens_to_ids(list(string.digits)))
     records = recipe.records()
-    progress = Progress("making the tiny model")
+    progress = BuildProgress("making the tiny model")
+
     for step in range(recipe.steps):
         ids, is_response = _tensors(list(islice(records, recipe.batch_size)), tokenizer)
         logits = model(input_ids=ids[:, :-1]).logits[is_response[:, 1:]]
         targets = ids[:, 1:][is_response[:, 1:]]
+
         optimizer.zero_grad()
         _hedging_loss(logits, targets, digits, recipe.doubt).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+
         known = (logits.argmax(-1) == targets).float().mean()
         progress(f"step {step + 1} of {recipe.steps}, {known:.0%} of the next characters known")
 
@@ -175,7 +182,14 @@ def _lr_factor(step: int, steps: int) -> float:
 
 
 def _hedging_loss(logits: Tensor, targets: Tensor, digits: Tensor, doubt: float) -> Tensor:
-    """Returns the mean cross entropy of logits ``[N, V]`` with the targets ``[N]``, digits among them made doubtful."""
+    """Returns the mean cross entropy, with targets that are digits spread over all digits.
+
+    Args:
+        logits: `[N, V]`.
+        targets: `[N]` token ids.
+        digits: `[10]` token ids of the digits.
+        doubt: Share of a digit's target that is spread over all ten.
+    """
     import torch
 
     logprobs = logits.log_softmax(-1)
@@ -185,7 +199,7 @@ def _hedging_loss(logits: Tensor, targets: Tensor, digits: Tensor, doubt: float)
 
 
 def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
-    """Yields prompts and answers, without end and without held-out problems."""
+    """Yields prompts and answers without end; no held-out problem is among them."""
     from rllib_dapo.envs.arithmetic import ArithmeticEnv
 
     env = ArithmeticEnv({"max_operand": recipe.max_operand, "seed": recipe.seed, "split": "train"})
@@ -195,28 +209,32 @@ def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
 def _tensors(
     records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[Tensor, Tensor]:
-    """Returns token ids and which of them are response, both ``[B, T]``, padded on the right."""
+    """Returns token ids and which of them are response, both `[B, T]`, padded on the right."""
     import torch
 
     rows = [_one_row(record, tokenizer) for record in records]
     length = max(len(ids) for ids, _ in rows)
+
     ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(_PAD))
     is_response = torch.zeros(ids.shape, dtype=torch.bool)
     for row, (row_ids, row_is_response) in enumerate(rows):
         ids[row, : len(row_ids)] = torch.tensor(row_ids)
         is_response[row, : len(row_ids)] = torch.tensor(row_is_response)
+
     return ids, is_response
 
 
 def _one_row(
     record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[int], list[bool]]:
-    """Puts the turns of a record behind each other as a rollout does."""
+    """Joins the turns of a record as a rollout does: policy and environment alternate."""
     ids = prompt_token_ids(tokenizer, record[0])
     is_response = [False] * len(ids)
+
     for number, text in enumerate(record[1:]):
-        speaks = number % 2 == 0
-        turn = tokenizer(text + _EOS * speaks, add_special_tokens=False)["input_ids"]
+        is_policy = number % 2 == 0
+        turn = tokenizer(text + _EOS * is_policy, add_special_tokens=False)["input_ids"]
         ids += turn
-        is_response += [speaks] * len(turn)
+        is_response += [is_policy] * len(turn)
+
     return ids, is_response

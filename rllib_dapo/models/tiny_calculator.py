@@ -1,4 +1,4 @@
-"""The tiny model, warmed up to know that there is a calculator: enough to learn when to use it."""
+"""The tiny model, warmed up to know of a calculator: enough to learn when to use it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalculatorRecipe(TinyRecipe):
-    """A tiny model that answers products such as ``17*23=`` at once in some records, and calls a calculator in others.
+    """A tiny model that computes products such as `17*23=` itself or with a calculator.
 
-    A call is ``[17*23]``; the next turn begins with the result, ``391=``, which the answer repeats.
-    It cannot multiply, so an answer at once is mostly wrong; and it hedges on every digit, also of
-    the calls it writes and of the results it repeats. That calling pays, and that it takes care, is
-    what is left for RL to teach.
+    In some of its training records the product is answered at once, in others with a call. A call
+    is `[17*23]`. The observation that follows is the result, `391=`, which the answer repeats.
+
+    The model cannot multiply, so an answer without a call is mostly wrong. It also hedges on every
+    digit, in the calls that it writes and in the results that it repeats. What remains for RL to
+    teach is that calling pays and that digits have to be copied with care.
 
     Attributes:
-        call_share: The share of records with a call.
+        call_share: Share of the records with a call.
     """
 
     max_operand: int = 49
@@ -32,7 +34,7 @@ class CalculatorRecipe(TinyRecipe):
     kind: ClassVar[str] = "tiny-calculator"
 
     def records(self) -> Iterator[tuple[str, ...]]:
-        """See `TinyRecipe.records`; no held-out problem is among them."""
+        """See `TinyRecipe.records`. No held-out problem is among them."""
         from rllib_dapo.envs.arithmetic import ArithmeticEnv
 
         settings = {
@@ -42,6 +44,7 @@ class CalculatorRecipe(TinyRecipe):
             "split": "train",
         }
         rng = random.Random(self.seed)
+
         for problem in map(ArithmeticEnv(settings).problem, count()):
             if rng.random() < self.call_share:
                 yield (

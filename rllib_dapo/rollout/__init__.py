@@ -1,1 +1,1 @@
-"""Sampling: engines, the EnvRunner around them, dynamic sampling's decisions, and their dispatch."""
+"""Rollouts: engines sample responses, environments score them, dynamic sampling picks groups."""

@@ -1,4 +1,4 @@
-"""One response in the making: what the policy said, and what an environment answered in between."""
+"""One response in the making: the policy's turns, and the environment's observations in between."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from numpy.typing import NDArray
 
 from rllib_dapo.core.types import FinishReason, Response, TurnRecord
 from rllib_dapo.rollout.engine import Completion
-from rllib_dapo.rollout.env_stepper import Answer
+from rllib_dapo.rollout.env_stepper import StepResult
 
-# Predictions travel to the driver with every summary; a longer one is a wrong answer however it
-# ends.
+# Predictions travel to the driver with every summary. A longer one is wrong whatever follows.
 _PREDICTION_CHARACTERS = 256
 
 
 @dataclass(kw_only=True)
 class Conversation:
-    """The tokens after a prompt, as they come.
+    """The tokens after a prompt, turn by turn.
 
-    Tokens are only ever added. What is sent to the engine for the next turn is what it sampled, as
-    it sampled it, and the tokens of the environment's answer: no text is tokenized a second time,
-    so the log-probabilities that came with the sampled tokens stay those of the sequence that is
-    trained on.
+    Tokens are only ever added. The engine continues exactly what it sampled before, followed by the
+    tokens of the environment's observation. No text is tokenized a second time: rendering the whole
+    conversation anew may give other ids for the same text, and then the sampler's log-probabilities
+    would belong to another sequence than the one trained on.
+
+    All turns make one response, with observations masked: one forward pass gives all turns'
+    log-probabilities, and the group's advantage holds for every token that the policy chose.
 
     Attributes:
-        episode: Its number among those under way.
-        group: Which prompt of the rollout it answers.
-        seed: The prompt's reset seed.
-        index: Its place in the group.
-        prompt_ids: `[P]`.
-        said: The text of the last turn.
+        episode_id: Number of the episode within the rollout.
+        seed: Reset seed of the prompt.
+        index: Place of the response in its group.
+        prompt_ids: `[P]` token ids of the prompt.
+        last_text: Text of the policy's latest turn.
     """
 
-    episode: int
-    group: int
+    episode_id: int
     seed: int
     index: int
     prompt_ids: Sequence[int]
-    said: str = ""
+    last_text: str = ""
     _token_ids: list[NDArray[np.int32]] = field(default_factory=list)
     _logprobs: list[NDArray[np.float32]] = field(default_factory=list)
     _is_sampled: list[bool] = field(default_factory=list)
@@ -51,46 +51,56 @@ class Conversation:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens after the prompt."""
+        """Number of tokens after the prompt."""
         return sum(map(len, self._token_ids))
 
     @property
     def num_turns(self) -> int:
-        """How often the environment has answered."""
+        """Number of turns that the environment was stepped with."""
         return len(self._turns)
 
     @property
-    def ended_itself(self) -> bool:
-        """Whether the policy ended its last turn, rather than the limit."""
+    def policy_ended_turn(self) -> bool:
+        """Whether the policy ended its latest turn itself, rather than the token limit."""
         return self._finish_reason == "stop"
 
     @property
     def token_ids(self) -> list[int]:
-        """The prompt and everything after it."""
+        """Token ids of the prompt and everything after it."""
         return [*self.prompt_ids, *(token for piece in self._token_ids for token in piece.tolist())]
 
-    def speak(self, completion: Completion, text: str) -> None:
-        """Adds what the policy said."""
+    def add_completion(self, completion: Completion, text: str) -> None:
+        """Adds a turn of the policy.
+
+        Args:
+            completion: Sampled tokens of the turn.
+            text: The turn as text, for the environment.
+        """
         self._add(completion.token_ids, completion.logprobs, is_sampled=True)
         self._finish_reason = completion.finish_reason
-        self.said = text
+        self.last_text = text
 
-    def hear(self, answer: Answer) -> None:
-        """Notes what the environment said to it."""
+    def add_step_result(self, result: StepResult) -> None:
+        """Records what the environment returned for the latest turn."""
         self._turns.append(
-            TurnRecord(said=self.said, reward=answer.reward, observation=answer.observation)
+            TurnRecord(said=self.last_text, reward=result.reward, observation=result.observation)
         )
-        self._info = answer.info
+        self._info = result.info
 
-    def read(self, token_ids: Sequence[int]) -> None:
-        """Adds an environment's tokens: no loss is taken on them, and nobody sampled them."""
+    def add_observation(self, token_ids: Sequence[int]) -> None:
+        """Adds an observation's tokens. They have no loss, and no log-probability."""
         self._add(
             np.asarray(token_ids, np.int32), np.zeros(len(token_ids), np.float32), is_sampled=False
         )
 
     def cut_off(self) -> None:
-        """Ends it for want of tokens or turns. Its reward is what it has, and what the environment takes for that."""
+        """Ends the episode because tokens or turns ran out.
+
+        The last turn's reward then includes `reward_if_cut_off`, if the environment put that into
+        its info.
+        """
         self._finish_reason = "length"
+
         extra = float(self._info.get("reward_if_cut_off", 0.0))
         last = self._turns[-1]
         self._turns[-1] = TurnRecord(
@@ -98,10 +108,11 @@ class Conversation:
         )
 
     def response(self) -> Response:
-        """The finished response."""
+        """Returns the finished response."""
         reward = sum(turn.reward for turn in self._turns)
         is_missing = not np.isfinite(reward)
         info, correct = self._info, self._info.get("is_correct")
+
         return Response(
             token_ids=np.concatenate(self._token_ids),
             loss_mask=np.repeat(self._is_sampled, [len(piece) for piece in self._token_ids]),

@@ -1,11 +1,16 @@
-"""What a text generator must offer to sit behind an EnvRunner."""
+"""The interface of a sampling engine: requests in, responses out as they end, weights replaced.
+
+An engine is stepped by its caller rather than called for a whole batch. Requests may be added
+between two steps, and each response is returned as soon as it ends. So a response goes to its
+environment while others are still sampled, and an episode of several turns goes back to the engine
+at once. This costs nothing against `vllm.LLM.generate`, which does the same inside.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +27,10 @@ class Sampling:
 
     Attributes:
         num_responses: Responses per prompt (the group size `G`).
-        max_tokens: Hard limit on a response, in tokens.
-        temperature: Divisor of the logits, positive.
-        top_p: Nucleus; train at 1.0, where the sampler's log-probabilities are those of the whole
-            distribution.
+        max_tokens: Hard limit on the length of a response, in tokens.
+        temperature: Positive number that the logits are divided by.
+        top_p: Probability mass of the nucleus that is sampled from. Train at 1.0, where the
+            sampler's log-probabilities are those of the whole distribution.
     """
 
     num_responses: int
@@ -36,7 +41,14 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What an engine returns for one response: `[T]` ids, `[T]` log-probabilities, and how it ended."""
+    """One sampled response.
+
+    Attributes:
+        token_ids: `[T]` sampled tokens, the end-of-sequence token included.
+        logprobs: `[T]` log-probability of each token under the distribution it was drawn from,
+            after temperature.
+        finish_reason: `"stop"` where the policy ended the response, `"length"` where the limit did.
+    """
 
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
@@ -45,12 +57,12 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Asks an engine to go on from some tokens.
+    """Asks an engine to continue a sequence of tokens.
 
     Attributes:
-        key: The caller's own number, which comes back with every completion.
-        prompt_ids: Token ids to go on from.
-        sampling: How to draw, and how many responses.
+        key: The caller's own number for the request; it comes back with every response.
+        prompt_ids: Token ids to continue.
+        sampling: How to draw responses, and how many.
         seed: The same seed, tokens and weights give the same responses.
     """
 
@@ -61,8 +73,14 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """One response of a request, by the request's `key` and its place among the responses."""
+class FinishedResponse:
+    """One response of a request.
+
+    Attributes:
+        key: The request's `key`.
+        index: Place of the response among the request's responses.
+        completion: The response itself.
+    """
 
     key: int
     index: int
@@ -72,37 +90,42 @@ class Finished:
 class Engine(ABC):
     """Samples responses to prompts and takes new weights.
 
-    A caller adds requests and steps the engine until it is idle; it may add more between two steps,
-    and gets every response as soon as it has ended.
+    A caller adds requests and steps the engine until it is idle. It may add more requests between
+    two steps, and gets every response as soon as it has ended.
     """
 
     @abstractmethod
     def add(self, request: Request) -> None:
-        """Takes a request. Nothing is computed yet."""
+        """Queues a request. Nothing is computed yet."""
 
     @abstractmethod
-    def step(self) -> list[Finished]:
-        """Computes for a while, and returns the responses that ended meanwhile, often none."""
+    def step(self) -> list[FinishedResponse]:
+        """Computes for a while and returns the responses that ended meanwhile, often none."""
 
     @property
     @abstractmethod
     def is_idle(self) -> bool:
-        """Whether all that was asked for has been returned."""
+        """Whether every requested response has been returned."""
 
     @abstractmethod
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replaces the weights, named as in the Hugging Face model, and forgets everything cached under old ones."""
+        """Replaces the weights and forgets everything that was cached under the old ones.
+
+        Args:
+            weights: Every weight under its name in the Hugging Face model; they may be made one
+                after the other, as the engine takes them.
+        """
 
     def forget_prompts(self) -> None:  # noqa: B027 (most engines keep nothing)
-        """Forgets what is cached of earlier prompts, so that what comes next is computed as by a new engine."""
+        """Forgets what is cached of earlier prompts, as if the engine were new."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Gives up whatever is being generated."""
+        """Gives up all requests that have not finished."""
 
     @abstractmethod
     def close(self) -> None:
-        """Frees memory and processes; the engine is of no use afterwards."""
+        """Frees memory and processes; the engine cannot be used afterwards."""
 
     def generate(
         self, prompts: Sequence[Sequence[int]], *, sampling: Sampling, seeds: Sequence[int]
@@ -111,65 +134,18 @@ class Engine(ABC):
 
         Args:
             prompts: Token ids of each prompt.
-            sampling: How to draw.
-            seeds: One seed for each prompt.
+            sampling: How to draw responses, and how many per prompt.
+            seeds: One sampling seed for each prompt.
 
         Returns:
-            For each prompt its responses, in order.
+            The responses to each prompt, in the order of the prompts.
         """
         for key, (prompt_ids, seed) in enumerate(zip(prompts, seeds, strict=True)):
             self.add(Request(key=key, prompt_ids=prompt_ids, sampling=sampling, seed=seed))
+
         groups: list[dict[int, Completion]] = [{} for _ in prompts]
         while not self.is_idle:
             for finished in self.step():
                 groups[finished.key][finished.index] = finished.completion
+
         return [[group[index] for index in sorted(group)] for group in groups]
-
-
-def make_engine(
-    kind: str,
-    *,
-    model: str,
-    dtype: str,
-    trust_remote_code: bool,
-    max_model_len: int,
-    max_concurrent_responses: int,
-    cpu_kv_cache_gib: float,
-    seed: int,
-    engine_kwargs: dict[str, Any],
-) -> Engine:
-    """Builds the engine named by the setting `rollout.engine`.
-
-    Args:
-        kind: `"vllm"` or `"transformers"`.
-        model: A model folder or hub name.
-        dtype: `"float32"` or `"bfloat16"`.
-        trust_remote_code: Whether the model may bring code of its own.
-        max_model_len: Longest prompt plus longest response, in tokens.
-        max_concurrent_responses: How many responses are generated at a time.
-        cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
-        seed: Of the engine's own random state.
-        engine_kwargs: Passed on to `vllm.LLM` (or transformers' `generate`) as they are.
-    """
-    if kind == "vllm":
-        from rllib_dapo.rollout.vllm_engine import VLLMEngine
-
-        return VLLMEngine(
-            model=model,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            max_model_len=max_model_len,
-            max_num_seqs=max_concurrent_responses,
-            cpu_kv_cache_gib=cpu_kv_cache_gib,
-            seed=seed,
-            engine_kwargs=engine_kwargs,
-        )
-    from rllib_dapo.rollout.transformers_engine import TransformersEngine
-
-    return TransformersEngine(
-        model=model,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        max_num_seqs=max_concurrent_responses,
-        generate_kwargs=engine_kwargs,
-    )

@@ -1,4 +1,4 @@
-"""What an environment says to a response, for both ways of asking it."""
+"""Stepping environments with responses, whichever way an environment can best be stepped."""
 
 from __future__ import annotations
 
@@ -12,161 +12,186 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from rllib_dapo.envs import SingleStepTextEnv
-from rllib_dapo.rollout.environment_pool import EnvironmentSupply
+from rllib_dapo.rollout.environment_pool import EnvironmentPool
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """What one step of an environment gives.
+class StepResult:
+    """What one step of an environment returns.
 
     Attributes:
-        observation: What the model reads next.
-        reward: Of this step; NaN where there is no verdict, which ends the episode.
-        is_over: Whether the episode is over.
-        info: Of this step.
+        observation: Text that the model reads next.
+        reward: Reward of the step. NaN means that there is no verdict, which ends the episode.
+        is_done: Whether the episode is over, terminated or truncated.
+        info: The step's info.
     """
 
     observation: str
     reward: float
-    is_over: bool
+    is_done: bool
     info: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """An answer that is on its way: once `future` is done, `read` returns it."""
+class PendingStep:
+    """A step that was begun.
+
+    Attributes:
+        future: Is done once the environment is.
+        result: Returns the step's result; waits for `future` where it is not done.
+    """
 
     future: Future[Any]
-    read: Callable[[], Answer]
+    result: Callable[[], StepResult]
 
 
-class Answerer(Protocol):
-    """Puts responses to an environment."""
+class EnvStepper(Protocol):
+    """Steps the environments of many episodes at once."""
 
     env: gym.Env[Any, Any]
 
-    def ask(self, episode: int, seed: int, text: str) -> Asked:
-        """Begins a step.
+    def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
+        """Begins a step of an episode.
 
         Args:
-            episode: The caller's number for the episode; its first step resets an environment.
+            episode_id: The caller's number for the episode. Its first step resets an environment.
             seed: The episode's reset seed.
-            text: The response.
+            text: The response, which is the action.
         """
 
-    def leave(self, episode: int) -> None:
-        """Tells that an episode that is not over will not go on."""
+    def end_episode(self, episode_id: int) -> None:
+        """Releases the environment of an episode that will not be stepped again.
+
+        An episode whose step said that it is done has ended already; ending it again does nothing.
+        """
 
     def close(self) -> None:
-        """Closes the environment, and all others that were made like it."""
+        """Closes all environments."""
 
 
-def make_answerer(make: Callable[[int], gym.Env[Any, Any]], *, num_threads: int) -> Answerer:
-    """Makes an environment, and chooses how it is asked.
+def make_env_stepper(make: Callable[[int], gym.Env[Any, Any]], *, num_threads: int) -> EnvStepper:
+    """Makes an environment and chooses how it is stepped.
 
     Args:
-        make: Makes an environment, given how many were made before.
-        num_threads: How many threads step environments that take more than one step, or are no
-            `SingleStepTextEnv`.
+        make: Makes an environment, given the number of those made before.
+        num_threads: Number of threads that step environments. An environment that takes
+            submissions (see `SingleStepTextEnv`) needs none.
     """
     env = make(0)
-    # A wrapper has its say in what reset and step return, so only a bare environment can be asked
+    # A wrapper may change what `reset` and `step` return, so only a bare environment can be asked
     # in another way.
     if isinstance(env, SingleStepTextEnv) and env.takes_submissions:
-        return SubmittingAnswerer(env)
-    return SteppingAnswerer(EnvironmentSupply(env, make=make), num_threads=num_threads)
+        return SubmittingEnvStepper(env)
+    return PooledEnvStepper(EnvironmentPool(env, make=make), num_threads=num_threads)
 
 
-class SubmittingAnswerer:
-    """Submits responses to a `SingleStepTextEnv`, which may score them in processes, side by side."""
+class SubmittingEnvStepper:
+    """Submits responses to one `SingleStepTextEnv`, which may score them in parallel processes."""
 
     def __init__(self, env: SingleStepTextEnv) -> None:
-        """Asks `env` alone: what it says depends on nothing but seed and text."""
+        """Takes one environment for all episodes: a verdict depends on seed and text alone."""
         self.env: gym.Env[Any, Any] = env
         self._env = env
 
-    def ask(self, episode: int, seed: int, text: str) -> Asked:
-        """See `Answerer.ask`."""
+    def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
+        """See `EnvStepper.begin_step`."""
         ticket = self._env.submit(seed, text)
-        outcome = ticket.outcome
 
-        def read() -> Answer:
+        def result() -> StepResult:
             reward, info = self._env.collect(ticket)
-            return Answer(observation="", reward=reward, is_over=True, info=info)
+            return StepResult(observation="", reward=reward, is_done=True, info=info)
 
-        return Asked(future=outcome if isinstance(outcome, Future) else _done(outcome), read=read)
+        outcome = ticket.outcome
+        future = outcome if isinstance(outcome, Future) else _done(outcome)
+        return PendingStep(future=future, result=result)
 
-    def leave(self, episode: int) -> None:
-        """Nothing is held."""
+    def end_episode(self, episode_id: int) -> None:
+        """Does nothing: no episode holds an environment."""
 
     def close(self) -> None:
-        """See `Answerer.close`."""
+        """See `EnvStepper.close`."""
         self._env.close()
 
 
-class SteppingAnswerer:
-    """Steps an environment of its own for each episode; in threads, where environments mostly wait for others."""
+class PooledEnvStepper:
+    """Steps an environment of its own for each episode.
 
-    def __init__(self, supply: EnvironmentSupply, *, num_threads: int) -> None:
-        """Takes environments from `supply`; with one thread, that is the caller's own."""
-        self.env = supply.first
-        self._supply = supply
+    Threads help where environments mostly wait for something else, such as a server.
+    """
+
+    def __init__(self, pool: EnvironmentPool, *, num_threads: int) -> None:
+        """Takes environments from a pool.
+
+        Args:
+            pool: Where episodes get their environments.
+            num_threads: Number of threads that step them; 1 means the caller's own.
+        """
+        self.env = pool.first
+        self._pool = pool
         self._threads = ThreadPoolExecutor(num_threads, "environment") if num_threads > 1 else None
-        self._held: dict[int, gym.Env[Any, Any]] = {}
-        self._told_of_raising = False
+        self._env_of_episode: dict[int, gym.Env[Any, Any]] = {}
+        self._has_logged_exception = False
 
-    def ask(self, episode: int, seed: int, text: str) -> Asked:
-        """See `Answerer.ask`."""
+    def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
+        """See `EnvStepper.begin_step`."""
         if self._threads is None:
-            future = _done(self._step(episode, seed, text))
+            future = _done(self._step(episode_id, seed, text))
         else:
-            future = self._threads.submit(self._step, episode, seed, text)
-        return Asked(future=future, read=future.result)
+            future = self._threads.submit(self._step, episode_id, seed, text)
+        return PendingStep(future=future, result=future.result)
 
-    def leave(self, episode: int) -> None:
-        """Gives the episode's environment back."""
-        env = self._held.pop(episode, None)
+    def end_episode(self, episode_id: int) -> None:
+        """See `EnvStepper.end_episode`."""
+        env = self._env_of_episode.pop(episode_id, None)
         if env is not None:
-            self._supply.give_back(env)
+            self._pool.release(env)
 
     def close(self) -> None:
-        """See `Answerer.close`."""
+        """See `EnvStepper.close`."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
-        self._supply.close()
+        self._pool.close()
 
-    def _step(self, episode: int, seed: int, text: str) -> Answer:
-        """One that raises on some text, or answers with no text, gives a missing reward, not a crash."""
+    def _step(self, episode_id: int, seed: int, text: str) -> StepResult:
+        """Steps, and makes a missing reward of whatever the environment raises."""
         try:
-            if episode not in self._held:
-                self._held[episode] = self._supply.take()
-                self._held[episode].reset(seed=seed)
-            observation, reward, terminated, truncated, info = self._held[episode].step(text)
-            is_over = bool(terminated or truncated)
-            if not is_over and not isinstance(observation, str):
-                raise TypeError(
-                    f"step must return a text to go on with, not {type(observation).__name__}"
-                )
-            answer = Answer(
-                observation=str(observation), reward=float(reward), is_over=is_over, info=info
-            )
+            result = self._step_or_raise(episode_id, seed, text)
         except Exception as error:
-            if not self._told_of_raising:  # once is enough: it may happen for every response
+            # Logged once: an environment that raises may do so on every response.
+            if not self._has_logged_exception:
                 logger.exception(
                     "the environment raised on seed %d, text %.200r: its reward is missing",
                     seed,
                     text,
                 )
-                self._told_of_raising = True
+                self._has_logged_exception = True
             reason = f"crash: the environment raised {type(error).__name__}: {error}"
-            answer = Answer(
-                observation="", reward=math.nan, is_over=True, info={"missing_reason": reason}
+            result = StepResult(
+                observation="", reward=math.nan, is_done=True, info={"missing_reason": reason}
             )
-        if answer.is_over:
-            self.leave(episode)
-        return answer
+
+        if result.is_done:
+            self.end_episode(episode_id)
+        return result
+
+    def _step_or_raise(self, episode_id: int, seed: int, text: str) -> StepResult:
+        if episode_id not in self._env_of_episode:
+            self._env_of_episode[episode_id] = self._pool.acquire()
+            self._env_of_episode[episode_id].reset(seed=seed)
+        env = self._env_of_episode[episode_id]
+
+        observation, reward, terminated, truncated, info = env.step(text)
+
+        is_done = bool(terminated or truncated)
+        if not is_done and not isinstance(observation, str):
+            raise TypeError(
+                f"step must return a text to go on with, not {type(observation).__name__}"
+            )
+        return StepResult(
+            observation=str(observation), reward=float(reward), is_done=is_done, info=info
+        )
 
 
 def _done(result: Any) -> Future[Any]:

@@ -9,52 +9,53 @@ from typing import Any
 import gymnasium as gym
 
 
-class EnvironmentSupply:
-    """Lends environments, and makes one where none is at rest.
+class EnvironmentPool:
+    """Lends environments to episodes, and makes another one where none is free.
 
-    Where every episode is one step, the first environment is all there ever is. An environment that
-    answers back is held for the length of an episode, so there will be one for each response that
-    is under way. One that is costly to make (it holds a data set, say) may have a method ``fork()``
-    that returns another one for an episode of its own.
+    Where every episode takes one step, the first environment is the only one ever needed. For
+    episodes of several steps, an environment is lent for the length of an episode, so there will be
+    one for each response that is under way. An environment that is costly to make (because it holds
+    a data set, say) may have a method `fork()` that returns another one for an episode of its own.
     """
 
     def __init__(
         self, first: gym.Env[Any, Any], *, make: Callable[[int], gym.Env[Any, Any]]
     ) -> None:
-        """Begins with one environment.
+        """Starts a pool of one environment.
 
         Args:
-            first: The one there is.
-            make: Makes another one, given how many there are.
+            first: The first environment.
+            make: Makes another environment, given the number of those that exist.
         """
         self._make = make
         self._all = [first]
-        self._at_rest = [first]
+        self._free = [first]
         self._lock = Lock()
 
     @property
     def first(self) -> gym.Env[Any, Any]:
-        """The environment that was there first."""
+        """The environment that the pool started with."""
         return self._all[0]
 
-    def take(self) -> gym.Env[Any, Any]:
-        """Lends an environment, in whatever state; any thread may ask."""
+    def acquire(self) -> gym.Env[Any, Any]:
+        """Lends an environment, which the caller has to reset. Safe to call from any thread."""
         with self._lock:
-            if self._at_rest:
-                return self._at_rest.pop()
-            # A wrapper knows nothing of a copy of what it wraps, so only a bare environment is
-            # asked for one.
+            if self._free:
+                return self._free.pop()
+
+            # A wrapper does not know how to wrap a copy of its environment, so only a bare
+            # environment is asked for one.
             fork = getattr(self.first, "fork", None) if self.first.unwrapped is self.first else None
             env = fork() if fork is not None else self._make(len(self._all))
             self._all.append(env)
             return env
 
-    def give_back(self, env: gym.Env[Any, Any]) -> None:
+    def release(self, env: gym.Env[Any, Any]) -> None:
         """Takes an environment back."""
         with self._lock:
-            self._at_rest.append(env)
+            self._free.append(env)
 
     def close(self) -> None:
-        """Closes all environments."""
+        """Closes all environments, lent ones included."""
         for env in reversed(self._all):
             env.close()

@@ -1,4 +1,4 @@
-"""Making an environment from what RLlib accepts as one."""
+"""From the setting `environment.env` to an environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import rllib_dapo.envs  # noqa: F401  (registers the environments in this proces
 
 
 def is_tune_name(env: Any) -> bool:
-    """Whether `tune.register_env` was called for it."""
+    """Whether `env` is a name that was registered with `tune.register_env`."""
     return isinstance(env, str) and bool(_global_registry.contains(ENV_CREATOR, env))
 
 
@@ -21,8 +21,8 @@ def make_environment(env: Any, env_config: Mapping[str, Any]) -> gym.Env[Any, An
 
     Args:
         env: A name registered with Tune, a Gymnasium id or a class, as in `DAPOConfig.environment`.
-        env_config: Its settings; on an EnvRunner an `EnvContext`, which also knows the EnvRunner's
-            index.
+        env_config: Settings of the environment. On an EnvRunner this is an `EnvContext`, which also
+            holds the EnvRunner's index.
     """
     if is_tune_name(env):
         made: gym.Env[Any, Any] = _global_registry.get(ENV_CREATOR, env)(env_config)

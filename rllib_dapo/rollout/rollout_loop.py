@@ -1,4 +1,4 @@
-"""Engine and environments at work together: responses are judged, and answered, while others are still sampled."""
+"""The loop between engine and environments: responses are scored while others are sampled."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from rllib_dapo.core.types import Response
-from rllib_dapo.models import answer_token_ids
+from rllib_dapo.models import observation_token_ids
 from rllib_dapo.rollout.conversation import Conversation
-from rllib_dapo.rollout.engine import Engine, Finished, Request, Sampling
-from rllib_dapo.rollout.env_stepper import Answer, Answerer, Asked
+from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
+from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep, StepResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,157 +22,171 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """What a group of responses begins with: reset seed, `[P]` token ids, and the engine's seed."""
+    """The beginning of a group of responses.
+
+    Attributes:
+        seed: Reset seed of the environment.
+        token_ids: `[P]` token ids.
+    """
 
     seed: int
     token_ids: Sequence[int]
-    sampling_seed: int
 
 
 class RolloutLoop:
     """Samples groups of responses, each to the end of its episode.
 
-    Whatever the environments need, the engine goes on with the other responses meanwhile. A
-    response to which the environment answers goes back to the engine at once, beside those that are
-    still at their first turn.
+    The engine goes on with other responses while an environment scores one. A response whose
+    episode continues goes back to the engine at once, beside those still at their first turn.
 
     Attributes:
-        engine_seconds: Time in the engine. The rest was spent waiting for environments, or in them.
+        engine_seconds: Time spent in the engine. The rest was spent in environments, or waiting for
+            them.
     """
 
     def __init__(
         self,
         *,
         engine: Engine,
-        answerer: Answerer,
+        env_stepper: EnvStepper,
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         max_turns: int,
-        turn_seed: Callable[[int, int, int], int],
+        sampling_seed: Callable[..., int],
     ) -> None:
         """Prepares a rollout.
 
         Args:
-            engine: Idle.
-            answerer: Of the environment.
-            tokenizer: The model's.
-            sampling: Its `max_tokens` bounds a whole episode after the prompt, an environment's
-                answers included.
-            max_turns: An episode is cut off after so many turns of the policy.
-            turn_seed: The engine's seed for reset seed, place in the group and turn, from the
-                second turn on.
+            engine: An idle engine.
+            env_stepper: Steps the environments.
+            tokenizer: The model's tokenizer.
+            sampling: How to draw, and how many responses per prompt. Its `max_tokens` bounds a
+                whole episode after the prompt, observations included.
+            max_turns: Number of the policy's turns after which an episode is cut off.
+            sampling_seed: Returns the engine's seed, given a prompt's reset seed and, from the
+                second turn on, the response's place in its group and the number of turns so far.
         """
         self._engine = engine
-        self._answerer = answerer
+        self._env_stepper = env_stepper
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._max_turns = max_turns
-        self._turn_seed = turn_seed
-        self._requests = count()
-        self._speaking: dict[int, dict[int, Conversation]] = {}
-        self._asked: list[tuple[Conversation, Asked]] = []
+        self._sampling_seed = sampling_seed
+
+        self._request_keys = count()
+        # Request key -> the conversations that the engine still samples, by place in the request.
+        self._generating: dict[int, dict[int, Conversation]] = {}
+        self._stepping: list[tuple[Conversation, PendingStep]] = []
         self.engine_seconds = 0.0
 
     def run(self, prompts: Sequence[Prompt]) -> list[tuple[Response, ...]]:
         """Samples a group for each prompt.
 
         Args:
-            prompts: Each no longer than the engine allows.
+            prompts: Prompts no longer than the engine allows.
 
         Returns:
             The groups, in the order of the prompts.
         """
-        size = self._sampling.num_responses
+        group_size = self._sampling.num_responses
         groups = [
             [
                 Conversation(
-                    episode=g * size + i,
-                    group=g,
+                    episode_id=number * group_size + index,
                     seed=prompt.seed,
-                    index=i,
+                    index=index,
                     prompt_ids=prompt.token_ids,
                 )
-                for i in range(size)
+                for index in range(group_size)
             ]
-            for g, prompt in enumerate(prompts)
+            for number, prompt in enumerate(prompts)
         ]
+
         try:
             for prompt, group in zip(prompts, groups, strict=True):
-                self._send(group, prompt.token_ids, self._sampling, prompt.sampling_seed)
-            while self._speaking or self._asked:
+                seed = self._sampling_seed(prompt.seed)
+                self._request(group, prompt.token_ids, self._sampling, seed)
+
+            while self._generating or self._stepping:
                 self._advance()
-        except BaseException:  # the engine will be asked again, and must not answer this
+        except BaseException:
+            # Engine and environments outlive this rollout: nothing of it may reach the next one.
             self._engine.abort()
             for conversation in (one for group in groups for one in group):
-                self._answerer.leave(conversation.episode)
+                self._env_stepper.end_episode(conversation.episode_id)
             raise
+
         return [tuple(conversation.response() for conversation in group) for group in groups]
 
     def _advance(self) -> None:
-        if self._speaking:
+        """Steps the engine, or waits for an environment where there is nothing to sample."""
+        if self._generating:
             started = time.perf_counter()
             finished = self._engine.step()
             self.engine_seconds += time.perf_counter() - started
-            for one in finished:
-                self._ask(one)
-        else:
-            wait([asked.future for _, asked in self._asked], return_when=FIRST_COMPLETED)
-        still_asked = []
-        for conversation, asked in self._asked:
-            if asked.future.done():
-                self._take_answer(conversation, asked.read())
-            else:
-                still_asked.append((conversation, asked))
-        self._asked = still_asked
 
-    def _send(
+            for response in finished:
+                self._begin_step(response)
+        else:
+            wait([step.future for _, step in self._stepping], return_when=FIRST_COMPLETED)
+
+        still_stepping = []
+        for conversation, step in self._stepping:
+            if step.future.done():
+                self._end_or_continue(conversation, step.result())
+            else:
+                still_stepping.append((conversation, step))
+        self._stepping = still_stepping
+
+    def _request(
         self,
         conversations: list[Conversation],
         token_ids: Sequence[int],
         sampling: Sampling,
         seed: int,
     ) -> None:
-        key = next(self._requests)
-        self._speaking[key] = dict(enumerate(conversations))
+        """Asks the engine for the next turn of conversations that have the same tokens so far."""
+        key = next(self._request_keys)
+        self._generating[key] = dict(enumerate(conversations))
+
         started = time.perf_counter()
         self._engine.add(Request(key=key, prompt_ids=token_ids, sampling=sampling, seed=seed))
         self.engine_seconds += time.perf_counter() - started
 
-    def _ask(self, finished: Finished) -> None:
-        """Puts a response to the environment."""
-        conversation = self._speaking[finished.key].pop(finished.index)
-        if not self._speaking[finished.key]:
-            del self._speaking[finished.key]
-        text = self._tokenizer.decode(
-            finished.completion.token_ids.tolist(), skip_special_tokens=True
-        )
-        conversation.speak(finished.completion, text)
-        self._asked.append(
-            (conversation, self._answerer.ask(conversation.episode, conversation.seed, text))
-        )
+    def _begin_step(self, finished: FinishedResponse) -> None:
+        """Gives a turn that the engine has finished to the environment."""
+        conversation = self._generating[finished.key].pop(finished.index)
+        if not self._generating[finished.key]:
+            del self._generating[finished.key]
 
-    def _take_answer(self, conversation: Conversation, answer: Answer) -> None:
-        """Ends the episode, or lets the policy read the answer and go on."""
-        conversation.hear(answer)
-        if answer.is_over or not math.isfinite(answer.reward):
-            self._answerer.leave(conversation.episode)
+        token_ids = finished.completion.token_ids.tolist()
+        text = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        conversation.add_completion(finished.completion, text)
+
+        step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)
+        self._stepping.append((conversation, step))
+
+    def _end_or_continue(self, conversation: Conversation, result: StepResult) -> None:
+        """Ends the episode, or adds the observation and asks the engine for the next turn."""
+        conversation.add_step_result(result)
+        if result.is_done or not math.isfinite(result.reward):
+            self._env_stepper.end_episode(conversation.episode_id)
             return
-        token_ids = answer_token_ids(
-            self._tokenizer, answer.observation, after=conversation.token_ids[-1]
+
+        observation_ids = observation_token_ids(
+            self._tokenizer, result.observation, after=conversation.token_ids[-1]
         )
-        tokens_left = self._sampling.max_tokens - conversation.num_tokens - len(token_ids)
-        if (
-            not conversation.ended_itself
-            or conversation.num_turns >= self._max_turns
-            or tokens_left < 1
-        ):
+        tokens_left = self._sampling.max_tokens - conversation.num_tokens - len(observation_ids)
+        has_room = tokens_left >= 1 and conversation.num_turns < self._max_turns
+        if not conversation.policy_ended_turn or not has_room:
             conversation.cut_off()
-            self._answerer.leave(conversation.episode)
+            self._env_stepper.end_episode(conversation.episode_id)
             return
-        conversation.read(token_ids)
-        self._send(
+
+        conversation.add_observation(observation_ids)
+        self._request(
             [conversation],
             conversation.token_ids,
             replace(self._sampling, num_responses=1, max_tokens=tokens_left),
-            self._turn_seed(conversation.seed, conversation.index, conversation.num_turns),
+            self._sampling_seed(conversation.seed, conversation.index, conversation.num_turns),
         )

@@ -1,4 +1,4 @@
-"""Sends prompt seeds to EnvRunners and brings groups back, whatever becomes of an EnvRunner on the way."""
+"""Sends prompt seeds to EnvRunners and brings groups back, even where an EnvRunner is lost."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
-import ray
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.core.batching import split_evenly
-from rllib_dapo.core.types import GroupSummary, PromptGroup
+from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
 
 if TYPE_CHECKING:
     from rllib_dapo.rollout.env_runner import TextEnvRunner
@@ -26,46 +24,24 @@ POLL_SECONDS = 0.1
 RESTART_SECONDS = 5.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampledGroup:
-    """A group as the driver holds it: the summary, and the tokens or a reference to them."""
-
-    summary: GroupSummary
-    data: ray.ObjectRef | PromptGroup
-
-    def group(self) -> PromptGroup:
-        """The group itself, fetched if need be."""
-        return ray.get(self.data) if isinstance(self.data, ray.ObjectRef) else self.data
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutResult:
-    """What one EnvRunner brings back, and how long generation and scoring took there, in seconds."""
-
-    groups: list[SampledGroup]
-    generation_seconds: float
-    scoring_seconds: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RolloutFailure:
-    """What an EnvRunner brings back instead, when sampling raised there: the traceback, as text."""
-
-    traceback: str
-
-
 def split_seeds(
     seeds: Sequence[int], *, num_runners: int, max_groups_in_flight: int
 ) -> list[list[int]]:
-    """Cuts seeds into requests: one per runner where that keeps within `max_groups_in_flight` groups per request."""
-    requests = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
-    return split_evenly(seeds, requests)
+    """Cuts seeds into requests: one per runner, or more where a request would be too large.
+
+    Args:
+        seeds: Prompt seeds; their order is kept.
+        num_runners: Number of EnvRunners to keep busy.
+        max_groups_in_flight: Largest number of groups in a request.
+    """
+    num_requests = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
+    return split_evenly(seeds, num_requests)
 
 
 class RolloutStream:
-    """Dispatch of prompt seeds to an `EnvRunnerGroup`.
+    """Dispatches prompt seeds to an `EnvRunnerGroup`.
 
-    A seed names its problem for good, so work lost with an EnvRunner is simply issued again.
+    A seed always names the same problem, so work lost with an EnvRunner is simply issued again.
     """
 
     def __init__(
@@ -76,12 +52,12 @@ class RolloutStream:
         timeout_seconds: float | None,
         restore_env_runners: Callable[[], None],
     ) -> None:
-        """Wraps a group.
+        """Wraps a group of EnvRunners.
 
         Args:
-            env_runner_group: Whose EnvRunners are `TextEnvRunner`s.
-            max_groups_in_flight: Bound on groups under way on one EnvRunner.
-            timeout_seconds: Longest wait for one call of `sample`; None waits as long as it takes.
+            env_runner_group: A group of `TextEnvRunner`s.
+            max_groups_in_flight: Largest number of groups under way on one EnvRunner.
+            timeout_seconds: Longest time that one call of `sample` may take; None means no limit.
             restore_env_runners: Brings restarted EnvRunners back and gives them the current
                 weights.
         """
@@ -98,34 +74,40 @@ class RolloutStream:
             seeds: Prompt seeds.
             evaluation: See `TextEnvRunner.sample_groups`.
 
+        Returns:
+            The results in the order in which they arrived.
+
         Raises:
-            TimeoutError: If `sample_timeout_s` is set and passes.
-            RuntimeError: If sampling raises on an EnvRunner: the same prompts would raise on any
-            other. ray.exceptions.RayError: If an EnvRunner fails and
-            `fault_tolerance.restart_failed_env_runners` is off.
+            TimeoutError: If `env_runners.sample_timeout_s` is set and passes.
+            RuntimeError: If sampling raises on an EnvRunner. The same prompts would raise on any
+                other.
+            ray.exceptions.RayError: If an EnvRunner fails and
+                `fault_tolerance.restart_failed_env_runners` is off.
         """
         if not seeds:
             return []
-        runners = max(1, self._group.num_remote_env_runners())
+
         requests = split_seeds(
-            seeds, num_runners=runners, max_groups_in_flight=self._max_groups_in_flight
+            seeds,
+            num_runners=max(1, self._group.num_remote_env_runners()),
+            max_groups_in_flight=self._max_groups_in_flight,
         )
         return list(self.results(requests, evaluation=evaluation))
 
     def results(
         self, requests: Sequence[Sequence[int]], *, evaluation: bool = False
     ) -> Iterator[RolloutResult]:
-        """Samples requests that are cut already, each on one EnvRunner, in one call of its `sample_groups`.
+        """Samples requests that are cut already, each in one call of `sample_groups`.
 
         Args:
-            requests: Prompt seeds of each request; at least one.
+            requests: Prompt seeds of each request, at least one.
             evaluation: See `TextEnvRunner.sample_groups`.
 
         Yields:
-            The results as they come in.
+            The results as they arrive.
 
         Raises:
-            TimeoutError: As `sample`; so are the others.
+            TimeoutError: As `sample`, like the other exceptions.
         """
         if self._group.num_remote_env_runners() == 0:
             local = self._group.local_env_runner
@@ -136,24 +118,21 @@ class RolloutStream:
         self, pending: deque[list[int]], evaluation: bool
     ) -> Iterator[RolloutResult]:
         started = time.monotonic()
-        # A tag of its own keeps this call's answers apart from those to a call that was given up.
+        # A tag of its own tells this call's results from those of a call that was given up.
         tag = next(self._tags)
         in_flight: dict[int, list[int]] = {}
+
         while pending or in_flight:
             healthy = self._group.healthy_env_runner_ids()
-            for worker in [w for w in in_flight if w not in healthy]:
-                logger.warning(
-                    "EnvRunner %d was lost; its %d prompts go to another",
-                    worker,
-                    len(in_flight[worker]),
-                )
-                pending.appendleft(in_flight.pop(worker))
+            self._take_back_lost(healthy, pending, in_flight)
+
             for worker in healthy:
                 if pending and worker not in in_flight:
                     in_flight[worker] = pending.popleft()
                     self._send(worker, in_flight[worker], evaluation, tag)
             if not in_flight:
                 self._wait_for_env_runners()
+
             for worker, result in self._group.fetch_ready_async_reqs(
                 tags=tag, timeout_seconds=POLL_SECONDS
             ):
@@ -161,13 +140,28 @@ class RolloutStream:
                     raise RuntimeError(
                         f"sampling failed on EnvRunner {worker}:\n{result.traceback}"
                     )
-                if in_flight.pop(worker, None) is not None:
-                    yield result
+                # A result of an EnvRunner that was taken for lost: its request is under way again.
+                if in_flight.pop(worker, None) is None:
+                    continue
+                yield result
+
             self._check_time(started, pending, in_flight)
+
+    def _take_back_lost(
+        self, healthy: Sequence[int], pending: deque[list[int]], in_flight: dict[int, list[int]]
+    ) -> None:
+        """Puts the requests of EnvRunners that are no longer healthy first in the queue."""
+        for worker in [worker for worker in in_flight if worker not in healthy]:
+            logger.warning(
+                "EnvRunner %d was lost; its %d prompts go to another",
+                worker,
+                len(in_flight[worker]),
+            )
+            pending.appendleft(in_flight.pop(worker))
 
     def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
         self._group.foreach_env_runner_async(
-            lambda runner: sample_or_tell(runner, seeds, evaluation=evaluation),
+            lambda runner: sample_or_report_failure(runner, seeds, evaluation=evaluation),
             tag=tag,
             remote_worker_ids=[worker],
         )
@@ -181,25 +175,24 @@ class RolloutStream:
     def _check_time(
         self, started: float, pending: deque[list[int]], in_flight: dict[int, list[int]]
     ) -> None:
-        waited = time.monotonic() - started
-        if (
-            (pending or in_flight)
-            and self._timeout_seconds is not None
-            and waited > self._timeout_seconds
-        ):
+        if self._timeout_seconds is None or not (pending or in_flight):
+            return
+
+        if time.monotonic() - started > self._timeout_seconds:
             raise TimeoutError(
-                f"sampling took over env_runners.sample_timeout_s={self._timeout_seconds} s; EnvRunners still at work: "
-                f"{sorted(in_flight)}. Raise it, or lower rollout.max_response_tokens."
+                f"sampling took over env_runners.sample_timeout_s={self._timeout_seconds} s; "
+                f"EnvRunners still at work: {sorted(in_flight)}. Raise it, or lower "
+                "rollout.max_response_tokens."
             )
 
 
-def sample_or_tell(
+def sample_or_report_failure(
     runner: TextEnvRunner, seeds: Sequence[int], *, evaluation: bool
 ) -> RolloutResult | RolloutFailure:
-    """Samples on an EnvRunner's own process, and brings an exception back as a value.
+    """Samples in an EnvRunner's own process, and returns an exception as a value.
 
-    Raised there, RLlib would take it for a dead actor: it would restart the EnvRunner and its
-    engine, the same prompts would go out again, and the cause would stand in some log.
+    If it were raised there, RLlib would take the actor for dead. It would restart the EnvRunner and
+    its engine and send the same prompts again, and the cause would only stand in a log.
     """
     try:
         return runner.sample_groups(seeds, evaluation=evaluation)

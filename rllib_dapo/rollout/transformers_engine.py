@@ -1,4 +1,4 @@
-"""Transformers' own `generate` as the sampler: slow, simple, and the cross-check for vLLM."""
+"""The transformers engine: slow and simple, for machines without vLLM and as its cross-check."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from rllib_dapo.models import load_causal_lm
-from rllib_dapo.rollout.engine import Completion, Engine, Finished, Request, Sampling
+from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request, Sampling
 
 
 class TransformersEngine(Engine):
-    """A `rollout.engine.Engine` around `PreTrainedModel.generate`.
+    """Samples with `PreTrainedModel.generate`, one request per step.
 
-    Groups are generated one after the other, each from its own seed, so what is sampled for a
-    prompt does not depend on which other prompts an EnvRunner was given.
+    Each request is generated alone, from its own seed, so its responses do not depend on which
+    other prompts the EnvRunner was given.
     """
 
     def __init__(
@@ -30,15 +30,17 @@ class TransformersEngine(Engine):
         max_num_seqs: int,
         generate_kwargs: dict[str, Any],
     ) -> None:
-        """Loads the model; see `rollout.engine.make_engine` for the arguments."""
+        """Loads the model; see `rollout.make_engine` for the arguments."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = load_causal_lm(
             model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         ).to(device)
         self._model.eval()
+
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
         self._waiting: deque[Request] = deque()
+
         eos = self._model.generation_config.eos_token_id
         self._eos_ids = np.atleast_1d(np.asarray([] if eos is None else eos))
         self._pad_id = int(self._eos_ids[0]) if self._eos_ids.size else 0
@@ -47,13 +49,13 @@ class TransformersEngine(Engine):
         """See `Engine.add`."""
         self._waiting.append(request)
 
-    def step(self) -> list[Finished]:
+    def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: all responses of one request."""
         request = self._waiting.popleft()
-        group = self._one_group(request.prompt_ids, request.sampling, request.seed)
+        completions = self._sample_group(request.prompt_ids, request.sampling, request.seed)
         return [
-            Finished(key=request.key, index=index, completion=one)
-            for index, one in enumerate(group)
+            FinishedResponse(key=request.key, index=index, completion=completion)
+            for index, completion in enumerate(completions)
         ]
 
     @property
@@ -66,20 +68,26 @@ class TransformersEngine(Engine):
         self._model.load_state_dict(dict(weights))
 
     def abort(self) -> None:
-        """See `Engine.abort`: nothing is ever half done between two steps."""
+        """See `Engine.abort`: between two steps nothing is half generated."""
         self._waiting.clear()
 
     def close(self) -> None:
         """See `Engine.close`."""
         del self._model
 
-    def _one_group(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+    def _sample_group(
+        self, prompt: Sequence[int], sampling: Sampling, seed: int
+    ) -> list[Completion]:
+        """Samples all responses to one prompt, at most `max_num_seqs` at a time."""
+        # `generate` draws from torch's global generator only.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
+
             group: list[Completion] = []
             while len(group) < sampling.num_responses:
                 rows = min(self._max_num_seqs, sampling.num_responses - len(group))
                 group += self._sample(prompt, sampling, rows)
+
         return group
 
     @torch.inference_mode()
@@ -98,17 +106,22 @@ class TransformersEngine(Engine):
             output_scores=True,
             **self._generate_kwargs,
         )
+
+        # Scores are the logits after temperature and nucleus, `[rows, T, V]` once stacked.
         tokens = output.sequences[:, len(prompt) :]
         scores = torch.stack(output.scores, dim=1).float().log_softmax(-1)
         logprobs = scores.gather(-1, tokens[..., None]).squeeze(-1)
+
         return [
             self._completion(t, p)
             for t, p in zip(tokens.cpu().numpy(), logprobs.cpu().numpy(), strict=True)
         ]
 
     def _completion(self, tokens: np.ndarray, logprobs: np.ndarray) -> Completion:
+        """Cuts the padding off a row `[T]`: everything after its first end-of-sequence token."""
         ends = np.flatnonzero(np.isin(tokens, self._eos_ids))
         length = int(ends[0]) + 1 if ends.size else len(tokens)
+
         return Completion(
             token_ids=tokens[:length].astype(np.int32),
             logprobs=logprobs[:length].astype(np.float32),

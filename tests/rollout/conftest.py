@@ -13,12 +13,12 @@ from rllib_dapo import DAPOConfig
 
 @pytest.fixture(autouse=True)
 def _tiny_tensors(one_thread: None) -> None:
-    """All tests of this room compute with tiny tensors."""
+    """All tests of this folder compute with tiny tensors."""
 
 
 @pytest.fixture(scope="session")
 def rollout_config(raw_model: Path) -> Callable[..., DAPOConfig]:
-    """Makes configurations of EnvRunners that sample groups of 4 in float32 with transformers, in this process."""
+    """Makes configurations of an EnvRunner that samples groups of 4 in this process, in float32."""
 
     def make(env: Any = "rllib_dapo/Arithmetic-v0", **env_config: Any) -> DAPOConfig:
         return (

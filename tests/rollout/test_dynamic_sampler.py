@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rllib_dapo.core import GroupSummary
-from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, judge
+from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, decide
 
 MakeSummary = Callable[..., GroupSummary]
 
@@ -25,7 +25,7 @@ WORLDS = st.lists(st.booleans(), min_size=1, max_size=12).filter(any)
 
 @pytest.fixture(scope="module")
 def group_of(make_summary: MakeSummary) -> Callable[[Sequence[bool], int], GroupSummary]:
-    """The group of a prompt in a world: one right response and a wrong one where it is informative, else two right."""
+    """Makes a prompt's group: a right and a wrong response if it is informative, else two right."""
 
     def make(world: Sequence[bool], seed: int) -> GroupSummary:
         informative = world[seed % len(world)]
@@ -77,7 +77,7 @@ def test_a_group_is_judged_on_its_raw_verdicts(
     is_correct: Sequence[bool | None],
     decision: Decision,
 ) -> None:
-    assert judge(make_summary(rewards=rewards, is_correct=is_correct)) is decision
+    assert decide(make_summary(rewards=rewards, is_correct=is_correct)) is decision
 
 
 @given(
@@ -98,7 +98,7 @@ def test_neither_rewards_nor_lengths_matter_where_there_are_verdicts(
         response_tokens=tuple(lengths[:n]),
         is_truncated=tuple(length > 4 for length in lengths[:n]),
     )
-    assert judge(shaped) is judge(plain)
+    assert decide(shaped) is decide(plain)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_without_dynamic_sampling_whatever_can_be_trained_on_is_taken(
     decision: Decision,
 ) -> None:
     assert (
-        judge(make_summary(rewards=rewards, is_correct=is_correct), dynamic_sampling=False)
+        decide(make_summary(rewards=rewards, is_correct=is_correct), dynamic_sampling=False)
         is decision
     )
 
@@ -145,7 +145,7 @@ def test_with_a_baseline_of_its_own_a_single_verdict_can_be_trained_on(
     group = make_summary(rewards=rewards, is_correct=is_correct)
     known = decision not in (Decision.MISSING, Decision.PROMPT_TOO_LONG)
     expected = Decision.ACCEPTED if known and not dynamic_sampling else decision
-    assert judge(group, dynamic_sampling=dynamic_sampling, min_verdicts=1) is expected
+    assert decide(group, dynamic_sampling=dynamic_sampling, min_verdicts=1) is expected
 
 
 # Filling a batch
@@ -153,7 +153,7 @@ def test_with_a_baseline_of_its_own_a_single_verdict_can_be_trained_on(
 
 @dataclass
 class Run:
-    """Training steps as the algorithm takes them: from one to the next goes `next_seed` and `acceptance_rate`."""
+    """Training steps as the algorithm takes them, with two numbers handed from one to the next."""
 
     group_of: Callable[[int], GroupSummary]
     next_seed: int = 0

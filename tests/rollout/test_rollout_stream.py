@@ -1,4 +1,4 @@
-"""Dispatch of prompt seeds, with EnvRunners that die on the way."""
+"""Dispatch of prompt seeds, also to EnvRunners that die while they sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.envs import Problem
 from rllib_dapo.envs.arithmetic import ArithmeticEnv
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.rollout.rollout_stream import RolloutResult, RolloutStream, split_seeds
+from rllib_dapo.rollout.rollout_result import RolloutResult
+from rllib_dapo.rollout.rollout_stream import RolloutStream, split_seeds
 
 MakeConfig = Callable[..., DAPOConfig]
 Samples = dict[int, list[list[int]]]
@@ -148,7 +149,7 @@ def lone_group(
     mortal_env: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EnvRunnerGroup]:
-    """One EnvRunner, never restarted. It takes seconds to start: the test after the next may kill it."""
+    """One EnvRunner, never restarted. The first test leaves it alive, the second one kills it."""
     grave = tmp_path_factory.mktemp("lone") / "grave"
     config = rollout_config(mortal_env, deadly_seed=100, grave=str(grave)).env_runners(
         num_env_runners=1

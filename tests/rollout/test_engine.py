@@ -1,4 +1,4 @@
-"""The two engines sample from the model that they were given, and say with what probability."""
+"""Both engines sample from the model they were given, and report the right probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
-from rllib_dapo.rollout.engine import ENGINES, Completion, Engine, Sampling, make_engine
+from rllib_dapo.rollout.engine import ENGINES, Completion, Engine, Sampling
+from rllib_dapo.rollout.make_engine import make_engine
 
 SAMPLING = Sampling(num_responses=6, max_tokens=2, temperature=0.7)
 SEEDS = list(range(100, 109))
@@ -27,7 +28,7 @@ def prompts(raw_model: Path) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def long_prompt(raw_model: Path) -> list[int]:
-    """Fills blocks of vLLM's cache, so that whoever asks with it again finds its beginning there."""
+    """A prompt that fills blocks of vLLM's cache: asked again, its beginning is found there."""
     return prompt_token_ids(load_tokenizer(raw_model), "+".join("1234567890" * 15) + "=")
 
 
@@ -108,6 +109,7 @@ def test_a_response_ends_with_its_end_of_sequence_token_or_at_the_limit(
     engine: Engine, model: PreTrainedModel, prompts: list[list[int]]
 ) -> None:
     groups = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
+
     end = model.generation_config.eos_token_id
     for completion in (c for group in groups for c in group):
         ids = completion.token_ids.tolist()
@@ -117,6 +119,7 @@ def test_a_response_ends_with_its_end_of_sequence_token_or_at_the_limit(
         assert end not in ids[:-1]
         assert completion.finish_reason == ("stop" if ids[-1] == end else "length")
         assert completion.finish_reason == "stop" or len(ids) == SAMPLING.max_tokens
+
     assert {c.finish_reason for group in groups for c in group} == {"stop", "length"}
 
 
@@ -147,6 +150,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(
     count = 1000
     sampling = replace(SAMPLING, num_responses=count, max_tokens=1)
     (group,) = engine.generate([prompts[4]], sampling=sampling, seeds=[5])
+
     drawn = Counter(int(completion.token_ids[0]) for completion in group)
     with torch.no_grad():
         probabilities = (
@@ -156,7 +160,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(
         sum(abs(drawn[token] / count - p) for token, p in enumerate(probabilities.tolist())) / 2
     )
     assert len(drawn) > 5
-    # a thousand draws are about 0.04 off; at temperature 1.0 or 0.5 they would be 0.1
+    # A thousand draws are off by about 0.04; at temperature 1.0 or 0.5 it would be 0.1.
     assert distance < 0.06
 
 
@@ -169,10 +173,12 @@ def test_new_weights_are_what_is_sampled_from(
 ) -> None:
     asked, seeds = [*prompts, long_prompt], [*SEEDS, 1]
     before = engine.generate(asked, sampling=SAMPLING, seeds=seeds)
+
     load(engine, other_model)
     changed = engine.generate(asked, sampling=SAMPLING, seeds=seeds)
     assert largest_gap(other_model, asked, changed) < 1e-4
     assert largest_gap(model, asked, changed) > 0.1
+
     load(engine, model)
     again = engine.generate(asked, sampling=SAMPLING, seeds=seeds)
     assert tokens(again) == tokens(before)
@@ -185,6 +191,7 @@ def test_new_weights_forget_what_the_old_ones_cached_of_a_prompt(
     for _ in range(2):  # the second time from the cache
         groups = engine.generate([long_prompt], sampling=SAMPLING, seeds=[1])
         assert largest_gap(model, [long_prompt], groups) < 1e-4
+
     load(engine, other_model)
     groups = engine.generate([long_prompt], sampling=SAMPLING, seeds=[1])
     assert largest_gap(other_model, [long_prompt], groups) < 1e-4

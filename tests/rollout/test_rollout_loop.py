@@ -1,4 +1,4 @@
-"""Episodes of several turns: what is sampled, what is read, what is trained on, and how they end."""
+"""Episodes of several turns: what is sampled, read and trained on, and how episodes end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rllib_dapo.core.batching import collate
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.models import load_causal_lm
 from rllib_dapo.planning import plan_update
-from rllib_dapo.rollout.engine import Finished, Request
+from rllib_dapo.rollout.engine import FinishedResponse, Request
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.episodes import to_episode
 
@@ -28,7 +28,7 @@ LIMIT = 24
 
 
 class TalkEnv(gym.Env):
-    """Goes on for `turns` responses, repeats each with a tail, and pays for every odd last digit."""
+    """Takes `turns` responses, repeats each with a tail, and pays for every odd last digit."""
 
     made = 0
 
@@ -69,14 +69,14 @@ class Recorder:
     def __init__(self, runner: TextEnvRunner) -> None:
         engine = runner.module[DEFAULT_MODULE_ID].engine
         self.requests: dict[int, Request] = {}
-        self.finished: list[Finished] = []
+        self.finished: list[FinishedResponse] = []
         add, step = engine.add, engine.step
 
         def recorded_add(request: Request) -> None:
             self.requests[request.key] = request
             add(request)
 
-        def recorded_step() -> list[Finished]:
+        def recorded_step() -> list[FinishedResponse]:
             self.finished += (finished := step())
             return finished
 
@@ -126,6 +126,8 @@ def test_every_trained_token_is_one_that_the_engine_sampled_and_was_sent_back_un
     runner = make_runner(config)
     recorder = Recorder(runner)
     sampled_groups = runner.sample_groups(range(3)).groups
+
+    # What the engine made of each sequence that it was asked to continue.
     continued: dict[tuple[int, ...], list[tuple[list[int], list[float]]]] = defaultdict(list)
     for f in recorder.finished:
         what = (f.completion.token_ids.tolist(), f.completion.logprobs.tolist())
@@ -136,15 +138,18 @@ def test_every_trained_token_is_one_that_the_engine_sampled_and_was_sent_back_un
         for i, response in enumerate(group.responses):
             ids, turns = response.token_ids.tolist(), spans(response.loss_mask)
             assert len(turns) == response.num_turns
+
             for start, stop in turns:
                 before = (*group.prompt_ids.tolist(), *ids[:start])
                 continued[before].remove((ids[start:stop], response.logprobs[start:stop].tolist()))
+
             assert not response.logprobs[~response.loss_mask].any()
             sampled[g, i] = [token for start, stop in turns for token in ids[start:stop]]
+
     assert any(response.num_turns == 3 for s in sampled_groups for response in s.group().responses)
     assert not any(continued.values()), "sampled, and in no response"
 
-    # The same, of what a Learner gets.
+    # The same for what a Learner gets.
     config.dynamic_sampling(enabled=False)
     data, _ = plan_update(
         [s.summary for s in sampled_groups], {s.summary.seed: s for s in sampled_groups}, config
@@ -177,7 +182,7 @@ def test_logprobs_of_later_turns_are_those_of_a_plain_forward_pass_over_the_whol
             np.testing.assert_allclose(response.logprobs[mask], plain[mask], atol=1e-4)
 
 
-def test_what_is_read_between_turns_is_the_environments_answer(
+def test_what_is_read_between_turns_is_the_environments_observation(
     talk_config: MakeConfig, make_runner: MakeRunner
 ) -> None:
     runner = make_runner(talk_config())
@@ -215,7 +220,7 @@ def test_rewards_are_summed_and_the_last_verdict_counts(
         ({"turns": 99, "tail": "+1="}, {}, None),
         ({"tail": "1" * LIMIT}, {}, 1),
     ],
-    ids=["turns", "tokens", "no room for the answer"],
+    ids=["turns", "tokens", "no room for the observation"],
 )
 def test_an_episode_is_cut_off_for_want_of_turns_or_tokens(
     talk_config: MakeConfig,
@@ -245,7 +250,8 @@ def test_an_episode_is_cut_off_for_want_of_turns_or_tokens(
         ("nan", "the reward is nan"),
         (
             "no text",
-            "crash: the environment raised TypeError: step must return a text to go on with, not NoneType",
+            "crash: the environment raised TypeError: "
+            "step must return a text to go on with, not NoneType",
         ),
     ],
 )
@@ -283,9 +289,11 @@ def test_each_episode_has_an_environment_of_its_own_and_all_are_used_again_and_c
     runner = make_runner(talk_config())
     groups_of(runner, range(2))
     made = TalkEnv.made
+
     assert 1 < made <= 8
     groups_of(runner, range(2))
     assert TalkEnv.made == made
+
     env = runner.env
     runner.stop()
     assert env.is_closed
@@ -297,12 +305,13 @@ def test_responses_are_judged_while_others_are_sampled(
 ) -> None:
     runner = make_runner(rollout_config(env).rollout(max_response_tokens=LIMIT))
     events: list[str] = []
-    engine, answerer = runner.module[DEFAULT_MODULE_ID].engine, runner._answerer
-    step, ask = engine.step, answerer.ask
+    engine = runner.module[DEFAULT_MODULE_ID].engine
+    env_stepper = runner._environments.stepper()
+    step, begin_step = engine.step, env_stepper.begin_step
     engine.step = lambda: events.append("sampled") or step()
-    answerer.ask = lambda *arguments: events.append("asked") or ask(*arguments)
+    env_stepper.begin_step = lambda *arguments: events.append("stepped") or begin_step(*arguments)
     groups_of(runner, range(3))
-    assert events[:6] == ["sampled", *["asked"] * 4, "sampled"]
+    assert events[:6] == ["sampled", *["stepped"] * 4, "sampled"]
 
 
 def test_an_episode_for_callbacks_has_a_step_for_each_turn(

@@ -1,0 +1,58 @@
+"""From the setting `rollout.engine` to a sampling engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rllib_dapo.rollout.engine import Engine
+
+
+def make_engine(
+    kind: str,
+    *,
+    model: str,
+    dtype: str,
+    trust_remote_code: bool,
+    max_model_len: int,
+    max_concurrent_responses: int,
+    cpu_kv_cache_gib: float,
+    seed: int,
+    engine_kwargs: dict[str, Any],
+) -> Engine:
+    """Builds the engine named by the setting `rollout.engine`.
+
+    Args:
+        kind: `"vllm"` or `"transformers"`.
+        model: A model folder or hub name.
+        dtype: `"float32"` or `"bfloat16"`; the transformers engine also takes `"float64"`.
+        trust_remote_code: Whether code that comes with the model may run.
+        max_model_len: Longest prompt plus longest response, in tokens.
+        max_concurrent_responses: Number of responses generated at the same time.
+        cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
+        seed: Seed of the engine's own random state.
+        engine_kwargs: Passed unchanged to `vllm.LLM` (or to transformers' `generate`).
+    """
+    # Each engine's library is imported only where that engine is used: vLLM takes many seconds.
+    if kind == "vllm":
+        from rllib_dapo.rollout.vllm_engine import VLLMEngine
+
+        return VLLMEngine(
+            model=model,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            max_model_len=max_model_len,
+            max_num_seqs=max_concurrent_responses,
+            cpu_kv_cache_gib=cpu_kv_cache_gib,
+            seed=seed,
+            engine_kwargs=engine_kwargs,
+        )
+
+    from rllib_dapo.rollout.transformers_engine import TransformersEngine
+
+    return TransformersEngine(
+        model=model,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        max_num_seqs=max_concurrent_responses,
+        generate_kwargs=engine_kwargs,
+    )
