@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from rllib_dapo.reporting.command import write_report
+from rllib_dapo.reporting.write_report import write_report
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}

@@ -1,1 +1,1 @@
-"""Reports of runs: one page, one picture, or the figures as JSON and CSV."""
+"""Reports of runs: one HTML page, one picture, or the figures as JSON and CSV."""

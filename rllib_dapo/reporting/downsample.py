@@ -8,27 +8,31 @@ from itertools import pairwise
 import numpy as np
 
 MOST_POINTS, FEWEST_POINTS = 1000, 100
-_ALL_POINTS = 200_000  # on a page: what a browser draws, and a mail takes, without fuss
+_POINTS_PER_PAGE = 200_000  # what a browser draws, and an e-mail carries, without trouble
 
 
 def points_per_curve(num_curves: int) -> int:
-    """How many points each of so many curves may have on one page."""
-    return max(FEWEST_POINTS, min(MOST_POINTS, _ALL_POINTS // max(1, num_curves)))
+    """Number of points that each curve may have on a page with this many curves."""
+    return max(FEWEST_POINTS, min(MOST_POINTS, _POINTS_PER_PAGE // max(1, num_curves)))
 
 
-def thin(values: Sequence[float] | np.ndarray, limit: int | None) -> list[int]:
-    """Which points to keep: of each stretch the lowest and the highest, so that no spike is lost; and both ends.
+def downsampled_indices(values: Sequence[float] | np.ndarray, limit: int | None) -> list[int]:
+    """Chooses the points of a curve to keep: both ends, and the extremes of each stretch between.
+
+    Keeping the lowest and the highest point of each stretch means that no spike is lost, which a
+    mean or every n-th point would hide.
 
     Args:
         values: `[N]` finite numbers.
-        limit: At most so many points, at least 4; None keeps all.
+        limit: largest number of points to keep, at least 4; None keeps all.
 
     Returns:
-        Indices in order.
+        Indices of the points to keep, in order.
     """
     count = len(values)
     if limit is None or count <= limit:
         return list(range(count))
+
     array = np.asarray(values, dtype=float)
     edges = np.linspace(1, count - 1, (limit - 2) // 2 + 1).astype(int)
     kept = {0, count - 1}

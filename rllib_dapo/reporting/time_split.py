@@ -16,77 +16,84 @@ GENERATION, SCORING, UPDATE, WEIGHTS, EVALUATION, OTHER = PARTS = (
     "other",
 )
 _TOTAL = "time_this_iter_s"
-_EMA_COEFFICIENT = 0.01  # RLlib's, of every timer
+_EMA_COEFFICIENT = 0.01  # RLlib's default for timers
 
 
 def time_split(frame: pd.DataFrame) -> dict[str, float]:
-    """Seconds of a trial's iterations by what they were spent on; they add up to all of them.
+    """Splits the time of a trial's iterations by what it was spent on.
 
-    Generation and scoring share the time of sampling as they share the EnvRunners' time. What no
-    timer counts (saving checkpoints, an evaluation before training, dynamic sampling's decisions,
-    Ray) is `other`.
+    Generation and scoring share the time of sampling in the ratio of the EnvRunners' own clocks.
+    What no timer measures (saving checkpoints, an evaluation before training, the decisions of
+    dynamic sampling, Ray itself) is `other`.
 
     Args:
-        frame: One row an iteration, as RLlib reports it.
+        frame: A trial's results, one row per iteration.
 
     Returns:
-        Seconds, by part.
+        Seconds by part; together they are the time of all iterations.
     """
-    total = _sum(frame, _TOTAL)
     sampling = _sampling_seconds(frame)
-    generation, scoring = (
-        _sum(frame, f"{ENV}/generation_seconds"),
-        _sum(frame, f"{ENV}/scoring_seconds"),
-    )
-    share = scoring / (generation + scoring) if generation + scoring else 0.0
+    generation = _sum(frame, f"{ENV}/generation_seconds")
+    scoring = _sum(frame, f"{ENV}/scoring_seconds")
+    scoring_share = scoring / (generation + scoring) if generation + scoring else 0.0
+
     split = {
-        GENERATION: sampling * (1 - share),
-        SCORING: sampling * share,
-        UPDATE: float(timed(frame, "timers/learner_update_timer").sum()),
-        WEIGHTS: float(timed(frame, "timers/synch_weights").sum()),
+        GENERATION: sampling * (1 - scoring_share),
+        SCORING: sampling * scoring_share,
+        UPDATE: float(timer_seconds(frame, "timers/learner_update_timer").sum()),
+        WEIGHTS: float(timer_seconds(frame, "timers/synch_weights").sum()),
         EVALUATION: _evaluation_seconds(frame),
     }
-    return {**split, OTHER: max(0.0, total - sum(split.values()))}
+    return {**split, OTHER: max(0.0, _sum(frame, _TOTAL) - sum(split.values()))}
 
 
-def timed(frame: pd.DataFrame, timer: str) -> pd.Series:
-    """What a timer measured in each iteration, in seconds; 0 where it did not run.
+def timer_seconds(frame: pd.DataFrame, timer: str) -> pd.Series:
+    """Recovers what a timer measured in each iteration.
 
-    RLlib reports timers as moving averages that forget a hundredth at each measurement, so slow
-    that the first iteration still tells after hundreds. Two averages that follow each other give
-    the measurement between them.
+    RLlib reports a timer as a moving average with a coefficient of 0.01, so slow that the first
+    iteration still shows after hundreds. Two successive averages give the measurement between them:
+    `x_t = (ema_t - 0.99 ema_{t-1}) / 0.01`.
 
     Args:
-        frame: One row an iteration.
-        timer: A column of it.
+        frame: A trial's results, one row per iteration.
+        timer: Column of the timer.
+
+    Returns:
+        Seconds of each iteration; 0 where the timer did not run.
     """
     if timer not in frame:
         return pd.Series(0.0, index=frame.index)
-    known = frame[timer].dropna()
-    before = known.shift()
-    measured = (known - (1 - _EMA_COEFFICIENT) * before) / _EMA_COEFFICIENT
-    measured = measured.where(known != before, 0.0).fillna(
-        known
-    )  # unchanged: not measured; the first is itself
+
+    averages = frame[timer].dropna()
+    before = averages.shift()
+    measured = (averages - (1 - _EMA_COEFFICIENT) * before) / _EMA_COEFFICIENT
+
+    measured = measured.where(averages != before, 0.0)  # an unchanged average: nothing measured
+    measured = measured.fillna(averages)  # the first average is the measurement itself
     return measured.clip(lower=0.0).reindex(frame.index, fill_value=0.0)
 
 
 def _evaluation_seconds(frame: pd.DataFrame) -> float:
-    """An evaluation's time is reported an iteration late, and the last one's never: the mean stands for it."""
-    columns = [c for c in frame.columns if c.startswith("evaluation/env_runners/")]
+    """Estimates the time of all evaluations from those whose time was reported.
+
+    RLlib reports an evaluation's time one iteration late, and so never that of the last one. The
+    mean of the others stands in for it.
+    """
+    columns = [name for name in frame.columns if name.startswith("evaluation/env_runners/")]
     count = int(frame[columns].notna().any(axis=1).sum()) if columns else 0
-    measured = timed(frame, "timers/evaluation_iteration")
+
+    measured = timer_seconds(frame, "timers/evaluation_iteration")
     measured = measured[measured > 0]
     return float(measured.mean() * count) if len(measured) else 0.0
 
 
 def _sampling_seconds(frame: pd.DataFrame) -> float:
-    """Time on the clock: sampled tokens over their rate."""
+    """Wall-clock seconds of sampling: sampled tokens over their rate."""
     names = ("num_episodes", metrics.RESPONSE_LENGTH_MEAN, metrics.ROLLOUT_TOKENS_PER_SECOND)
-    needed = [f"{ENV}/{name}" for name in names]
-    if not set(needed) <= set(frame.columns):
+    columns = [f"{ENV}/{name}" for name in names]
+    if not set(columns) <= set(frame.columns):
         return 0.0
-    responses, length, rate = (frame[name] for name in needed)
+    responses, length, rate = (frame[column] for column in columns)
     return float((responses * length / rate.where(rate > 0)).sum())
 
 

@@ -1,4 +1,4 @@
-"""What a process and its loggers say, kept for a while instead of printed."""
+"""Output of this process and its loggers, kept for a while instead of printed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from pathlib import Path
 
 @contextmanager
 def output_into(path: Path) -> Iterator[None]:
-    """Keeps in a file what this process prints meanwhile, native code too: an engine says much when it starts."""
-    own = [
+    """Sends what this process prints to a file while the context lasts.
+
+    An engine prints a lot when it starts, much of it from C++. So the file descriptors are
+    redirected, not `sys.stdout`.
+    """
+    streams = [
         (stream, os.dup(stream.fileno()))
         for stream in (sys.__stdout__, sys.__stderr__)
         if stream is not None
     ]
+
     with path.open("ab") as file:
-        for stream, _ in own:
+        for stream, _ in streams:
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+
         try:
             yield
         finally:
-            for stream, kept in own:
+            for stream, kept in streams:
                 stream.flush()
                 os.dup2(kept, stream.fileno())
                 os.close(kept)
@@ -33,7 +39,11 @@ def output_into(path: Path) -> Iterator[None]:
 
 @contextmanager
 def kept_messages(logger_name: str) -> Iterator[list[str]]:
-    """What a logger says meanwhile, also what is only for information, such as how many rows were left out."""
+    """Collects what a logger says while the context lasts, from level INFO on, each message once.
+
+    Messages of level INFO are often not printed, though they matter: how many rows of a data set
+    were left out, for example.
+    """
     kept: list[str] = []
 
     class _Keep(logging.Handler):
@@ -46,6 +56,7 @@ def kept_messages(logger_name: str) -> Iterator[list[str]]:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
     try:
         yield kept
     finally:

@@ -1,4 +1,4 @@
-"""What is said when a run starts and when it is over."""
+"""What is printed when a run starts and when it is over."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 from ray import tune
 
+from rllib_dapo.run.derived_settings import is_derived
 from rllib_dapo.run.progress import duration, short, told_by_name
+from rllib_dapo.run.run_folder import worker_log_path
 from rllib_dapo.run.run_settings import RunSettings
 from rllib_dapo.run.search.stoppers import STOP_REASON
-from rllib_dapo.run.tuner import RunResult, worker_log_path
+from rllib_dapo.run.tuner import RunResult
 
 _ACCURACY = "env_runners/accuracy"
 
 
 def opening_line(settings: RunSettings) -> str:
-    """What is about to be trained on what."""
+    """What is about to be trained, and on which environment."""
     config = settings.checked[0]
     env = config.env if isinstance(config.env, str) else config.env.__name__
     end = "" if settings.stop else "; no `stop` is set: it ends with Ctrl-C"
@@ -25,15 +27,15 @@ def opening_line(settings: RunSettings) -> str:
 
 
 def failure_lines(outcome: RunResult) -> list[str]:
-    """Why trials failed, and where to read all of it; empty where none did."""
+    """Why trials failed, and where to read more about it; empty if none did."""
     lines = []
     for result in outcome.grid:
         if result.error is not None:
             told = [line for line in str(result.error).splitlines() if line.strip()]
-            lines += [
-                f"{_name(result)} failed: {told[-1].strip() if told else type(result.error).__name__}"
-            ]
-            lines += [f"  all of it: {result.path}/error.txt"]
+            reason = told[-1].strip() if told else type(result.error).__name__
+            lines.append(f"{_name(result)} failed: {reason}")
+            lines.append(f"  all of it: {result.path}/error.txt")
+
     if lines and outcome.exceptions:
         lines.append("the first errors that any process printed:")
         lines += [f"  {line}" for line in outcome.exceptions]
@@ -42,36 +44,28 @@ def failure_lines(outcome: RunResult) -> list[str]:
 
 
 def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
-    """A short table of what came out, and what to type next."""
+    """A short table of the results, and the commands to type next."""
+    storage = outcome.folder.rpartition("/")[0]
+    resume = f"rllib-dapo train {settings.source} --storage {storage} --resume"
+    next_steps = [_row("to go on", resume)] if is_interrupted(outcome) else []
+
     done = [
         result
         for result in outcome.grid
         if result.metrics and "training_iteration" in result.metrics
     ]
-    storage = outcome.folder.rpartition("/")[0]
-    again = [_row("to go on", f"rllib-dapo train {settings.source} --storage {storage} --resume")]
     if not done:
-        return again if is_interrupted(outcome) else []
-    best, metric = _best(done, settings), settings.tune.metric
-    lines = []
-    if len(done) > 1:
-        varied, width = (
-            _varied(done, settings.followers),
-            max(len(_name(result)) for result in done),
-        )
-        rows = sorted(done, key=_name)  # a run that was gone on with has them in any order
-        lines = [
-            _row(f"{_name(result):{width}}", _trial_line(result, varied, metric)) for result in rows
-        ]
-        lines.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
+        return next_steps
+
+    best = _best(done, settings)
+    lines = _trial_rows(done, best, settings) if len(done) > 1 else []
     lines += _figures(best)
     lines.append(_row("results", outcome.folder))
     if best.checkpoint is not None:
-        lines.append(_row("checkpoint", best.checkpoint.path))
-        lines.append(
-            _row("to use it", f"rllib-dapo export {best.checkpoint.path} {settings.name}-model")
-        )
-    return lines + (again if is_interrupted(outcome) else [])
+        checkpoint = best.checkpoint.path
+        lines.append(_row("checkpoint", checkpoint))
+        lines.append(_row("to use it", f"rllib-dapo export {checkpoint} {settings.name}-model"))
+    return lines + next_steps
 
 
 def is_interrupted(outcome: RunResult) -> bool:
@@ -82,26 +76,35 @@ def is_interrupted(outcome: RunResult) -> bool:
 
 
 def evaluations(result: tune.Result) -> tuple[str, list[float]]:
-    """The name of a trial's avg@k, and its values in order, that before training first.
+    """Reads a trial's evaluations.
 
     Args:
-        result: A trial's.
+        result: Result of the trial.
 
     Returns:
-        The name and the values; empty where nothing was evaluated.
+        The name of the metric, such as `avg@8`, and its values in order, beginning with the one
+        before training; both are empty if nothing was evaluated.
     """
     frame = result.metrics_dataframe
     if frame is None:
         return "", []
-    found = {
-        c.rpartition("/")[2]: c
-        for c in frame.columns
-        if c.startswith("evaluation/env_runners/avg@")
+
+    during = {
+        column.rpartition("/")[2]: column
+        for column in frame.columns
+        if column.startswith("evaluation/env_runners/avg@")
     }
-    start = [c for c in frame.columns if c.startswith("evaluation_at_start/env_runners/avg@")]
-    name = next(iter(found), start[0].rpartition("/")[2] if start else "")
-    later = [float(v) for v in frame[found[name]].dropna()] if name in found else []
-    return name, [float(frame[c].dropna().iloc[0]) for c in start] + later
+    before = [
+        column
+        for column in frame.columns
+        if column.startswith("evaluation_at_start/env_runners/avg@")
+    ]
+    name = next(iter(during), before[0].rpartition("/")[2] if before else "")
+
+    # Every result repeats the evaluation before training.
+    first = [float(frame[column].dropna().iloc[0]) for column in before]
+    later = [float(value) for value in frame[during[name]].dropna()] if name in during else []
+    return name, first + later
 
 
 def _best(results: Iterable[tune.Result], settings: RunSettings) -> tune.Result:
@@ -114,18 +117,54 @@ def _best(results: Iterable[tune.Result], settings: RunSettings) -> tune.Result:
     return max(results, key=score)
 
 
+def _trial_rows(
+    results: Sequence[tune.Result], best: tune.Result, settings: RunSettings
+) -> list[str]:
+    """A row for each trial, and one for the best."""
+    metric = settings.tune.metric
+    varied = _varied(results, settings.followers)
+    width = max(len(_name(result)) for result in results)
+    rows = [
+        _row(f"{_name(result):{width}}", _trial_text(result, varied, metric))
+        for result in sorted(results, key=_name)  # a resumed run has them in any order
+    ]
+    rows.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
+    return rows
+
+
+def _trial_text(result: tune.Result, varied: Sequence[str], metric: str) -> str:
+    """What a trial tried, and what came of it."""
+    config, metrics = _flat(result.config), _flat(result.metrics)
+    tried = ", ".join(f"{name}={short(config.get(name))}" for name in varied)
+    value = metrics.get(metric, math.nan)
+    outcome = f"{metric} {value:.4g} after {metrics['training_iteration']} iterations"
+    return f"{tried}{': ' if tried else ''}{outcome}{_early_end(metrics)}"
+
+
+def _varied(results: Sequence[tune.Result], followers: Sequence[str]) -> list[str]:
+    """The settings that differ between trials, but for those that their names tell."""
+    first, *others = [_flat(result.config) for result in results]
+    told = told_by_name(first, followers)
+    return [
+        name
+        for name in first
+        if any(config.get(name) != first[name] for config in others)
+        and name not in told
+        and not is_derived(name)
+    ]
+
+
 def _figures(result: tune.Result) -> list[str]:
+    """Rows on one trial: how long it trained, and what it reached."""
     metrics, frame = result.metrics, result.metrics_dataframe
     trained = f"{metrics['training_iteration']} iterations in {duration(metrics['time_total_s'])}"
-    lines = [_row("trained", trained + _early(metrics))]
+    lines = [_row("trained", trained + _early_end(metrics))]
+
     if frame is not None and _ACCURACY in frame:
         accuracy = frame.set_index("training_iteration")[_ACCURACY].dropna()
-        lines.append(
-            _row(
-                "accuracy",
-                f"last {accuracy.iloc[-1]:.3f}, best {accuracy.max():.3f} (iteration {accuracy.idxmax()})",
-            )
-        )
+        best = f"best {accuracy.max():.3f} (iteration {accuracy.idxmax()})"
+        lines.append(_row("accuracy", f"last {accuracy.iloc[-1]:.3f}, {best}"))
+
     name, values = evaluations(result)
     if values:
         path = f"{values[0]:.3f} -> {values[-1]:.3f}" if len(values) > 1 else f"{values[0]:.3f}"
@@ -133,34 +172,10 @@ def _figures(result: tune.Result) -> list[str]:
     return lines
 
 
-def _trial_line(result: tune.Result, varied: Sequence[str], metric: str) -> str:
-    config, metrics = _flat(result.config), _flat(result.metrics)
-    tried = ", ".join(f"{name}={short(config.get(name))}" for name in varied)
-    value = metrics.get(metric, math.nan)
-    outcome = f"{metric} {value:.4g} after {metrics['training_iteration']} iterations"
-    return f"{tried}{': ' if tried else ''}{outcome}{_early(metrics)}"
-
-
-def _early(metrics: Mapping[str, Any]) -> str:
-    """Why a trial ended, where it is not that it came to its end."""
+def _early_end(metrics: Mapping[str, Any]) -> str:
+    """Why a trial ended, unless it came to its planned end."""
     reason = metrics.get(STOP_REASON)
     return f"; stopped: {reason}" if reason and not reason.startswith("training_iteration") else ""
-
-
-def _varied(results: Sequence[tune.Result], followers: Sequence[str]) -> list[str]:
-    """What differs between trials' configurations, but for what their names say already."""
-    configs = [_flat(result.config) for result in results]
-    # Tune keeps tuples as lists, so RLlib's own `policies` of a run that was gone on with seem to
-    # differ.
-    told = {
-        *told_by_name(configs[0], followers),
-        *(name for name in configs[0] if name.startswith("policies/")),
-    }
-    return [
-        name
-        for name in configs[0]
-        if any(c.get(name) != configs[0][name] for c in configs) and name not in told
-    ]
 
 
 def _name(result: tune.Result) -> str:
@@ -171,12 +186,12 @@ def _row(name: str, text: str) -> str:
     return f"  {name:18} {text}"
 
 
-def _flat(metrics: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
+    """Nested values by name, names joined by slashes; empty mappings leave nothing."""
     flat: dict[str, Any] = {}
-    for name, value in (metrics or {}).items():
-        flat |= (
-            _flat(value, f"{prefix}{name}/")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{name}": value}
-        )
+    for name, value in (tree or {}).items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = value
     return flat

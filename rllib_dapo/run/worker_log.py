@@ -1,4 +1,4 @@
-"""What Ray's workers print, kept in one file of the run instead of running through the progress line."""
+"""What Ray's workers print, in a file of the run instead of in the middle of the progress line."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WORKER_OUTPUT_TAKES_S = 5.0
 
 
 class WorkerLog:
-    """Writes the lines that Ray forwards from all workers, and remembers the first exceptions among them.
+    """Writes the lines that Ray forwards from all workers, and remembers the first exceptions.
 
     Attributes:
-        exceptions: Their last lines, each once, with the process that printed them.
+        exceptions: The last line of each exception, once, with the process that printed it.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -30,12 +30,12 @@ class WorkerLog:
         self.exceptions: list[str] = []
 
     def __call__(self, data: Mapping[str, Any]) -> None:
-        """Takes one batch of lines of one process, as Ray's dispatcher hands it over."""
+        """Takes one batch of lines of one process, as Ray's dispatcher delivers it."""
         if data.get("pid") == "autoscaler":  # it writes a page every few seconds
             return
-        process = (
-            f"{data.get('actor_name') or data.get('task_name') or 'worker'} pid={data.get('pid')}"
-        )
+
+        name = data.get("actor_name") or data.get("task_name") or "worker"
+        process = f"{name} pid={data.get('pid')}"
         for line in data.get("lines", ()):
             self._stream.write(f"({process}) {line}\n")
             if _EXCEPTION.fullmatch(line) and not any(line in known for known in self.exceptions):
@@ -44,17 +44,20 @@ class WorkerLog:
         self._stream.flush()
 
     def wait_for_exception(self) -> tuple[str, ...]:
-        """The exceptions, after a little while: what a process printed when it failed takes a second to get here."""
+        """Returns the exceptions once there is one, or after some seconds.
+
+        What a process printed when it failed takes about a second to arrive.
+        """
         self._has_exception.wait(_WORKER_OUTPUT_TAKES_S)
         return tuple(self.exceptions)
 
 
 @contextmanager
 def worker_log(path: Path) -> Iterator[WorkerLog]:
-    """Keeps what workers print in a file for as long as this lasts. To be entered once Ray is there.
+    """Sends what workers print to a file while the context lasts. Ray must have been started.
 
     Args:
-        path: Of the file; it is added to.
+        path: Path of the file; lines are appended to it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:

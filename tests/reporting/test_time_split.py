@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_dapo.reporting.time_split import PARTS, time_split, timed
+from rllib_dapo.reporting.time_split import PARTS, time_split, timer_seconds
 
 
 def _reported(seconds: list[float | None]) -> pd.DataFrame:
@@ -24,19 +24,19 @@ def _reported(seconds: list[float | None]) -> pd.DataFrame:
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=20, unique=True))
 def test_a_timer_is_read_back_from_its_moving_average(seconds: list[float]) -> None:
-    assert timed(_reported(list(seconds)), "timers/t").tolist() == pytest.approx(
+    assert timer_seconds(_reported(list(seconds)), "timers/t").tolist() == pytest.approx(
         seconds, rel=1e-6, abs=1e-6
     )
 
 
 def test_an_iteration_in_which_a_timer_did_not_run_took_no_time() -> None:
-    assert timed(_reported([None, 2.0, None, 3.0]), "timers/t").tolist() == pytest.approx(
+    assert timer_seconds(_reported([None, 2.0, None, 3.0]), "timers/t").tolist() == pytest.approx(
         [0, 2.0, 0, 3.0]
     )
 
 
 def test_a_timer_that_was_never_there_took_no_time() -> None:
-    assert timed(pd.DataFrame({"x": [1, 2]}), "timers/t").tolist() == [0, 0]
+    assert timer_seconds(pd.DataFrame({"x": [1, 2]}), "timers/t").tolist() == [0, 0]
 
 
 def test_parts_worked_by_hand() -> None:

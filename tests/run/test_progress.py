@@ -41,7 +41,8 @@ def _feed(line: ProgressLine, *results: dict[str, Any], trial: str = "trial_0000
 
 def test_a_result_is_one_line() -> None:
     assert progress_line(RESULT, total=150) == (
-        "12/150  0:36, 6:54 left  accuracy 0.421  reward -0.16  entropy 0.831  length 3.1  accepted 81%  tokens/s 1240"
+        "12/150  0:36, 6:54 left  accuracy 0.421  reward -0.16  entropy 0.831  length 3.1  "
+        "accepted 81%  tokens/s 1240"
     )
 
 
@@ -163,7 +164,7 @@ def test_while_nothing_has_come_the_line_says_what_is_waited_for() -> None:
     pending = SimpleNamespace(status="PENDING", placement_group_factory=room)
     running = SimpleNamespace(status="RUNNING", placement_group_factory=room)
     assert waiting_line([pending], waited_s=5) == "starting (0:05)"  # type: ignore[list-item]
-    assert "waiting for room" in waiting_line([pending], waited_s=90)  # type: ignore[list-item]
+    assert "waiting for resources" in waiting_line([pending], waited_s=90)  # type: ignore[list-item]
     assert "3 CPUs" in waiting_line([pending], waited_s=90)  # type: ignore[list-item]
     assert "loading the model" in waiting_line([running], waited_s=90)  # type: ignore[list-item]
 

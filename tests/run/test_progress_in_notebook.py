@@ -10,7 +10,8 @@ from rllib_dapo.run.progress import ProgressLine
 
 line = ProgressLine(total=3)
 for iteration, accuracy in enumerate((0.25, 0.5, 0.75), start=1):
-    result = {"training_iteration": iteration, "time_total_s": 2.0 * iteration, "env_runners": {"accuracy": accuracy}}
+    result = {"training_iteration": iteration, "time_total_s": 2.0 * iteration}
+    result["env_runners"] = {"accuracy": accuracy}
     line.on_trial_result(iteration, [], "trial_00000", result)
 line.on_experiment_end([])
 """

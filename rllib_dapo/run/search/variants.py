@@ -1,7 +1,8 @@
-"""A run file's named sets of settings, each tried as one trial: a grid over their names that other settings follow.
+"""A run file's variants: named sets of settings, each tried as one trial.
 
-Tune draws the name; an attribute of `DAPOConfig` that is not the same in all variants is a function
-of it (`tune.sample_from`), so trials, results and whatever Tune writes show both.
+They make a grid over the variants' names. Tune draws the name, and each attribute of `DAPOConfig`
+that is not the same in all variants is a function of it (`tune.sample_from`). So trials, results
+and whatever else Tune writes show both.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ class FollowsVariant:
     """The value of an attribute as a function of the variant's name.
 
     Attributes:
-        values: By name; there may be search spaces in them, which Tune resolves in its next pass.
+        values: The attribute's value by name of the variant. Values may contain search spaces,
+            which Tune resolves in its next pass.
     """
 
     values: Mapping[str, Any]
 
     def __call__(self, spec: Mapping[str, Any]) -> Any:
-        """What Tune asks when it has drawn a name: `spec["config"]` is the trial's configuration so far."""
+        """Tune calls this when it has drawn a name; `spec["config"]` is what is drawn so far."""
         return self.values[spec["config"]["variant"]]
 
 
 def followers(configs: Mapping[str, DAPOConfig]) -> tuple[str, ...]:
-    """The attributes of `DAPOConfig` that the variant's name decides: those that are not the same in all.
+    """The attributes of `DAPOConfig` that differ between variants, and so follow from the name.
 
     Args:
-        configs: A configuration for each name.
+        configs: The configuration of each variant, by name.
     """
     first, *others = (vars(config) for config in configs.values())
     return tuple(
@@ -45,10 +47,11 @@ def followers(configs: Mapping[str, DAPOConfig]) -> tuple[str, ...]:
 
 
 def grid_of_variants(configs: Mapping[str, DAPOConfig]) -> DAPOConfig:
-    """One configuration for `tune.Tuner` that tries each of several.
+    """Makes one configuration for `tune.Tuner` that tries each of several.
 
     Args:
-        configs: At least one, by name; search spaces that they share must be the same objects.
+        configs: At least one configuration, by name of the variant. Search spaces that they share
+            must be the same objects.
     """
     grid = next(iter(configs.values())).copy(copy_frozen=False)
     for name in followers(configs):

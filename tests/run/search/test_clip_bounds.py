@@ -14,8 +14,10 @@ from ray.tune.search.variant_generator import generate_variants
 
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.run_settings import RunSettings, read_settings
-from rllib_dapo.run.search.clip_bounds import HIGH, LOW, Mutations, admissible, quantile
-from rllib_dapo.run.search.searchers import Suggest
+from rllib_dapo.run.search.clip_bounds import HIGH, LOW, admissible
+from rllib_dapo.run.search.mutations import Mutations
+from rllib_dapo.run.search.search_spaces import quantile
+from rllib_dapo.run.search.searchers import OptunaSpace
 
 BASE = """
 language_model: {name: tiny}
@@ -177,7 +179,7 @@ def test_what_optuna_suggests_is_never_the_wrong_way_round() -> None:
         asked.append((name, low, high))
         return high if name == "epsilon_low" else low
 
-    suggest = Suggest({HIGH: {"uniform": [0.1, 0.5]}, LOW: {"uniform": [0.1, 0.4]}})
+    suggest = OptunaSpace({HIGH: {"uniform": [0.1, 0.5]}, LOW: {"uniform": [0.1, 0.4]}})
     assert suggest(SimpleNamespace(suggest_float=suggest_float)) == {
         "epsilon_low": 0.4,
         "epsilon_high": 0.4,

@@ -13,9 +13,9 @@ from rllib_dapo.run.search.stoppers import (
     RunStopper,
     SchedulerReason,
     StopRules,
+    broken_rules,
     check_stop_rule,
     check_stop_rules,
-    problems_of,
 )
 
 RULES = StopRules(entropy_below=0.1, entropy_above=3.0, reward_nan=True, patience=2)
@@ -51,21 +51,21 @@ def _result(
         (
             _result(reward=math.nan),
             "reward_nan",
-            "reward is no number: 100% of the responses have no verdict",
+            "reward is not a number: 100% of the responses have no verdict",
         ),
-        (_result(reward=-math.inf), "reward_nan", "reward is no number"),
+        (_result(reward=-math.inf), "reward_nan", "reward is not a number"),
     ],
 )
 def test_each_rule_tells_what_it_saw(result: dict[str, Any], rule: str, said: str) -> None:
-    found = problems_of(result, RULES)
+    found = broken_rules(result, RULES)
     assert list(found) == [rule]
     assert said in found[rule]
-    assert problems_of(result, StopRules()) == {}
+    assert broken_rules(result, StopRules()) == {}
 
 
 def test_an_iteration_without_an_update_says_nothing_of_the_entropy() -> None:
-    assert problems_of(_result(entropy=math.nan, updates=math.nan), RULES) == {}
-    assert problems_of(_result() | {"learners": {}}, RULES) == {}
+    assert broken_rules(_result(entropy=math.nan, updates=math.nan), RULES) == {}
+    assert broken_rules(_result() | {"learners": {}}, RULES) == {}
 
 
 def test_a_trial_ends_when_a_rule_has_held_for_long_enough_without_a_pause() -> None:

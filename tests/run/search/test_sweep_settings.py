@@ -12,11 +12,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.search.variant_generator import generate_variants
 
-from rllib_dapo.cli import find_run_file
+from rllib_dapo.run.preset_files import find_run_file
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.preflight import check_run, warnings
 from rllib_dapo.run.run_settings import RunSettings, read_settings
-from rllib_dapo.run.search.clip_bounds import Mutations
+from rllib_dapo.run.search.mutations import Mutations
 from rllib_dapo.run.search.schedulers import make_scheduler
 from rllib_dapo.run.search.searchers import make_searcher
 from rllib_dapo.run.search.stoppers import StopRules
@@ -140,7 +140,7 @@ def test_a_preset_is_found_by_its_name_whatever_dots_are_in_it() -> None:
 REFUSED = {
     "a scheduler without a type": (
         "tune: {scheduler: {grace_period: 1}}",
-        "tune.scheduler says no type",
+        "tune.scheduler has no type",
     ),
     "a scheduler that is a word": (
         "tune: {scheduler: asha}",
@@ -205,7 +205,7 @@ REFUSED = {
         "stop.entropy_below=-1 must be a number over 0",
     ),
     "a misspelt rule": ("stop: {entropy_belw: 1}", "no such metric; did you mean 'entropy_below'?"),
-    "rules that contradict": ("stop: {entropy_below: 2, entropy_above: 1}", "nothing would go on"),
+    "rules that contradict": ("stop: {entropy_below: 2, entropy_above: 1}", "no trial would go on"),
 }
 
 
@@ -222,7 +222,7 @@ def test_a_wrong_setting_of_a_sweep_is_refused_in_one_line(tmp_path: Path, name:
 def test_pbt_without_a_search_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("language_model: {name: tiny}\ntune: {scheduler: {type: pbt}}\n")
-    with pytest.raises(SettingsError, match="pbt changes what is searched for, and nothing is"):
+    with pytest.raises(SettingsError, match="pbt changes the settings that are searched for"):
         read_settings(file)
 
 
@@ -233,11 +233,11 @@ def test_pbt_without_a_search_is_refused(tmp_path: Path) -> None:
         ("tune: {searcher: {type: optuna}, scheduler: {type: pbt}}", "pbt draws values itself"),
         (
             "tune: {searcher: {type: optuna}}\nvariants: {a: {}}",
-            "optuna draws numbers and knows no variants",
+            "optuna draws numbers and does not know variants",
         ),
         (
             "tune: {searcher: {type: optuna}, metric: evaluation.env_runners.avg@8}",
-            "wants a metric of every iteration",
+            "needs a metric of every iteration",
         ),
     ],
 )

@@ -9,48 +9,52 @@ from typing import Any
 import pandas as pd
 from ray.tune.utils import flatten_dict
 
+from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.metrics.metric_table import ACCURACY, NUM_GRADIENT_UPDATES_LIFETIME
-from rllib_dapo.reporting.downsample import points_per_curve, thin
-from rllib_dapo.reporting.read import Run, Trial, last_evaluation, metric_values
+from rllib_dapo.reporting.downsample import downsampled_indices, points_per_curve
 from rllib_dapo.reporting.report_panels import (
     ENV,
     FURTHER_PANELS,
+    ITERATION,
     LEARNER,
     PAPER_PANELS,
-    Panel,
-    X,
-    evaluation,
+    ReportPanel,
+    evaluation_curve,
 )
-from rllib_dapo.reporting.sample_responses import responses_by_prompt
-from rllib_dapo.reporting.sweep import plain, settings_of, varied_settings
+from rllib_dapo.reporting.responses_by_prompt import responses_by_prompt
+from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial, last_evaluation, metric_values
 from rllib_dapo.reporting.time_split import PARTS, time_split
+from rllib_dapo.reporting.trial_settings import json_setting, settings_table, varied_settings
 
 _UPDATES = f"{LEARNER}/{NUM_GRADIENT_UPDATES_LIFETIME}"
 _SECONDS = "time_total_s"
 _STOP_REASON = "stop_reason"
 _DIGITS = 5
 _ABOUT = {"environment": "env", "model": "model_name", "engine": "engine"}
-# Beside the run's metric, what a trial is told by: headings, and the columns whose last values
-# stand under them.
+# What the table of trials shows beside the run's metric: headings, and the columns whose last
+# values are under them.
 _SUMMARY = {
     "entropy": f"{LEARNER}/entropy",
-    "reward": "env_runners/episode_return_mean",
-    "response length": "env_runners/response_length_mean",
-    "accepted": "env_runners/acceptance_rate",
-    "tokens/s": "env_runners/rollout_tokens_per_second",
+    "reward": f"{ENV}/episode_return_mean",
+    "response length": f"{ENV}/response_length_mean",
+    "accepted": f"{ENV}/acceptance_rate",
+    "tokens/s": f"{ENV}/rollout_tokens_per_second",
 }
 
 
-def content(
-    run: Run, *, link: Callable[[str], str] | None, say: Callable[[str], None] = lambda line: None
+def report_content(
+    run: StoredRun,
+    *,
+    link: Callable[[str], str] | None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """What a report says.
+    """Gathers what a report says.
 
     Args:
-        run: As read.
-        link: Makes a link of a folder's path, for a page, where long curves and texts are cut down;
-            None keeps all.
-        say: Is told how far it is.
+        run: The run, as `read_run` returns it.
+        link: For a page: makes a link out of a folder's path, and long curves and texts are cut
+            down. None keeps them whole and paths as they are.
+        say: Receives lines about progress.
 
     Returns:
         Data that JSON can hold: no infinities, no NaN.
@@ -60,26 +64,24 @@ def content(
     limit = None if link is None else points_per_curve(num_curves)
     varied = varied_settings(run.trials) if len(run.trials) > 1 else []
     responses = responses_by_prompt(run.trials, is_cut=link is not None)
+
     trials = []
     for number, (trial, prompts) in enumerate(zip(run.trials, responses, strict=True), start=1):
         say(f"drawing trial {number} of {len(run.trials)}")
-        trials.append(
-            {
-                **_trial(trial, run, varied, panels, limit, link or (lambda path: path)),
-                "prompts": prompts,
-            }
-        )
+        content = _trial_content(trial, run, varied, panels, limit, link or (lambda path: path))
+        trials.append({**content, "prompts": prompts})
+
     return {
-        "run": _run(run),
+        "run": _run_content(run),
         "varied": varied,
-        "panels": [_panel(panel, is_further=panel in FURTHER_PANELS) for panel in panels],
+        "panels": [_panel_content(panel) for panel in panels],
         "time_parts": list(PARTS),
         "trials": trials,
-        "settings": settings_of(run.trials, _defaults()),
+        "settings": settings_table(run.trials, _paper_settings()),
     }
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run_content(run: StoredRun) -> dict[str, Any]:
     config = next((trial.config for trial in run.trials if trial.config), {})
     frames = [trial.frame for trial in run.trials if len(trial.frame)]
     ended = [str(frame["date"].iloc[-1]) for frame in frames if "date" in frame]
@@ -90,58 +92,53 @@ def _run(run: Run) -> dict[str, Any]:
         "mode": run.mode,
         "ended": max(ended, default=""),
         "about": {
-            name: plain(config.get(key))
+            name: json_setting(config.get(key))
             for name, key in _ABOUT.items()
             if config.get(key) is not None
         },
     }
 
 
-def _panel(panel: Panel, *, is_further: bool) -> dict[str, Any]:
+def _panel_content(panel: ReportPanel) -> dict[str, Any]:
     return {
         "title": panel.title,
         "unit": panel.unit,
         "figure": panel.figure,
         "is_share": panel.is_share,
-        "is_further": is_further,
+        "is_further": panel in FURTHER_PANELS,
         "has_evaluation": panel.curves[0].column == f"{ENV}/{ACCURACY}",
         "labels": [curve.label for curve in panel.curves],
     }
 
 
-def _trial(
-    trial: Trial,
-    run: Run,
+def _trial_content(
+    trial: StoredTrial,
+    run: StoredRun,
     varied: list[str],
-    panels: list[Panel],
+    panels: list[ReportPanel],
     limit: int | None,
     link: Callable[[str], str],
 ) -> dict[str, Any]:
     frame = trial.frame
-    steps = thin(frame[X].to_numpy(), limit)
-    measured = evaluation(frame)
+    measured = evaluation_curve(frame)
     return {
         "name": trial.name,
         "status": trial.status,
         "error": trial.error,
         "stop_reason": _last_text(frame, _STOP_REASON),
         "folder": link(trial.folder),
-        "varied": {name: plain(trial.config.get(name)) for name in varied},
-        "iterations": int(frame[X].max()) if len(frame) else 0,
+        "varied": {name: json_setting(trial.config.get(name)) for name in varied},
+        "iterations": int(frame[ITERATION].max()) if len(frame) else 0,
         "seconds": _last(metric_values(trial, _SECONDS)),
-        "metric": _extent(metric_values(trial, run.metric), run.mode),
-        "evaluation": number(last_evaluation(trial)),
+        "metric": _last_and_best(metric_values(trial, run.metric), run.mode),
+        "evaluation": json_number(last_evaluation(trial)),
         "summary": {name: _last(metric_values(trial, column)) for name, column in _SUMMARY.items()},
-        "x": {
-            "iteration": [int(step) for step in frame[X].iloc[steps]],
-            "update": _numbers(frame[_UPDATES].ffill().iloc[steps]) if _UPDATES in frame else [],
-            "minute": _numbers(frame[_SECONDS].iloc[steps] / 60) if _SECONDS in frame else [],
-        },
+        "x": _horizontal_axes(frame, limit),
         "curves": [
             [_curve(curve.values(frame), limit) for curve in panel.curves] for panel in panels
         ],
         "avg": None if measured is None else {"name": measured.name, **_points(measured.points)},
-        "time": {part: number(seconds) for part, seconds in time_split(frame).items()},
+        "time": {part: json_number(seconds) for part, seconds in time_split(frame).items()},
         "checkpoints": [
             {
                 "path": checkpoint.path,
@@ -153,8 +150,22 @@ def _trial(
     }
 
 
-def _is_worth_drawing(panel: Panel, run: Run) -> bool:
-    """Whether anything was measured; of settings, whether they changed within a trial."""
+def _horizontal_axes(frame: pd.DataFrame, limit: int | None) -> dict[str, list]:
+    """What curves can be drawn over, and how these belong together: one entry per kept iteration.
+
+    Curves hold iterations alone. The page finds the update or the minute of an iteration here, and
+    interpolates between those that were left out.
+    """
+    steps = downsampled_indices(frame[ITERATION].to_numpy(), limit)
+    return {
+        "iteration": [int(step) for step in frame[ITERATION].iloc[steps]],
+        "update": _numbers(frame[_UPDATES].ffill().iloc[steps]) if _UPDATES in frame else [],
+        "minute": _numbers(frame[_SECONDS].iloc[steps] / 60) if _SECONDS in frame else [],
+    }
+
+
+def _is_worth_drawing(panel: ReportPanel, run: StoredRun) -> bool:
+    """Whether anything was measured; for settings, whether they changed within a trial."""
     found = [
         values
         for trial in run.trials
@@ -170,21 +181,21 @@ def _curve(values: pd.Series | None, limit: int | None) -> dict[str, list] | Non
     if values is None:
         return None
     values = values[~values.isin([math.inf, -math.inf])]
-    kept = values.iloc[thin(values.to_numpy(), limit)]
+    kept = values.iloc[downsampled_indices(values.to_numpy(), limit)]
     return {"x": [int(x) for x in kept.index], "y": _numbers(kept)}
 
 
 def _points(points: list[tuple[int, float]]) -> dict[str, list]:
-    return {"x": [x for x, _ in points], "y": [number(y) for _, y in points]}
+    return {"x": [x for x, _ in points], "y": [json_number(y) for _, y in points]}
 
 
-def _extent(values: list[float], mode: str) -> dict[str, float | None]:
+def _last_and_best(values: list[float], mode: str) -> dict[str, float | None]:
     best = max if mode == "max" else min
-    return {"last": _last(values), "best": number(best(values)) if values else None}
+    return {"last": _last(values), "best": json_number(best(values)) if values else None}
 
 
 def _last(values: list[float]) -> float | None:
-    return number(values[-1]) if values else None
+    return json_number(values[-1]) if values else None
 
 
 def _last_text(frame: pd.DataFrame, column: str) -> str:
@@ -195,18 +206,24 @@ def _last_text(frame: pd.DataFrame, column: str) -> str:
 
 
 def _numbers(values: pd.Series) -> list[float | None]:
-    return [number(value) for value in values]
+    return [json_number(value) for value in values]
 
 
-def number(value: float | None) -> float | None:
-    """With as many digits as a picture needs, whole numbers with all of theirs; None for what is no number."""
+def json_number(value: float | None) -> float | None:
+    """A number as JSON can hold it, rounded to what a picture needs.
+
+    Args:
+        value: Any float, or None.
+
+    Returns:
+        A whole number as it is, any other rounded to five digits; None for None, NaN and
+        infinities.
+    """
     if value is None or not math.isfinite(value):
         return None
     return value if float(value).is_integer() else float(f"{value:.{_DIGITS}g}")
 
 
-def _defaults() -> Mapping[str, Any]:
-    """The paper's configuration."""
-    from rllib_dapo.config.dapo_config import DAPOConfig
-
+def _paper_settings() -> Mapping[str, Any]:
+    """The paper's configuration, which a run's settings are compared with."""
     return flatten_dict(DAPOConfig().to_dict())

@@ -4,14 +4,14 @@ from typing import Any
 
 import pandas as pd
 
-from rllib_dapo.reporting.read import Trial
-from rllib_dapo.reporting.sample_responses import (
+from rllib_dapo.reporting.responses_by_prompt import (
     MOST_ITERATIONS,
     MOST_PROMPTS,
     MOST_RESPONSES,
     responses_by_prompt,
     shorten,
 )
+from rllib_dapo.reporting.stored_run import StoredTrial
 from rllib_dapo.tracking.sample_record import Sample
 
 
@@ -34,8 +34,8 @@ def _sample(
     )
 
 
-def _trial(*samples: Sample) -> Trial:
-    return Trial(
+def _trial(*samples: Sample) -> StoredTrial:
+    return StoredTrial(
         trial_id="0",
         name="trial_00000",
         folder="/runs/run/trial_00000",

@@ -8,12 +8,12 @@ from typing import Any
 
 from rllib_dapo.findings import one_of, suggest
 
-# What an option must be, or None where it is.
+# Returns what an option must be, or None if the value is right.
 OptionCheck = Callable[[Any], str | None]
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number; true and false are none."""
+    """Whether a value is a number; true and false are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -23,27 +23,44 @@ def count(value: Any) -> str | None:
     return None if fits else "a whole number of at least 1"
 
 
+def at_least_zero(value: Any) -> str | None:
+    """The check of an option that may be any number from 0 on."""
+    return None if is_number(value) and value >= 0 else "a number of at least 0"
+
+
+def natural(value: Any) -> str | None:
+    """The check of an option that is a whole number, 0 included."""
+    fits = is_number(value) and value == int(value) and value >= 0
+    return None if fits else "a whole number of at least 0"
+
+
+def switch(value: Any) -> str | None:
+    """The check of an option that is on or off."""
+    return None if isinstance(value, bool) else "true or false"
+
+
 def check_options(
     setting: str, content: Mapping[str, Any], options: Mapping[str, Mapping[str, OptionCheck]]
 ) -> Iterator[str]:
     """Findings on a type and its options.
 
     Args:
-        setting: Such as `tune.scheduler`.
-        content: What stands there.
-        options: Of each type, the check of each option: what it must be, or None where it is.
+        setting: Dotted name of the setting, such as `tune.scheduler`.
+        content: Value of the setting: `type`, and options of that type.
+        options: For each type, the check of each of its options.
 
     Yields:
         One line for each finding.
     """
     kind = content.get("type")
     if kind is None:
-        yield f"{setting} says no type: write {{type: {' | '.join(options)}, ...}}"
+        yield f"{setting} has no type: write {{type: {' | '.join(options)}, ...}}"
         return
-    wrong = list(one_of(f"{setting}.type", kind, tuple(options)))
-    yield from wrong
-    if wrong:
+    findings = list(one_of(f"{setting}.type", kind, tuple(options)))
+    yield from findings
+    if findings:
         return
+
     known = options[kind]
     for name, value in content.items():
         if name == "type":

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from rllib_dapo.findings import SettingsError
-from rllib_dapo.reporting.command import write_report
-from rllib_dapo.reporting.read import read_run
-from rllib_dapo.run.delayed_lines import PatientLines
+from rllib_dapo.reporting.stored_run import read_run
+from rllib_dapo.reporting.write_report import write_report
+from rllib_dapo.run.delayed_lines import DelayedLines
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_folder_without_a_run_is_refused_with_the_way_to_one(
         read_run(str(tmp_path))
     with pytest.raises(SettingsError, match=f"the newest run in it is {sweep_folder}$"):
         read_run(str(sweep_folder.parent))
-    with pytest.raises(SettingsError, match=f"its run is {sweep_folder}$"):
+    with pytest.raises(SettingsError, match=f"it belongs to the run {sweep_folder}$"):
         read_run(str(sweep_folder / "trial_00000"))
     with pytest.raises(SettingsError, match="did you mean 'env_runners/accuracy'"):
         read_run(str(sweep_folder), metric="env_runners/acuracy")
@@ -80,7 +80,7 @@ def test_progress_is_told_only_where_it_takes_long() -> None:
     quick: list[str] = []
     slow: list[str] = []
     for said, patience in ((quick, 60.0), (slow, 0.0)):
-        progress = PatientLines(said.append, patience_s=patience)
+        progress = DelayedLines(said.append, patience_s=patience)
         for line in ("one", "two"):
             progress(line)
     assert quick == []

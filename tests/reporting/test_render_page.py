@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_dapo.reporting.content import content
-from rllib_dapo.reporting.html_page import json_in_html, link_from, no_link, page
-from rllib_dapo.reporting.read import read_run
+from rllib_dapo.reporting.render_page import json_in_html, link_from, no_link, render_page
+from rllib_dapo.reporting.report_content import report_content
+from rllib_dapo.reporting.stored_run import read_run
 
 HOSTILE = "</script><script>alert(1)</script><!--<img src=x onerror=alert(1)>&amp;\u2028"
 
 
 @pytest.fixture(scope="module")
 def data(sweep_folder: Path) -> dict[str, Any]:
-    return content(read_run(str(sweep_folder)), link=link_from(sweep_folder / "report.html"))
+    return report_content(read_run(str(sweep_folder)), link=link_from(sweep_folder / "report.html"))
 
 
 def _scripts(html: str) -> list[str]:
@@ -53,17 +53,17 @@ def test_a_hostile_run_stays_data(data: dict[str, Any]) -> None:
         for prompt in trial["prompts"]:
             prompt["prompt"] = HOSTILE
             prompt["iterations"][0]["responses"][0]["text"] = HOSTILE
-    html = page(hostile)
+    html = render_page(hostile)
     assert "alert(1)</script>" not in html
     assert "<img" not in html.partition('<script type="application/json"')[0]
-    assert len(_scripts(html)) == len(_scripts(page(data)))
+    assert len(_scripts(html)) == len(_scripts(render_page(data)))
     assert _embedded(html) == hostile
 
 
 def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_fetched(
     data: dict[str, Any],
 ) -> None:
-    html = page(data)
+    html = render_page(data)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
@@ -76,7 +76,7 @@ def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_fetched(
 
 
 def test_nothing_is_loaded_from_anywhere(data: dict[str, Any]) -> None:
-    html = page(data)
+    html = render_page(data)
     markup = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert re.findall(r'(?:src|href)="([^"]*)"', markup) == ["data:,"]
     assert not re.findall(r"@import|url\(", markup)

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from rllib_dapo.reporting.content import content, number
-from rllib_dapo.reporting.read import Run, read_run
+from rllib_dapo.reporting.report_content import json_number, report_content
+from rllib_dapo.reporting.stored_run import StoredRun, read_run
 
 
 @pytest.fixture(scope="module")
-def run(sweep_folder: Path) -> Run:
+def run(sweep_folder: Path) -> StoredRun:
     return read_run(str(sweep_folder))
 
 
 @pytest.fixture(scope="module")
-def data(run: Run) -> dict[str, Any]:
-    return content(run, link=None)
+def data(run: StoredRun) -> dict[str, Any]:
+    return report_content(run, link=None)
 
 
 def test_a_sweep_has_its_trials_by_name_and_what_was_varied_bounds_first(
@@ -65,7 +65,7 @@ def test_evaluations_begin_before_training(data: dict[str, Any]) -> None:
         assert trial["evaluation"] == trial["avg"]["y"][-1]
 
 
-def test_parts_of_the_time_add_up(run: Run, data: dict[str, Any]) -> None:
+def test_parts_of_the_time_add_up(run: StoredRun, data: dict[str, Any]) -> None:
     for trial, shown in zip(run.trials, data["trials"], strict=True):
         parts, total = shown["time"], trial.frame["time_this_iter_s"].sum()
         assert sum(parts.values()) == pytest.approx(total, rel=0.02)
@@ -115,4 +115,4 @@ def test_all_of_it_is_json_without_infinities(data: dict[str, Any]) -> None:
 def test_numbers_have_the_digits_that_a_picture_needs(
     value: float | None, shown: float | None
 ) -> None:
-    assert number(value) == shown
+    assert json_number(value) == shown

@@ -1,0 +1,74 @@
+"""What `rllib-dapo report` does: read a run's folder, write its page and, if asked, its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from rllib_dapo.reporting.render_page import link_from, no_link, render_page
+from rllib_dapo.reporting.report_content import report_content
+from rllib_dapo.reporting.stored_run import StoredRun, read_run
+from rllib_dapo.run.delayed_lines import DelayedLines
+
+
+def write_report(
+    folder: str,
+    *,
+    output: Path | None = None,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+    metric: str | None = None,
+    mode: Literal["max", "min"] = "max",
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Writes a run's page, and its figures if asked for.
+
+    Args:
+        folder: folder or URI of the run.
+        output: path of the page; by default `report.html` in the run's folder, or a file in the
+            current folder if the run's folder is not on this machine.
+        json_file: where to write the whole content of the report, with every point of every curve.
+        csv_file: where to write `ResultGrid.get_dataframe()`.
+        metric: metric by which trials are compared; see `read_run`.
+        mode: whether a higher or a lower value is better; see `read_run`.
+        say: receives lines about progress, if writing takes long.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SettingsError: If the folder holds no run.
+        OSError: If a file cannot be written.
+    """
+    progress = DelayedLines(say)
+    run = read_run(folder, metric=metric, mode=mode, say=progress)
+
+    path = _absolute(output) if output else _default_page_path(run)
+    link = link_from(path) if run.is_local else no_link
+    content = report_content(run, link=link, say=progress)
+    progress("writing the page")
+    _write(path, render_page(content))
+
+    if json_file:
+        everything = report_content(run, link=None)
+        _write(_absolute(json_file), json.dumps(everything, indent=1, allow_nan=False) + "\n")
+    if csv_file:
+        _write(_absolute(csv_file), run.table.to_csv(index=False))
+
+    return path
+
+
+def _default_page_path(run: StoredRun) -> Path:
+    return Path(run.folder, "report.html") if run.is_local else Path(f"{run.name}.html").absolute()
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A model may have written half of a surrogate pair, which no encoding can hold.
+    path.write_text(text, encoding="utf-8", errors="replace")
