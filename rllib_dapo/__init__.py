@@ -36,9 +36,9 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# Tune looks up a name it does not know in this table of RLlib's, after every `ray.init`. To register
-# the name with Tune, the whole algorithm would have to be loaded here, and again after every
-# `ray.shutdown`.
+# Tune looks up a name that it does not know in this table of RLlib's, after every `ray.init`. To
+# register the name with Tune, the whole algorithm would have to be loaded here, and Ray forgets it
+# at `ray.shutdown`.
 @when_imported("ray.rllib.algorithms.registry")
 def _list_in_rllib(registry: ModuleType) -> None:
     def load() -> tuple[type, Any]:

@@ -1,4 +1,4 @@
-"""`python -m rllib_dapo`: the command where no script `rllib-dapo` was installed, as in a submitted job."""
+"""`python -m rllib_dapo`: the command line where no script was installed, as in a submitted job."""
 
 from rllib_dapo.cli import main
 

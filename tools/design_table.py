@@ -1,0 +1,108 @@
+"""The rooms of the package and what each may import; writes them as the table of docs/design.md.
+
+    python tools/design_table.py            # rewrites the first table under "## Rooms"
+    python tools/design_table.py --print    # prints it
+
+What lives in a room is the first line of its docstring. tests/test_layout.py holds the imports to
+this table, and docs/design.md to its text.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+PACKAGE = REPO / "rllib_dapo"
+PAGE = REPO / "docs" / "design.md"
+HEADING = "## Rooms\n"
+
+# Every room, and the rooms that it may import; only those above it, so imports run one way. A room
+# is a package or a module right below `rllib_dapo`, or `run/search`. `rllib_dapo` is its
+# `__init__.py`.
+ROOMS = {
+    "core": "",
+    "envs": "",
+    "tune_configs": "",
+    "findings": "",
+    "threads": "",
+    "ray_internals": "",
+    "metrics": "core envs",
+    "models": "envs",
+    "rollout": "core envs models threads ray_internals",
+    "learner": "core metrics models threads",
+    "weight_transfer": "learner",
+    "checkpoint": "learner",
+    "planning": "core rollout learner",
+    "start_guard": "models learner planning",
+    "config": "core findings ray_internals models rollout learner",
+    "tracking": "core ray_internals metrics rollout config",
+    "reset": "config",
+    "algorithm": (
+        "ray_internals metrics models rollout weight_transfer checkpoint planning start_guard"
+        " config tracking reset"
+    ),
+    "rllib_dapo": "envs config algorithm",
+    "run/search": "findings metrics config",
+    "run": "envs findings ray_internals metrics models rollout learner config algorithm run/search",
+    "env_check": "envs rollout",
+    "evaluation": "core findings metrics models rollout learner checkpoint config run",
+    "replay": "envs findings rollout planning config tracking run",
+    "reporting": "findings metrics config tracking run",
+    "dashboards": "findings ray_internals tracking",
+    "commands": "envs findings checkpoint run env_check evaluation replay reporting dashboards",
+    "cli": "run commands",
+    "__main__": "cli",
+}
+# Rooms that may load nothing else from outside of the standard library.
+LIBRARIES = {"core": "torch", "findings": "", "threads": "torch", "tune_configs": ""}
+
+
+def room_path(room: str) -> Path:
+    """The file whose docstring says what a room is for."""
+    folder = PACKAGE if room == "rllib_dapo" else PACKAGE / room
+    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+
+
+def purpose(room: str) -> str:
+    """First line of a room's docstring, without its full stop."""
+    docstring = ast.get_docstring(ast.parse(room_path(room).read_text())) or ""
+    return docstring.partition("\n")[0].removesuffix(".")
+
+
+def table() -> str:
+    """The rooms as a table in Markdown."""
+    lines = ["| room | what lives there | may import |", "| --- | --- | --- |"]
+    for room, imports in ROOMS.items():
+        name = f"{room}/" if room_path(room).parent.name == Path(room).name else f"{room}.py"
+        if room == "rllib_dapo":
+            name = "__init__.py"
+
+        allowed = ", ".join(imports.split())
+        if room in LIBRARIES:
+            alone = f"{LIBRARIES[room]} alone" if LIBRARIES[room] else "the standard library alone"
+            allowed = f"{allowed}; {alone}" if allowed else alone
+        lines.append(f"| `{name}` | {purpose(room)} | {allowed or 'no other room'} |")
+    return "\n".join(lines) + "\n"
+
+
+def written_table(page: str) -> str:
+    """The first table under the heading, as the page has it now."""
+    _, _, below = page.partition(HEADING)
+    rows = below[below.index("|") :].splitlines(keepends=True)
+    end = next((i for i, row in enumerate(rows) if not row.startswith("|")), len(rows))
+    return "".join(rows[:end])
+
+
+def main() -> None:
+    """Prints the table, or writes it into the page."""
+    if "--print" in sys.argv[1:]:
+        sys.stdout.write(table())
+        return
+    page = PAGE.read_text()
+    PAGE.write_text(page.replace(written_table(page), table(), 1))
+
+
+if __name__ == "__main__":
+    main()
