@@ -12,7 +12,7 @@ import pytest
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary, PromptGroup, Response
 from rllib_dapo.planning import plan_scoring, plan_update, shape_group
-from rllib_dapo.rollout.rollout_stream import SampledGroup
+from rllib_dapo.rollout.rollout_result import SampledGroup
 
 MakeSummary = Callable[..., GroupSummary]
 
@@ -89,6 +89,7 @@ def test_a_response_says_where_its_tokens_are_and_how_many(
         one.response
         for one in shape_group(make_summary(rewards=(1, -1), response_tokens=(2, 3)), 3, config)
     )
+
     assert (one.group, one.index, one.prompt_tokens, one.response_tokens, one.loss_tokens) == (
         3,
         0,
@@ -208,6 +209,7 @@ def test_every_response_is_trained_on_once_in_minibatches_of_the_size_asked_for(
     }
     data, figures = plan_update([group.summary for group in groups.values()], groups, config)
     data.validate()
+
     assert len(data.shards) == max(1, num_learners)
     assert {len(shard) for shard in data.shards} == {2}  # 7 responses in mini-batches of about 4
     assert places(data.shards) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1)]
@@ -245,12 +247,16 @@ def test_scoring_gives_every_learner_equally_many_micro_batches(
         for i in range(groups)
     ]
     shards = plan_scoring(given, config)
+
     assert len(shards) == max(1, num_learners)
+
     counts = set()
     for data in shards:
         ((plan,),) = data.shards
         counts.add(len(plan))
         assert data.groups == {i: group.data for i, group in enumerate(given)}
+
     assert len(counts) == 1
+
     scored = places([shard for data in shards for shard in data.shards])
     assert scored == [(i, j) for i in range(groups) for j in range(3) if (i, j) != (0, 2)]

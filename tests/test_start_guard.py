@@ -34,8 +34,8 @@ def cause(
 def test_the_line_says_how_large_the_gap_is() -> None:
     line = describe_gap(report(), DAPOConfig(), prompt_ids=[BOS, 22], bos_token_id=BOS)
     assert line.startswith(
-        "engine and Learner differ by 0.432 nats per token in the mean and 3.21 at most, over 640 tokens sampled with "
-        "the same weights; probable cause: "
+        "engine and Learner differ by 0.432 nats per token in the mean and 3.21 at most, "
+        "over 640 tokens sampled with the same weights; probable cause: "
     )
     assert "\n" not in line
 
@@ -53,8 +53,8 @@ def test_the_line_says_how_large_the_gap_is() -> None:
         ),
         (
             {"top_p": 0.9, "engine_kwargs": {"min_p": 0.1, "repetition_penalty": 1.1}},
-            "the engine samples from another distribution than the policy (rollout.top_p=0.9, min_p, "
-            "repetition_penalty)",
+            "the engine samples from another distribution than the policy (rollout.top_p=0.9, "
+            "min_p, repetition_penalty)",
         ),
         (
             {"engine_kwargs": {"quantization": "fp8"}},

@@ -92,16 +92,19 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
         settings,
         "train_micro_batch_size_per_gpu",
         1,
-        "training.max_tokens_per_microbatch bounds a micro-batch",
+        "training.max_tokens_per_microbatch, which bounds a micro-batch",
     )
     _settle(
         settings,
         "gradient_accumulation_steps",
         1,
-        "training.minibatch_size makes an optimizer step",
+        "training.minibatch_size, which makes an optimizer step",
     )
     _settle(
-        settings, "train_batch_size", learners, "training.minibatch_size makes an optimizer step"
+        settings,
+        "train_batch_size",
+        learners,
+        "training.minibatch_size, which makes an optimizer step",
     )
 
     clip = config.grad_clip or 0.0
@@ -115,7 +118,10 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
     else:
         # DeepSpeed's own accumulation is off: the Learner says when a step is due.
         _settle(
-            settings, "managed_gradient_accumulation", False, "the Learner says when a step is due"
+            settings,
+            "managed_gradient_accumulation",
+            False,
+            "the Learner, which says when a step is due",
         )
     settings.setdefault("steps_per_print", 2**62)
     return settings

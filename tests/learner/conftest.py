@@ -1,4 +1,4 @@
-"""Groups of made-up tokens, a small configuration, and a Learner in this process, for everything that trains."""
+"""Groups of made-up tokens, a small configuration, and a Learner in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.module import CausalLMModule
-from rllib_dapo.learner.old_logprobs import prepare
+from rllib_dapo.learner.old_logprobs import prepare_minibatches
 from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches
 from rllib_dapo.models import load_tokenizer
 
@@ -37,7 +37,7 @@ def _tiny_tensors(one_thread: None) -> None:
 
 @pytest.fixture(scope="session")
 def learner_config(raw_model: Path) -> Callable[..., DAPOConfig]:
-    """Makes configurations that train `raw_model` in float32, at temperature 0.7, in this process."""
+    """Makes configurations that train `raw_model` in float32 in this process."""
 
     def make(name: Path = raw_model) -> DAPOConfig:
         return (
@@ -60,7 +60,7 @@ def learner_config(raw_model: Path) -> Callable[..., DAPOConfig]:
 
 @pytest.fixture(scope="session")
 def build_module() -> Callable[..., CausalLMModule]:
-    """Builds the RLModule of a configuration, as a Learner does (or an EnvRunner, with `inference_only`)."""
+    """Builds the RLModule of a configuration, as a Learner or (`inference_only`) an EnvRunner."""
 
     def build(config: DAPOConfig, *, inference_only: bool = False) -> CausalLMModule:
         spaces = {DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))}
@@ -99,7 +99,7 @@ def _make_groups(count: int = 4, *, seed: int = 0) -> dict[int, PromptGroup]:
 
 
 def _train_responses(groups: dict[int, PromptGroup], **fields: Any) -> list[TrainResponse]:
-    """Every response, with advantages from -1.5 to 1.5 and the rewards of `REWARDS` in every group."""
+    """Every response, with advantages from -1.5 to 1.5 and `REWARDS` in every group."""
     rows = [(key, group, i) for key, group in groups.items() for i in range(len(group.responses))]
     return [
         TrainResponse(
@@ -130,7 +130,7 @@ def train_responses() -> Callable[..., list[TrainResponse]]:
 
 @pytest.fixture(scope="session")
 def make_data() -> Callable[..., GroupTrainingData]:
-    """Makes training data for one Learner from four groups, made up by default, in one mini-batch or more."""
+    """Makes training data for one Learner, by default from four groups that are made up."""
 
     def make(
         minibatches: int = 1,
@@ -152,7 +152,7 @@ def make_data() -> Callable[..., GroupTrainingData]:
     return make
 
 
-# What is expected, from one unpadded sequence at a time and nothing of ours.
+# What is expected, from one unpadded sequence at a time and without our code.
 
 
 def _plain_scores(
@@ -167,7 +167,7 @@ def _plain_scores(
 
 @pytest.fixture(scope="session")
 def plain_scores() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`(model, group, index, temperature=) -> `[T]` log-probabilities and entropies of one response, with gradient."""
+    """Computes log-probabilities and entropies `[T]` of one response, with gradient."""
 
     def scores(
         model: PreTrainedModel, group: PromptGroup, index: int, *, temperature: float = TEMPERATURE
@@ -204,7 +204,10 @@ def sampled_by() -> Callable[..., dict[int, PromptGroup]]:
 
 @pytest.fixture(scope="session")
 def random_model(raw_model: Path) -> Callable[[PretrainedConfig, Path], Path]:
-    """Saves an untrained model of any architecture, with weights far from equal and the tokenizer of `raw_model`."""
+    """Saves an untrained model of any architecture, with the tokenizer of `raw_model`.
+
+    Its weights are far from equal.
+    """
 
     def save(config: PretrainedConfig, folder: Path) -> Path:
         generator = torch.Generator().manual_seed(0)
@@ -222,7 +225,7 @@ def random_model(raw_model: Path) -> Callable[[PretrainedConfig, Path], Path]:
 
 
 class Witness(DAPOTorchLearner):
-    """Keeps what passes through: the loss's batches, each step's gradient and learning rate, how each pass was made."""
+    """Keeps the loss's batches, each step's gradient and rate, and how each pass was made."""
 
     def build(self) -> None:
         super().build()
@@ -303,7 +306,7 @@ class Trainer:
                 references.append(logprobs)
             return logprobs
 
-        prepare(
+        prepare_minibatches(
             minibatches, learner.config, forward=learner.forward_micro_batch, reference=reference
         )
         return minibatches
@@ -331,7 +334,7 @@ def make_trainer() -> Callable[[DAPOConfig], Trainer]:
 
 @pytest.fixture(scope="session")
 def by_response() -> Callable[..., dict[tuple[int, int], Tensor]]:
-    """Takes one tensor of many micro-batches apart: group and index to its row, at tokens with loss alone."""
+    """Maps group and index to a response's row of a tensor, at tokens with loss alone."""
 
     def rows(batches: Iterable[Mapping[str, Tensor]], name: str) -> dict[tuple[int, int], Tensor]:
         return {

@@ -1,4 +1,4 @@
-"""A user's DeepSpeed settings and DAPO's own made into one, or refused. DeepSpeed need not be there for that."""
+"""A user's DeepSpeed settings and DAPO's own made into one, or refused, without DeepSpeed."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def test_what_is_left_open_is_filled_in(resolve: Resolve, stage: int, left_open:
             (*names, "gradient_clipping", "managed_gradient_accumulation"), "auto"
         )
         settings |= {"bf16": {"enabled": "auto"}, "data_types": {"grad_accum_dtype": "auto"}}
+
     assert resolve(settings, grad_clip=0.5) == {
         "zero_optimization": {"stage": stage},
         "train_micro_batch_size_per_gpu": 1,
@@ -68,7 +69,7 @@ def test_what_is_left_open_is_filled_in(resolve: Resolve, stage: int, left_open:
 
 
 def test_without_zero_the_learner_clips_and_autocast_computes(resolve: Resolve) -> None:
-    """Neither DeepSpeed's bfloat16 nor its clipping is asked for, and no mark of steps is needed."""
+    """DeepSpeed's bfloat16 and its clipping are off, and steps need not be marked."""
     assert resolve({}) == {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -178,17 +179,18 @@ def test_the_stage_is_zero_where_nothing_is_said(settings: dict[str, Any], stage
     [
         (
             {"train_batch_size": 64},
-            'train_batch_size=64 contradicts training.minibatch_size makes an optimizer step: set it to "auto" or 2',
+            "train_batch_size=64 contradicts training.minibatch_size, which makes an optimizer "
+            'step: set it to "auto" or 2',
         ),
         (
             {"gradient_accumulation_steps": 4},
-            "gradient_accumulation_steps=4 contradicts training.minibatch_size makes an optimizer step: "
-            'set it to "auto" or 1',
+            "gradient_accumulation_steps=4 contradicts training.minibatch_size, which makes an "
+            'optimizer step: set it to "auto" or 1',
         ),
         (
             {"train_micro_batch_size_per_gpu": 8},
-            "train_micro_batch_size_per_gpu=8 contradicts training.max_tokens_per_microbatch bounds a micro-batch: "
-            'set it to "auto" or 1',
+            "train_micro_batch_size_per_gpu=8 contradicts training.max_tokens_per_microbatch, "
+            'which bounds a micro-batch: set it to "auto" or 1',
         ),
         (
             {"gradient_clipping": 0.3},
@@ -196,12 +198,13 @@ def test_the_stage_is_zero_where_nothing_is_said(settings: dict[str, Any], stage
         ),
         (
             at_stage(2, managed_gradient_accumulation=True),
-            "managed_gradient_accumulation=True contradicts the Learner says when a step is due: "
-            'set it to "auto" or False',
+            "managed_gradient_accumulation=True contradicts the Learner, which says when a step is "
+            'due: set it to "auto" or False',
         ),
         (
             at_stage(0, bf16={"enabled": True}),
-            "bf16.enabled=true contradicts language_model.dtype=bfloat16 at ZeRO stage 0: use stage 1 or higher",
+            "bf16.enabled=true contradicts language_model.dtype=bfloat16 at ZeRO stage 0: "
+            "use stage 1 or higher",
         ),
         (
             at_stage(2, bf16={"enabled": False}),
@@ -224,7 +227,8 @@ def test_the_stage_is_zero_where_nothing_is_said(settings: dict[str, Any], stage
         ),
         (
             at_stage(2, optimizer={"type": "AdamW", "params": {"betas": [0.9, 0.95]}}),
-            'optimizer.params.betas=[0.9, 0.95] contradicts training.adam_betas=[0.9, 0.999]: set it to "auto"',
+            "optimizer.params.betas=[0.9, 0.95] contradicts training.adam_betas=[0.9, 0.999]: "
+            'set it to "auto"',
         ),
         (
             at_stage(2, optimizer={"type": "AdamW", "params": {"eps": 1e-6}}),
@@ -232,7 +236,8 @@ def test_the_stage_is_zero_where_nothing_is_said(settings: dict[str, Any], stage
         ),
         (
             at_stage(2, optimizer={"type": "AdamW", "params": {"weight_decay": 0.0}}),
-            'optimizer.params.weight_decay=0.0 contradicts training.weight_decay=0.1: set it to "auto"',
+            "optimizer.params.weight_decay=0.0 contradicts training.weight_decay=0.1: "
+            'set it to "auto"',
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -288,7 +293,7 @@ def test_a_section_for_what_is_set_elsewhere_is_refused_by_name(
     ("content", "said"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("{stage: 2}", "is no JSON: Expecting property name enclosed in double quotes"),
+        ("{stage: 2}", "is not JSON: Expecting property name enclosed in double quotes"),
         ("[]", "must hold a JSON object"),
     ],
 )

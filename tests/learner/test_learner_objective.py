@@ -1,4 +1,4 @@
-"""The terms of the loss beside the clipped ratio, by the gradient that they give through a real model."""
+"""The terms of the loss beside the clipped ratio, by their gradients in a real model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def model(raw_model: Path) -> PreTrainedModel:
 
 @pytest.fixture
 def gradient_of(plain_scores: PlainScores) -> Callable[..., Tensor]:
-    """The gradient of a loss that is written out response by response, over the number of all tokens with loss."""
+    """The gradient of a loss written out by responses, over the number of tokens with loss."""
 
     def gradient(model: PreTrainedModel, data: GroupTrainingData, loss_of: ResponseLoss) -> Tensor:
         responses = [r for plan in data.shards[0] for micro in plan for r in micro.responses]
@@ -108,6 +108,7 @@ def test_the_cap_in_force_is_the_learners_own(
     (found,), (expected,), (plain,) = (
         t.learner.gradients for t in (set_later, configured, without)
     )
+
     assert torch.equal(found, expected)
     assert not torch.allclose(found, plain, rtol=1e-3)
 
@@ -276,14 +277,17 @@ def test_the_reference_is_no_part_of_what_is_trained_and_saved(
     (reference,) = trainer.module._reference
     optimizer = trainer.learner.get_optimizer("default_policy")
     optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+
     assert not optimized & {id(p) for p in reference.parameters()}
     assert trainer.module.state_dict().keys() == {
         f"lm.{name}" for name in trainer.module.lm.state_dict()
     }
     assert trainer.weights().keys() == trainer.module.lm.state_dict().keys()
+
     for _ in range(2):
         trainer.update(make_data())
     expected = model.state_dict()
+
     assert all(
         torch.equal(tensor, expected[name]) for name, tensor in reference.state_dict().items()
     )

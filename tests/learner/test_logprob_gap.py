@@ -70,7 +70,8 @@ def test_an_engine_that_reports_raw_logprobs_is_found_out(
     assert report.mean > 0.1
     assert report.at_temperature_one < 1e-4
     assert cause(report, learner_config()).startswith(
-        "raw log-probabilities: the engine reports them as before rollout.temperature=0.7; take logprobs_mode out"
+        "raw log-probabilities: the engine reports them as before rollout.temperature=0.7; "
+        "take logprobs_mode out"
     )
 
 
@@ -118,7 +119,7 @@ def test_mean_and_largest_gap_by_hand_and_for_any_cut(
     sampled_by: SampledBy,
     raw_model: Path,
 ) -> None:
-    """One response is off by two nats at each of its tokens, the tokens without loss of another by a hundred."""
+    """One response is off by 2 nats at each token, another by 100 at its tokens without loss."""
     groups = sampled_by(load_causal_lm(raw_model, dtype=torch.float32), make_groups())
 
     def off_by(key: int, i: int, nats: np.ndarray) -> None:

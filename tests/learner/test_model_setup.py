@@ -46,6 +46,7 @@ def test_frozen_layers_stay_bit_for_bit_and_tied_embeddings_are_trained(
     for _ in range(2):
         trainer.update(make_data())
     frozen = {name for name in before if name.startswith("model.layers.0.")}
+
     assert len(frozen) == 9
     assert moved(before, trainer.weights()) == before.keys() - frozen
     assert {

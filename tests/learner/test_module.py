@@ -1,19 +1,15 @@
-"""The RLModule: what it computes, and how its weights leave and enter it."""
+"""What the RLModule computes."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     CohereConfig,
     Gemma2Config,
     GraniteConfig,
@@ -25,9 +21,7 @@ from transformers import (
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import MicroBatchPlan, PromptGroup, TrainResponse, collate, plan_minibatch
 from rllib_dapo.learner.module import CausalLMModule
-from rllib_dapo.models import load_causal_lm, load_tokenizer
-from rllib_dapo.rollout.engine import Sampling
-from rllib_dapo.weight_transfer import pieces
+from rllib_dapo.models import load_causal_lm
 
 LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]
@@ -64,7 +58,7 @@ def micro_batches(
 
 @pytest.fixture(scope="session")
 def largest_errors(plain_scores: PlainScores) -> Callable[..., tuple[float, float]]:
-    """Largest differences in log-probability and entropy between the module and a plain forward pass."""
+    """Largest differences of log-probability and entropy from those of a plain forward pass."""
 
     @torch.no_grad()
     def compare(
@@ -175,9 +169,11 @@ def test_dropout_is_off_even_in_training_mode(
     module = build_module(learner_config(folder))
     module.train()
     ((_, batch),) = micro_batches(groups, train_responses(groups))
+
     assert torch.equal(
         module.forward_train(batch)["logprobs"], module.forward_train(batch)["logprobs"]
     )
+
     model = load_causal_lm(folder, dtype=torch.float32).eval()
     assert max(largest_errors(module, model, groups, train_responses(groups))) < 2e-5
 
@@ -191,18 +187,21 @@ def test_an_empty_micro_batch_gives_every_weight_a_gradient_of_zero(
     tmp_path: Path,
     model_config: PretrainedConfig | None,
 ) -> None:
-    """So that Learners with work and Learners without take part in the same reduction of gradients."""
+    """So Learners with and without work take part in the same reduction of gradients."""
     folder = random_model(model_config, tmp_path / "model") if model_config else raw_model
     config = learner_config(folder).training(advantage_estimator="gae", entropy_coefficient=0.1)
     module = build_module(config)
     batch = collate(MicroBatchPlan(rows=(), weights=()), {}, pad_token_id=0)
     outputs = module.forward_train(batch)
+
     assert {name: tuple(tensor.shape) for name, tensor in outputs.items()} == {
         "logprobs": (0, 0),
         "entropy": (0, 0),
         "values": (0, 0),
     }
+
     sum(tensor.sum() for tensor in outputs.values()).backward()
+
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name
@@ -221,10 +220,12 @@ def test_settings_are_changed_for_a_while_alone(
     model, before = load_causal_lm(raw_model, dtype=torch.float32), module.settings
     with module.settings_changed(temperature=1.0):
         logprobs = module.forward_train(batch)["logprobs"]
+
     assert module.settings == before
     with pytest.raises(KeyError), module.settings_changed(temperature=2.0):
         module.forward_train({})
     assert module.settings == before
+
     for row, planned in zip(logprobs, micro.responses, strict=True):
         expected, _ = plain_scores(model, groups[0], planned.index, temperature=1.0)
         mask = torch.tensor(groups[0].responses[planned.index].loss_mask)
@@ -254,159 +255,3 @@ def test_a_module_of_a_learner_does_not_sample(
     assert module.engine is None
     with pytest.raises(NotImplementedError, match="samples through its `engine`"):
         module.forward_inference({})
-
-
-# How weights travel
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-def test_a_learners_weights_arrive_in_an_engine(
-    learner_config: LearnerConfig,
-    build_module: BuildModule,
-    other_raw_model: Path,
-    dtype: str,
-) -> None:
-    learner_module = build_module(learner_config(other_raw_model).language_model(dtype=dtype))
-    sent = list(
-        pieces(
-            learner_module.lm.state_dict().items(), dtype=getattr(torch, dtype), max_bytes=50_000
-        )
-    )
-    assert len(sent) > 3
-    arrays = [named for piece in sent for named in piece]
-    assert {str(array.dtype) for _, array in arrays} == {"uint16" if dtype == "bfloat16" else dtype}
-    engine_module = build_module(learner_config().language_model(dtype=dtype), inference_only=True)
-    target = build_module(
-        learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True
-    )
-
-    def sample(module: CausalLMModule) -> list[Any]:
-        (group,) = module.engine.generate(
-            [[1, 22, 16, 23, 34]], sampling=Sampling(num_responses=8, max_tokens=4), seeds=[1]
-        )
-        return [(c.token_ids.tolist(), c.logprobs.tolist()) for c in group]
-
-    assert sample(engine_module) != sample(target)
-    for _, array in arrays:
-        array.flags.writeable = False  # as they come out of the object store
-    engine_module.load_engine_weights(iter(arrays))
-    assert sample(engine_module) == sample(target)
-
-
-def test_what_rllib_sends_to_env_runners_is_empty_and_leaves_an_engine_alone(
-    learner_config: LearnerConfig, build_module: BuildModule
-) -> None:
-    """A whole state would be held by the algorithm's process too, and one Learner may not have one."""
-    learner_module, engine_module = (
-        build_module(learner_config(), inference_only=flag) for flag in (False, True)
-    )
-    assert learner_module.get_state(inference_only=True) == engine_module.get_state() == {}
-    engine_module.set_state(learner_module.get_state())
-    assert learner_module.get_state().keys() == learner_module.lm.state_dict().keys()
-
-
-def test_a_module_whose_weights_are_elsewhere_says_so_and_leaves_them(
-    learner_config: LearnerConfig, build_module: BuildModule, tmp_path: Path
-) -> None:
-    module = build_module(learner_config())
-    module.is_sharded = True
-    with pytest.raises(
-        RuntimeError, match="one Learner alone does not hold the weights: save a checkpoint"
-    ):
-        module.get_state()
-    module.save_to_path(tmp_path)
-    assert not list(tmp_path.glob("*.safetensors"))
-    module.restore_from_path(tmp_path)
-
-
-def test_a_state_is_a_copy(learner_config: LearnerConfig, build_module: BuildModule) -> None:
-    module = build_module(learner_config())
-    state = module.get_state()
-    before = {name: array.copy() for name, array in state.items()}
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(1.0)
-    assert all(np.array_equal(array, before[name]) for name, array in state.items())
-    module.set_state(before)
-    assert all(np.array_equal(array, before[name]) for name, array in module.get_state().items())
-
-
-def test_weights_of_another_model_are_refused_in_one_line(
-    learner_config: LearnerConfig, build_module: BuildModule
-) -> None:
-    module = build_module(learner_config())
-    state = module.get_state()
-    before = module.get_state()
-    state["model.layers.7.mlp.up_proj.weight"] = state.pop("model.layers.1.mlp.up_proj.weight")
-    with pytest.raises(ValueError, match="these weights belong to another model") as caught:
-        module.set_state(state)
-    message = str(caught.value)
-    assert "model.layers.1.mlp.up_proj.weight" in message
-    assert "model.layers.7.mlp.up_proj.weight" in message
-    assert "\n" not in message
-    assert all(np.array_equal(array, before[name]) for name, array in module.get_state().items())
-
-
-# On disk
-
-
-def pickled_arrays(value: Any) -> Iterator[Any]:
-    """Tensors and arrays anywhere in what a pickle holds."""
-    if isinstance(value, torch.Tensor | np.ndarray):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from pickled_arrays(item)
-    elif isinstance(value, list | tuple | set):
-        for item in value:
-            yield from pickled_arrays(item)
-    elif hasattr(value, "__dict__"):
-        yield from pickled_arrays(vars(value))
-
-
-@pytest.mark.parametrize(
-    "gathered", [False, True], ids=["own weights", "weights that RLlib gathered"]
-)
-def test_a_saved_module_is_a_hugging_face_folder(
-    learner_config: LearnerConfig,
-    build_module: BuildModule,
-    raw_model: Path,
-    other_raw_model: Path,
-    tmp_path: Path,
-    gathered: bool,
-) -> None:
-    module, saved = build_module(learner_config()), build_module(learner_config(other_raw_model))
-    if gathered:
-        module.save_to_path(tmp_path / "saved", state=saved.get_state())
-    else:
-        saved.save_to_path(tmp_path / "saved")
-    loaded = AutoModelForCausalLM.from_pretrained(
-        tmp_path / "saved", dtype=torch.float32
-    ).state_dict()
-    expected = saved.lm.state_dict()
-    assert loaded.keys() == expected.keys()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
-    assert (
-        AutoTokenizer.from_pretrained(tmp_path / "saved").get_vocab()
-        == load_tokenizer(raw_model).get_vocab()
-    )
-
-    pickles = sorted((tmp_path / "saved").glob("*.pkl"))
-    assert pickles
-    for file in pickles:
-        assert not list(pickled_arrays(pickle.loads(file.read_bytes())))
-        assert file.stat().st_size < 50_000
-
-    fresh = build_module(learner_config())
-    fresh.restore_from_path(tmp_path / "saved")
-    assert all(
-        np.array_equal(array, saved.get_state()[name]) for name, array in fresh.get_state().items()
-    )
-
-
-def test_restoring_from_a_folder_without_weights_says_so(
-    learner_config: LearnerConfig, build_module: BuildModule, tmp_path: Path
-) -> None:
-    module = build_module(learner_config())
-    with pytest.raises(FileNotFoundError, match=r"no \*\.safetensors in"):
-        module.restore_from_path(tmp_path)

@@ -87,6 +87,7 @@ def test_the_rate_never_rises_again_after_the_warm_up(schedule: LRSchedule) -> N
         )
         for updates in range(12)
     ]
+
     assert factors[0] == 1.0
     assert factors == sorted(factors, reverse=True)
     assert factors[7:] == pytest.approx([0.3] * 5)

@@ -62,7 +62,7 @@ def test_the_hidden_states_are_those_before_each_token(
     make_data: Data,
     raw_model: Path,
 ) -> None:
-    """The value belongs to the state that the token answers to, so it must not have seen the token."""
+    """The value belongs to the state before the token, so it must not have seen the token."""
     trainer, data = make_trainer(config), make_data()
     head = trainer.module.value_head
     torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(0))

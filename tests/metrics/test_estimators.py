@@ -29,7 +29,7 @@ from rllib_dapo.metrics.estimators import (
 
 
 def _in_subset(predictions: Sequence[str], right: str) -> float:
-    """maj of one subset, by counting: the share of the right answer among those that tie for most votes."""
+    """maj of one subset, by counting: the right answer's share among those that tie."""
     counts = Counter(prediction for prediction in predictions if prediction)
     if not counts:
         return 0.0
@@ -170,6 +170,7 @@ def test_the_estimators_need_neither_torch_nor_ray() -> None:
     imported = [
         line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))
     ]
+
     assert set(imported) <= {
         "__future__",
         "collections",

@@ -76,6 +76,7 @@ def test_an_evaluation_reports_accuracies_beside_rewards_and_lengths(
         "response_length_max": 8,
         "truncated_fraction": 1 / 6,
     }
+
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 

@@ -228,6 +228,7 @@ def test_an_updates_figures_by_hand() -> None:
         gap_max=torch.tensor(0.375),
     )
     metrics = learner_metrics(statistics)
+
     assert metrics == pytest.approx(
         {
             "policy_loss": 0.125,
@@ -273,6 +274,7 @@ def test_figures_of_what_is_switched_on_by_hand() -> None:
         "value_clip_fraction": 0.25,
         "explained_variance": 0.8,
     }
+
     assert {name: metrics[name] for name in switched_on} == pytest.approx(switched_on)
     assert metrics.keys() == names("learners/default_policy") - {"num_gradient_updates_lifetime"}
 
@@ -292,9 +294,11 @@ def test_returns_that_are_all_equal_have_nothing_to_explain(value: float) -> Non
 
 def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:
     assert verdict_metrics([]) == verdict_metrics([make_summary()]) == {}
+
     graded = verdict_metrics([make_summary(rewards=(0.5, 0.25))])
     assert "accuracy" not in graded
     assert graded["episode_return_mean"] == 0.375
+
     missing = verdict_metrics([make_summary(rewards=(nan, nan), response_tokens=(2, 4))])
     assert not missing.keys() & {
         "accuracy",
