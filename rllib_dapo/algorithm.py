@@ -59,9 +59,9 @@ class DAPO(WholeCheckpoints):
 
     The driver decides and plans on summaries: lengths, rewards, verdicts. Tokens go from EnvRunner
     to Learner through the object store, and the driver fetches whole groups only to record them,
-    to write tables of samples, and to explain a gap at the start. Between two iterations it keeps
-    two values: the next prompt seed, and the acceptance rate that sizes the next round. They are
-    all that a checkpoint holds beside the Learners.
+    to write tables of samples, and to explain a gap at the start. The place in the stream of
+    prompts is two values: the next prompt seed, and the acceptance rate that sizes the next round.
+    With them a checkpoint resumes a run exactly.
     """
 
     config: DAPOConfig

@@ -2,7 +2,9 @@
 
 A wrong temperature, raw instead of processed log-probabilities, a weight that did not arrive: none
 of it raises, and no loss curve shows it. So both sides are compared once, before the first update,
-on responses that the engines have just sampled with the Learners' weights.
+on responses that the engines have just sampled with the Learners' weights: as they are, at
+temperature 1, and in float32. A gap that shrinks under one of these is put down to it. The default
+limit of 0.2 nats is well over what bfloat16 brings, which is a few hundredths.
 """
 
 from __future__ import annotations
