@@ -2,7 +2,7 @@
 
     python examples/openenv.py [MODEL] [ITERATIONS] [ENGINE]
 
-Needs the package: pip install rllib-dapo[openenv]. With a server that runs already, only its
+Needs the package: pip install -e '.[openenv]'. With a server that runs already, only its
 address is needed: `.environment("rllib_dapo/OpenEnv-v0", env_config={"url":
 "http://localhost:8000"})`.
 """

@@ -50,8 +50,8 @@ def check_searcher(
 
     if importlib.util.find_spec("optuna") is None:
         yield (
-            "tune.searcher: optuna is not installed: pip install 'rllib-dapo[optuna]', or leave it "
-            "out"
+            "tune.searcher: optuna is not installed: pip install -e '.[optuna]' in a checkout of "
+            "this package, or leave it out"
         )
     if scheduler == "pbt":
         yield "tune.searcher: pbt draws values itself: leave the searcher out"
