@@ -1,4 +1,9 @@
-"""Grafana's JSON of the dashboard. `python -m rllib_dapo.dashboards.grafana` writes the file beside this one anew."""
+"""Grafana's JSON of the dashboard, made of the table of gauges.
+
+Every gauge of `tracking.gauges` is on a panel, so a new metric cannot be missing here. The JSON is
+also committed, because people import it into a Grafana of their own, and a test compares it with
+what this module makes. `python -m rllib_dapo.dashboards.grafana` writes the file again.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +17,28 @@ from rllib_dapo.dashboards.grafana_panels import NODE_PANELS, ROWS, NodePanel, P
 from rllib_dapo.tracking.gauges import GAUGES, TAGS, GaugeSpec
 
 UID = "rllib-dapo"
-FILE = Path(__file__).with_name("rllib_dapo_grafana_dashboard.json")
-RAYS_PREFIX = "ray_"
+DASHBOARD_FILE = Path(__file__).with_name("rllib_dapo_grafana_dashboard.json")
+RAY_PREFIX = "ray_"  # which Ray puts before the name of every gauge that it exports
 _SESSION_LABEL = "SessionName"
 _SCHEMA_VERSION = 39  # Grafana 11's; newer ones migrate it when they load it
-_COLUMNS, _WIDTH, _HEIGHT = 24, 8, 7
+_COLUMNS, _WIDTH, _HEIGHT = 24, 8, 7  # of the page, and of a panel, in units of Grafana's grid
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-_CURVES = {curve.name: curve for curve in GAUGES}
+_GAUGES = {gauge.name: gauge for gauge in GAUGES}
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard: rows of panels, and the variables that choose session, run, trial and module."""
+    """The dashboard: rows of panels, and variables that select session, run, trial and module."""
     return {
         "uid": UID,
         "title": "RLlib DAPO",
-        "description": "Curves of DAPO runs on Ray; every gauge is described in the metrics page of rllib-dapo.",
+        "description": (
+            "Curves of DAPO runs on Ray. The documentation of rllib-dapo describes every gauge."
+        ),
         "tags": ["ray", "rllib", "dapo"],
         "schemaVersion": _SCHEMA_VERSION,
         "version": 1,
         "editable": True,
-        "graphTooltip": 1,  # one cross-hair in all panels
+        "graphTooltip": 1,  # the cross-hair is shown in all panels
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "browser",
@@ -55,17 +62,18 @@ def dashboard() -> dict[str, Any]:
     }
 
 
-def text() -> str:
-    """The file's content."""
+def dashboard_json() -> str:
+    """The dashboard as the content of a file."""
     return json.dumps(dashboard(), indent=2) + "\n"
 
 
 def _panels() -> Iterator[dict[str, Any]]:
-    """Rows and their panels, three beside each other, from top to bottom."""
+    """Rows and their panels, three side by side, from top to bottom."""
     ids, y = count(1), 0
     for row in ROWS:
         yield _row(row.title, next(ids), y)
         y += 1
+
         charts = [_chart(panel) for panel in row.panels]
         if row is ROWS[-1]:
             charts += [_node_chart(panel) for panel in NODE_PANELS]
@@ -73,7 +81,8 @@ def _panels() -> Iterator[dict[str, Any]]:
             down, right = divmod(place * _WIDTH, _COLUMNS)
             position = {"h": _HEIGHT, "w": _WIDTH, "x": right, "y": y + down * _HEIGHT}
             yield {"id": next(ids), **chart, "gridPos": position}
-        y += -(-len(charts) * _WIDTH // _COLUMNS) * _HEIGHT
+
+        y += -(-len(charts) * _WIDTH // _COLUMNS) * _HEIGHT  # lines of panels, rounded up
 
 
 def _row(title: str, panel_id: int, y: int) -> dict[str, Any]:
@@ -89,18 +98,20 @@ def _row(title: str, panel_id: int, y: int) -> dict[str, Any]:
 
 
 def _chart(panel: Panel) -> dict[str, Any]:
-    curves = [_CURVES[name] for name in panel.gauges]
-    only = len(curves) == 1
+    gauges = [_GAUGES[name] for name in panel.gauges]
+    is_only = len(gauges) == 1
     targets = [
-        _target(f"{RAYS_PREFIX}{curve.full_name}{_filter()}", _legend(curve, only=only), place)
-        for place, curve in enumerate(curves)
+        _target(f"{RAY_PREFIX}{gauge.full_name}{_label_filter()}", _legend(gauge, is_only), place)
+        for place, gauge in enumerate(gauges)
     ]
-    meaning = "\n".join(f"- `{curve.name}`: {curve.meaning} ({curve.unit})" for curve in curves)
+    meaning = "\n".join(f"- `{gauge.name}`: {gauge.meaning} ({gauge.unit})" for gauge in gauges)
     return _timeseries(panel.title, panel.unit, meaning, targets, stacked=panel.stacked)
 
 
 def _node_chart(panel: NodePanel) -> dict[str, Any]:
-    target = _target(f'{panel.gauge}{{{_SESSION_LABEL}=~"$session"}}', "{{instance}}", 0)
+    # Machines belong to a session of Ray, not to a trial.
+    query = f'{panel.gauge}{{{_SESSION_LABEL}=~"$session"}}'
+    target = _target(query, "{{instance}}", 0)
     return _timeseries(panel.title, panel.unit, panel.meaning, [target], stacked=False)
 
 
@@ -146,15 +157,17 @@ def _target(expression: str, legend: str, place: int) -> dict[str, Any]:
     }
 
 
-def _filter() -> str:
+def _label_filter() -> str:
+    """Selects the series that the dashboard's variables choose."""
     labels = {_SESSION_LABEL: "session", **{tag: tag for tag in TAGS}}
     return "{" + ", ".join(f'{label}=~"${variable}"' for label, variable in labels.items()) + "}"
 
 
-def _legend(curve: GaugeSpec, *, only: bool) -> str:
-    parts = [] if only else [curve.name]
-    if curve.tag is not None:
-        parts.append(f"{{{{{curve.tag}}}}}")
+def _legend(gauge: GaugeSpec, is_only: bool) -> str:
+    """What a curve is called: the gauge, unless the panel has no other, its tag, and the trial."""
+    parts = [] if is_only else [gauge.name]
+    if gauge.tag is not None:
+        parts.append(f"{{{{{gauge.tag}}}}}")
     return " ".join([*parts, "{{trial}}"])
 
 
@@ -172,8 +185,8 @@ def _datasource_variable() -> dict[str, Any]:
 
 
 def _label_variables() -> Iterator[dict[str, Any]]:
-    """Session, run, trial, module: each lists what there is under the choices before it."""
-    source = f"{RAYS_PREFIX}{_CURVES['training_iteration'].full_name}"
+    """Session, run, trial, module: each lists what exists under the choices before it."""
+    source = f"{RAY_PREFIX}{_GAUGES['training_iteration'].full_name}"
     chosen: list[str] = []
     for name, label in (("session", _SESSION_LABEL), *((tag, tag) for tag in TAGS)):
         query = f"label_values({source}{{{', '.join(chosen)}}}, {label})"
@@ -195,4 +208,4 @@ def _label_variables() -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
+    DASHBOARD_FILE.write_text(dashboard_json(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the dashboard shows: its rows, their panels, and the gauges on each panel."""
+"""What the Grafana dashboard shows: its rows, their panels, and the gauges on each panel."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ class Panel(NamedTuple):
     """One chart.
 
     Attributes:
-        title: Its heading.
-        unit: Grafana's id of the unit of its axis.
-        gauges: Names as in `gauges.GAUGES`.
-        stacked: Whether the curves are parts of a whole.
+        title: Heading of the chart.
+        unit: Grafana's id for the unit of the vertical axis.
+        gauges: Names of gauges, as in `gauges.GAUGES`.
+        stacked: Whether the curves are parts of a whole, drawn on top of each other.
     """
 
     title: str
@@ -22,14 +22,26 @@ class Panel(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Panels under one heading."""
+    """Panels under one heading.
+
+    Attributes:
+        title: The heading.
+        panels: The panels, from left to right and top to bottom.
+    """
 
     title: str
     panels: tuple[Panel, ...]
 
 
 class NodePanel(NamedTuple):
-    """A chart of one of Ray's own gauges, which belong to machines, not to trials."""
+    """A chart of one of Ray's own gauges, which describe machines, not trials.
+
+    Attributes:
+        title: Heading of the chart.
+        unit: Grafana's id for the unit of the vertical axis.
+        gauge: Name of the gauge in Prometheus.
+        meaning: What it measures, in one line.
+    """
 
     title: str
     unit: str
@@ -68,7 +80,7 @@ ROWS: tuple[Row, ...] = (
                 ("response_length_mean", "response_length_max", "evaluation_response_length_mean"),
             ),
             Panel(
-                "Truncated and without a verdict",
+                "Responses truncated or without a verdict",
                 SHARE,
                 ("truncated_fraction", "missing_reward_fraction"),
             ),
@@ -86,7 +98,7 @@ ROWS: tuple[Row, ...] = (
         (
             Panel("Acceptance rate", SHARE, ("acceptance_rate",)),
             Panel(
-                "What became of groups",
+                "Outcomes of groups",
                 NUMBER,
                 (
                     "groups_accepted",
@@ -100,7 +112,7 @@ ROWS: tuple[Row, ...] = (
                 stacked=True,
             ),
             Panel("Groups generated", NUMBER, ("groups_generated",)),
-            Panel("Rounds", NUMBER, ("sampling_rounds",)),
+            Panel("Sampling rounds", NUMBER, ("sampling_rounds",)),
         ),
     ),
     Row(
@@ -118,14 +130,14 @@ ROWS: tuple[Row, ...] = (
                 ("gradient_updates", "skipped_updates", "num_gradient_updates_lifetime"),
             ),
             Panel(
-                "Gap between trainer and sampler",
+                "Gap between sampler and trainer",
                 NUMBER,
                 ("sampler_logprob_gap_mean", "sampler_logprob_gap_max"),
             ),
-            Panel("Divergence from the reference", NUMBER, ("kl",)),
+            Panel("KL divergence from the reference", NUMBER, ("kl",)),
             Panel("Tokens trained on", NUMBER, ("trained_tokens",)),
             Panel(
-                "Left out or capped",
+                "Tokens left out or capped",
                 SHARE,
                 (
                     "trained_token_fraction",
@@ -160,7 +172,9 @@ NODE_PANELS: tuple[NodePanel, ...] = (
         "CPU of each machine",
         PERCENT,
         "ray_node_cpu_utilization",
-        "Ray's own: share of all cores in use",
+        "Ray's own gauge: CPU time in use, in percent of all cores",
     ),
-    NodePanel("Memory of each machine", BYTES, "ray_node_mem_used", "Ray's own: memory in use"),
+    NodePanel(
+        "Memory of each machine", BYTES, "ray_node_mem_used", "Ray's own gauge: memory in use"
+    ),
 )

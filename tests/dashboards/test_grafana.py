@@ -24,8 +24,8 @@ QUERIES = [target["expr"] for chart in CHARTS for target in chart["targets"]]
 
 
 def test_the_file_is_what_the_table_of_gauges_makes() -> None:
-    assert grafana.FILE.read_text() == grafana.text(), (
-        "write it anew: python -m rllib_dapo.dashboards.grafana"
+    assert grafana.DASHBOARD_FILE.read_text() == grafana.dashboard_json(), (
+        "write it again: python -m rllib_dapo.dashboards.grafana"
     )
 
 
@@ -82,7 +82,7 @@ def test_a_field_that_grafanas_schema_does_not_know_is_found(level: str) -> None
 
 
 def _as_grafana_reads(dashboard: dict[str, Any]) -> dict[str, Any]:
-    """Read and written again by the types that Grafana makes of its schema: what these do not know gets lost."""
+    """Reads and writes it with the types made of Grafana's schema, which drop unknown fields."""
     register_default_plugins()
     return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
 

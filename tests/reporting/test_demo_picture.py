@@ -14,7 +14,7 @@ from rllib_dapo.reporting.report_panels import PICTURE_PANELS
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
-    """Four iterations as `metrics_dataframe` has them, with one evaluation and one iteration without an update."""
+    """A `metrics_dataframe` of four iterations: one with an evaluation, one without an update."""
     columns = [curve.column for panel in PICTURE_PANELS for curve in panel.curves]
     rows = [{"training_iteration": n, **dict.fromkeys(columns, 0.1 * n)} for n in range(1, 5)]
     rows[2]["learners/default_policy/entropy"] = math.nan

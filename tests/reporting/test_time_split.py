@@ -12,7 +12,7 @@ from rllib_dapo.reporting.time_split import PARTS, time_split, timer_seconds
 
 
 def _reported(seconds: list[float | None]) -> pd.DataFrame:
-    """What RLlib reports of a timer that measured this, one row an iteration; None: it did not run."""
+    """What RLlib reports of a timer that measured this, by iteration; None: it did not run."""
     logger = MetricsLogger(root=True)
     rows = []
     for value in seconds:

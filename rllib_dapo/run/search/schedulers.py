@@ -17,6 +17,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from rllib_dapo.ray_internals import keep_one_more_actor
 from rllib_dapo.run.search.option_checks import (
     OptionCheck,
     at_least_zero,
@@ -155,7 +156,7 @@ class EngineKeepingPBT(PopulationBasedTraining):
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """Makes room for one more actor among those that are kept."""
         super().on_trial_add(tune_controller, trial)
-        tune_controller._actor_cache.increase_max(trial.placement_group_factory)
+        keep_one_more_actor(tune_controller, trial)
 
 
 def make_scheduler(

@@ -191,9 +191,11 @@ REFUSED = {
         "tune.num_to_keep=1 must be at least 4 with pbt",
     ),
     "pbt by an evaluation that is not there": (
-        "tune: {scheduler: {type: pbt, perturbation_interval: 3}, metric: evaluation.env_runners.avg@8}\n"
+        "tune:\n"
+        "  scheduler: {type: pbt, perturbation_interval: 3}\n"
+        "  metric: evaluation.env_runners.avg@8\n"
         "evaluation: {evaluation_interval: 2}",
-        "tune.scheduler.perturbation_interval=3 must be a multiple of evaluation.evaluation_interval=2",
+        "perturbation_interval=3 must be a multiple of evaluation.evaluation_interval=2",
     ),
     "a misspelt searcher": ("tune: {searcher: {type: optunna}}", "did you mean 'optuna'?"),
     "a searcher's seed": (

@@ -83,7 +83,9 @@ def test_variants_may_differ_in_nested_settings_that_others_do_not_have(tmp_path
     settings = _read(
         tmp_path,
         BASE + "variants:\n  easy: {}\n  hard: {environment.env_config.heldout_fraction: 0.5}\n"
-        "  other: {environment.env_config: {max_operand: 4}, evaluation.evaluation_config.env_config.split: heldout}\n",
+        "  other:\n"
+        "    environment.env_config: {max_operand: 4}\n"
+        "    evaluation.evaluation_config.env_config.split: heldout\n",
     )
     assert _picked(_trials(settings), "env_config", "evaluation_config") == [
         ({"max_operand": 9}, None),
@@ -95,9 +97,12 @@ def test_variants_may_differ_in_nested_settings_that_others_do_not_have(tmp_path
 def test_variants_and_a_search_are_combined(tmp_path: Path) -> None:
     settings = _read(
         tmp_path,
-        BASE
-        + "variants:\n  a: {training.epsilon_high: 0.3}\n  b: {environment.env_config.heldout_fraction: 0.5}\n"
-        "search:\n  training.lr: {grid: [1e-4, 1e-5]}\n  environment.env_config.max_operand: {grid: [4, 9]}\n",
+        BASE + "variants:\n"
+        "  a: {training.epsilon_high: 0.3}\n"
+        "  b: {environment.env_config.heldout_fraction: 0.5}\n"
+        "search:\n"
+        "  training.lr: {grid: [1e-4, 1e-5]}\n"
+        "  environment.env_config.max_operand: {grid: [4, 9]}\n",
     )
     points = {
         (
@@ -185,8 +190,10 @@ def test_what_is_given_by_hand_holds_for_all_variants(tmp_path: Path) -> None:
             "training.lr stands in variants.a and training.lr in search",
         ),
         (
-            "variants: {a: {environment.env_config: {}}}\nsearch: {environment.env_config.digits: {grid: [1, 2]}}",
-            "environment.env_config stands in variants.a and environment.env_config.digits in search",
+            "variants: {a: {environment.env_config: {}}}\n"
+            "search: {environment.env_config.digits: {grid: [1, 2]}}",
+            "environment.env_config stands in variants.a and environment.env_config.digits in "
+            "search",
         ),
     ],
 )
