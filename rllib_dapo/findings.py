@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from numbers import Real
 from typing import Any
 
 
 class SettingsError(ValueError):
-    """A run that cannot start, told in one line."""
+    """The reason why a run cannot start, in one line."""
 
 
 def one_line(error: BaseException) -> str:
@@ -26,7 +25,8 @@ def suggest(name: str, known: Any) -> str:
 def one_of(setting: str, value: Any, allowed: tuple[str, ...]) -> Iterator[str]:
     """A finding where a value is not one of a few words."""
     if value not in allowed:
-        yield f"{setting}={value!r} must be one of {', '.join(allowed)}{suggest(str(value), allowed)}"
+        near = suggest(str(value), allowed)
+        yield f"{setting}={value!r} must be one of {', '.join(allowed)}{near}"
 
 
 def at_least(setting: str, value: float, least: float, why: str = "") -> Iterator[str]:
@@ -39,21 +39,14 @@ def within(setting: str, value: float, interval: str, why: str = "") -> Iterator
     """A finding where a number lies outside an interval.
 
     Args:
-        setting: Its name.
-        value: Its value.
-        interval: Such as `(0, 1]`: a round bracket leaves the bound out, a square one takes it in.
-        why: Said after the interval.
+        setting: Dotted name of the setting.
+        value: Value of the setting.
+        interval: An interval such as `(0, 1]`. A round bracket leaves the bound out, a square one
+            takes it in.
+        why: Reason to add behind the interval.
     """
     low, high = (float(bound) for bound in interval[1:-1].split(","))
     over = value > low if interval.startswith("(") else value >= low
     under = value < high if interval.endswith(")") else value <= high
     if not (over and under):
         yield f"{setting}={value} must lie in {interval}{': ' + why if why else ''}"
-
-
-def two_numbers(value: Any) -> bool:
-    """Whether a value is a pair of numbers."""
-    is_pair = isinstance(value, list | tuple) and len(value) == 2
-    return is_pair and all(
-        isinstance(number, Real) and not isinstance(number, bool) for number in value
-    )

@@ -6,28 +6,27 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_dapo.config.kinds import check_choices, check_kinds
-from rllib_dapo.config.objective_checks import check_objective, idle_clip_warning
-from rllib_dapo.findings import at_least, suggest, two_numbers, within
+from rllib_dapo.config.objective_checks import check_objective
+from rllib_dapo.config.setting import own_settings
+from rllib_dapo.config.value_kinds import misfit
+from rllib_dapo.findings import at_least, suggest, within
 from rllib_dapo.models import check_model_name
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
-__all__ = ["check_known_settings", "check_settings", "idle_clip_warning", "suggest"]
-
-# Keys that RLlib's `update_from_dict` understands though `AlgorithmConfig.to_dict` writes them not.
+# Keys that RLlib's `update_from_dict` understands, though `to_dict` does not write them.
 RLLIB_SPECIAL_KEYS = frozenset(
     {"__trial_info__", "multiagent", "optimizer", "exploration_config", "class"}
 )
 
 
 def check_known_settings(config: DAPOConfig, settings: Mapping[str, Any]) -> None:
-    """Refuses names that RLlib would set without a word.
+    """Refuses names that RLlib would set without saying a word.
 
     Args:
-        config: Whose attributes are known.
-        settings: By attribute name.
+        config: Configuration whose attributes are the known names.
+        settings: Values by attribute name.
 
     Raises:
         ValueError: For the first unknown name.
@@ -43,16 +42,16 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     """Findings on the values of a configuration whose search spaces are resolved.
 
     Args:
-        config: To be checked; nothing is loaded.
+        config: Configuration to check; nothing is loaded.
 
     Yields:
         One line for each finding.
     """
-    kinds = list(check_kinds(config))
-    if kinds:  # what follows compares numbers
+    kinds = list(_check_kinds(config))
+    if kinds:  # the checks that follow compare numbers
         yield from kinds
         return
-    yield from check_choices(config)
+
     yield from _check_model(config)
     yield from _check_rollout(config)
     yield from check_objective(config)
@@ -62,66 +61,87 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from _check_deepspeed(config)
 
 
+def _check_kinds(config: DAPOConfig) -> Iterator[str]:
+    """Findings on text for a number, a fraction for a count, a word that is not a choice, NaN."""
+    for setting in own_settings(type(config)).values():
+        value = getattr(config, setting.attribute)
+        if setting.dotted == "language_model.name" and value is None:
+            continue  # its own check says what may stand there
+        wanted = misfit(value, setting.annotation)
+        if wanted:
+            yield f"{setting.dotted}={value!r} must be {wanted}"
+
+
 def _check_model(config: DAPOConfig) -> Iterator[str]:
     if not config.model_name:
-        yield "language_model.name is not set: give a model folder, a hub name, 'tiny' or 'smollm2-135m'"
+        yield (
+            "language_model.name is not set: give a model folder, a hub name, 'tiny' or "
+            "'smollm2-135m'"
+        )
     else:
         try:
             check_model_name(config.model_name)
         except ValueError as error:
             yield str(error)
+
     if config.model_dtype == "float64" and config.engine != "transformers":
-        yield f"language_model.dtype='float64' needs rollout.engine=transformers, and that is {config.engine!r}"
+        yield (
+            "language_model.dtype='float64' needs rollout.engine=transformers, and that is "
+            f"{config.engine!r}"
+        )
     yield from at_least("language_model.logprob_chunk_tokens", config.logprob_chunk_tokens, 1)
     yield from within(
         "language_model.freeze_fraction", config.freeze_fraction, "[0, 1)", "of the decoder layers"
     )
-    threads = config.num_threads
-    if threads != "auto" and not (str(threads).isdecimal() and int(threads) >= 1):
-        yield f"language_model.num_threads={threads!r} must be 'auto' or at least 1"
+    if config.num_threads != "auto":
+        yield from at_least("language_model.num_threads", config.num_threads, 1)
 
 
 def _check_rollout(config: DAPOConfig) -> Iterator[str]:
-    counts = (
+    for name in (
         "max_prompt_tokens",
         "max_response_tokens",
         "max_concurrent_responses",
         "max_groups_in_flight",
-    )
-    for name in (*counts, "max_turns", "num_env_threads"):
+        "max_turns",
+        "num_env_threads",
+    ):
         yield from at_least(f"rollout.{name}", getattr(config, name), 1)
+
     for section, name in (("rollout", "temperature"), ("evaluation", "evaluation_temperature")):
-        if not getattr(config, name) > 0:
-            yield f"{section}.{name}={getattr(config, name)} must be positive: at 0 all responses of a group are equal"
+        value = getattr(config, name)
+        if not value > 0:
+            yield f"{section}.{name}={value} must be positive: at 0 all responses are equal"
     for section, name in (("rollout", "top_p"), ("evaluation", "evaluation_top_p")):
         yield from within(f"{section}.{name}", getattr(config, name), "(0, 1]")
+
     if not config.cpu_kv_cache_gib > 0:
         yield f"rollout.cpu_kv_cache_gib={config.cpu_kv_cache_gib} must be positive"
 
 
 def _check_update(config: DAPOConfig) -> Iterator[str]:
-    yield from at_least("training.prompts_per_step", config.prompts_per_step, 1)
-    yield from at_least("training.minibatch_size", config.minibatch_size or 0, 1)
-    yield from at_least("training.max_tokens_per_microbatch", config.max_tokens_per_microbatch, 1)
-    yield from at_least("training.max_shared_row_tokens", config.max_shared_row_tokens, 0)
-    betas = config.adam_betas
-    if not (two_numbers(betas) and all(0 <= beta < 1 for beta in betas)):
-        yield f"training.adam_betas={betas!r} must be two numbers in [0, 1), such as [0.9, 0.999]"
-    for name in ("lr", "warmup_steps", "weight_decay", "adam_epsilon"):
+    for name in ("prompts_per_step", "minibatch_size", "max_tokens_per_microbatch"):
+        yield from at_least(f"training.{name}", getattr(config, name), 1)
+    for name in ("lr", "warmup_steps", "weight_decay", "adam_epsilon", "max_shared_row_tokens"):
         yield from at_least(f"training.{name}", getattr(config, name), 0)
+
+    betas = config.adam_betas
+    if not all(0 <= beta < 1 for beta in betas):
+        yield f"training.adam_betas={betas!r} must be two numbers in [0, 1), such as [0.9, 0.999]"
     if config.grad_clip is not None and not config.grad_clip > 0:
         yield f"training.grad_clip={config.grad_clip} must be positive, or null to switch it off"
     if config.grad_clip_by != "global_norm":
         yield f"training.grad_clip_by={config.grad_clip_by!r} must be global_norm"
     if config.num_epochs != 1:
         yield (
-            f"training.num_epochs={config.num_epochs} must be 1: for more updates per rollout, lower "
-            f"training.minibatch_size={config.minibatch_size}"
+            f"training.num_epochs={config.num_epochs} must be 1: for more updates per rollout, "
+            f"lower training.minibatch_size={config.minibatch_size}"
         )
+
     total, size = config.train_batch_responses, config.minibatch_size
-    if size and total > 0 and total % size:
-        fits = [d for d in range(1, total + 1) if total % d == 0]
-        nearest = min(fits, key=lambda d: abs(d - size))
+    if size > 0 and total > 0 and total % size:
+        divisors = [d for d in range(1, total + 1) if total % d == 0]
+        nearest = min(divisors, key=lambda d: abs(d - size))
         yield (
             f"training.minibatch_size={size} does not divide prompts_per_step * group_size = "
             f"{config.prompts_per_step} * {config.group_size} = {total}: try {nearest}"
@@ -131,48 +151,55 @@ def _check_update(config: DAPOConfig) -> Iterator[str]:
 def _check_sampling(config: DAPOConfig) -> Iterator[str]:
     yield from at_least("dynamic_sampling.max_rounds", config.max_rounds, 1)
     yield from at_least("dynamic_sampling.max_oversampling", config.max_oversampling, 1)
+
     if not 0 <= config.overlong_buffer_tokens <= config.max_response_tokens:
         yield (
             f"overlong.buffer_tokens={config.overlong_buffer_tokens} must lie between 0 and "
             f"rollout.max_response_tokens={config.max_response_tokens}"
         )
     if config.overlong_penalty < 0:
-        yield f"overlong.penalty={config.overlong_penalty} must not be negative; 0 switches the punishment off"
-    yield from at_least("evaluation.evaluation_num_prompts", config.evaluation_num_prompts, 1)
-    yield from at_least(
-        "evaluation.evaluation_samples_per_prompt", config.evaluation_samples_per_prompt, 1
-    )
+        yield (
+            f"overlong.penalty={config.overlong_penalty} must not be negative; 0 switches the "
+            "punishment off"
+        )
+
+    for name in ("evaluation_num_prompts", "evaluation_samples_per_prompt"):
+        yield from at_least(f"evaluation.{name}", getattr(config, name), 1)
     yield from at_least("reporting.sample_table_interval", config.sample_table_interval, 0)
-    yield from at_least("reporting.sample_table_prompts", config.sample_table_prompts, 1)
-    yield from at_least("reporting.sample_table_responses", config.sample_table_responses, 1)
+    for name in ("sample_table_prompts", "sample_table_responses"):
+        yield from at_least(f"reporting.{name}", getattr(config, name), 1)
 
 
 def _check_placement(config: DAPOConfig) -> Iterator[str]:
     yield from at_least("debugging.seed", config.seed or 0, 0)
     if config.evaluation_num_env_runners:
         yield (
-            f"evaluation.evaluation_num_env_runners={config.evaluation_num_env_runners} must be 0: evaluation runs on "
-            "the training EnvRunners, whose engines are already there"
+            f"evaluation.evaluation_num_env_runners={config.evaluation_num_env_runners} must be 0: "
+            "evaluation runs on the training EnvRunners, whose engines are already there"
         )
     if config.evaluation_parallel_to_training:
-        yield "evaluation.evaluation_parallel_to_training must be false: evaluation runs on the training EnvRunners"
+        yield (
+            "evaluation.evaluation_parallel_to_training must be false: evaluation runs on the "
+            "training EnvRunners"
+        )
 
 
 def _check_deepspeed(config: DAPOConfig) -> Iterator[str]:
-    settings = config.deepspeed_config
-    if settings is None:
-        return
-    if not isinstance(settings, dict | str):
-        yield f"deepspeed.config={settings!r} must be settings, the path of a JSON file, or null to train without it"
+    if config.deepspeed_config is None:
         return
     if importlib.util.find_spec("deepspeed") is None:
-        yield "deepspeed.config is set, but DeepSpeed is not installed: pip install 'rllib-dapo[deepspeed]'"
+        yield (
+            "deepspeed.config is set, but DeepSpeed is not installed: pip install "
+            "--no-build-isolation -e '.[deepspeed]' in a checkout of this package"
+        )
         return
+
     if config.num_learners == 0 and config.num_env_runners == 0 and config.engine == "vllm":
         yield (
-            "learners.num_learners=0 and env_runners.num_env_runners=0 put DeepSpeed and vLLM into one process, where "
-            "each makes torch's process group its own: set one of them to 1"
+            "learners.num_learners=0 and env_runners.num_env_runners=0 put DeepSpeed and vLLM into "
+            "one process, where each makes torch's process group its own: set one of them to 1"
         )
+
     from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config
 
     try:

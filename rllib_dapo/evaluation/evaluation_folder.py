@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.kinds import attribute_of
+from rllib_dapo.config.setting import attribute_of, section_kinds
 from rllib_dapo.evaluation.atomic_files import write_text
 from rllib_dapo.findings import SettingsError
-from rllib_dapo.run.section_checks import allowed_settings
 
 SETTINGS = "settings.json"
 
@@ -84,8 +83,8 @@ def settings_of_responses(
         data_sets: Environment and fingerprint of each data set.
     """
     rollout = {
-        name: getattr(config, attribute_of(f"rollout.{name}"))
-        for name in allowed_settings("rollout")
+        name: getattr(config, attribute_of(f"rollout.{name}", DAPOConfig))
+        for name in section_kinds(DAPOConfig, "rollout")
     }
     return {
         "model": model,

@@ -18,7 +18,7 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.planning import plan_update
-from rllib_dapo.rollout.rollout_stream import SampledGroup
+from rllib_dapo.rollout.rollout_result import SampledGroup
 from rllib_dapo.tracking.recording import RecordedStep
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ def resolve_environment(env: Any) -> Any:
     """
     if not isinstance(env, str) or env in gymnasium.registry or is_tune_name(env):
         return env
+
     module_name, colon, name = env.partition(":")
     if not colon:
         known = [known for known in gymnasium.registry if known.startswith("rllib_dapo/")]
@@ -38,13 +39,15 @@ def resolve_environment(env: Any) -> Any:
         raise SettingsError(
             f"environment.env={env!r}: no such environment{near} (one of your own: module:Class)"
         )
+
     module = _import(env, module_name)
     if name in gymnasium.registry:
         tune.register_env(env, lambda config: gymnasium.make(f"{module_name}:{name}", **config))
         return env
     if not isinstance(getattr(module, name, None), type):
+        near = suggest(name, vars(module))
         raise SettingsError(
-            f"environment.env={env!r}: module {module_name} has no class {name!r}{suggest(name, vars(module))}"
+            f"environment.env={env!r}: module {module_name} has no class {name!r}{near}"
         )
     return getattr(module, name)
 
@@ -55,54 +58,53 @@ def try_environment(
     """Makes the environment once, resets it and closes it.
 
     Args:
-        env: As `resolve_environment` returns it.
-        env_config: Its settings.
-        setting: What the settings are called, for the message.
+        env: What `resolve_environment` returned.
+        env_config: Settings of the environment.
+        setting: Name of these settings, for messages.
 
     Returns:
-        All problems that it has, where it goes through a list of them: its attribute ``problems``.
+        All problems that it has, where it lists them: its attribute `problems`.
 
     Raises:
-        SettingsError: If that fails, or if what it observes is no text.
+        SettingsError: If that fails, or if what it observes is not text.
     """
-    # Whatever a user's environment may raise, one line is better than a traceback before anything
-    # has started.
+    # A user's environment may raise anything; one line is better than a traceback.
     try:
         made = make_environment(env, env_config)
         observation, _ = made.reset(seed=0)
         problems = _listed_problems(made)
         made.close()
     except Exception as error:
-        kind = (
-            "" if isinstance(error, ValueError | FileNotFoundError) else f"{type(error).__name__}: "
-        )
+        is_told = isinstance(error, ValueError | FileNotFoundError)
+        kind = "" if is_told else f"{type(error).__name__}: "
         raise SettingsError(f"{setting} of {_name(env)}: {kind}{one_line(error)}") from error
+
     if not isinstance(observation, str):
         raise SettingsError(
-            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a language model needs "
-            "an environment whose observations and actions are texts"
+            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a "
+            "language model needs an environment whose observations and actions are texts"
         )
     return problems
 
 
 def _listed_problems(env: Any) -> tuple[Problem, ...]:
     problems = getattr(getattr(env, "unwrapped", env), "problems", ())
-    is_list = isinstance(problems, list | tuple) and all(
-        isinstance(problem, Problem) for problem in problems
-    )
-    return tuple(problems) if is_list else ()
+    is_list = isinstance(problems, list | tuple)
+    if not is_list or not all(isinstance(problem, Problem) for problem in problems):
+        return ()
+    return tuple(problems)
 
 
 def _import(env: str, module_name: str) -> Any:
-    """Imports a user's module, also from the current folder, which a console script does not look in."""
+    """Imports a user's module, also from the current folder, where a console script does not look."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module_name)
     except Exception as error:
+        cause = f"{type(error).__name__}: {one_line(error)}"
         raise SettingsError(
-            f"environment.env={env!r}: module {module_name} cannot be imported: {type(error).__name__}: "
-            f"{one_line(error)}"
+            f"environment.env={env!r}: module {module_name} cannot be imported: {cause}"
         ) from error
 
 

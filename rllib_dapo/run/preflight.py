@@ -1,4 +1,4 @@
-"""What can be known to go wrong before Ray starts or a model loads: values, environment, placement."""
+"""What can be known to go wrong before Ray starts or a model loads: values, environments, room."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import ray
 
 from rllib_dapo.algorithm import DAPO
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.value_checks import idle_clip_warning
+from rllib_dapo.config.objective_checks import idle_clip_warning
 from rllib_dapo.envs import Problem
 from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.findings import SettingsError, one_line
-from rllib_dapo.learner.old_logprobs import resolve_token_mask
+from rllib_dapo.learner.token_selection import resolve_token_mask
 from rllib_dapo.ray_internals import (
     find_bootstrap_address,
     get_accelerator_manager_for_resource,
@@ -31,10 +31,10 @@ _RLLIB_AFTERWORD = "To suppress all validation errors"
 
 
 def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = None) -> None:
-    """Checks all that a run needs to start.
+    """Checks everything that a run needs to start.
 
     Args:
-        settings: As read.
+        settings: The run, as it was built.
         available: CPUs and GPUs that a trial must fit into; by default this machine's, unless a
             cluster is to be used.
 
@@ -44,33 +44,32 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
     for config in settings.checked:
         _check_values(config, _source(config, settings))
         _check_token_mask(config, _source(config, settings))
-    tried: list[_Tried] = []
+
+    tried: list[_TriedEnvironment] = []
     for config in settings.checked:
         _check_environments(config, settings, tried)
-    if available is None and not uses_cluster():
-        available = machine_resources()
+
+    # Only a cluster that is already there can tell its size, and it may grow.
+    if available is None:
+        available = {} if uses_cluster() else machine_resources()
     for config in settings.checked:
-        check_placement(config, available or {})
+        check_placement(config, available)
 
 
 def warnings(settings: RunSettings) -> list[str]:
     """What a user should know before a run that can start, each in one line.
 
     Args:
-        settings: Checked by `check_run`.
+        settings: The run, checked by `check_run`.
     """
-    found = {
-        idle_clip_warning(config): _source(config, settings)
-        for config in reversed(settings.checked)
-    }
-    return [f"{source}: {warning}" for warning, source in found.items() if warning]
+    idle = {idle_clip_warning(c): _source(c, settings) for c in reversed(settings.checked)}
+    return [*settings.notes, *(f"{source}: {text}" for text, source in idle.items() if text)]
 
 
 def uses_cluster() -> bool:
     """Whether `ray.init()` will join a running Ray rather than start one here."""
-    return ray.is_initialized() or bool(
-        os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None)
-    )
+    address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None)
+    return ray.is_initialized() or bool(address)
 
 
 def machine_resources() -> dict[str, float]:
@@ -83,11 +82,11 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
     """Refuses a trial that one machine can never hold: Ray would wait for room without a word.
 
     Args:
-        config: Valid, without search spaces.
-        available: What the machine has.
+        config: Valid configuration without search spaces.
+        available: Resources of the machine, by name.
 
     Raises:
-        SettingsError: With what is asked for, what there is, and what to lower.
+        SettingsError: If the trial asks for more; it says what to lower.
     """
     request = DAPO.default_resource_request(config.to_dict())
     bundles = [{}, *request.bundles] if request.head_bundle_is_empty else request.bundles
@@ -97,51 +96,30 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
         "EnvRunners": bundles[1:after_runners],
         "Learners": bundles[after_runners:],
     }
+
     for resource, there in available.items():
         asked = sum(bundle.get(resource, 0) for bundle in bundles)
-        if asked > there:
-            parts = [
-                f"{n} {len(group)} x {group[0].get(resource, 0):g}"
-                for n, group in groups.items()
-                if group
-            ]
-            unit = f"num_{resource.lower()}s"
-            raise SettingsError(
-                f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but it has {there:g}: "
-                f"lower env_runners.num_env_runners, env_runners.{unit}_per_env_runner or learners.{unit}_per_learner"
-                f"{' or resources.num_cpus_for_main_process' if resource == 'CPU' else ''}; fractions are allowed"
-            )
+        if asked <= there:
+            continue
+        parts = [
+            f"{name} {len(group)} x {group[0].get(resource, 0):g}"
+            for name, group in groups.items()
+            if group
+        ]
+        unit = f"num_{resource.lower()}s"
+        main = " or resources.num_cpus_for_main_process" if resource == "CPU" else ""
+        raise SettingsError(
+            f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but it "
+            f"has {there:g}: lower env_runners.num_env_runners, "
+            f"env_runners.{unit}_per_env_runner or learners.{unit}_per_learner{main}; fractions "
+            "are allowed"
+        )
 
 
 def _source(config: DAPOConfig, settings: RunSettings) -> str:
     """The file, and which of its variants."""
-    return (
-        settings.source
-        if config.variant is None
-        else f"{settings.source}: variants.{config.variant}"
-    )
-
-
-def _check_token_mask(config: DAPOConfig, source: str) -> None:
-    """Looks for a function that is given by its name."""
-    if not isinstance(config.token_mask, str):
-        return
-    if (
-        str(Path.cwd()) not in sys.path
-    ):  # where a console script does not look, but Ray's workers do
-        sys.path.insert(0, str(Path.cwd()))
-    # Whatever importing a user's module may raise, one line is better than a traceback before
-    # anything has started.
-    try:
-        found = resolve_token_mask(config.token_mask)
-    except Exception as error:
-        raise SettingsError(
-            f"{source}: training.token_mask={config.token_mask!r}: {one_line(error)}"
-        ) from error
-    if not callable(found):
-        raise SettingsError(
-            f"{source}: training.token_mask={config.token_mask!r} is {found!r}, which is no function"
-        )
+    variant = config.variant
+    return settings.source if variant is None else f"{settings.source}: variants.{variant}"
 
 
 def _check_values(config: DAPOConfig, source: str) -> None:
@@ -151,21 +129,39 @@ def _check_values(config: DAPOConfig, source: str) -> None:
         if evaluation is not None:
             evaluation.validate()
     except (ValueError, TypeError) as error:
-        raise SettingsError(
-            f"{source}: {one_line(error).partition(_RLLIB_AFTERWORD)[0].strip()}"
-        ) from error
+        finding = one_line(error).partition(_RLLIB_AFTERWORD)[0].strip()
+        raise SettingsError(f"{source}: {finding}") from error
 
 
-class _Tried(NamedTuple):
-    """An environment that was made once, and the list of problems that it goes through, if it has one."""
+def _check_token_mask(config: DAPOConfig, source: str) -> None:
+    """Looks for a function that is given by its name."""
+    if not isinstance(config.token_mask, str):
+        return
+    if str(Path.cwd()) not in sys.path:  # a console script does not look here, Ray's workers do
+        sys.path.insert(0, str(Path.cwd()))
+
+    # Importing a user's module may raise anything; one line is better than a traceback.
+    setting = f"{source}: training.token_mask={config.token_mask!r}"
+    try:
+        found = resolve_token_mask(config.token_mask)
+    except Exception as error:
+        raise SettingsError(f"{setting}: {one_line(error)}") from error
+    if not callable(found):
+        raise SettingsError(f"{setting} is {found!r}, which is not a function")
+
+
+class _TriedEnvironment(NamedTuple):
+    """An environment that was made once, and the problems that it goes through, if it lists any."""
 
     env: Any
     env_config: Mapping[str, Any]
     problems: tuple[Problem, ...]
 
 
-def _check_environments(config: DAPOConfig, settings: RunSettings, tried: list[_Tried]) -> None:
-    """Tries the training and the evaluation environment, each setting of them once, and keeps their problems apart."""
+def _check_environments(
+    config: DAPOConfig, settings: RunSettings, tried: list[_TriedEnvironment]
+) -> None:
+    """Tries the environments of training and evaluation, each setting of them once."""
     if config.env is None:
         raise SettingsError(
             f"{settings.source}: environment.env is not set: give an id such as rllib_dapo/Math-v0"
@@ -178,32 +174,40 @@ def _check_environments(config: DAPOConfig, settings: RunSettings, tried: list[_
             (_EVALUATION, evaluation.env, evaluation.env_config),
         )
     )
+
     if config.evaluation_interval or config.evaluate_before_training:
         _check_overlap(training_problems, heldout_problems, _source(config, settings))
 
 
 def _problems(
-    env: Any, env_config: Mapping[str, Any], name: str, settings: RunSettings, tried: list[_Tried]
+    env: Any,
+    env_config: Mapping[str, Any],
+    name: str,
+    settings: RunSettings,
+    tried: list[_TriedEnvironment],
 ) -> tuple[Problem, ...]:
     known = next((one for one in tried if (one.env, one.env_config) == (env, env_config)), None)
     if known is not None:
         return known.problems
+
     try:
         problems = try_environment(env, env_config, setting=name)
     except SettingsError as error:
-        about_data = settings.data_hint and "path=" in str(error)
-        raise SettingsError(
-            f"{error}. Data: {settings.data_hint}" if about_data else str(error)
-        ) from error
-    tried.append(_Tried(env, env_config, problems))
+        is_about_data = settings.data_hint and "path=" in str(error)
+        hint = f". Data: {settings.data_hint}" if is_about_data else ""
+        raise SettingsError(f"{error}{hint}") from error
+    tried.append(_TriedEnvironment(env, env_config, problems))
     return problems
 
 
 def _check_overlap(
     training: tuple[Problem, ...], heldout: tuple[Problem, ...], source: str
 ) -> None:
-    """Refuses an evaluation on what is trained on, where both environments go through lists of problems."""
-    way_out = f"{_TRAINING}.split to train and {_EVALUATION}.split to heldout, or the path of one of the two"
+    """Refuses an evaluation on what is trained on, where both environments list their problems."""
+    way_out = (
+        f"{_TRAINING}.split to train and {_EVALUATION}.split to heldout, or the path of one of the "
+        "two"
+    )
     try:
         refuse_overlap(training, heldout, bare=unwrap, settings=way_out)
     except ValueError as error:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rllib_dapo.config.kinds import attribute_of
+from rllib_dapo.config.setting import own_settings
 from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
 from rllib_dapo.tracking.trial_folder import TrialFolder, trial_folder
 
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 
 FOLDER = "recording"
 SETTINGS_KEY = b"rllib_dapo.settings"
-
-# RLlib's own settings that an update depends on.
-_RLLIB_SETTINGS = (
-    "training.lr",
-    "training.minibatch_size",
-    "training.grad_clip",
-    "training.gamma",
-    "debugging.seed",
-)
 _SCHEMA = pa.schema(
     [
         ("step", pa.int64()),
@@ -140,7 +130,7 @@ def read_recording(path: Path) -> list[RecordedStep]:
 
 
 def recorded_settings(config: DAPOConfig) -> dict[str, Any]:
-    """Every setting that an update depends on, ours and RLlib's.
+    """Every setting that an update depends on.
 
     Args:
         config: Configuration whose search spaces are resolved.
@@ -148,19 +138,8 @@ def recorded_settings(config: DAPOConfig) -> dict[str, Any]:
     Returns:
         Dotted names to values that JSON can represent.
     """
-    from rllib_dapo.config.dapo_config import OWN_SECTIONS
-
-    names = [f"{section}.{name}" for section in OWN_SECTIONS for name in _own_settings(section)]
-    return {
-        name: _plain(getattr(config, attribute_of(name))) for name in (*names, *_RLLIB_SETTINGS)
-    }
-
-
-def _own_settings(section: str) -> list[str]:
-    from rllib_dapo.config.dapo_config import DAPOConfig
-
-    parameters = signature(getattr(DAPOConfig, section)).parameters.values()
-    return [p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD]
+    settings = own_settings(type(config)).values()
+    return {s.dotted: _plain(getattr(config, s.attribute)) for s in settings}
 
 
 def _plain(value: Any) -> Any:

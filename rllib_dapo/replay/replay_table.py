@@ -11,11 +11,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rllib_dapo.config.dapo_config import OWN_SECTIONS, DAPOConfig
+from rllib_dapo.config.dapo_config import DAPOConfig
+from rllib_dapo.config.setting import own_settings
+from rllib_dapo.config.value_kinds import takes_list
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.replay.replayed_updates import replay
-from rllib_dapo.run.section_checks import allowed_settings, check_names
-from rllib_dapo.run.yaml_file import parse_override, put
+from rllib_dapo.run.run_file import Override, apply_sections, read_overrides, with_new_names
+from rllib_dapo.run.run_file_checks import RunFileChecks
+from rllib_dapo.run.yaml_file import put, put_all
 from rllib_dapo.tracking.recording import RecordedStep, read_recording
 
 RECORDED = "as recorded"
@@ -37,7 +40,7 @@ COLUMNS = {
 _TAKEN_FROM_LAST_STEP = ("entropy", "mean_token_probability")
 
 # Sections that affect only sampling, or how a run is reported: they cannot change an update.
-_WITHOUT_EFFECT = ("dynamic_sampling", "evaluation", "reporting")
+_WITHOUT_EFFECT = ("dynamic_sampling", "evaluation", "reporting", "debugging")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,21 +107,24 @@ def read_replay(
         steps = read_recording(path.expanduser())[:limit]
     except (ValueError, OSError) as error:
         raise SettingsError(one_line(error)) from error
-    recorded = {
-        name: value
-        for name, value in steps[0].settings.items()
-        if not name.startswith("deepspeed.")
-    }
-    choices = [_choices(text) for text in overrides]
+
+    # A row for each combination of values, below the row of the run itself.
     rows: dict[str, dict[str, Any]] = {RECORDED: {}}
-    for combination in product(*choices):
+    for combination in product(*(_choices(override) for override in read_overrides(overrides))):
         if combination:
             rows[", ".join(f"{name}={value}" for name, value in combination)] = dict(combination)
     if steps[0].number and not any("language_model.name" in row for row in rows.values()):
         raise SettingsError(
-            f"{path}: the recording begins at step {steps[0].number}, but a replay begins with the start model: name "
-            "the weights of that step with --set language_model.name=DIR (rllib-dapo export makes one of a checkpoint)"
+            f"{path}: the recording begins at step {steps[0].number}, but a replay begins with the "
+            "start model: name the weights of that step with --set language_model.name=DIR "
+            "(rllib-dapo export makes one from a checkpoint)"
         )
+
+    recorded = {
+        name: value
+        for name, value in with_new_names(steps[0].settings).items()
+        if not name.startswith("deepspeed.")
+    }
     configs = {row: _config(recorded | changes, f"--set {row}") for row, changes in rows.items()}
     return ReplaySettings(steps=tuple(steps), configs=configs)
 
@@ -183,32 +189,30 @@ def write_csv(rows: Sequence[ReplayRow], file: Path) -> None:
             writer.writerows({"settings": row.name, **step} for step in row.steps)
 
 
-def _choices(text: str) -> list[tuple[str, Any]]:
-    """A setting and the values that it is to have."""
-    name, value = parse_override(text)
-    section, _, key = name.partition(".")
-    check_names(
-        put({}, name, value[0] if isinstance(value, list) and value else value), f"--set {text}"
-    )
-    if section not in OWN_SECTIONS or section in _WITHOUT_EFFECT:
+def _choices(override: Override) -> list[tuple[str, Any]]:
+    """A setting and each of the values that it is to have."""
+    value = override.value
+    is_list = isinstance(value, list) and bool(value)
+    RunFileChecks(override.source).check(put({}, override.name, value[0] if is_list else value))
+    setting = own_settings(DAPOConfig).get(override.name)
+    if setting is None or setting.section in _WITHOUT_EFFECT:
         raise SettingsError(
-            f"--set {text}: a replay makes updates and samples nothing: {section} has no part in it"
+            f"{override.source}: a replay makes updates and samples nothing: {override.section} "
+            "has no part in it"
         )
-    takes_list = any(word in allowed_settings(section).get(key, "") for word in ("tuple", "list"))
-    several = isinstance(value, list) and (
-        not takes_list or any(isinstance(one, list) for one in value)
+
+    # Where a pair is one value, several values are a list of pairs.
+    is_one = takes_list(setting.annotation) and not any(
+        isinstance(one, list) for one in value or ()
     )
-    return [(name, one) for one in value] if several else [(name, value)]
+    several = isinstance(value, list) and not is_one
+    return [(override.name, one) for one in (value if several else [value])]
 
 
 def _config(settings: Mapping[str, Any], source: str) -> DAPOConfig:
     config = DAPOConfig()
-    sections: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        sections = put(sections, name, value)
+    apply_sections(config, put_all({}, dict(settings)), source)
     try:
-        for section, content in sections.items():
-            getattr(config, section)(**content)
         config.validate()
     except (ValueError, TypeError) as error:
         raise SettingsError(

@@ -1,0 +1,45 @@
+"""`rllib-dapo dashboard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rllib_dapo.commands.command_line import echo_lines, refusals
+
+
+def dashboard(
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of a Ray cluster's head. [default: the one that runs here]",
+        ),
+    ] = None,
+    prometheus: Annotated[
+        str, typer.Option(metavar="URL", help="Where Prometheus is, or will be.")
+    ] = "http://localhost:9090",
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Only write Grafana's JSON to this file, to be imported."
+        ),
+    ] = None,
+) -> None:
+    """Prepare Prometheus and Grafana for the Ray that runs here, and say how to look at it."""
+    from rllib_dapo.dashboards import provision
+    from rllib_dapo.run.quiet_ray import silence
+
+    silence()
+    if json_file is not None:
+        provision.write_json(json_file.expanduser())
+        typer.echo(f"Grafana dashboard: {json_file}")
+        return
+
+    with refusals():
+        session = provision.find_session(address)
+    written = provision.provision(session, prometheus_url=prometheus)
+    echo_lines([*provision.address_lines(session)])
+    echo_lines([*provision.start_lines(written, prometheus_url=prometheus)])

@@ -1,0 +1,27 @@
+"""`rllib-dapo export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rllib_dapo.commands.command_line import refusals
+
+
+def export(
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="Path of a run's checkpoint, as `train` prints it at its end."),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Path of the model's new folder.")],
+) -> None:
+    """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
+    from rllib_dapo.checkpoint.export import export_checkpoint
+    from rllib_dapo.run.quiet_ray import silence
+
+    silence()
+    with refusals(ValueError, OSError):
+        written = export_checkpoint(checkpoint, folder)
+    typer.echo(f"model: {written}")

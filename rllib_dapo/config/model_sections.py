@@ -1,0 +1,110 @@
+"""Sections on the model and on what samples from it: `language_model`, `rollout`, `deepspeed`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+
+from rllib_dapo.config.setting import settings_section
+
+ModelDtype = Literal["bfloat16", "float32", "float64"]
+EngineName = Literal["vllm", "transformers"]
+
+
+class ModelSections(AlgorithmConfig):
+    """Which model is trained, how its responses are sampled, and how its weights are sharded."""
+
+    @settings_section(name="model_name", dtype="model_dtype")
+    def language_model(
+        self,
+        name: str = NotProvided,
+        *,
+        dtype: ModelDtype = NotProvided,
+        trust_remote_code: bool = NotProvided,
+        gradient_checkpointing: bool = NotProvided,
+        freeze_fraction: float = NotProvided,
+        logprob_chunk_tokens: int = NotProvided,
+        num_threads: int | Literal["auto"] = NotProvided,
+    ) -> Self:
+        """Which model is trained, and how it is computed.
+
+        Args:
+            name: A folder in Hugging Face format, a hub name, `tiny` or `smollm2-135m`; must be
+                given.
+            dtype: Type of the engine's weights and of the Learner's computation. The Learner's
+                weights are float32 either way; `float64` is for proofs, and for the engine
+                `transformers` alone.
+            trust_remote_code: Whether the model may run code of its own. Leave it off unless you
+                have read that code.
+            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a
+                third slower.
+            freeze_fraction: Share of the decoder layers, counted from the first, that is not
+                trained, in [0, 1).
+            logprob_chunk_tokens: Number of tokens whose logits are held at a time.
+            num_threads: CPU threads of each Learner and engine; `auto` shares the machine's cores.
+        """
+        return self
+
+    @settings_section()
+    def rollout(
+        self,
+        *,
+        engine: EngineName = NotProvided,
+        max_prompt_tokens: int = NotProvided,
+        max_response_tokens: int = NotProvided,
+        temperature: float = NotProvided,
+        top_p: float = NotProvided,
+        max_concurrent_responses: int = NotProvided,
+        max_groups_in_flight: int = NotProvided,
+        max_turns: int = NotProvided,
+        num_env_threads: int = NotProvided,
+        cpu_kv_cache_gib: float = NotProvided,
+        engine_kwargs: dict[str, Any] = NotProvided,
+        record_groups: bool = NotProvided,
+    ) -> Self:
+        """How responses are sampled.
+
+        Args:
+            engine: Library that samples: `vllm`, or `transformers` as fallback and cross-check.
+            max_prompt_tokens: Longest prompt, in tokens. Longer ones are dropped and counted, never
+                cut. Source: recipe.
+            max_response_tokens: `L_max`, the hard limit on a response, in tokens. Where an
+                environment answers back, it covers all turns of an episode and the observations
+                between them. Source: paper 4.1.
+            temperature: Sampling temperature of training rollouts. The Learner divides its logits
+                by the same number. Source: recipe.
+            top_p: Nucleus of training rollouts. Below 1 the sampler's log-probabilities are no
+                longer the policy's. Source: recipe.
+            max_concurrent_responses: Number of responses that one engine works on at a time.
+            max_groups_in_flight: Number of groups under way on one EnvRunner.
+            max_turns: Number of responses after which an episode is cut off, if the environment
+                does not end it before.
+            num_env_threads: Threads of an EnvRunner that step environments which take several steps
+                or do not derive from `SingleStepTextEnv`. Use more than 1 where they wait for a
+                server; with 1 the EnvRunner's own thread steps them.
+            cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
+            engine_kwargs: Passed on to `vllm.LLM`, or to transformers' `generate`.
+            record_groups: Keep the groups that are trained on as Parquet files in the trial's
+                folder `recording`, for `rllib-dapo replay`.
+        """
+        return self
+
+    @settings_section(config="deepspeed_config")
+    def deepspeed(self, config: dict[str, Any] | str | None = NotProvided) -> Self:
+        """Training with DeepSpeed, which shards optimizer, gradients and weights over Learners.
+
+        Args:
+            config: DeepSpeed's settings, or the path of a JSON file with them. What stands there as
+                `"auto"` is filled in from this configuration, and what contradicts another setting
+                is refused. `null` trains without DeepSpeed.
+
+        Raises:
+            ValueError: If a file cannot be read.
+        """
+        from rllib_dapo.learner.deepspeed_config import read_deepspeed_config
+
+        # The file is read here and now: Learners may run where it is not.
+        if isinstance(config, str):
+            self.deepspeed_config = read_deepspeed_config(config)
+        return self

@@ -1,0 +1,245 @@
+"""Sections on the update: what is optimized, on which groups, and with which corrections."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.utils.annotations import override
+
+from rllib_dapo.config.setting import settings_section
+from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
+from rllib_dapo.learner.schedule import LRSchedule
+from rllib_dapo.ray_internals import DEPRECATED_VALUE
+
+OldLogprobs = Literal["trainer", "sampler"]
+KLPlacement = Literal["loss", "reward"]
+GuardAction = Literal["raise", "correct", "warn"]
+OnShortfall = Literal["train_partial", "raise"]
+
+
+class ObjectiveSections(AlgorithmConfig):
+    """Everything between sampled groups and new weights."""
+
+    @override(AlgorithmConfig)
+    @settings_section()
+    def training(
+        self,
+        *,
+        lr: float = NotProvided,
+        warmup_steps: float = NotProvided,
+        lr_schedule: LRSchedule = NotProvided,
+        lr_decay_updates: int | None = NotProvided,
+        lr_end_fraction: float = NotProvided,
+        weight_decay: float = NotProvided,
+        adam_betas: tuple[float, float] = NotProvided,
+        adam_epsilon: float = NotProvided,
+        grad_clip: float | None = NotProvided,
+        prompts_per_step: int = NotProvided,
+        group_size: int = NotProvided,
+        minibatch_size: int = NotProvided,
+        epsilon_low: float = NotProvided,
+        epsilon_high: float = NotProvided,
+        dual_clip: float | None = NotProvided,
+        ratio_level: RatioLevel = NotProvided,
+        loss_aggregation: LossAggregation = NotProvided,
+        advantage_estimator: AdvantageEstimator = NotProvided,
+        normalize_advantages_by_std: bool = NotProvided,
+        gamma: float = NotProvided,
+        entropy_coefficient: float = NotProvided,
+        entropy_mask_fraction: float | None = NotProvided,
+        token_mask: str | Callable[..., Any] | None = NotProvided,
+        old_logprobs: OldLogprobs = NotProvided,
+        max_tokens_per_microbatch: int = NotProvided,
+        max_shared_row_tokens: int = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Hyper-parameters of the update. Any of them may be a Tune search space.
+
+        Args:
+            lr: Learning rate of AdamW. Source: paper 4.1.
+            warmup_steps: Linear warm-up of the learning rate, in training steps (rollouts). Source:
+                paper 4.1.
+            lr_schedule: Course of the learning rate after the warm-up. Source: paper 4.1.
+            lr_decay_updates: Optimizer steps from the end of the warm-up to the end of the decay;
+                needed by `linear` and `cosine`, refused by `constant`.
+            lr_end_fraction: Share of `lr` that remains at the end of the decay, in [0, 1].
+            weight_decay: Weight decay of AdamW. Source: recipe.
+            adam_betas: Decay rates of AdamW's two moments.
+            adam_epsilon: Term in the denominator of AdamW's step.
+            grad_clip: Bound on the global norm of the gradient; `null` for none. Source: recipe.
+            prompts_per_step: Number of informative groups that a training step wants. Source:
+                paper 4.1.
+            group_size: `G`, responses per prompt. Source: paper 4.1.
+            minibatch_size: Responses per optimizer step; must divide `prompts_per_step *
+                group_size`. **With one mini-batch per rollout and `old_logprobs: trainer` the ratio
+                is 1 and the clip bounds do nothing.** Source: paper 4.1.
+            epsilon_low: Lower clip range: ratios are clipped to `1 - epsilon_low`. Source: paper
+                Eq. 10.
+            epsilon_high: Upper clip range, Clip-Higher: ratios are clipped to `1 + epsilon_high`.
+                Source: paper Eq. 10.
+            dual_clip: Bound `c` on the loss of tokens with negative advantage, over 1; the recipe
+                has 10. `null` for none. Source: 1912.09729.
+            ratio_level: `token`, or `sequence` for one ratio per response, the geometric mean of
+                its tokens' ratios (GSPO). Source: paper Eq. 10; 2507.18071 Eq. 7.
+            loss_aggregation: How token losses become one number; formulas in
+                `core/normalizer.py`. Source: paper Eq. 12.
+            advantage_estimator: `group` subtracts the group's mean from the reward, `leave_one_out`
+                the mean of the group's other responses (RLOO), `gae` uses a value model (PPO).
+                Source: paper Eq. 9; 2402.14740; 1506.02438.
+            normalize_advantages_by_std: Divide advantages by the group's standard deviation; with
+                `gae` by that of all tokens of the batch. Source: paper Eq. 9; without: 2503.20783.
+            gamma: Discount per token, for `gae` alone.
+            entropy_coefficient: Factor on the mean entropy, which is subtracted from the loss; 0,
+                the paper's, leaves it out.
+            entropy_mask_fraction: Train only this share of a mini-batch's tokens, those of highest
+                entropy, in (0, 1]; the source has 0.2. `null` trains all. Source: 2506.01939.
+            token_mask: Chooses the tokens to train: `package.module:function`, or in Python a
+                function. It is called with `response_ids`, `entropy` and `mask`, each `[B, T]`, and
+                returns bool `[B, T]`. `null` trains all.
+            old_logprobs: The ratio's denominator: `trainer` recomputes it, `sampler` takes the
+                engine's.
+            max_tokens_per_microbatch: Bound on a micro-batch's padded size, in tokens. It bounds
+                memory and does not change the result.
+            max_shared_row_tokens: Responses of one prompt share its computation in rows of up to
+                this many tokens; 0 computes the prompt anew for each response.
+            **kwargs: Other arguments of RLlib's own method.
+        """
+        super().training(**kwargs)
+        return self
+
+    @settings_section(
+        coefficient="kl_coefficient", estimator="kl_estimator", placement="kl_placement"
+    )
+    def kl(
+        self,
+        *,
+        coefficient: float = NotProvided,
+        estimator: KLEstimator = NotProvided,
+        placement: KLPlacement = NotProvided,
+    ) -> Self:
+        """Divergence from the frozen model that training started from; DAPO has none, GRPO has.
+
+        Args:
+            coefficient: `beta`; GRPO has 0.04. At 0 no reference model is held. Source: paper 2.3.
+            estimator: Estimator of the divergence. `k1` works in the reward only, because in the
+                loss the mean of its gradient is zero. Source: 2402.03300 Eq. 4.
+            placement: `loss` adds it to the loss, `reward` subtracts it from the rewards. Source:
+                2402.03300; 2203.02155.
+        """
+        return self
+
+    @settings_section(cap="importance_cap", sequence_bounds="importance_sequence_bounds")
+    def importance_sampling(
+        self,
+        *,
+        cap: float | None = NotProvided,
+        sequence_bounds: tuple[float, float] | None = NotProvided,
+        start_gap_limit: Any = DEPRECATED_VALUE,
+        on_start_gap: Any = DEPRECATED_VALUE,
+    ) -> Self:
+        """Correction of the difference between the engine's probabilities and the trainer's.
+
+        Args:
+            cap: Truncated importance sampling: token losses are multiplied by
+                `min(pi_trainer_old / pi_sampler, cap)`. At least 1; 2 is usual; `null` for none.
+                Needs `old_logprobs: trainer`.
+            sequence_bounds: `[low, high]` around 1: responses whose geometric mean of these ratios
+                lies outside have no loss. `null` keeps all. Needs `old_logprobs: trainer`.
+            start_gap_limit: Old name of `start_guard(limit=...)`.
+            on_start_gap: Old name of `start_guard(action=...)`.
+        """
+        moved = {"limit": start_gap_limit, "action": on_start_gap}
+        given = {name: value for name, value in moved.items() if value != DEPRECATED_VALUE}
+        if given:
+            warnings.warn(
+                "importance_sampling(start_gap_limit=..., on_start_gap=...) is now "
+                "start_guard(limit=..., action=...)",
+                FutureWarning,
+                stacklevel=3,
+            )
+            self.start_guard(**given)
+        return self
+
+    @settings_section(limit="start_gap_limit", action="on_start_gap")
+    def start_guard(
+        self, *, limit: float | None = NotProvided, action: GuardAction = NotProvided
+    ) -> Self:
+        """A check, once, before the first update: is what samples the same model as what is trained?
+
+        Args:
+            limit: Largest mean difference between trainer and sampler of a token's log-probability
+                that the first step may show, in nats. `null` does not look.
+            action: What is done beyond the limit: `raise` stops, `correct` switches truncated
+                importance sampling on with a cap of 2, `warn` goes on.
+        """
+        return self
+
+    @settings_section()
+    def critic(
+        self,
+        *,
+        gae_lambda: float = NotProvided,
+        value_loss_coefficient: float = NotProvided,
+        value_clip: float | None = NotProvided,
+    ) -> Self:
+        """The value model of `training.advantage_estimator: gae`; without it of no effect.
+
+        Args:
+            gae_lambda: Lambda of generalized advantage estimation: 0 trusts the values, 1 the
+                rewards. Its discount is `training.gamma`. Source: 1506.02438 Eq. 16.
+            value_loss_coefficient: Weight of the value loss beside the policy loss. Source:
+                1707.06347.
+            value_clip: How far a value may move in one update, in units of return; `null` for no
+                bound. Source: 1707.06347.
+        """
+        return self
+
+    @settings_section(enabled="dynamic_sampling_enabled")
+    def dynamic_sampling(
+        self,
+        *,
+        enabled: bool = NotProvided,
+        max_rounds: int = NotProvided,
+        max_oversampling: float = NotProvided,
+        on_shortfall: OnShortfall = NotProvided,
+    ) -> Self:
+        """Filtering of groups without a signal, and sampling until the batch is full.
+
+        Args:
+            enabled: Keep sampling until the batch is full of groups that are neither all right nor
+                all wrong; `false` trains on every group. Source: paper Eq. 11.
+            max_rounds: Largest number of rounds of sampling per training step. Source: recipe.
+            max_oversampling: Largest ratio of groups asked for in a round to groups still wanted.
+                Source: recipe.
+            on_shortfall: What is done when the rounds are used up: `train_partial` trains on the
+                groups there are, `raise` stops.
+        """
+        return self
+
+    @settings_section(
+        buffer_tokens="overlong_buffer_tokens",
+        penalty="overlong_penalty",
+        filtering="overlong_filtering",
+    )
+    def overlong(
+        self,
+        *,
+        buffer_tokens: int = NotProvided,
+        penalty: float = NotProvided,
+        filtering: bool = NotProvided,
+        truncated_in_baseline: bool = NotProvided,
+    ) -> Self:
+        """What is done about responses that are too long: punishment, filtering, or both.
+
+        Args:
+            buffer_tokens: `L_cache`: the soft punishment grows over this many tokens before
+                `rollout.max_response_tokens`. Source: paper Eq. 13.
+            penalty: Factor on the soft punishment; 0 switches it off. Source: paper Eq. 13.
+            filtering: Truncated responses have no loss. Source: paper 3.4.
+            truncated_in_baseline: Whether the rewards of responses without loss count in their
+                group's mean and standard deviation.
+        """
+        return self

@@ -1,0 +1,75 @@
+"""Ray for one run, quiet except for this package's own lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray import tune
+from ray.job_config import JobConfig
+
+from rllib_dapo.algorithm import DAPO
+from rllib_dapo.models import resolve_model
+from rllib_dapo.run.preflight import uses_cluster
+from rllib_dapo.run.run_folder import worker_log_path
+from rllib_dapo.run.run_settings import RunSettings
+from rllib_dapo.run.worker_log import WorkerLog, worker_log
+
+
+@contextmanager
+def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
+    """Ray, with its workers' output kept in a file; shut down at the end if it was started here.
+
+    Args:
+        settings: The run, checked by `preflight.check_run`.
+        folder: The run's folder.
+    """
+    silence()
+    if not uses_cluster():
+        # A built-in model is made once, in this process, where its progress can be seen.
+        for name in {str(config.model_name) for config in settings.checked}:
+            resolve_model(name)
+
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        _start_ray(settings, folder)
+    try:
+        with worker_log(worker_log_path(folder)) as log:
+            yield log
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def silence() -> None:
+    """Turns off what Ray and its libraries say to their own developers."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    # Seconds between the snapshots that an interrupted run is resumed from. Tune's own 10 are long
+    # enough for a small trial to end in between.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
+    # The metric of an evaluation is not in every result.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Transformers reads this when it is imported, which is later.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def _start_ray(settings: RunSettings, folder: str) -> None:
+    job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
+    url = ray.init(logging_level=logging.ERROR, job_config=job).dashboard_url
+
+    # A name that was registered before was registered with the Ray that was running then.
+    tune.register_trainable("DAPO", DAPO, warn=False)
+    if url:
+        sys.stdout.write(f"dashboard: http://{url} (its token: ray get-auth-token)\n")
+        sys.stdout.flush()
