@@ -1,4 +1,4 @@
-"""What every benchmark shares: alternating timing, the machine's description, the result file."""
+"""What all benchmarks share: measuring in turn, the machine's description, the result file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side of a comparison: its figure per round, in `unit`."""
+    """One side of a comparison.
+
+    Attributes:
+        label: What was measured.
+        unit: Unit of the values.
+        values: One value per round.
+    """
 
     label: str
     unit: str
@@ -27,7 +33,7 @@ class Side:
 
     @property
     def median(self) -> float:
-        """The middle of the rounds."""
+        """The median over the rounds."""
         return statistics.median(self.values)
 
 
@@ -41,12 +47,14 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def alternate(
     ours: Callable[[], float], other: Callable[[], float], *, rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Measures both sides in turn, after one round of each that does not count.
+    """Measures both sides in turn, so that a change of the machine's load affects both alike.
+
+    The first round of each is a warm-up and does not count.
 
     Args:
-        ours: Runs once and returns its figure.
+        ours: Function that runs our side once and returns its value.
         other: The same for the other side.
-        rounds: Counted rounds.
+        rounds: Number of rounds that count.
     """
     figures: tuple[list[float], list[float]] = ([], [])
     for i in range(rounds + 1):
@@ -54,11 +62,8 @@ def alternate(
             value = measure()
             if i:
                 side.append(value)
-        print(
-            f"round {i} of {rounds}"
-            + (f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"),
-            flush=True,
-        )
+        outcome = f": {figures[0][-1]:.1f} and {figures[1][-1]:.1f}" if i else " (warm-up)"
+        print(f"round {i} of {rounds}{outcome}", flush=True)
     return figures
 
 
@@ -72,18 +77,18 @@ def report(
     also: Mapping[str, tuple[float, float]] | None = None,
     **details: Any,
 ) -> None:
-    """Prints both sides and, last, their ratio; writes `results/NAME.json`; ends the process.
+    """Prints both sides and their ratio, writes `results/NAME.json`, and ends the process.
 
-    The ratio is over 1 where we are better. The exit status is 1 where it misses the target.
+    The ratio is over 1 where our side is better. The exit status is 1 if it misses the target.
 
     Args:
-        name: The benchmark's.
+        name: Name of the benchmark.
         ours: Our side.
         other: The other side.
-        target: What the ratio must reach.
-        higher_is_better: Of the sides' figures.
-        also: Further figures and the limit each must not exceed, by what they are called.
-        **details: For the file alone.
+        target: Value that the ratio must reach.
+        higher_is_better: Whether a higher value of a side is better, as with tokens per second.
+        also: Further figures by name, each with the limit that it must not exceed.
+        **details: Further entries of the file, which are not printed.
     """
     ratio = ours.median / other.median if higher_is_better else other.median / ours.median
     limits = {
@@ -91,6 +96,7 @@ def report(
         for label, (v, m) in (also or {}).items()
     }
     holds = ratio >= target and all(limit["holds"] for limit in limits.values())
+
     RESULTS.mkdir(exist_ok=True)
     record = {
         "name": name,
@@ -104,13 +110,13 @@ def report(
         "machine": machine(),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+
     for side in (ours, other):
         print(f"{side.label}: {side.median:.1f} {side.unit}")
     print(f"{name}: ratio {ratio:.2f} (target {target}, {_verdict(ratio >= target)})")
     for label, limit in limits.items():
-        print(
-            f"{name}: {label} {limit['value']:.2f} (at most {limit['limit']}, {_verdict(limit['holds'])})"
-        )
+        verdict = _verdict(limit["holds"])
+        print(f"{name}: {label} {limit['value']:.2f} (at most {limit['limit']}, {verdict})")
     sys.exit(0 if holds else 1)
 
 
@@ -119,7 +125,7 @@ def _verdict(holds: bool) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Where the figures come from."""
+    """Describes the machine that the figures come from."""
     import torch
 
     return {
@@ -132,11 +138,14 @@ def machine() -> dict[str, Any]:
 
 
 def math_environment(*, short: bool = False) -> tuple[str, dict[str, Any]]:
-    """Word problems where the data is there, else sums; either way prompts for SmolLM2.
+    """An environment with prompts for SmolLM2: word problems if the data is there, else sums.
 
     Args:
-        short: Simple problems, of which one or two sentences are asked for, as in
+        short: Whether to ask simple problems and want only one or two sentences, as in
             `smollm2_mawps.yaml`.
+
+    Returns:
+        The environment's name and its configuration.
     """
     path = SHARED_DATA / ("mawps-addsub.jsonl" if short else "gsm8k-train.jsonl")
     request = (

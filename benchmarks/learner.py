@@ -1,9 +1,9 @@
-"""Trained tokens per second in `LearnerGroup.update`, against a plain PyTorch loop on the same tokens.
+"""Trained tokens per second: `LearnerGroup.update` against a plain PyTorch loop on the same tokens.
 
-The tokens are real: responses sampled by vLLM from SmolLM2-135M. The plain loop is what one writes
-first: the model in bfloat16, padded rows, full logits, `log_softmax` and `gather`, the clipped
-surrogate over the mini-batch's token count, gradient clipping, AdamW. Both sides take the same
-responses in the same mini-batches, with micro-batches of one size.
+The tokens are real: responses sampled by vLLM from SmolLM2-135M. The plain loop is what anyone
+would write first: the model in bfloat16, padded rows, full logits, `log_softmax` and `gather`, the
+clipped surrogate over the mini-batch's token count, gradient clipping, AdamW. Both sides take the
+same responses in the same mini-batches, with micro-batches of the same size.
 """
 
 from __future__ import annotations
@@ -23,19 +23,13 @@ from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.models import load_causal_lm, resolve_model
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 
-PROMPTS, RESPONSES, MAX_TOKENS, MINIBATCHES, MICROBATCH_TOKENS, ROUNDS, TARGET = (
-    4,
-    8,
-    128,
-    2,
-    4096,
-    3,
-    0.8,
-)
+PROMPTS, RESPONSES, MAX_TOKENS = 4, 8, 128
+MINIBATCHES, MICROBATCH_TOKENS = 2, 4096
+ROUNDS, TARGET = 3, 0.8
 
 
 def make_config() -> DAPOConfig:
-    """SmolLM2 with the settings for a small machine."""
+    """SmolLM2 with settings for a small machine."""
     env, env_config = math_environment()
     return (
         DAPOConfig()
@@ -57,7 +51,7 @@ def make_config() -> DAPOConfig:
 
 
 def sample(config: DAPOConfig) -> list[PromptGroup]:
-    """Real responses."""
+    """Samples real responses."""
     runner = TextEnvRunner(config=config, worker_index=0)
     groups = [sampled.group() for sampled in runner.sample_groups(range(PROMPTS)).groups]
     runner.stop()
@@ -65,7 +59,7 @@ def sample(config: DAPOConfig) -> list[PromptGroup]:
 
 
 def plan(config: DAPOConfig, groups: Sequence[PromptGroup]) -> GroupTrainingData:
-    """All responses, with advantages of alternating sign: the arithmetic does not depend on their values."""
+    """Plans all responses with advantages of 1 and -1 in turn, whose values do not matter here."""
     responses = [
         TrainResponse(
             group=g,
@@ -79,6 +73,7 @@ def plan(config: DAPOConfig, groups: Sequence[PromptGroup]) -> GroupTrainingData
         for g, group in enumerate(groups)
         for i, response in enumerate(group.responses)
     ]
+
     plans = [
         plan_minibatch(
             part,
@@ -93,13 +88,14 @@ def plan(config: DAPOConfig, groups: Sequence[PromptGroup]) -> GroupTrainingData
 
 
 class PlainLoop:
-    """The other side."""
+    """The other side: the loop without this package."""
 
     def __init__(self, groups: Sequence[PromptGroup], pad: int) -> None:
-        """Loads the model in bfloat16."""
+        """Loads the model in bfloat16 and cuts the responses into mini-batches."""
         self.model = load_causal_lm(resolve_model("smollm2-135m"), dtype=torch.bfloat16)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=True)
         self.pad = pad
+
         rows = [
             (group.prompt_ids, response, 1.0 if i % 2 else -1.0)
             for group in groups
@@ -109,7 +105,7 @@ class PlainLoop:
         self.minibatches = [rows[i : i + size] for i in range(0, len(rows), size)]
 
     def microbatches(self, rows: list) -> list[list]:
-        """Rows of like length, as many as the token bound allows."""
+        """Rows of similar length together, as many as the limit of tokens allows."""
         rows = sorted(rows, key=lambda row: len(row[0]) + len(row[1].token_ids), reverse=True)
         batches: list[list] = []
         for row in rows:
@@ -124,18 +120,16 @@ class PlainLoop:
         """Padded ids, attention, mask of response tokens, old log-probabilities, advantages."""
         width = max(len(prompt) + len(response.token_ids) for prompt, response, _ in rows)
         ids = torch.full((len(rows), width), self.pad)
-        attention, mask, old = (
-            torch.zeros_like(ids),
-            torch.zeros(ids.shape, dtype=torch.bool),
-            torch.zeros(ids.shape),
-        )
+        attention = torch.zeros_like(ids)
+        mask = torch.zeros(ids.shape, dtype=torch.bool)
+        old = torch.zeros(ids.shape)
+
         for i, (prompt, response, _) in enumerate(rows):
             start, end = len(prompt), len(prompt) + len(response.token_ids)
-            ids[i, :start], ids[i, start:end] = (
-                torch.as_tensor(prompt),
-                torch.as_tensor(response.token_ids),
-            )
-            attention[i, :end], mask[i, start:end] = 1, True
+            ids[i, :start] = torch.as_tensor(prompt)
+            ids[i, start:end] = torch.as_tensor(response.token_ids)
+            attention[i, :end] = 1
+            mask[i, start:end] = True
             old[i, start:end] = torch.as_tensor(response.logprobs)
         return ids, attention, mask, old, torch.tensor([advantage for *_, advantage in rows])
 
@@ -146,13 +140,17 @@ class PlainLoop:
             self.optimizer.zero_grad()
             for micro in self.microbatches(rows):
                 ids, attention, mask, old, advantages = self.tensors(micro)
+
                 logits = self.model(input_ids=ids, attention_mask=attention).logits[:, :-1].float()
                 logprobs = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+
                 ratio = (logprobs - old[:, 1:]).exp()
                 surrogate = torch.min(
                     ratio * advantages[:, None], ratio.clamp(0.8, 1.28) * advantages[:, None]
                 )
+
                 (-(surrogate * mask[:, 1:]).sum() / tokens).backward()
+
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
 
@@ -163,6 +161,7 @@ def main() -> None:
     config = make_config()
     config.validate()
     groups = sample(config)
+
     runner_spaces = TextEnvRunner(
         config=config.copy(copy_frozen=False).env_runners(num_env_runners=1), worker_index=0
     )
@@ -170,13 +169,13 @@ def main() -> None:
         rl_module_spec=config.get_multi_rl_module_spec(spaces=runner_spaces.get_spaces())
     )
     data = plan(config, groups)
+
     tokens = sum(len(response.token_ids) for group in groups for response in group.responses)
     pad = learner_group._learner.module[DEFAULT_MODULE_ID].lm.config.pad_token_id or 0
     loop = PlainLoop(groups, pad)
-    print(
-        f"{tokens} response tokens, {sum(len(g.prompt_ids) for g in groups) * RESPONSES} prompt tokens per update",
-        flush=True,
-    )
+    prompt_tokens = sum(len(group.prompt_ids) for group in groups) * RESPONSES
+    print(f"{tokens} response tokens, {prompt_tokens} prompt tokens per update", flush=True)
+
     figures, others = alternate(
         lambda: tokens / timed(lambda: learner_group.update(training_data=data))[0],
         lambda: tokens / timed(loop.update)[0],

@@ -1,10 +1,11 @@
-"""Peak memory and time of log-probabilities and entropies from hidden states, against the plain composition.
+"""Peak memory and time of log-probabilities and entropies, against composing them plainly.
 
-4 x 1,024 tokens, hidden size 576, vocabulary 49,152, float32, forward and backward to the hidden
-states and the head. The plain side is `log_softmax` of the logits over the temperature, `gather`,
-and `-(p log p).sum()`. Each figure comes from a process of its own: the highest resident size
-during the first pass, less that just before it; the time is that of a second pass. The gradient
-flows through both outputs.
+Both start from hidden states: 4 x 1,024 tokens, hidden size 576, vocabulary 49,152, float32,
+forward and backward to the hidden states and the head. The gradient flows through both outputs. The
+plain side is `log_softmax` of the logits over the temperature, `gather`, and `-(p log p).sum()`.
+
+Each figure comes from a process of its own. The memory is the highest resident size during the
+first pass less that just before it, the time that of a second pass.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def plain(hidden: Tensor, head: nn.Linear, targets: Tensor) -> tuple[Tensor, Ten
 
 
 def measure(side: str) -> dict[str, float]:
-    """One process: a small pass that loads what there is to load, one for the memory, one for the time."""
+    """Measures in this process: a small pass that loads all code, one for memory, one for time."""
     import psutil
     import torch
     from torch import nn
@@ -56,6 +57,7 @@ def measure(side: str) -> dict[str, float]:
         head.weight.grad = None
 
     forward_and_backward(8)
+
     before = psutil.Process().memory_info().rss
     forward_and_backward(TOKENS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
@@ -63,7 +65,10 @@ def measure(side: str) -> dict[str, float]:
 
 
 def in_a_process(side: str) -> dict[str, float]:
-    """`measure` in a fresh one. This one never loads torch: a child's peak would start at its parent's size."""
+    """Calls `measure` in a new process.
+
+    This process never loads torch, because the peak of a child starts at the size of its parent.
+    """
     command = [sys.executable, str(Path(__file__).resolve()), side]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(result.stdout)
@@ -79,6 +84,7 @@ def main() -> None:
         return figures["peak_mib"]
 
     peaks, other_peaks = alternate(lambda: peak("ours"), lambda: peak("plain"), rounds=ROUNDS)
+
     times = {
         side: Side(label=side, unit="s", values=values[1:]) for side, values in seconds.items()
     }

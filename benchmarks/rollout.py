@@ -1,8 +1,8 @@
-"""Tokens per second through the whole rollout path, against `vllm.LLM.generate` on the same prompts and sampling.
+"""Tokens per second through the whole rollout path, against `vllm.LLM.generate` alone.
 
-Ours: prompt seeds to a remote EnvRunner, environment, chat template, engine with a seed per prompt,
-log-probabilities, scoring, groups into the object store, summaries back. The other side: the same
-engine's `generate`, called plainly in the same process.
+Both have the same prompts and sampling. Our side: prompt seeds to a remote EnvRunner, environment,
+chat template, engine with a seed per prompt, log-probabilities, scoring, groups into the object
+store, summaries back. The other side: `generate` of the same engine, called in the same process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 96, 3, 0.8
 
 
 def bare_generate(runner: TextEnvRunner, seeds: range) -> float:
-    """Tokens per second of `LLM.generate` alone; prompts are tokenised before the clock starts."""
+    """Tokens per second of `LLM.generate` alone; prompts are tokenized before the clock starts."""
     from vllm import SamplingParams, TokensPrompt
 
     prompts = [prompt_token_ids(runner.tokenizer, runner.env.reset(seed=seed)[0]) for seed in seeds]
@@ -30,6 +30,7 @@ def bare_generate(runner: TextEnvRunner, seeds: range) -> float:
     llm = runner.module[DEFAULT_MODULE_ID].engine.llm
     inputs = [TokensPrompt(prompt_token_ids=ids) for ids in prompts]
     llm.reset_prefix_cache()
+
     seconds, outputs = timed(lambda: llm.generate(inputs, parameters, use_tqdm=False))
     return sum(len(o.token_ids) for request in outputs for o in request.outputs) / seconds
 
@@ -49,6 +50,7 @@ def main() -> None:
         .fault_tolerance(restart_failed_env_runners=False)
     )
     config.validate()
+
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     runners = EnvRunnerGroup(config=config, local_env_runner=False)
     stream = RolloutStream(
@@ -62,15 +64,13 @@ def main() -> None:
         )
         first = next(step) * PROMPTS
         seconds, results = timed(lambda: stream.sample(range(first, first + PROMPTS)))
-        return (
-            sum(n for r in results for g in r.groups for n in g.summary.response_tokens) / seconds
-        )
+        groups = [group for result in results for group in result.groups]
+        return sum(n for group in groups for n in group.summary.response_tokens) / seconds
 
     def bare() -> float:
         first = next(step) * PROMPTS
-        return runners.foreach_env_runner(
-            lambda r: bare_generate(r, range(first, first + PROMPTS))
-        )[0]
+        seeds = range(first, first + PROMPTS)
+        return runners.foreach_env_runner(lambda r: bare_generate(r, seeds))[0]
 
     figures, others = alternate(ours, bare, rounds=ROUNDS)
     runners.stop()

@@ -1,8 +1,9 @@
-"""One whole training step, against TRL's `GRPOTrainer(loss_type="dapo")` on the same prompts and sizes (extra `bench`).
+"""One whole training step, against TRL's `GRPOTrainer(loss_type="dapo")` (extra `bench`).
 
-8 prompts x 8 responses x at most 128 new tokens, SmolLM2-135M, one optimizer step, on the CPU in
-bfloat16. A step is sampling, scoring, update and, for us, handing the weights to the engine.
-Sampling is random, so response lengths differ a little between the sides; both are reported.
+Both have the same prompts and sizes: 8 prompts x 8 responses x at most 128 new tokens,
+SmolLM2-135M, one optimizer step, on the CPU in bfloat16. A step is sampling, scoring, update and,
+on our side, the transfer of the weights to the engine. Sampling is random, so response lengths
+differ a little between the sides; both are reported.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 3.0
 
 
 def make_config() -> DAPOConfig:
-    """Our side; dynamic sampling is off, so that a step is exactly these prompts."""
+    """Our side. Dynamic sampling is off, so that a step has exactly these prompts."""
     env, env_config = math_environment(short=True)
     return (
         DAPOConfig()
@@ -50,7 +51,7 @@ def make_config() -> DAPOConfig:
 def trl_trainer(config: DAPOConfig, folder: str, callback: TrainerCallback) -> GRPOTrainer:
     """The other side, with the same prompts in the same order and the same rewards."""
     env = make_environment(config.env, config.env_config)
-    # The first step of each side is a warm-up, so TRL needs a set of prompts for each step.
+    # TRL needs the prompts of all steps, the warm-up among them.
     prompts = [env.reset(seed=seed)[0] for seed in range(PROMPTS * (ROUNDS + 1))]
     rows = [
         {"prompt": [{"role": "user", "content": p}], "seed": seed} for seed, p in enumerate(prompts)
@@ -96,10 +97,14 @@ def trl_trainer(config: DAPOConfig, folder: str, callback: TrainerCallback) -> G
 
 
 class Alternate(TrainerCallback):
-    """Times TRL's steps, and takes one of ours after each."""
+    """Times TRL's steps, and runs one of ours after each."""
 
     def __init__(self, algo: DAPO) -> None:
-        """Remembers our side."""
+        """Begins without any step.
+
+        Args:
+            algo: Our side.
+        """
         self._algo = algo
         self.ours: list[float] = []
         self.trl: list[float] = []
@@ -107,19 +112,17 @@ class Alternate(TrainerCallback):
         self._started = 0.0
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-        """TRL's step begins with its sampling."""
+        """A step of TRL begins, with its sampling."""
         self._started = time.perf_counter()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """Its step is over; ours follows."""
+        """A step of TRL has ended; one of ours follows."""
         self.trl.append(time.perf_counter() - self._started)
         seconds, result = timed(self._algo.train)
         self.ours.append(seconds)
         self.our_lengths.append(result["env_runners"]["response_length_mean"])
-        print(
-            f"step {len(self.ours) - 1} of {ROUNDS}: ours {seconds:.1f} s, TRL {self.trl[-1]:.1f} s",
-            flush=True,
-        )
+        step = f"step {len(self.ours) - 1} of {ROUNDS}"
+        print(f"{step}: ours {seconds:.1f} s, TRL {self.trl[-1]:.1f} s", flush=True)
 
 
 def main() -> None:
@@ -128,6 +131,7 @@ def main() -> None:
     config = make_config()
     algo = config.build_algo()
     callback = Alternate(algo)
+
     with tempfile.TemporaryDirectory() as folder:
         trainer = trl_trainer(config, folder, callback)
         trainer.train()
@@ -138,6 +142,7 @@ def main() -> None:
     ]
     algo.stop()
     ray.shutdown()
+
     report(
         "step_vs_trl",
         ours=Side(label="rllib-dapo", unit="s", values=callback.ours[1:]),

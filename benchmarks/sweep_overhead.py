@@ -1,11 +1,13 @@
 """Nine trials through Tune against the same nine runs alone: what a sweep costs beside training.
 
-Ours: `rllib-dapo train epsilon_grid`, timed from the start of its process to its end: Ray, actors,
-checkpoints, result files and all. The other side: for each point of the grid a process that builds
-the algorithm, trains it as long, saves it and ends, without Tune. Both find models and compiled
-code in warm caches. A run alone pays for the start of an engine, of which the sweep needs one. So
-the file also has the sweep with an engine for each trial, which leaves only what Tune itself costs,
-and says how the first sweep compares with the bare time of its iterations.
+Our side: `rllib-dapo train epsilon_grid`, timed from the start of its process to its end, with Ray,
+actors, checkpoints and result files. The other side: for each point of the grid a process that
+builds the algorithm, trains it for as long, saves it and ends, without Tune. Both find models and
+compiled code in warm caches.
+
+Each run alone pays for the start of an engine, and the whole sweep needs only one. So the result
+also has the sweep with an engine for each trial, which leaves what Tune itself costs, and compares
+the first sweep with the time of its iterations alone.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ SWEEP = "from rllib_dapo.cli import main; main()"
 
 
 def python(script: str, *arguments: str) -> float:
-    """Seconds that a Python process takes, from its start to its end."""
+    """Runs a Python process, and returns the seconds from its start to its end."""
     command = [sys.executable, "-c", script, *arguments]
     seconds, done = timed(
         lambda: subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
@@ -61,7 +63,7 @@ def python(script: str, *arguments: str) -> float:
 
 
 def points() -> list[tuple[str, ...]]:
-    """Each point of the grid, as overrides of a run of its own."""
+    """The points of the grid, each as the overrides of a separate run."""
     config = read_settings(PRESET, OVERRIDES).config.to_dict()
     return [
         tuple(f"training.{name}={spec['config'][name]}" for name in ("epsilon_low", "epsilon_high"))
@@ -70,33 +72,29 @@ def points() -> list[tuple[str, ...]]:
 
 
 def iteration_seconds(folder: Path) -> float:
-    """The time that the trials' iterations took, without what was between them."""
+    """The time of the trials' iterations, without what was between them."""
     files = folder.glob("*/trial_*/result.json")
     return sum(json.loads(file.read_text().splitlines()[-1])["time_total_s"] for file in files)
 
 
 def main() -> None:
-    """Runs the sweep, then each of its runs alone, after one run that does not count."""
+    """Runs the sweep, then each of its runs alone, after a warm-up run that does not count."""
     resolve_model("tiny")
     grid = points()
     settings = [word for override in OVERRIDES for word in ("--set", override)]
+
     python(ALONE, str(PRESET), *OVERRIDES, *grid[0])
+
     with tempfile.TemporaryDirectory() as folder:
         sweep = python(SWEEP, "train", str(PRESET), "--storage", folder, *settings)
         training = iteration_seconds(Path(folder))
     print(f"sweep of {len(grid)} trials: {sweep:.1f} s", flush=True)
+
+    settings += ["--set", "tune.reuse_actors=false"]
     with tempfile.TemporaryDirectory() as folder:
-        apart = python(
-            SWEEP,
-            "train",
-            str(PRESET),
-            "--storage",
-            folder,
-            *settings,
-            "--set",
-            "tune.reuse_actors=false",
-        )
+        apart = python(SWEEP, "train", str(PRESET), "--storage", folder, *settings)
     print(f"with an engine for each: {apart:.1f} s", flush=True)
+
     alone = []
     for number, point in enumerate(grid, 1):
         alone.append(python(ALONE, str(PRESET), *OVERRIDES, *point))

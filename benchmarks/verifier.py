@@ -1,8 +1,8 @@
-"""Verdicts per second: string rules here and through the pool, and math-verify through it against the bare library.
+"""Verdicts per second: string rules here and through the pool, and math-verify against the library.
 
-The ratio is of the last two, both on one and the same core: the pool with one process, and the
-library's own parse and verify in a loop. No answer is written like its ground truth and none is an
-integer, so nothing gets round the library.
+The ratio compares math-verify through the pool, with one process, with the library's own parse and
+verify in a loop, both on the same core. No answer is written like its ground truth and none is an
+integer, so no shortcut avoids the library.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Pair = tuple[str, str]
 
 
 def strict_here(number: int) -> float:
-    """Verdicts per second of the rule itself, called plainly."""
+    """Verdicts per second of the rule itself, called directly."""
     responses = [
         f"{THINKING}Answer: $\\boxed{{\\frac{{{number}}}{{{i}}}\\text{{ dollars}}}}$"
         for i in range(100)
@@ -38,7 +38,7 @@ def strict_here(number: int) -> float:
 
 
 def strict_pooled(pool: VerifierPool, number: int) -> float:
-    """Verdicts per second through processes, from the first question to the last answer."""
+    """Verdicts per second through processes, from the first call to the last verdict."""
     response = f"{THINKING}Answer: $\\boxed{{\\frac{{{number}}}{{2}}\\text{{ dollars}}}}$"
     seconds, _ = timed(
         lambda: pool.results([pool.submit("strict", response, "57") for _ in range(POOLED_CALLS)])
@@ -47,7 +47,7 @@ def strict_pooled(pool: VerifierPool, number: int) -> float:
 
 
 def pairs(seed: int) -> list[Pair]:
-    """Ground truths and answers, half of them equal, as they come in competitions; others for every seed."""
+    """Ground truths and answers as in competitions, half of them equal; each seed has its own."""
     draw = random.Random(seed)
 
     def fraction() -> Pair:
@@ -75,12 +75,8 @@ def pairs(seed: int) -> list[Pair]:
 
     def decimal() -> Pair:
         value = Fraction(draw.randint(1, 9999), 8)
-        return (
-            f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
-            if value.denominator > 1
-            else str(value),
-            (f"{float(value):.4f}"),
-        )
+        exact = f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+        return exact if value.denominator > 1 else str(value), f"{float(value):.4f}"
 
     kinds: tuple[Callable[[], Pair], ...] = (
         fraction,
@@ -90,8 +86,9 @@ def pairs(seed: int) -> list[Pair]:
         power,
         decimal,
     )
+
     made = [kinds[i % len(kinds)]() for i in range(SYMBOLIC_CALLS)]
-    # Every other answer belongs to another problem of its kind.
+    # Every second answer belongs to another problem of the same kind.
     shifted = [
         made[(i + len(kinds)) % len(made)][1] if i % 2 else answer
         for i, (_, answer) in enumerate(made)
@@ -100,7 +97,7 @@ def pairs(seed: int) -> list[Pair]:
 
 
 def symbolic_pooled(pool: VerifierPool, asked: list[Pair]) -> tuple[float, int]:
-    """Verdicts per second of math_verify through the pool, and how many are correct."""
+    """Verdicts per second of `math_verify` through the pool, and the number of correct ones."""
     seconds, verdicts = timed(
         lambda: pool.results(
             [pool.submit("math_verify", f"So \\boxed{{{a}}}.", truth) for truth, a in asked]
@@ -110,7 +107,7 @@ def symbolic_pooled(pool: VerifierPool, asked: list[Pair]) -> tuple[float, int]:
 
 
 def symbolic_bare(asked: list[Pair]) -> tuple[float, int]:
-    """The same of the library."""
+    """The same for the library alone."""
     from math_verify import parse, verify
 
     def judge(truth: str, answer: str) -> bool:
@@ -121,8 +118,9 @@ def symbolic_bare(asked: list[Pair]) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Runs all of them."""
+    """Measures the string rules, then both sides of math-verify in turn."""
     logging.getLogger("math_verify").setLevel(logging.ERROR)
+
     here = [strict_here(number) for number in range(ROUNDS)]
     pool = VerifierPool(PoolSettings(processes=2))
     strict_pooled(pool, 0)
@@ -131,7 +129,7 @@ def main() -> None:
     print(f"strict: {median(here):.0f} verdicts/s here, {median(pooled):.0f} through 2 processes")
 
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})  # the pool's process will share this core with this one
+    os.sched_setaffinity(0, {min(cores)})  # one core for this process and the pool's
     pool = VerifierPool(PoolSettings(processes=1))
     sides = {"ours": iter(range(1000)), "bare": iter(range(1000))}
     correct: dict[str, list[int]] = {"ours": [], "bare": []}
@@ -149,7 +147,7 @@ def main() -> None:
     figures, others = alternate(ours, bare, rounds=ROUNDS)
     pool.close()
     os.sched_setaffinity(0, cores)
-    assert correct["ours"] == correct["bare"], f"other verdicts than the library's: {correct}"
+    assert correct["ours"] == correct["bare"], f"the verdicts differ from the library's: {correct}"
     report(
         "verifier",
         ours=Side(

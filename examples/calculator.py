@@ -1,10 +1,11 @@
-"""A tool: a tiny model that cannot multiply learns to call a calculator, and to copy what it says.
+"""Train with a tool: a tiny model that cannot multiply learns to use a calculator.
 
     python examples/calculator.py [ITERATIONS] [MODEL] [ENGINE]
 
-Prints an episode of a problem that it was not trained on, before and after.
-`tune_configs/tiny_calculator.yaml` is the same as a run file; for a chat model leave out
-`template`, `call_open`, `call_close` and `result_template`.
+The model learns to call the calculator and to copy its result. The script prints an episode of a
+problem that is not trained on, before and after training. `tune_configs/tiny_calculator.yaml` is
+the same as a run file. For a chat model, leave out `template`, `call_open`, `call_close` and
+`result_template`.
 """
 
 import sys
@@ -22,9 +23,8 @@ def show(group: PromptGroup) -> None:
         print(f"  model:      {turn.said}")
         if turn.observation:
             print(f"  calculator: {turn.observation}")
-    print(
-        f"  reward:     {response.reward:+g}; loss on {response.loss_mask.sum()} of {len(response.token_ids)} tokens"
-    )
+    trained, tokens = response.loss_mask.sum(), len(response.token_ids)
+    print(f"  reward:     {response.reward:+g}; loss on {trained} of {tokens} tokens")
 
 
 def main(iterations: str = "20", model: str = "tiny-calculator", engine: str = "vllm") -> None:
@@ -34,30 +34,28 @@ def main(iterations: str = "20", model: str = "tiny-calculator", engine: str = "
         "call_close": "]",
         "result_template": "{result}=",
     }
+    training = {**env_config, "problem_config": PROBLEMS}
     heldout = {**env_config, "problem_config": {**PROBLEMS, "split": "heldout"}}
+
     config = (
         DAPOConfig()
-        .environment(
-            "rllib_dapo/CalculatorMath-v0", env_config={**env_config, "problem_config": PROBLEMS}
-        )
+        .environment("rllib_dapo/CalculatorMath-v0", env_config=training)
         .language_model(model, dtype="float32")
         .rollout(engine=engine, max_prompt_tokens=16, max_response_tokens=32, max_turns=3)
         .training(lr=1e-4, warmup_steps=2, prompts_per_step=16, group_size=16, minibatch_size=64)
         .dynamic_sampling(max_rounds=3)
         .overlong(buffer_tokens=4)
-        .env_runners(
-            num_env_runners=0
-        )  # everything in this process, so that its EnvRunner can be asked for episodes
+        # All in this process, so that its EnvRunner can be asked for episodes.
+        .env_runners(num_env_runners=0)
         .evaluation(evaluation_config={"env_config": heldout}, evaluation_samples_per_prompt=1)
     )
     algo = config.build_algo()
+
     show(algo.env_runner.sample_groups([0], evaluation=True).groups[0].group())
     for iteration in range(int(iterations)):
         sampled = algo.train()["env_runners"]
-        print(
-            f"iteration {iteration + 1}: accuracy {sampled['accuracy']:.3f}, turns {sampled['episode_len_mean']:.2f}",
-            flush=True,
-        )
+        accuracy, turns = sampled["accuracy"], sampled["episode_len_mean"]
+        print(f"iteration {iteration + 1}: accuracy {accuracy:.3f}, turns {turns:.2f}", flush=True)
     show(algo.env_runner.sample_groups([0], evaluation=True).groups[0].group())
     algo.stop()
 

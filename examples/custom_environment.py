@@ -1,9 +1,8 @@
-"""An environment of one's own, and training on it: a tiny model learns to get the last digit of sums right.
+"""How to write an environment and train on it: a tiny model learns the last digit of sums.
 
     python examples/custom_environment.py [MODEL] [ITERATIONS] [ENGINE]
 
-`rllib-dapo check-env custom_environment:LastDigitEnv`, in this folder, looks whether the
-environment is sound.
+In this folder, `rllib-dapo check-env custom_environment:LastDigitEnv` checks the environment.
 """
 
 import random
@@ -14,18 +13,18 @@ from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
 
 
 class LastDigitEnv(SingleStepTextEnv):
-    """Asks for a sum, and looks at its last digit alone."""
+    """Asks for a sum, and looks only at the last digit of the response."""
 
     default_settings = {"max_operand": 49}  # noqa: RUF012
 
     def problem(self, seed: int) -> Problem:
-        """The same seed always gives the same problem: the one rule that training relies on."""
+        """Makes a problem. The same seed must always give the same one: training relies on it."""
         draw = random.Random(seed)
         a, b = (draw.randint(0, self.settings["max_operand"]) for _ in range(2))
         return Problem(prompt=f"{a}+{b}=", answer=str((a + b) % 10), problem_id=f"{a}+{b}")
 
     def score(self, problem: Problem, response: str) -> Verdict:
-        """What a model wrote is a text like any other, and may be anything."""
+        """Judges a response, which is whatever a model wrote: it may be anything."""
         last_digit = response.strip()[-1:]
         return Verdict(is_correct=last_digit == problem.answer, prediction=last_digit)
 
@@ -42,11 +41,8 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
     )
     algo = config.build_algo()
     for iteration in range(int(iterations)):
-        result = algo.train()
-        print(
-            f"iteration {iteration + 1}: accuracy {result['env_runners']['accuracy']:.3f}",
-            flush=True,
-        )
+        accuracy = algo.train()["env_runners"]["accuracy"]
+        print(f"iteration {iteration + 1}: accuracy {accuracy:.3f}", flush=True)
     algo.stop()
 
 

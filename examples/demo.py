@@ -1,7 +1,9 @@
-"""Trains a tiny model to add, here and now, and leaves a report, checkpoint and model in outputs/demo.
+"""Train a tiny model to add, in minutes; leaves a report, a checkpoint and a model in outputs/demo.
 
-`make demo` runs this. The work is done by what `rllib-dapo train tune_configs/tiny_arithmetic.yaml`
-calls too. Arguments override settings: `python examples/demo.py training.epsilon_high=0.2`.
+    python examples/demo.py                               # `make demo` runs this
+    python examples/demo.py training.epsilon_high=0.2     # arguments override settings
+
+It does what `rllib-dapo train tiny_arithmetic` does, and shows what the trained model answers.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ import torch
 from rllib_dapo.checkpoint.export import export_checkpoint
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
-from rllib_dapo.reporting.command import write_report
 from rllib_dapo.reporting.demo_picture import curves_picture
+from rllib_dapo.reporting.write_report import write_report
 from rllib_dapo.rollout.make_environment import make_environment
 from rllib_dapo.run import preflight, tuner
+from rllib_dapo.run.quiet_ray import silence
 from rllib_dapo.run.run_settings import RunSettings, read_settings
 from rllib_dapo.run.summary import evaluations, failure_lines, is_interrupted
 
@@ -31,25 +34,30 @@ OUTPUTS = REPO / "outputs" / "demo"
 
 NEXT = """
 Three things to try next:
-  .venv/bin/rllib-dapo train tiny_arithmetic --set training.epsilon_high=0.2     # without Clip-Higher
-  .venv/bin/rllib-dapo train epsilon_grid      # a sweep over both clip bounds, some six minutes
-  .venv/bin/python examples/quick_start.py     # the same from Python
+  # without Clip-Higher
+  .venv/bin/rllib-dapo train tiny_arithmetic --set training.epsilon_high=0.2
+  # a sweep over both clip bounds, about six minutes
+  .venv/bin/rllib-dapo train epsilon_grid
+  # the same from Python
+  .venv/bin/python examples/quick_start.py
 """
 
 
 def main(overrides: list[str]) -> int:
     began = time.monotonic()
-    tuner.silence()
+    silence()
     try:
         settings = read_settings(RUN_FILE, overrides)
         preflight.check_run(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+
     shutil.rmtree(OUTPUTS, ignore_errors=True)
     OUTPUTS.mkdir(parents=True)
     print(
-        "A tiny language model that adds, but hedges, learns by DAPO to commit itself: minutes on two CPU cores."
+        "A tiny language model that can add, but hedges, learns with DAPO to commit to an answer: "
+        "this takes minutes on two CPU cores."
     )
     outcome = tuner.run(settings, str(OUTPUTS / "run"))
     failures = failure_lines(outcome)
@@ -58,7 +66,7 @@ def main(overrides: list[str]) -> int:
         return 1
 
     if is_interrupted(outcome):
-        print("interrupted; `make demo` starts afresh", file=sys.stderr)
+        print("interrupted; `make demo` starts again from the beginning", file=sys.stderr)
         return 130
 
     result = outcome.grid[0]
@@ -68,23 +76,26 @@ def main(overrides: list[str]) -> int:
     write_report(str(OUTPUTS / "run"), output=OUTPUTS / "report.html")
     shutil.copytree(result.checkpoint.path, OUTPUTS / "checkpoint")
     export_checkpoint(OUTPUTS / "checkpoint", OUTPUTS / "model")
-    show(summary, answers=held_out_answers(settings, count=4), seconds=time.monotonic() - began)
+
+    answers = held_out_answers(settings, count=4)
+    show(summary, answers=answers, seconds=time.monotonic() - began)
     return 0
 
 
 def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
-    """The figures of a run; accuracy is avg@k on held-out problems."""
+    """Gathers the figures of a run; accuracy is avg@k on held-out problems."""
     frame = result.metrics_dataframe
     _, accuracy = evaluations(result)
+    updates = frame["learners/default_policy/num_gradient_updates_lifetime"].dropna()
+
     tokens = frame["env_runners/num_episodes"] * frame["env_runners/response_length_mean"]
     sampling_seconds = tokens / frame["env_runners/rollout_tokens_per_second"]
+
     return {
         "accuracy_before": accuracy[0],
         "accuracy_after": accuracy[-1],
         "iterations": int(result.metrics["training_iteration"]),
-        "gradient_updates": int(
-            frame["learners/default_policy/num_gradient_updates_lifetime"].dropna().iloc[-1]
-        ),
+        "gradient_updates": int(updates.iloc[-1]),
         "seconds": round(result.metrics["time_total_s"], 1),
         "rollout_tokens_per_second": round(tokens.sum() / sampling_seconds.sum(), 1),
         "engine": settings.checked[0].engine,
@@ -92,30 +103,30 @@ def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
 
 
 def held_out_answers(settings: RunSettings, *, count: int) -> list[str]:
-    """What the exported model, loaded afresh by transformers, answers to problems it was not trained on."""
+    """Asks the exported model, loaded by transformers, problems that it was not trained on."""
     evaluation = settings.checked[0].get_evaluation_config_object()
     env = make_environment(evaluation.env, evaluation.env_config)
-    model, tokenizer = (
-        load_causal_lm(OUTPUTS / "model", dtype="float32"),
-        load_tokenizer(OUTPUTS / "model"),
-    )
+    model = load_causal_lm(OUTPUTS / "model", dtype="float32")
+    tokenizer = load_tokenizer(OUTPUTS / "model")
+
     answers = []
     for seed in range(count):
         prompt, info = env.reset(seed=seed)
         ids = torch.tensor([prompt_token_ids(tokenizer, prompt)])
         output = model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
         text = tokenizer.decode(output, skip_special_tokens=True)
-        answers.append(
-            f"{prompt}{text}" + ("" if text == info["answer"] else f" (it is {info['answer']})")
-        )
+        correction = "" if text == info["answer"] else f" (it is {info['answer']})"
+        answers.append(f"{prompt}{text}{correction}")
     return answers
 
 
 def show(summary: dict[str, Any], *, answers: list[str], seconds: float) -> None:
     rows = {
         "held-out accuracy": f"{summary['accuracy_before']:.3f} -> {summary['accuracy_after']:.3f}",
-        "training": f"{summary['iterations']} iterations, {summary['gradient_updates']} updates, "
-        f"{summary['seconds']:.0f} s ({seconds:.0f} s in all)",
+        "training": (
+            f"{summary['iterations']} iterations, {summary['gradient_updates']} updates, "
+            f"{summary['seconds']:.0f} s ({seconds:.0f} s in all)"
+        ),
         "sampling": f"{summary['rollout_tokens_per_second']:.0f} tokens/s with {summary['engine']}",
         "it now answers": ", ".join(answers),
         "report": f"{OUTPUTS / 'report.html'} (a page for your browser; curves.png beside it)",

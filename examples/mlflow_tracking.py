@@ -1,7 +1,11 @@
-"""A run in MLflow, by Ray's own callback.
+"""Track a run with MLflow, by Ray's own callback.
 
-Needs `pip install 'rllib-dapo[trackers]'`. With all of `mlflow`, `mlflow ui --backend-store-uri
-sqlite:///outputs/mlflow/mlflow.db` shows it; a server is named in MLFLOW_TRACKING_URI.
+Needs `pip install -e '.[trackers]'`. The run is kept in a database on this machine; with
+the package `mlflow` installed, this shows it:
+
+    mlflow ui --backend-store-uri sqlite:///outputs/mlflow/mlflow.db
+
+Set MLFLOW_TRACKING_URI to track the run on a server.
 
     python examples/mlflow_tracking.py [training.epsilon_high=0.3 ...]
 """
@@ -18,7 +22,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.experiment import Trial
 from ray.tune.utils import flatten_dict
 
-from rllib_dapo.cli import find_run_file
+from rllib_dapo.run.preset_files import find_run_file
 from rllib_dapo.run.run_settings import read_settings
 
 FOLDER = Path("outputs/mlflow").absolute()
@@ -26,14 +30,13 @@ STORE = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
 
 
 class MLflowLogger(MLflowLoggerCallback):
-    """Ray's, with names that MLflow takes: it knows no @."""
+    """Ray's callback with names that MLflow accepts: without @."""
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
-        """What Tune calls with each result."""
+        """Tune calls this with each result."""
         figures = {name: value for name, value in result.items() if name != "config"}
-        renamed = {
-            name.replace("@", "_at_"): value for name, value in flatten_dict(figures).items()
-        }
+        flat = flatten_dict(figures)
+        renamed = {name.replace("@", "_at_"): value for name, value in flat.items()}
         super().log_trial_result(iteration, trial, renamed)
 
 
@@ -49,8 +52,9 @@ def main(overrides: list[str]) -> None:
             callbacks=[MLflowLogger(tracking_uri=STORE, experiment_name=settings.name)],
         ),
     )
+
     result = tuner.fit()[0]
-    print(f"accuracy {result.metrics['env_runners']['accuracy']:.3f}; it is in {STORE}")
+    print(f"accuracy {result.metrics['env_runners']['accuracy']:.3f}; the run is in {STORE}")
 
 
 if __name__ == "__main__":

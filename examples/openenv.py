@@ -1,10 +1,10 @@
-"""Training on an environment that an OpenEnv server holds: here one of our own, started and stopped by this script.
+"""Train on an environment behind an OpenEnv server, which this script starts and stops itself.
 
     python examples/openenv.py [MODEL] [ITERATIONS] [ENGINE]
 
-Needs the package: pip install -e '.[openenv]'. With a server that runs already, only its
-address is needed: `.environment("rllib_dapo/OpenEnv-v0", env_config={"url":
-"http://localhost:8000"})`.
+Needs `pip install -e '.[openenv]'`. For a server that is already running, its address is enough:
+
+    .environment("rllib_dapo/OpenEnv-v0", env_config={"url": "http://localhost:8000"})
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 SERVE = "--serve"
+
+# Python looks for modules in a script's own folder first, where this file has the package's name.
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [
-    entry for entry in sys.path if Path(entry).resolve() != HERE
-]  # a file there is called like the package
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != HERE]
 
 
 def serve(port: int) -> None:
-    """A server with sums, as OpenEnv has them written: an action, an observation, an environment."""
+    """Runs a server that asks for sums, written as OpenEnv wants it."""
     import uvicorn
     from openenv.core.env_server import Action, Environment, Observation, State, create_fastapi_app
 
@@ -38,7 +38,7 @@ def serve(port: int) -> None:
         text: str
 
     class Sums(Environment):
-        SUPPORTS_CONCURRENT_SESSIONS = True  # every response has a session of its own
+        SUPPORTS_CONCURRENT_SESSIONS = True  # each response has its own session
 
         def reset(
             self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any
@@ -61,7 +61,7 @@ def serve(port: int) -> None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Starts this file as a server, gives its address, and stops it in the end."""
+    """Starts this file as a server, yields its address, and stops it in the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -69,6 +69,7 @@ def server() -> Iterator[str]:
         [sys.executable, __file__, SERVE, str(port)], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
+
     try:
         told = []
         for line in process.stderr:
@@ -77,7 +78,8 @@ def server() -> Iterator[str]:
                 break
         else:
             raise RuntimeError("the server did not start:\n" + "".join(told))
-        # It goes on to tell of every session: a pipe that nobody empties would bring it to a stop.
+
+        # It keeps logging every session, and would stop if nobody emptied the pipe.
         threading.Thread(target=process.stderr.read, daemon=True).start()
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -106,10 +108,8 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
         for iteration in range(int(iterations)):
             rollouts = algo.train()["env_runners"]
             missing = rollouts["missing_reward_fraction"]
-            print(
-                f"iteration {iteration + 1}: accuracy {rollouts['accuracy']:.3f}, missing {missing:.3f}",
-                flush=True,
-            )
+            accuracy = f"accuracy {rollouts['accuracy']:.3f}"
+            print(f"iteration {iteration + 1}: {accuracy}, missing {missing:.3f}", flush=True)
         algo.stop()
 
 

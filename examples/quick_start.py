@@ -1,4 +1,7 @@
-"""Five iterations of DAPO, in Python: a tiny model, made on the spot, learns to add."""
+"""Five iterations of DAPO in Python: a tiny model, made on the spot, learns to add.
+
+python examples/quick_start.py
+"""
 
 from rllib_dapo import DAPOConfig
 

@@ -1,8 +1,9 @@
-"""Five tasks of reasoning-gym, one after the other, with one run file: nothing but its line `task:` differs.
+"""Train on five tasks of reasoning-gym with one run file, in which only the line `task:` differs.
 
-python examples/reasoning_gym.py                                    # SmolLM2-135M, three iterations
-each python examples/reasoning_gym.py stop.training_iteration=100        # arguments override
-settings
+    python examples/reasoning_gym.py                                # three iterations of each
+    python examples/reasoning_gym.py stop.training_iteration=100    # arguments override settings
+
+The model is SmolLM2-135M; see `reasoning_gym.yaml` in this folder.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ def main(overrides: list[str]) -> int:
         print(f"\n{task}", flush=True)
         folder = OUTPUTS / task
         shutil.rmtree(folder, ignore_errors=True)
+
         command = [str(RLLIB_DAPO), "train", str(RUN_FILE), "--storage", str(folder.absolute())]
         for setting in (f"environment.env_config.task={task}", *overrides):
             command += ["--set", setting]
         exit_code = subprocess.run(command, check=False).returncode
         if exit_code != 0:
             return exit_code
+
         (results,) = folder.glob("*/*/result.json")
         last = json.loads(results.read_text().splitlines()[-1])
         rewards[task] = last["env_runners"]["episode_return_mean"]
+
     print()
     for task, reward in rewards.items():
         print(f"  {task:16} mean reward {reward:.3f} in the last iteration")

@@ -1,15 +1,15 @@
-"""Train on a Ray cluster that does not have this package: pack it, submit a job, follow its log.
+r"""Train on a Ray cluster that does not have this package: pack it, submit a job, follow its log.
 
-    python examples/submit_job.py --address http://HEAD:8265 tiny_arithmetic --storage
-    /shared/ray_results
+    python examples/submit_job.py --address http://HEAD:8265 \
+        tiny_arithmetic --storage /shared/ray_results
 
-What stands after the options of this script is for `rllib-dapo train`: a preset or a run file, and
-its options. The machines of the cluster need Ray, torch, transformers and vLLM, but not this
-package: it travels with the job, as the job's working directory. To pack only, and submit by hand:
+Arguments after the options of this script are those of `rllib-dapo train`: a preset or a run file,
+and its options. The machines of the cluster need Ray, torch, transformers and vLLM, but not this
+package, which travels with the job as its working directory. To pack only, and submit by hand:
 
     python examples/submit_job.py --pack build/job
-    ray job submit --address http://HEAD:8265 --working-dir build/job -- python -m rllib_dapo train
-    tiny_arithmetic
+    ray job submit --address http://HEAD:8265 --working-dir build/job -- \
+        python -m rllib_dapo train tiny_arithmetic
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ import rllib_dapo.tune_configs
 
 
 def pack(folder: Path) -> None:
-    """Puts the whole package into a folder, however it is installed here: as files, or editable from a checkout."""
+    """Copies the whole package into a folder, however it is installed here.
+
+    A checkout as it is would not do as working directory: `envs/` and `tune_configs/` are parts of
+    the package only once it is installed.
+    """
     for module in (rllib_dapo, rllib_dapo.envs, rllib_dapo.tune_configs):
         source, target = Path(module.__path__[0]), folder.joinpath(*module.__name__.split("."))
         shutil.copytree(
@@ -40,9 +44,9 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
     """Runs `ray job submit`, which follows the log until the job ends.
 
     Args:
-        address: Of the cluster's dashboard.
-        folder: Packed; a run file among the arguments is added.
-        arguments: For `rllib-dapo train`.
+        address: URL of the cluster's dashboard.
+        folder: Folder with the packed package, to which a run file of this machine is added.
+        arguments: Arguments of `rllib-dapo train`.
 
     Returns:
         The exit status: 0 if the job succeeded.
@@ -50,30 +54,30 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
     run_file, *options = arguments
     if Path(run_file).is_file():
         run_file = Path(shutil.copy(run_file, folder)).name
-    metadata = {
-        "job_name": Path(run_file).stem,
-        "options": " ".join(options),
-    }  # the dashboard shows both
+
+    # The dashboard shows both.
+    metadata = {"job_name": Path(run_file).stem, "options": " ".join(options)}
+
     ray = Path(sys.executable).with_name("ray")
     where = ["--address", address, "--working-dir", folder, "--metadata-json", json.dumps(metadata)]
     what = ["python", "-m", "rllib_dapo", "train", run_file, *options]
-    return subprocess.run(
-        list(map(str, [ray, "job", "submit", *where, "--", *what])), check=False
-    ).returncode
+    command = [str(word) for word in (ray, "job", "submit", *where, "--", *what)]
+    return subprocess.run(command, check=False).returncode
 
 
 def main() -> int:
-    """Reads the command line."""
+    """Packs, and submits if that is wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--address", default="http://127.0.0.1:8265", help="of the cluster's dashboard"
+        "--address", default="http://127.0.0.1:8265", help="URL of the cluster's dashboard"
     )
     parser.add_argument(
-        "--pack", type=Path, metavar="DIR", help="only pack the package into this folder"
+        "--pack", type=Path, metavar="DIR", help="only pack the package, into this folder"
     )
     options, arguments = parser.parse_known_args()
+
     if options.pack is not None:
         pack(options.pack)
         return 0
