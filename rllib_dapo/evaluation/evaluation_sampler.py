@@ -1,7 +1,4 @@
-"""Samples responses with the EnvRunners that training uses, but without Learners.
-
-RLlib's own evaluation EnvRunners would each start another engine beside those of training.
-"""
+"""Samples responses with the EnvRunners and engines that training uses, but without Learners."""
 
 from __future__ import annotations
 

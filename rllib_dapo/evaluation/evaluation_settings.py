@@ -1,4 +1,4 @@
-"""What `rllib-dapo evaluate` is asked to do: a model, one or several data sets, and how to sample."""
+"""What `rllib-dapo evaluate` is asked to do: a model, data sets, and how to sample."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from rllib_dapo.models import resolve_model
 from rllib_dapo.run.preflight import check_run
 from rllib_dapo.run.quiet_output import kept_messages
 from rllib_dapo.run.run_settings import RunSettings
-from rllib_dapo.run.section_checks import TuneSettings
+from rllib_dapo.run.tune_settings import TuneSettings
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig

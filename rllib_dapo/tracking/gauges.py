@@ -28,6 +28,7 @@ from rllib_dapo.metrics.metric_table import (
     ROLLOUT_TOKENS_PER_SECOND,
     Metric,
 )
+from rllib_dapo.ray_internals import trial_storage
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -252,7 +253,7 @@ def trial_names(algorithm: Algorithm) -> TrialNames:
     Args:
         algorithm: Algorithm built by Tune or by hand.
     """
-    storage = algorithm._storage
+    storage = trial_storage(algorithm)
     if storage is None:
         return TrialNames(run="default", trial="default")
     return TrialNames(run=str(storage.experiment_dir_name), trial=str(storage.trial_dir_name))

@@ -14,6 +14,7 @@ import numpy as np
 import ray
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
+from rllib_dapo.ray_internals import trial_storage
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.tracking.sample_record import (
     FOLDER,
@@ -58,7 +59,7 @@ class SampleTable:
         if not config.sample_table_interval:
             return
 
-        before_training = config.evaluate_before_training and algorithm._evaluation_at_start is None
+        before_training = config.evaluate_before_training and algorithm.evaluation_at_start is None
         iteration = algorithm.iteration + (0 if before_training else 1)
         shown = _by_seed(results)[: config.sample_table_prompts]
         self._evaluated += _samples(shown, config, iteration, "evaluation")
@@ -156,7 +157,7 @@ def _write(
     *,
     iteration: int,
 ) -> None:
-    folder = trial_folder(algorithm._storage, algorithm.logdir, FOLDER)
+    folder = trial_folder(trial_storage(algorithm), algorithm.logdir, FOLDER)
     folder.filesystem.create_dir(folder.path, recursive=True)
 
     files = {

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from rllib_dapo.env_check import check_environment as environment_checks
-from rllib_dapo.run import tuner
+from rllib_dapo.run import quiet_ray
 
 
 @pytest.fixture(scope="module")
@@ -26,4 +26,4 @@ def faulty() -> ModuleType:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out the other process, which takes seconds to start, and what the command silences."""
     monkeypatch.setattr(environment_checks, "_check_processes", lambda *_: None)
-    monkeypatch.setattr(tuner, "silence", lambda: None)
+    monkeypatch.setattr(quiet_ray, "silence", lambda: None)

@@ -12,8 +12,15 @@ from typing import Any
 import gymnasium
 import pytest
 
+from rllib_dapo.env_check import guarded_calls
 from rllib_dapo.env_check.check_environment import check_environment
 from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here hangs, and on a busy machine another process may take minutes to import."""
+    monkeypatch.setattr(guarded_calls, "CALL_TIMEOUT_SECONDS", 800.0)
 
 
 def words(prompt: str, response: str) -> float:

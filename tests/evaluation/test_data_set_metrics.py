@@ -30,22 +30,24 @@ def responses(make_rows: MakeRows) -> pandas.DataFrame:
 
 
 def test_every_measure_by_hand(responses: pandas.DataFrame) -> None:
-    told = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=3, seed=0))
-    # 2 of 4 and 1 of 4: the verdict that is missing is not a correct one
-    assert told["avg@4"] == (2 / 4 + 1 / 4) / 2
-    assert told["pass@4"] == 1
-    # the first problem's majority is right; in the second, where the answer with a missing verdict
-    # votes too, two tie
-    assert told["maj@4"] == (1 + 0.5) / 2
-    assert told["curves"]["avg"] == {"1": 0.375, "2": 0.375, "4": 0.375}
-    # of six pairs 1 is all wrong in the first problem, and 3 in the second
-    assert told["curves"]["pass"] == pytest.approx({"1": 0.375, "2": (5 / 6 + 1 / 2) / 2, "4": 1})
+    values = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=3, seed=0))
+
+    # 2 of 4 and 1 of 4: a missing verdict does not count as correct.
+    assert values["avg@4"] == (2 / 4 + 1 / 4) / 2
+    assert values["pass@4"] == 1
+    # The first problem's majority is right. In the second two predictions tie, since the response
+    # with a missing verdict votes too.
+    assert values["maj@4"] == (1 + 0.5) / 2
+
+    assert values["curves"]["avg"] == {"1": 0.375, "2": 0.375, "4": 0.375}
+    # Of six pairs, 1 is all wrong in the first problem, and 3 are in the second.
+    assert values["curves"]["pass"] == pytest.approx({"1": 0.375, "2": (5 / 6 + 1 / 2) / 2, "4": 1})
 
 
 def test_what_is_missing_or_left_out_is_counted_apart(responses: pandas.DataFrame) -> None:
-    told = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=3, seed=0))
+    values = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=3, seed=0))
     counted = {
-        name: told[name]
+        name: values[name]
         for name in ("problems", "responses", "correct", "missing", "truncated", "tokens_mean")
     }
     assert counted == {
@@ -56,22 +58,20 @@ def test_what_is_missing_or_left_out_is_counted_apart(responses: pandas.DataFram
         "truncated": 1,
         "tokens_mean": 4,
     }
-    assert told["prompts_too_long"] == 1
-    assert told["missing_by_reason"] == {"timeout": 1}
-    assert told["reward_mean"] == pytest.approx((0 + (-1 + 1 - 1) / 3) / 2)
+    assert values["prompts_too_long"] == 1
+    assert values["missing_by_reason"] == {"timeout": 1}
+    assert values["reward_mean"] == pytest.approx((0 + (-1 + 1 - 1) / 3) / 2)
 
 
 def test_intervals_hold_the_figure_and_are_the_seeds(responses: pandas.DataFrame) -> None:
-    told = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0))
-    for name, (low, high) in told["intervals"].items():
-        assert low <= told[name] <= high
+    values = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0))
+    for name, (low, high) in values["intervals"].items():
+        assert low <= values[name] <= high
     assert (
-        as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0)) == told
+        as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0)) == values
     )
-    assert told["intervals"]["avg@4"] == [
-        0.25,
-        0.5,
-    ]  # of two problems: one of them twice, or the other
+    # A resample of two problems may hold either of them twice.
+    assert values["intervals"]["avg@4"] == [0.25, 0.5]
 
 
 def test_each_problem_has_a_row(responses: pandas.DataFrame) -> None:
@@ -86,27 +86,32 @@ def test_an_environment_that_only_grades_has_rewards_and_no_accuracy(make_rows: 
     found = data_set_metrics(
         make_rows(0, ["a", "b"], graded=[0.25, 0.75]), num_samples=2, num_problems=1, seed=0
     )
-    told = as_json_values(found)
-    assert (told["avg@2"], told["pass@2"], told["maj@2"]) == (None, None, None)
-    assert told["reward_mean"] == 0.5
+    values = as_json_values(found)
+    assert (values["avg@2"], values["pass@2"], values["maj@2"]) == (None, None, None)
+    assert values["reward_mean"] == 0.5
     assert "avg@2" not in problem_columns(found)
-    assert json.loads(json.dumps(told)) == told
+    assert json.loads(json.dumps(values)) == values
 
 
 def test_without_predictions_there_is_no_majority(make_rows: MakeRows) -> None:
-    told = as_json_values(
+    values = as_json_values(
         data_set_metrics(make_rows(0, ["", ""], right=""), num_samples=2, num_problems=1, seed=0)
     )
-    assert (told["avg@2"], told["maj@2"]) == (1, None)
+    assert (values["avg@2"], values["maj@2"]) == (1, None)
 
 
 def test_verdicts_that_are_all_missing_are_no_success(make_rows: MakeRows) -> None:
-    told = as_json_values(
+    values = as_json_values(
         data_set_metrics(
             make_rows(0, ["1", "1"], missing=[0, 1]), num_samples=2, num_problems=1, seed=0
         )
     )
-    assert (told["avg@2"], told["pass@2"], told["reward_mean"], told["missing"]) == (0, 0, None, 2)
+    assert (values["avg@2"], values["pass@2"], values["reward_mean"], values["missing"]) == (
+        0,
+        0,
+        None,
+        2,
+    )
 
 
 def test_nothing_to_evaluate_is_said(make_rows: MakeRows) -> None:

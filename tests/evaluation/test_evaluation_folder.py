@@ -62,11 +62,12 @@ def test_weights_are_told_apart_wherever_they_differ(tmp_path: Path) -> None:
     weights = np.zeros(2**20, dtype=np.float32)
     seen = set()
     for step in range(3):
-        weights += 1e-6  # as training does, everywhere
+        weights += 1e-6  # everywhere, as training does
         weights.tofile(tmp_path / "model.safetensors")
         assert weights_fingerprint(tmp_path) == weights_fingerprint(tmp_path)
         seen.add(weights_fingerprint(tmp_path))
         assert len(seen) == step + 1
+
     (tmp_path / "config.json").write_text('{"hidden_size": 8}')
     assert weights_fingerprint(tmp_path) not in seen
     assert weights_fingerprint("Qwen/Qwen2.5-0.5B") == "Qwen/Qwen2.5-0.5B"

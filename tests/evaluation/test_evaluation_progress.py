@@ -1,4 +1,4 @@
-"""What an evaluation says while it goes on."""
+"""What an evaluation prints while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sampled for a request depends on the request alone."""
+"""The responses to a request depend on the request alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _config(model: Path, *, engine: str, num_env_runners: int = 0) -> DAPOConfig
     )
 
 
-def _told(groups: Sequence[PromptGroup]) -> list[tuple[object, ...]]:
+def _plain_values(groups: Sequence[PromptGroup]) -> list[tuple[object, ...]]:
     return [
         (
             group.seed,
@@ -50,16 +50,22 @@ def _told(groups: Sequence[PromptGroup]) -> list[tuple[object, ...]]:
 
 def test_neither_order_nor_what_came_before_changes_a_request(raw_model: Path) -> None:
     sampler = EvaluationSampler(_config(raw_model, engine="vllm"))
-    first, second = (_told(groups) for groups in sampler.sample([FIRST, SECOND]))
-    assert [_told(groups) for groups in sampler.sample([SECOND, FIRST])] == [second, first]
+    first, second = (_plain_values(groups) for groups in sampler.sample([FIRST, SECOND]))
+
+    # In another order.
+    assert [_plain_values(groups) for groups in sampler.sample([SECOND, FIRST])] == [second, first]
+
+    # After another environment.
     sampler.use(DIFFERENCES)
-    (other,) = (_told(groups) for groups in sampler.sample([FIRST]))
+    (other,) = (_plain_values(groups) for groups in sampler.sample([FIRST]))
     assert all("-" in prompt for _, prompt, *_ in other)
     sampler.use(SUMS)
-    assert [_told(groups) for groups in sampler.sample([SECOND])] == [second]
+    assert [_plain_values(groups) for groups in sampler.sample([SECOND])] == [second]
     sampler.close()
+
+    # In a new engine, which has sampled nothing before.
     resumed = EvaluationSampler(_config(raw_model, engine="vllm"))
-    assert [_told(groups) for groups in resumed.sample([SECOND])] == [second]
+    assert [_plain_values(groups) for groups in resumed.sample([SECOND])] == [second]
     resumed.close()
 
 
@@ -67,12 +73,15 @@ def test_neither_order_nor_what_came_before_changes_a_request(raw_model: Path) -
 def test_several_env_runners_sample_what_one_process_does(raw_model: Path) -> None:
     requests = [[0, 1], [2, 3], [4, 5], [6]]
     local = EvaluationSampler(_config(raw_model, engine="transformers"))
-    expected = {groups[0].seed: _told(groups) for groups in local.sample(requests)}
+    expected = {groups[0].seed: _plain_values(groups) for groups in local.sample(requests)}
     local.use(DIFFERENCES)
-    differences = {groups[0].seed: _told(groups) for groups in local.sample(requests[:2])}
+    differences = {groups[0].seed: _plain_values(groups) for groups in local.sample(requests[:2])}
     local.close()
+
     remote = EvaluationSampler(_config(raw_model, engine="transformers", num_env_runners=2))
-    assert {groups[0].seed: _told(groups) for groups in remote.sample(requests)} == expected
+    assert {groups[0].seed: _plain_values(groups) for groups in remote.sample(requests)} == expected
     remote.use(DIFFERENCES)
-    assert {groups[0].seed: _told(groups) for groups in remote.sample(requests[:2])} == differences
+    assert {
+        groups[0].seed: _plain_values(groups) for groups in remote.sample(requests[:2])
+    } == differences
     remote.close()

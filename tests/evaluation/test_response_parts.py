@@ -1,4 +1,4 @@
-"""Responses on disk: whole parts or none."""
+"""Responses on disk: complete parts, or none."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def test_parts_may_come_in_any_order_and_are_read_in_theirs(tmp_path: Path) -> N
     parts = ResponseParts(tmp_path, QUESTIONS, part_size=2)
     parts.write([_group(4, _response())], seconds=1.5)
     parts.write([_group(0, _response(), _response()), _group(1, _response())], seconds=2.25)
+
     again = ResponseParts(tmp_path, QUESTIONS, part_size=2)
     assert again.missing() == [[2, 3]]
     assert again.read()[["seed", "sample"]].values.tolist() == [[0, 0], [0, 1], [1, 0], [4, 0]]
@@ -67,6 +68,7 @@ def test_a_response_is_kept_whole(tmp_path: Path) -> None:
     )
     graded = _response(reward=0.5, is_correct=None)
     parts.write([_group(2, _response(), late, graded)], seconds=0.0)
+
     responses = parts.read()
     right, missing, only_graded = (
         responses.astype(object).where(responses.notna(), None).to_dict("records")
@@ -87,12 +89,14 @@ def test_a_response_is_kept_whole(tmp_path: Path) -> None:
         "finish_reason": "stop",
         "turns": 1,
     }
+
     assert (missing["is_correct"], missing["missing_reason"], missing["response"]) == (
         None,
         "timeout: 5 s",
         "lone ?",
     )
     assert missing["reward"] is None
+
     assert (only_graded["reward"], only_graded["is_correct"], only_graded["missing_reason"]) == (
         0.5,
         None,
@@ -119,6 +123,7 @@ def test_what_was_being_written_when_a_process_died_is_no_part(
         patch.setattr("os.replace", die)
         with pytest.raises(KeyboardInterrupt):
             parts.write([_group(seed, _response()) for seed in range(5)], seconds=1.0)
+
     assert list(tmp_path.iterdir())
     assert parts.missing() == parts.requests
     assert parts.read().empty

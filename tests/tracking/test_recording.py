@@ -1,4 +1,4 @@
-"""What a run writes down of the groups it trained on, and reads back."""
+"""Recordings of the groups that a run trained on, written and read back."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def _same(one: PromptGroup, other: PromptGroup) -> bool:
 
 def test_groups_come_back_as_they_were_and_in_their_order(tmp_path: Path) -> None:
     write_step(recording_folder(None, str(tmp_path)), 3, GROUPS, DAPOConfig())
+
     (step,) = read_recording(tmp_path)
     assert step.number == 3
     again = step.groups()
@@ -100,6 +101,7 @@ def test_a_file_says_what_its_update_was_made_with_in_plain_words(tmp_path: Path
         .kl(coefficient=0.1)
     )
     write_step(recording_folder(None, str(tmp_path)), 0, GROUPS, config)
+
     (step,) = read_recording(tmp_path)
     expected = {
         "training.lr": 3e-4,
@@ -118,6 +120,7 @@ def test_a_file_says_what_its_update_was_made_with_in_plain_words(tmp_path: Path
 def test_a_recording_is_found_in_its_trial_and_in_a_run_of_one_trial(tmp_path: Path) -> None:
     for trial in ("trial_00000", "trial_00001"):
         write_step(recording_folder(None, str(tmp_path / "run" / trial)), 0, GROUPS, DAPOConfig())
+
     trial = tmp_path / "run" / "trial_00000"
     for path in (trial, trial / "recording"):
         assert read_recording(path)[0].file.parent == trial / "recording"
