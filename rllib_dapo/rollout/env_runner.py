@@ -57,11 +57,13 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         super().__init__(config=config, **kwargs)
         self.config: DAPOConfig
         self.worker_index: int = kwargs.get("worker_index") or 0
+        self._weights_version = 0
+        self._next_own_seed = 0
 
         model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
         self.env: gym.Env[Any, Any]  # training's first; episodes of several steps use more like it
-        self._begin_run()
+        self._make_callbacks_and_envs()
 
         # Beside remote EnvRunners, the local one only has to know the spaces. An engine would take
         # memory for nothing.
@@ -110,11 +112,13 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger(stats_cls_lookup=config.stats_cls_lookup, root=False)
         self.num_env_steps_sampled_lifetime = 0
+        self._weights_version = 0
+        self._next_own_seed = 0
 
         self._seed = None if config.seed is None else config.seed + self.worker_index
         update_global_seed_if_necessary(framework=config.framework_str, seed=self._seed)
 
-        self._begin_run()
+        self._make_callbacks_and_envs()
         if self.module is not None:
             self.module[DEFAULT_MODULE_ID].engine.forget_prompts()
 
@@ -272,14 +276,12 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             self.module[DEFAULT_MODULE_ID].close()
             self.module = None
 
-    def _begin_run(self) -> None:
-        """Sets up everything that a new configuration changes: all but tokenizer and engine."""
+    def _make_callbacks_and_envs(self) -> None:
+        """Makes what a configuration asks for besides model and engine."""
         self._callbacks = UserCallbacks(self.config)
         self._environments = RunnerEnvironments(
             self.config, worker_index=self.worker_index, num_workers=self.num_workers
         )
-        self._weights_version = 0
-        self._next_own_seed = 0
         self.make_env()
 
     def _respond(
