@@ -1,18 +1,18 @@
-"""Text environments for language models: single-step Gymnasium environments, data sets and answer rules.
+"""Text environments for language models: Gymnasium environments, data sets and answer rules.
 
-Importing this package registers its environments with Gymnasium, under the names that begin with
-``rllib_dapo/``.
+Importing this package registers its environments with Gymnasium, under names that begin with
+`rllib_dapo/`. It loads neither Ray nor torch, so that a process that only scores starts quickly.
 """
 
 import gymnasium
 
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
-from rllib_dapo.envs.pool import PoolSettings, VerifierPool
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.splits import DatasetOrder
 from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import ANSWER_RULES
+from rllib_dapo.envs.verify.verifier_pool import PoolSettings, VerifierPool
 
 __all__ = [
     "ANSWER_RULES",
@@ -45,8 +45,8 @@ def register_environments() -> None:
     for name, entry_point in _ENTRY_POINTS.items():
         if name not in gymnasium.registry:
             # No wrappers: the environments enforce the order of reset and step themselves, and the
-            # passive checker looks at every response of every rollout to say what the tests have
-            # said once.
+            # passive checker would look at every response of every rollout to say what the tests
+            # have already said.
             gymnasium.register(name, entry_point, order_enforce=False, disable_env_checker=True)
 
 

@@ -14,7 +14,7 @@ import gymnasium
 from rllib_dapo.envs.env_settings import check_choice, is_finite_number, merge_settings
 from rllib_dapo.envs.scoring import SCORING_SETTINGS, ProcessScoring
 from rllib_dapo.envs.spaces import TextSpace
-from rllib_dapo.envs.verify.calls import Rule
+from rllib_dapo.envs.verify.sent_rule import Rule
 from rllib_dapo.envs.verify.verdict import MissingReason, Verdict, VerdictKind, missing
 
 __all__ = ["Problem", "SingleStepTextEnv", "Ticket", "Verdict", "judge"]
@@ -31,7 +31,7 @@ class Problem:
     Attributes:
         prompt: What the model reads, before any chat template.
         answer: The ground truth, as text.
-        problem_id: A name that is the same in every run, for logs and per-problem metrics.
+        problem_id: A name that is the same in every run, for logs and metrics of single problems.
     """
 
     prompt: str
@@ -41,7 +41,12 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ticket:
-    """A response that is being scored; see `SingleStepTextEnv.submit`."""
+    """A response that is being scored, see `SingleStepTextEnv.submit`.
+
+    Attributes:
+        problem: The problem that it is a response to.
+        outcome: The reward and the info, or the verdict that they will be made of.
+    """
 
     problem: Problem
     outcome: tuple[float, dict[str, Any]] | Future[Verdict]
@@ -50,7 +55,7 @@ class Ticket:
 class SingleStepTextEnv(gymnasium.Env[str, str]):
     """An environment whose episode is one prompt (the observation) and one response (the action).
 
-    A subclass writes ``problem`` and ``score``, and names its settings with their defaults::
+    A subclass writes `problem` and `score`, and names its settings with their defaults::
 
         class ReverseEnv(SingleStepTextEnv):
             default_settings = {"length": 5}
@@ -63,32 +68,36 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
             def score(self, problem, response):
                 return Verdict(is_correct=response.strip() == problem.answer)
 
+    The problem of a reset seed depends on nothing but the seed and the settings. That one rule
+    gives groups (reset with one seed `G` times), epochs without repetition (consecutive seeds),
+    exact resumption (save one integer) and the recovery of lost work (ask for the seed again).
+
     The reward is +1 for a correct and -1 for a wrong response (Eq. 7 of the DAPO paper), or what
-    the verdict says. A verdict that is missing gives NaN, never a silent 0: the cause stands in
-    ``info["missing_reason"]``. A ``score`` that raises gives a missing verdict too, because what it
+    the verdict says. A verdict that is missing gives NaN, never a silent 0; the cause is in
+    `info["missing_reason"]`. A `score` that raises gives a missing verdict too, because what it
     reads was written by a model and must not stop a run.
 
-    One that may hang, exit or take all memory belongs into a process that can be killed:
-    ``verify_in="process"`` runs ``score`` on a copy of the environment in the `VerifierPool`, so it
-    must hang on nothing but the settings, the problem and the response.
+    A `score` that may hang, exit or take all memory belongs in a process that can be killed:
+    `verify_in="process"` runs it on a copy of the environment in the `VerifierPool`, so it must
+    depend on nothing but the settings, the problem and the response.
 
-    ``reset`` returns ``info`` with ``problem_id`` and ``answer``; ``step`` with ``prediction``,
-    ``answer``, ``reward_components`` where the verdict has some, and ``is_correct``, which is None
-    where the verdict is missing and absent where the environment only grades.
+    `reset` returns an `info` with `problem_id` and `answer`. That of `step` has `prediction`,
+    `answer`, `reward_components` if the verdict has any, and `is_correct`, which is None if the
+    verdict is missing, and absent if the environment only grades.
 
     Settings that every environment has, with their defaults:
-        verify_in: "auto": in a process where ``needs_process`` says so; "process" or "here"
-            whatever it says.
-        verify_seconds: 5.0; a process that takes longer for a response is killed.
-        verify_memory_mib: 1024; so is one that takes more memory than that beyond what it needed to
-            start.
-        verify_processes: None; how many responses are scored at a time; by default one for each
+        verify_in: "auto", which scores in a process if `needs_process` says so; "process" or
+            "here", whatever that says.
+        verify_seconds: 5.0; a process that takes longer over a response is killed.
+        verify_memory_mib: 1024; a process that takes more memory than that, beyond what it needed
+            to start, is killed too.
+        verify_processes: None; how many responses are scored at a time. By default one for each
             core, up to 4.
         render_mode: None; or "ansi".
 
     Args:
         config: Settings by name; what RLlib hands to an environment class.
-        **kwargs: Settings by name; what ``gymnasium.make`` hands over. They win over ``config``.
+        **kwargs: Settings by name; what `gymnasium.make` hands over. They win over `config`.
 
     Raises:
         ValueError: If a setting is unknown, or one of those of every environment is refused.
@@ -103,6 +112,8 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if config is not None and not isinstance(config, Mapping):
             raise ValueError(f"config={config!r}: must be a mapping from setting names to values")
+
+        # What every environment has is taken out again: `settings` holds the subclass's own.
         defaults = {**self.default_settings, "render_mode": None, **SCORING_SETTINGS}
         self.settings = merge_settings(type(self).__name__, defaults, {**(config or {}), **kwargs})
         self._processes = ProcessScoring(
@@ -111,6 +122,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         self.render_mode = self.settings.pop("render_mode")
         if self.render_mode is not None:
             check_choice("render_mode", self.render_mode, self.metadata["render_modes"])
+
         self.observation_space = TextSpace(self.max_prompt_characters)
         self.action_space = TextSpace(self.max_response_characters)
         self._problem: Problem | None = None
@@ -118,42 +130,49 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         self._scoring_failed = False
 
     def problem(self, seed: int) -> Problem:
-        """Returns the problem of a reset seed: a pure function of ``seed`` and the settings, whatever came before."""
+        """Returns the problem of a reset seed.
+
+        A pure function of `seed` and the settings, whatever was asked for before.
+        """
         raise NotImplementedError
 
     def score(self, problem: Problem, response: str) -> Verdict:
-        """Judges a response. It is untrusted text: never evaluate it, and bound how much of it you look at."""
+        """Judges a response.
+
+        It is untrusted text: never evaluate it, and bound how much of it you look at.
+        """
         raise NotImplementedError
 
     def scoring_rule(self) -> Rule:
-        """What a process calls in place of ``score``: by default ``score`` itself, of a copy of this environment."""
+        """Returns what a process calls in place of `score`: by default a copy's own `score`."""
         return self._score_copy
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
-        """What it is called with."""
+        """Returns what the scoring rule is called with."""
         return problem.prompt, problem.answer, problem.problem_id, response
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Starts an episode with the problem of ``seed``, or of a seed drawn from the environment's own generator.
+        """Starts an episode.
+
+        Args:
+            seed: Which problem it is about. None: a seed is drawn from the environment's own
+                generator.
+            options: Not used.
 
         Returns:
-            The prompt, and ``{"problem_id", "answer"}``.
+            The prompt, and `{"problem_id", "answer"}`.
         """
         super().reset(seed=seed)
+        # Raises if the rule cannot be sent. That may stop a run: no model has written anything yet.
         if self._scores_apart:
-            self._processes.prepare(
-                self.scoring_rule
-            )  # here it may raise: no model has written anything yet
-        self._problem = self.problem(
-            int(self.np_random.integers(_SEED_BOUND)) if seed is None else seed
-        )
+            self._processes.prepare(self.scoring_rule)
+
+        chosen = int(self.np_random.integers(_SEED_BOUND)) if seed is None else seed
+        self._problem = problem = self.problem(chosen)
         self._response = None
-        return self._problem.prompt, {
-            "problem_id": self._problem.problem_id,
-            "answer": self._problem.answer,
-        }
+        return problem.prompt, {"problem_id": problem.problem_id, "answer": problem.answer}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Scores the response and ends the episode.
@@ -164,7 +183,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
 
         Raises:
             gymnasium.error.ResetNeeded: If the episode has not begun or is already over.
-            gymnasium.error.InvalidAction: If the action is no text.
+            gymnasium.error.InvalidAction: If the action is not a text.
         """
         if self._problem is None or self._response is not None:
             raise gymnasium.error.ResetNeeded(
@@ -174,23 +193,28 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
             raise gymnasium.error.InvalidAction(
                 f"the action must be a str, not {type(action).__name__}"
             )
+
         self._response = action
         reward, info = self.collect(self._begin(self._problem, action))
         return "", reward, True, False, info
 
     @property
     def takes_submissions(self) -> bool:
-        """Whether ``submit`` and ``collect`` do what ``reset`` and ``step`` do: not where a subclass changes these."""
+        """Whether `submit` and `collect` do what `reset` and `step` do.
+
+        They do not if a subclass changes either of the latter.
+        """
         cls = type(self)
         return cls.reset is SingleStepTextEnv.reset and cls.step is SingleStepTextEnv.step
 
     def submit(self, seed: int, response: str) -> Ticket:
-        """Begins to score a response to the problem of a seed, and does not wait. The episode goes on untouched.
+        """Begins to score a response to the problem of a seed, and does not wait.
 
-        Where responses are scored in processes, those submitted together are scored side by side.
+        The episode is not touched. If responses are scored in processes, those submitted together
+        are scored side by side.
 
         Returns:
-            What ``collect`` asks for.
+            What `collect` takes.
         """
         return self._begin(self.problem(seed), response)
 
@@ -198,23 +222,20 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         """Waits for a verdict.
 
         Returns:
-            The reward (NaN if missing) and the info, as ``step`` returns them.
+            The reward (NaN if missing) and the info, as `step` returns them.
         """
         outcome = ticket.outcome
         if isinstance(outcome, Future):
             verdict = outcome.result()
-            if verdict.kind is VerdictKind.MISSING and not self._scoring_failed:
-                name, problem = type(self).__name__, ticket.problem.problem_id
-                logger.warning(
-                    "%s: no verdict on problem %s: %s (said once)", name, problem, verdict.reason
-                )
-                self._scoring_failed = True
+            if verdict.kind is VerdictKind.MISSING:
+                self._warn_once(ticket.problem, verdict.reason)
             outcome = judge(verdict)
+
         reward, info = outcome
         return reward, {**info, "answer": ticket.problem.answer}
 
     def close(self) -> None:
-        """Gives the share in the verifier pool back."""
+        """Gives back the share in the verifier pool."""
         self._processes.close()
         super().close()  # type: ignore[no-untyped-call]  # Gymnasium's
 
@@ -231,6 +252,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
     def _begin(self, problem: Problem, response: str) -> Ticket:
         if not self._scores_apart:
             return Ticket(problem=problem, outcome=self._score_here(problem, response))
+
         self._processes.prepare(self.scoring_rule)
         verdict = self._processes.submit(*self.scoring_arguments(problem, response))
         return Ticket(problem=problem, outcome=verdict)
@@ -239,7 +261,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         try:
             return judge(self.score(problem, response))
         except Exception as error:
-            # Once with its traceback: a scorer with a bug fails on every response.
+            # Logged once, with its traceback: a scorer with a bug fails on every response.
             if not self._scoring_failed:
                 logger.warning(
                     "%s.score failed on problem %s",
@@ -252,27 +274,37 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
                 missing(MissingReason.CRASH, f"the scorer raised {type(error).__name__}: {error}")
             )
 
+    def _warn_once(self, problem: Problem, reason: str) -> None:
+        if not self._scoring_failed:
+            name = type(self).__name__
+            logger.warning(
+                "%s: no verdict on problem %s: %s (said once)", name, problem.problem_id, reason
+            )
+        self._scoring_failed = True
+
     def _score_copy(self, prompt: str, answer: str, problem_id: str, response: str) -> Verdict:
         """Runs in a process of the pool."""
         return self.score(Problem(prompt=prompt, answer=answer, problem_id=problem_id), response)
 
 
 def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
-    """Turns a verdict into a reward and the part of ``info`` that tells of it.
+    """Turns a verdict into a reward and its part of `info`.
 
     Returns:
-        The reward (NaN if there is none), and ``prediction``, ``is_correct`` unless it is a mere
-        grade, ``missing_reason`` where missing, and ``reward_components`` if there are any.
+        The reward (NaN if there is none), and `prediction`, `is_correct` unless the verdict is a
+        mere grade, `missing_reason` if it is missing, and `reward_components` if there are any.
     """
     if not isinstance(verdict, Verdict):
         verdict = missing(
             MissingReason.CRASH, f"score must return a Verdict, not {type(verdict).__name__}"
         )
+    # A scorer's NaN or infinity is not a reward, and would spread over the whole group.
     if verdict.reward is not None and not is_finite_number(verdict.reward):
         reason = f"the scorer gave the reward {verdict.reward!r}"
         verdict = replace(
             verdict, is_correct=None, reward=None, reason=f"{MissingReason.CRASH}: {reason}"
         )
+
     info: dict[str, Any] = {"prediction": verdict.prediction}
     if verdict.components:
         info["reward_components"] = dict(verdict.components)
@@ -281,6 +313,7 @@ def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
             "is_correct": None,
             "missing_reason": verdict.reason or "the scorer gave no verdict",
         }
+
     if verdict.is_correct is not None:
         info["is_correct"] = bool(verdict.is_correct)
     reward = (1.0 if verdict.is_correct else -1.0) if verdict.reward is None else verdict.reward

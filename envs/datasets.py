@@ -24,19 +24,19 @@ MAX_PROMPT_CHARACTERS: Final = 1_000_000  # what a text environment's observatio
 _SHOWN = 60  # characters of a prompt in a message
 
 
-# Compared by identity: comparing two data sets text by text is never what one wants to wait for.
+# Compared by identity: nobody wants to wait for a comparison text by text.
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dataset:
     """The problems of one or more files or data sets.
 
     Attributes:
-        problems: In the order of the sources, each prompt once.
-        names: What the sources are called.
+        problems: The problems in the order of the sources, each prompt once.
+        names: Names of the sources.
         origins: For each problem, the number of the source that it came from.
-        duplicates: Rows left out because an earlier row has the same prompt.
-        conflicts: Those of the duplicates whose answer differs from the one that was kept.
-        incomplete: Rows left out because they have no prompt or no answer.
-        too_long: Rows left out because their prompt is too long.
+        duplicates: How many rows were left out because an earlier row has the same prompt.
+        conflicts: How many of the duplicates have another answer than the one that was kept.
+        incomplete: How many rows were left out because they have no prompt or no answer.
+        too_long: How many rows were left out because their prompt is too long.
     """
 
     problems: tuple[Problem, ...]
@@ -57,17 +57,17 @@ def load_dataset(
 ) -> Dataset:
     """Reads a file or a Hugging Face data set, or several as if they were one.
 
-    The schema is told from the columns of each source, as far as ``columns`` leaves it open.
-    Published files repeat themselves (DAPO-Math-17k holds each of its problems about a hundred
-    times); every prompt is kept once. Prompts that are too long are left out, never cut. All that
-    is left out is counted in the log. What this process has read before and has not changed since
-    is not read again.
+    What `columns` does not say is told from the names of each source's columns. Published files
+    repeat themselves (DAPO-Math-17k holds each of its problems about a hundred times); every prompt
+    is kept once. Prompts that are too long are left out, never cut. Whatever is left out is counted
+    in the log. A file that this process has read, and that has not changed since, is not read
+    again.
 
     Args:
-        path: The setting ``path``, see ``sources.find_sources``.
-        columns: The setting ``columns``: which columns make up the prompt ("question") and the
+        path: The setting `path`, see `sources.find_sources`.
+        columns: The setting `columns`: which columns make up the prompt ("question") and the
             ground truth ("answer").
-        max_prompt_characters: Longer prompts are left out.
+        max_prompt_characters: Most characters of a prompt; longer ones are left out.
         need_answers: Whether rows without an answer are left out; if not, their answer is empty.
 
     Raises:
@@ -81,15 +81,16 @@ def load_dataset(
 def visiting_order(
     dataset: Dataset, problems: Sequence[Problem], *, weights: Any = None, seed: int
 ) -> Callable[[int], int]:
-    """Returns the order in which a selection of a data set's problems is visited, as a function of the reset seed.
+    """Returns the order in which a selection of a data set's problems is visited.
 
-    Without weights each problem is visited once an epoch. With weights each source has its own
-    epochs, and takes its share of the seeds, evenly spread.
+    The order is a function of the reset seed. Without weights each problem is visited once in an
+    epoch. With weights each source has its own epochs, and takes its share of the seeds, evenly
+    spread.
 
     Args:
-        dataset: Where the problems are from.
+        dataset: The data set that the problems are from.
         problems: Some of the data set's problems, in its order.
-        weights: The setting ``weights``: None, or a positive number for each of the sources.
+        weights: The setting `weights`: None, or a positive number for each of the sources.
         seed: Chooses among the orders.
 
     Raises:
@@ -97,10 +98,12 @@ def visiting_order(
     """
     if weights is None:
         return DatasetOrder(size=len(problems), seed=seed)
+
     origin_of = dict(zip((p.problem_id for p in dataset.problems), dataset.origins, strict=True))
     sizes = [0] * len(dataset.names)
     for problem in problems:
         sizes[origin_of[problem.problem_id]] += 1
+
     return MixedOrder(sizes=tuple(sizes), weights=check_weights(weights, sizes), seed=seed)
 
 
@@ -117,9 +120,9 @@ def refuse_overlap(
 
     Args:
         training: The problems that are trained on.
-        heldout: Those that must not be.
-        bare: Takes off what is wrapped around a prompt.
-        settings: What is to be changed, for the message.
+        heldout: The problems that must not be trained on.
+        bare: Returns a prompt without what is wrapped around it.
+        settings: The settings to change, for the message.
 
     Raises:
         ValueError: If a problem is in both; one line.
@@ -127,6 +130,7 @@ def refuse_overlap(
     trained_on = {text_key(bare(problem.prompt)) for problem in training}
     problems = list(heldout)
     shared = [problem for problem in problems if text_key(bare(problem.prompt)) in trained_on]
+
     if shared:
         example = " ".join(bare(shared[0].prompt).split())[:_SHOWN]
         raise ValueError(
@@ -143,10 +147,12 @@ def _load(
     origins: list[int] = []
     names = _distinct_stems(sources)
     duplicates = conflicts = incomplete = too_long = 0
+
     for origin, source in enumerate(sources):
         rows = read_rows(source, columns, need_answers=need_answers)
         for number, (texts, raw_answers, identity) in enumerate(rows):
             prompt, answer = _joined(texts), _joined([final_answer(value) for value in raw_answers])
+
             if not prompt or (need_answers and not answer):
                 incomplete += 1
             elif len(prompt) > longest:
@@ -158,15 +164,17 @@ def _load(
                 name = f"{names[origin]}/{number if identity is None else identity}"
                 kept[prompt] = Problem(prompt=prompt, answer=answer, problem_id=name)
                 origins.append(origin)
+
     where = ", ".join(str(source) for source in sources)
     if not kept:
         raise ValueError(
-            f"path={where!r}: no problem in it ({incomplete} rows without prompt or answer, {too_long} prompts of "
-            f"more than {longest} characters); there must be at least one row with both"
+            f"path={where!r}: no problem in it ({incomplete} rows without prompt or answer, "
+            f"{too_long} prompts of more than {longest} characters); "
+            "there must be at least one row with both"
         )
     logger.info(
-        "%s: %d problems; left out %d duplicates (%d of them with another answer), %d incomplete rows "
-        "and %d prompts of more than %d characters",
+        "%s: %d problems; left out %d duplicates (%d of them with another answer), "
+        "%d incomplete rows and %d prompts of more than %d characters",
         *(where, len(kept), duplicates, conflicts, incomplete, too_long, longest),
     )
     return Dataset(
@@ -181,12 +189,12 @@ def _load(
 
 
 def _joined(parts: Iterable[str | None]) -> str:
-    """Joins the parts by a space; nothing if one of them is missing."""
+    """Joins the parts by a space; empty if one of them is missing."""
     stripped = [(part or "").strip() for part in parts]
     return " ".join(stripped) if all(stripped) else ""
 
 
 def _distinct_stems(sources: Sequence[Source]) -> list[str]:
-    """Names the sources: as they are called, numbered where two are called the same."""
+    """Returns the names of the sources, numbered if two have the same name."""
     stems = [source.stem for source in sources]
     return [f"{stem}.{i}" if stems.count(stem) > 1 else stem for i, stem in enumerate(stems)]

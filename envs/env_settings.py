@@ -1,4 +1,4 @@
-"""Reading an environment's settings: every refusal names the setting, its value and the way out."""
+"""Checks of an environment's settings: a message names the setting, its value and the way out."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
 def merge_settings(
     owner: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns ``defaults`` with what was ``given`` put over them.
+    """Returns `defaults` with what was `given` put over them.
 
     Args:
-        owner: Whose settings these are, for the message.
-        defaults: Every known setting and its default.
-        given: What the user set.
+        owner: Name of what has these settings, for the message.
+        defaults: Every known setting with its default.
+        given: The settings that the user gave.
 
     Raises:
         ValueError: If a given name is unknown.
     """
     for name, value in given.items():
         if name not in defaults:
+            guess = _did_you_mean(name, defaults) or "."
             raise ValueError(
-                f"{owner}: unknown setting {name!r} (value {value!r}){_did_you_mean(name, defaults) or '.'} "
+                f"{owner}: unknown setting {name!r} (value {value!r}){guess} "
                 f"Known settings: {', '.join(sorted(defaults))}"
             )
     return {**defaults, **given}
 
 
 def check_integer(name: str, value: Any, *, low: int, high: int | None = None) -> int:
-    """Returns ``value`` as an int in ``[low, high]``.
+    """Returns `value` as an int in `[low, high]`.
 
     Raises:
-        ValueError: If it is no whole number or lies outside.
+        ValueError: If it is not a whole number or lies outside.
     """
     bounds = f"at least {low}" if high is None else f"from {low} to {high}"
     if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -50,10 +51,10 @@ def check_integer(name: str, value: Any, *, low: int, high: int | None = None) -
 
 
 def check_fraction(name: str, value: Any) -> float:
-    """Returns ``value`` as a float in ``[0, 1]``.
+    """Returns `value` as a float in `[0, 1]`.
 
     Raises:
-        ValueError: If it is no number or lies outside.
+        ValueError: If it is not a number or lies outside.
     """
     if isinstance(value, bool) or not hasattr(value, "__float__") or not 0 <= float(value) <= 1:
         raise ValueError(f"{name}={value!r}: must be a number from 0 to 1")
@@ -61,7 +62,7 @@ def check_fraction(name: str, value: Any) -> float:
 
 
 def check_choice(name: str, value: Any, known: Iterable[str]) -> str:
-    """Returns ``value`` if it is one of the ``known`` ones.
+    """Returns `value` if it is one of the `known` ones.
 
     Raises:
         ValueError: If it is not.
@@ -75,18 +76,22 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> str:
 
 
 def check_template(name: str, value: Any, field: str) -> str:
-    """Returns ``value`` if it is a format string whose one replacement field is ``{field}``.
+    """Returns `value` if it is a format string whose one replacement field is `{field}`.
 
     Raises:
         ValueError: If it is not; literal braces are written twice.
     """
-    wanted = f"must be a text with the field {{{field}}} exactly once; write other braces twice, as in {{{{x}}}}"
+    wanted = (
+        f"must be a text with the field {{{field}}} exactly once; "
+        "write other braces twice, as in {{x}}"
+    )
     if not isinstance(value, str):
         raise ValueError(f"{name}={value!r}: {wanted}")
     try:
         parts = list(string.Formatter().parse(value))
     except ValueError as error:
         raise ValueError(f"{name}={value!r}: {wanted} ({error})") from None
+
     fields = [(key, spec, conversion) for _, key, spec, conversion in parts if key is not None]
     if fields != [(field, "", None)]:
         raise ValueError(f"{name}={value!r}: {wanted}")
@@ -94,7 +99,7 @@ def check_template(name: str, value: Any, field: str) -> str:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether ``value`` is a real number other than NaN and the infinities (a bool is none)."""
+    """Whether `value` is a real number, other than NaN and the infinities; a bool is not one."""
     return (
         not isinstance(value, bool) and hasattr(value, "__float__") and math.isfinite(float(value))
     )

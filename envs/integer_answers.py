@@ -1,9 +1,9 @@
-r"""The DAPO paper's preparation of its data (section 3.5): problems whose answers are integers, so that no rule errs.
+r"""The DAPO paper's preparation of its data (section 3.5): all answers become integers.
 
-An answer that is an integer stays. One that is a fraction or holds a square root is asked for by
-its parts: the answer ``\frac{11}{2}`` becomes 13, and the problem gets a sentence that asks for ``m
-+ n``. Other problems are left out. The paper had a language model do this; here it is arithmetic,
-for the forms ``k``, ``m\sqrt{n}``, ``k \pm m\sqrt{n}`` and any of these over ``d``.
+Then no rule errs over them. An answer that is an integer stays. One that is a fraction or holds a
+square root is asked for by its parts: the answer `\frac{11}{2}` becomes 13, and the problem gets a
+sentence that asks for `m + n`. Other problems are left out. The paper had a language model do this;
+here it is arithmetic, for the forms `k`, `m\sqrt{n}`, `k \pm m\sqrt{n}` and any of these over `d`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Prepared:
     """What became of a file's problems.
 
     Attributes:
-        kept: Problems whose answer is an integer as it is.
-        transformed: Problems that ask for an integer now.
-        dropped: Problems left out.
+        kept: Number of problems whose answer was an integer already.
+        transformed: Number of problems that now ask for an integer.
+        dropped: Number of problems left out.
     """
 
     kept: int
@@ -52,7 +52,10 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Value:
-    r"""The number ``(k + m \sqrt{n}) / d`` in lowest terms: ``n`` has no square factor, ``d`` is over 0."""
+    r"""The number `(k + m \sqrt{n}) / d` in lowest terms.
+
+    `n` has no square factor, and `d` is positive.
+    """
 
     k: int
     m: int
@@ -60,7 +63,7 @@ class _Value:
     d: int
 
     def form(self) -> str:
-        """How it is written with letters; ``m`` stands for the size alone."""
+        """Returns the number written with letters; `m` stands for its absolute value."""
         top = "k" if self.k else ""
         if self.m:
             sign = "-" if self.m < 0 else "+" if top else ""
@@ -68,38 +71,44 @@ class _Value:
         return top if self.d == 1 else rf"\frac{{{top}}}{{d}}"
 
     def parts(self) -> dict[str, int]:
-        """The value of each letter of the form."""
+        """Returns the value of each letter of the form."""
         letters = {"k": self.k} if self.k else {}
         letters |= {"m": abs(self.m), "n": self.n} if self.m else {}
         return letters | ({"d": self.d} if self.d > 1 else {})
 
 
 def integer_problem(prompt: str, answer: str) -> tuple[str, str] | None:
-    """Returns a problem that asks for an integer, and its answer; None where the answer cannot be made into one.
+    """Returns a problem that asks for an integer, and its answer.
 
     Args:
         prompt: The problem, with or without the recipe's wording.
         answer: Its ground truth.
+
+    Returns:
+        None if the answer cannot be made into an integer.
     """
     if len(answer) > _LONGEST:
         return None
     value = _read(normalize_answer(answer))
     if value is None:
         return None
+
     parts = value.parts()
     if value.d == 1 and not value.m:
         return prompt, str(value.k)
+
+    # What makes the letters' values unique.
     conditions = ["$m$ is positive and $n$ has no square factor"] if value.m else []
     if value.d > 1:
         conditions.append("the fraction is in lowest terms with a positive denominator")
-    rest = f", where {' and '.join(conditions)}"
+
     letters = [f"${letter}$" for letter in parts]
     listed = f"{', '.join(letters[:-1])} and {letters[-1]}"
-    return (
-        f"{unwrap(prompt)} The answer can be written as ${value.form()}$ with integers {listed}{rest}. "
-        f"Give ${' + '.join(parts)}$ as the final answer.",
-        str(sum(parts.values())),
+    question = (
+        f"{unwrap(prompt)} The answer can be written as ${value.form()}$ with integers {listed}, "
+        f"where {' and '.join(conditions)}. Give ${' + '.join(parts)}$ as the final answer."
     )
+    return question, str(sum(parts.values()))
 
 
 def prepare(
@@ -108,10 +117,10 @@ def prepare(
     """Writes the problems of a file that ask for an integer, or can be made to.
 
     Args:
-        source: As the setting ``path`` takes it; repeated problems are written once.
-        target: A new ``.jsonl`` or ``.parquet`` file with the columns problem_id, question and
-            answer.
-        columns: The setting ``columns``.
+        source: A file as the setting `path` takes it; repeated problems are written once.
+        target: Path of the `.jsonl` or `.parquet` file to write, with the columns problem_id,
+            question and answer.
+        columns: The setting `columns`.
 
     Raises:
         FileNotFoundError: If the source is not there.
@@ -120,6 +129,7 @@ def prepare(
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{target}: must end in .jsonl or .parquet")
+
     problems = load_dataset(source, columns=columns).problems
     made = [(problem, integer_problem(problem.prompt, problem.answer)) for problem in problems]
     rows = [_row(problem, *new) for problem, new in made if new is not None]
@@ -127,6 +137,7 @@ def prepare(
         raise ValueError(
             f"{source}: none of its {len(problems)} answers is an integer or can be made into one"
         )
+
     _write(rows, target)
     kept = sum(new is not None and new[0] == problem.prompt for problem, new in made)
     return Prepared(kept=kept, transformed=len(rows) - kept, dropped=len(problems) - len(rows))
@@ -138,28 +149,36 @@ def _read(text: str) -> _Value | None:
     for form in _FORMS:
         match = form.fullmatch(text)
         if match:
-            found = match.groupdict()
-            sign = -1 if found.get("minus") else 1
-            k, d = int(found["k"] or 0), int(found.get("d") or 1)
-            m = (
-                0
-                if found["n"] is None
-                else int(found["m"] or 1) * (-1 if found["sign"] == "-" else 1)
-            )
-            if found["k"] is None and found["n"] is None:
-                return None
-            return _lowest_terms(sign * k, sign * m, int(found["n"] or 1), d) if d else None
+            return _value_of(match.groupdict())
     return None
+
+
+def _value_of(found: Mapping[str, str | None]) -> _Value | None:
+    """Returns the number in a match of one of the forms; None if there is none."""
+    if found["k"] is None and found["n"] is None:
+        return None
+    d = int(found.get("d") or 1)
+    if d == 0:
+        return None
+
+    sign = -1 if found.get("minus") else 1
+    k, m = int(found["k"] or 0), 0
+    if found["n"] is not None:
+        m = int(found["m"] or 1) * (-1 if found["sign"] == "-" else 1)
+    return _lowest_terms(sign * k, sign * m, int(found["n"] or 1), d)
 
 
 def _lowest_terms(k: int, m: int, n: int, d: int) -> _Value | None:
     if n == 0:
         m, n = 0, 1
+
+    # Square factors leave the root.
     for factor in range(2, math.isqrt(n) + 1):
         while n % factor**2 == 0:
             m, n = m * factor, n // factor**2
     if n == 1:
         k, m = k + m, 0
+
     common = math.gcd(k, m, d)
     return _Value(k=k // common, m=m // common, n=n if m else 1, d=d // common)
 
@@ -174,6 +193,7 @@ def _write(rows: Sequence[Mapping[str, str]], target: Path) -> None:
         lines = (json.dumps(row) + "\n" for row in rows)
         target.write_text("".join(lines), encoding="utf-8")
         return
+
     import pyarrow
     from pyarrow import parquet
 

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 # The wording of DAPO-Math-17k, word for word: a model trained on it has to be asked in the same
 # way.
 _BEFORE = (
-    "Solve the following math problem step by step. The last line of your response should be of the form "
-    "Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+    "Solve the following math problem step by step. The last line of your response should be of "
+    "the form Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
 )
 _AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 DAPO_TEMPLATE = f"{_BEFORE}{{problem}}{_AFTER}"
@@ -36,32 +36,33 @@ _MARK = "of the form Answer:"
 
 
 class MathEnv(RuleScoredEnv):
-    """Asks the problems of a file, each once an epoch.
+    """Asks the problems of a file, each of them once in an epoch.
 
     Reset seeds 0 .. N-1 are the first epoch over the N problems, N .. 2N-1 the second, in another
     order.
 
     Settings, with their defaults:
         path: A Parquet, JSON-lines or CSV file, a Hugging Face data set, or a list of these; has no
-            default. See ``sources.find_sources``.
-        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not
-            told by themselves.
-        weights: None; if set, a number for each entry of ``path``: its share of the problems.
+            default. See `sources.find_sources`.
+        columns: None; {"question": ..., "answer": ...} names the file's columns if they cannot be
+            told from their names.
+        weights: None; if set, a number for each entry of `path`: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
-        disjoint_from: None; files like ``path`` that must not share a problem with it.
+        disjoint_from: None; files like `path` that must not share a problem with it.
         answer_rule: "strict", the public DAPO recipe's; "boxed", "numeric", "last_number",
             "exact_integer", or "math_verify", which knows that (x+1)^2 is x^2+2x+1 and runs in a
-            process. See ``verify``.
+            process. See `verify`.
         tolerance: 0.0; how far a decimal may be from the truth under "numeric", as a share of the
             truth.
         template: The recipe's wording; a prompt with the field {problem}.
         split: "all", or "train" or "heldout".
-        heldout_fraction: 0.1; the share of problems that is held out, told by a hash of their text.
+        heldout_fraction: 0.1; share of problems that is held out, decided by a hash of their text.
         seed: 0; chooses the order of the problems. Splits do not depend on it.
-        limit: None; if set, only the first so many problems of the split are used.
+        limit: None; if set, only this many problems of the split are used, the first ones.
 
     Problems whose own ground truth the answer rule would not accept are left out, and counted in
-    the log.
+    the log. Which problems are held out is decided by a hash of their text, without case and white
+    space, so that a near-copy cannot be on both sides.
 
     Raises:
         FileNotFoundError: If a file is not there.
@@ -86,6 +87,7 @@ class MathEnv(RuleScoredEnv):
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         given = self.settings
+
         split = check_choice("split", given["split"], ("all", *SPLITS))
         heldout_fraction = check_fraction("heldout_fraction", given["heldout_fraction"])
         seed = check_integer("seed", given["seed"], low=0)
@@ -97,11 +99,13 @@ class MathEnv(RuleScoredEnv):
             low=1,
             high=MAX_PROMPT_CHARACTERS,
         )
+
         dataset = load_dataset(
             given["path"], columns=given["columns"], max_prompt_characters=longest
         )
         self.problems = select_problems(dataset, self.rule, split, heldout_fraction)[:limit]
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
+
         if given["disjoint_from"] is not None:
             others = load_dataset(
                 given["disjoint_from"], columns=given["columns"], max_prompt_characters=longest
@@ -111,7 +115,7 @@ class MathEnv(RuleScoredEnv):
             )
 
     def problem(self, seed: int) -> Problem:
-        """Returns the problem at position ``seed`` of the endless visit to the data set."""
+        """Returns the problem at position `seed` of the endless visit to the data set."""
         found = self.problems[self._order(seed)]
         prompt = fill_template(self._template, found.prompt)
         return Problem(prompt=prompt, answer=found.answer, problem_id=found.problem_id)
@@ -136,8 +140,9 @@ def select_problems(
     if unsolvable:
         message = "left out %d of %d problems: answer_rule=%r cannot accept their ground truth"
         logger.warning(message, unsolvable, len(dataset.problems), rule)
-    # The wording around a problem is not part of it, nor are case and white space: its copies share
-    # a split.
+
+    # The wording around a problem is not part of it, nor are case and white space: all copies of a
+    # problem are in one split.
     selected = tuple(
         p
         for p in solvable
@@ -145,14 +150,15 @@ def select_problems(
     )
     if not selected:
         raise ValueError(
-            f"split={split!r}: no problem is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction} "
-            f"and answer_rule={rule!r} ({unsolvable} cannot be judged by it); change one of the three or use more data"
+            f"split={split!r}: no problem is left of {len(dataset.problems)} with "
+            f"heldout_fraction={heldout_fraction} and answer_rule={rule!r} ({unsolvable} cannot be "
+            "judged by it); change one of the three or use more data"
         )
     return selected
 
 
 def fill_template(template: str, prompt: str) -> str:
-    """Puts a prompt into a template, in exchange for the recipe's wording where the file has that already.
+    """Puts a prompt into a template, in place of the recipe's wording if the prompt has that.
 
     A prompt that asks for an answer line in words of its own stays as it is.
     """
@@ -168,6 +174,6 @@ def unwrap(prompt: str) -> str:
 def _ideal_response(rule: str, problem: Problem) -> str:
     if rule == "exact_integer":
         return problem.answer
-    # No rule asks a library about an answer that is written like the truth: this is quick under all
-    # of them.
+    # No rule asks a library about an answer that is written like the truth, so this is quick under
+    # any of them.
     return rf"\boxed{{{problem.answer}}}" if rule == "boxed" else f"Answer: {problem.answer}"

@@ -13,15 +13,15 @@ from rllib_dapo.envs.splits import DatasetOrder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedOrder:
-    """Visits several sources in proportion to their weights, each once an epoch of its own.
+    """Visits several sources in proportion to their weights, each in epochs of its own.
 
-    Nothing is drawn: of the first ``n`` positions, a source of share ``w`` has ``n * w``, give or
-    take less than the number of sources, so that every batch holds the mixture.
+    Nothing is drawn at random: of the first `n` positions, a source of share `w` has `n * w`, give
+    or take less than the number of sources, so that every batch holds the mixture.
 
     Attributes:
-        sizes: How many problems each source has, at least 1.
+        sizes: Number of problems of each source, at least 1.
         weights: A positive weight for each source.
-        seed: Chooses among the orders within the sources.
+        seed: Seed that chooses among the orders within the sources.
     """
 
     sizes: tuple[int, ...]
@@ -29,12 +29,15 @@ class MixedOrder:
     seed: int = 0
 
     def __call__(self, position: int) -> int:
-        """Returns the problem number at a position >= 0, counting through the sources one after the other."""
+        """Returns the problem number at a position >= 0.
+
+        Problem numbers count through the sources one after the other.
+        """
         first, rest = 0, sum(self.weights, Fraction())
         for size, weight in zip(self.sizes, self.weights, strict=True):
             share = weight / rest
-            # Of the positions not taken by earlier sources, those at which the whole part of n *
-            # share grows.
+            # Of the positions left by earlier sources, this one takes those at which the whole part
+            # of n * share grows.
             visit = int(position * share)
             if int((position + 1) * share) > visit:
                 break
@@ -43,24 +46,26 @@ class MixedOrder:
 
 
 def check_weights(value: Any, sizes: Sequence[int]) -> tuple[Fraction, ...]:
-    """Returns the setting ``weights`` as exact numbers, one for each source.
+    """Returns the setting `weights` as exact numbers, one for each source.
 
     Args:
-        value: What the user set.
-        sizes: How many problems each source has.
+        value: The value that the user set.
+        sizes: Number of problems of each source.
 
     Raises:
-        ValueError: If it is no list of as many positive numbers, or if a source has no problem.
+        ValueError: If it is not a list of as many positive numbers, or a source has no problem.
     """
     listed = list(value) if isinstance(value, list | tuple) else []
     if len(listed) != len(sizes) or not all(is_finite_number(one) and one > 0 for one in listed):
         raise ValueError(
-            f"weights={value!r}: must be a list of positive numbers, one for each of the {len(sizes)} entries of path"
+            f"weights={value!r}: must be a list of positive numbers, "
+            f"one for each of the {len(sizes)} entries of path"
         )
     if 0 in sizes:
         raise ValueError(
-            f"weights={value!r}: no problem of entry {sizes.index(0)} of path is used; leave it out, or change split, "
-            "heldout_fraction or limit"
+            f"weights={value!r}: no problem of entry {sizes.index(0)} of path is used; "
+            "leave it out, or change split, heldout_fraction or limit"
         )
-    # As written: 0.1 means a tenth.
+
+    # By way of the text: 0.1 means a tenth, not the nearest binary fraction.
     return tuple(Fraction(str(one)) for one in listed)

@@ -1,7 +1,7 @@
-r"""Bringing the many spellings of a final answer to one, in the manner of the Minerva scorer (arXiv 2206.14858).
+r"""One spelling for the many of a final answer, in the manner of Minerva (arXiv 2206.14858).
 
-String surgery only: ``\boxed{1,000\text{ dollars}}`` and ``$1000$`` become ``1000``; ``1/2`` and
-``0.5`` stay apart.
+String surgery only: `\boxed{1,000\text{ dollars}}` and `$1000$` become `1000`; `1/2` and `0.5`
+stay apart.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 
 _UNITS = """
-    cents? degrees? dollars? euros? pounds? percent points? units? edges? multiples integers? digits? ways?
-    km kilometers? cm centimeters? mm millimeters? meters? metres? miles? mph feet foot ft inch inches yards?
+    cents? degrees? dollars? euros? pounds? percent points? units? edges? multiples integers?
+    digits? ways?
+    km kilometers? cm centimeters? mm millimeters? meters? metres? miles? mph feet foot ft inch
+    inches yards?
     kg kilograms? gm grams? liters? litres? seconds? minutes? hours? days? weeks? months? years?
     meals? students? people persons? tickets? square cubic
 """.split()  # noqa: SIM905 (the table reads better than forty quoted words)
@@ -30,23 +32,26 @@ _GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 
 
 def normalize_answer(text: str) -> str:
-    r"""Returns the one spelling that stands for ``text``.
+    r"""Returns the one spelling that stands for `text`.
 
-    What stands in the last ``\boxed{}`` counts, then what follows the last ``=``, then what stands
-    between dollar signs. Markup, articles, units and spaces go; ``\frac12`` and ``\sqrt2`` get
-    their braces; ``1,000`` loses its comma (``1,2`` is a list and keeps it), and a full stop at the
-    end is dropped.
+    The inside of the last `\boxed{}` counts, of that the part after the last `=`, and of that the
+    part between dollar signs. Markup, articles, units and spaces go; `\frac12` and `\sqrt2` get
+    their braces; `1,000` loses its comma (`1,2` is a list and keeps it), and a full stop at the end
+    is dropped.
 
     Args:
-        text: At most some hundred characters: the work grows with the square of the length at
-            worst.
+        text: Text of a few hundred characters at most: the work may grow with the square of its
+            length.
     """
     plain = _PLAIN_NUMBER.fullmatch(text)
     if plain:
         return plain[1]
+
+    # From the outside to the inside: the box, the equation, the dollar signs.
     text = unbox(text).rpartition("=")[2].replace("−", "-").replace(r"\$", "")
     span = _MATH_SPAN.search(text)
     text = _drop_words(span[1] if span else text)
+
     text = text.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
     text = "".join(_NOISE.sub("", text.replace("{,}", "").replace(r",\!", "")).split())
     text = _brace_shorthand(text).rstrip(".")
@@ -54,10 +59,11 @@ def normalize_answer(text: str) -> str:
 
 
 def unbox(text: str) -> str:
-    r"""Returns the inside of the last ``\boxed{...}``, up to its own closing brace if it has one."""
+    r"""Returns the inside of the last `\boxed{...}`, up to its own closing brace if it has one."""
     _, box, inside = text.rpartition(r"\boxed{")
     if not box:
         return text
+
     depth = 1
     for position, character in enumerate(inside):
         depth += (character == "{") - (character == "}")
@@ -67,7 +73,7 @@ def unbox(text: str) -> str:
 
 
 def _drop_words(text: str) -> str:
-    r"""Removes articles and units, and opens ``\text{...}`` and its like."""
+    r"""Removes articles and units, and replaces `\text{...}` and the like by what is in it."""
     text = _SHORT_UNIT.sub("", _AND.sub(",", _ARTICLE.sub("", text)))
     text = _WRAPPER.sub(r"\1", text)
     # An answer that is itself a unit ("Answer: hours") has to survive.
@@ -76,7 +82,7 @@ def _drop_words(text: str) -> str:
 
 
 def _brace_shorthand(text: str) -> str:
-    r"""Writes ``\frac12`` as ``\frac{1}{2}`` and ``\sqrt2`` as ``\sqrt{2}``; ``text`` has no spaces."""
+    r"""Writes `\frac12` as `\frac{1}{2}` and `\sqrt2` as `\sqrt{2}`; `text` has no spaces."""
     text = re.sub(r"\\frac([0-9A-Za-z])", r"\\frac{\1}", text)
     text = re.sub(r"(\\frac\{[^{}]*\})([0-9A-Za-z])", r"\1{\2}", text)
     return re.sub(r"\\sqrt([0-9A-Za-z])", r"\\sqrt{\1}", text)

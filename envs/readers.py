@@ -19,27 +19,29 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
 
-RawRow: TypeAlias = tuple[
-    tuple[Any, ...], tuple[Any, ...], Any
-]  # prompt, answer, identity, as the file has them
+# Prompt, answer and identity, as the file has them.
+RawRow: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], Any]
 _BATCH_ROWS = 65_536
 _CSV_BLOCK_BYTES = 16_777_216  # no row of a CSV file may be longer
 
 
 def read_rows(source: Source, columns: Columns, *, need_answers: bool) -> Iterator[RawRow]:
-    """Yields the rows of a file or data set: texts (or None) of the prompt's columns, answers, identity.
+    """Yields the rows of a file or data set.
 
     Args:
-        source: From ``find_sources``.
-        columns: From ``check_columns``.
-        need_answers: Whether a file without answers is refused; where it is not, its rows have no
-            answers.
+        source: One of what `find_sources` returned.
+        columns: What `check_columns` returned.
+        need_answers: Whether a file without answers is refused; if not, its rows have no answers.
+
+    Yields:
+        Texts (or None) of the prompt's columns, values of the answer's columns, and identity.
 
     Raises:
         ValueError: If the source's kind, its columns or one of its lines cannot be read.
     """
     if isinstance(source, HubSource):
         return _read_hub(source, columns, need_answers)
+
     readers = {
         ".parquet": _read_parquet,
         ".jsonl": _read_json_lines,
@@ -49,16 +51,17 @@ def read_rows(source: Source, columns: Columns, *, need_answers: bool) -> Iterat
     reader = readers.get(source.path.suffix.lower())
     if reader is None:
         raise ValueError(
-            f"{_where(source)}: cannot tell what kind of file it is; known endings: {' '.join(SUFFIXES)}"
+            f"{_where(source)}: cannot tell what kind of file it is; "
+            f"known endings: {' '.join(SUFFIXES)}"
         )
     return reader(source, columns, need_answers)
 
 
 def final_answer(value: Any) -> str:
-    r"""Returns the ground truth that an answer column's value stands for; empty if it holds none.
+    r"""Returns the ground truth in an answer column's value; empty if there is none.
 
-    A float without a fraction is written as an integer (43.0 as ``43``); of a worked solution the
-    part after the last ``####`` counts (GSM8K), else the inside of the last ``\boxed{}`` (MATH).
+    A float without a fraction is written as an integer (43.0 as `43`). Of a worked solution the
+    part after the last `####` counts (GSM8K), or else the inside of the last `\boxed{}` (MATH).
     """
     if isinstance(value, float | np.floating):
         return _plain_decimal(float(value))
@@ -71,7 +74,7 @@ def final_answer(value: Any) -> str:
 
 
 def message_text(value: Any) -> str | None:
-    """Returns the prompt as text: as it is, or the content of the last user message of a chat."""
+    """Returns the prompt: the text itself, or the content of the last user message of a chat."""
     if isinstance(value, list):
         contents = [
             m.get("content") for m in value if isinstance(m, Mapping) and m.get("role") == "user"
@@ -97,6 +100,7 @@ def _read_json_lines(source: FileSource, columns: Columns, need_answers: bool) -
             stripped = line.removeprefix(b"\xef\xbb\xbf").strip()
             if not stripped:
                 continue
+
             row = _parse_line(source, number, stripped)
             schema = schema or find_schema(_where(source), row, columns, need_answers=need_answers)
             prompt = tuple(message_text(_nested(row, name)) for name in schema.prompt)
@@ -114,7 +118,8 @@ def _parse_line(source: FileSource, number: int, line: bytes) -> Mapping[str, An
         ) from None
     if not isinstance(row, dict):
         raise ValueError(
-            f"{_where(source)}: line {number} holds a JSON {type(row).__name__}, not an object; {cure}"
+            f"{_where(source)}: line {number} holds a JSON {type(row).__name__}, "
+            f"not an object; {cure}"
         )
     return row
 
@@ -139,6 +144,7 @@ def _read_csv(source: FileSource, columns: Columns, need_answers: bool) -> Itera
         with csv.open_csv(source.path, **reading) as header:
             names = header.schema.names
         schema = find_schema(_where(source), names, columns, need_answers=need_answers)
+
         # As texts: read as numbers, 007 and 1.50 would be other answers.
         as_text = csv.ConvertOptions(column_types={name: pyarrow.string() for name in names})
         with csv.open_csv(source.path, convert_options=as_text, **reading) as batches:
@@ -146,12 +152,13 @@ def _read_csv(source: FileSource, columns: Columns, need_answers: bool) -> Itera
     except pyarrow.ArrowInvalid as error:
         raise ValueError(
             f"{_where(source)}: not a readable CSV file ({_first_line(error)}); "
-            "its first line must name the columns, and texts with commas or line breaks must stand in quotes"
+            "its first line must name the columns, and texts with commas or line breaks "
+            "must stand in quotes"
         ) from None
 
 
 def _read_parquet(source: FileSource, columns: Columns, need_answers: bool) -> Iterator[RawRow]:
-    # pyarrow takes a third of a second to import, which who reads no Parquet need not pay.
+    # pyarrow takes a third of a second to import, which only those who read Parquet need to pay.
     import pyarrow
     from pyarrow import parquet
 
@@ -164,11 +171,10 @@ def _read_parquet(source: FileSource, columns: Columns, need_answers: bool) -> I
     with file:
         names = file.schema_arrow.names
         schema = find_schema(_where(source), names, columns, need_answers=need_answers)
-        wanted = list(
-            dict.fromkeys(
-                name if name in names else name.partition(".")[0] for name in schema.names
-            )
-        )
+
+        # Of a nested column, all of its top column is read.
+        tops = (name if name in names else name.partition(".")[0] for name in schema.names)
+        wanted = list(dict.fromkeys(tops))
         yield from _arrow_rows(file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted), schema)
 
 
@@ -186,9 +192,10 @@ def _load_hub(source: HubSource) -> Any:
         raise ValueError(
             f"{_where(source)}: needs the library datasets; pip install datasets"
         ) from None
+
     folder = Path(source.dataset).expanduser()
-    # Whatever hub, network, folder or a data set's own files may raise: one line that names the
-    # setting.
+    # Hub, network, folder and the data set's own files may raise anything: the message is one line
+    # that names the setting.
     try:
         if any((folder / name).is_file() for name in ("state.json", "dataset_dict.json")):
             loaded = datasets.load_from_disk(str(folder))
@@ -199,7 +206,8 @@ def _load_hub(source: HubSource) -> Any:
         )
     except Exception as error:
         raise ValueError(
-            f"{_where(source)}: split {source.split!r} cannot be loaded: {type(error).__name__}: {_first_line(error)}"
+            f"{_where(source)}: split {source.split!r} cannot be loaded: "
+            f"{type(error).__name__}: {_first_line(error)}"
         ) from error
 
 
@@ -243,7 +251,10 @@ def _field(structs: Any, name: str) -> Any | None:
 
 
 def _message_texts(column: Any) -> NDArray[np.object_]:
-    """Does what ``message_text`` does for a whole Arrow column; row by row takes ten times as long."""
+    """Does what `message_text` does for a whole Arrow column.
+
+    Row by row would take ten times as long.
+    """
     from pyarrow import compute, types
 
     texts = np.full(len(column), None, dtype=object)
@@ -251,11 +262,12 @@ def _message_texts(column: Any) -> NDArray[np.object_]:
     if not (is_list and types.is_struct(column.type.value_type)):
         texts[:] = [message_text(value) for value in _values(column)]
         return texts
+
     messages = compute.list_flatten(column)
     roles, contents = _field(messages, "role"), _field(messages, "content")
     if roles is not None and contents is not None:
         is_user = _values(roles) == "user"
-        # Where a chat has several user messages, the last one is written last.
+        # If a chat has several user messages, the last one is written last and stays.
         texts[compute.list_parent_indices(column).to_numpy()[is_user]] = _values(contents)[is_user]
     return texts
 
@@ -265,7 +277,8 @@ def _values(array: Any) -> NDArray[np.object_]:
     from pyarrow import types
 
     if types.is_string(array.type) or types.is_large_string(array.type):
-        return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # several times faster than a list
+        # Several times faster than a list.
+        return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
     return np.fromiter(array.to_pylist(), dtype=object, count=len(array))
 
 

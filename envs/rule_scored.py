@@ -1,4 +1,4 @@
-"""Environments whose problems have one right answer, which one of the answer rules compares."""
+"""Environments whose problems have one right answer, compared by one of the answer rules."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, check_rule
 
 
 class RuleScoredEnv(SingleStepTextEnv):
-    """Scores by the rule that the setting ``answer_rule`` names; a subclass has that setting and writes ``problem``.
+    """Scores by the rule that the setting `answer_rule` names.
 
-    Where a subclass has the setting ``tolerance`` too, it is the rule's, if the rule is
-    ``numeric``.
+    A subclass has that setting and writes `problem`. If it has the setting `tolerance` too, that is
+    the tolerance of the rule `numeric`.
 
     Raises:
-        ValueError: If one of the two is refused.
+        ValueError: If either setting is refused.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         self.rule = check_rule("answer_rule", self.settings["answer_rule"])
         self.needs_process = self.rule in SLOW_RULES
+
         tolerance = self.settings.get("tolerance", 0.0)
         if not is_finite_number(tolerance) or tolerance < 0:
             raise ValueError(f"tolerance={tolerance!r}: must be a number, at least 0")
         self._rule_settings = (float(tolerance),) if self.rule == "numeric" else ()
 
     def score(self, problem: Problem, response: str) -> Verdict:
-        """Applies the rule."""
+        """Judges a response by the rule."""
         return ANSWER_RULES[self.rule](*self.scoring_arguments(problem, response))
 
     def scoring_rule(self) -> str:
-        """The rule, which every process of the pool knows by name."""
+        """Returns the rule's name, by which every process of the pool knows it."""
         return self.rule
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
-        """The response, the ground truth, and the rule's own settings."""
+        """Returns the response, the ground truth, and the rule's own settings."""
         return response, problem.answer, *self._rule_settings

@@ -12,7 +12,8 @@ ANSWER_COLUMNS = ("answer", "final_answer", "expected_answer", "ground_truth", "
 ID_COLUMNS = ("problem_id", "unique_id", "id", "idx", "index")
 
 KNOWN_SCHEMAS = (
-    "prompt + reward_model.ground_truth (DAPO-Math-17k), question + answer (GSM8K), input + target (MAWPS), "
+    "prompt + reward_model.ground_truth (DAPO-Math-17k), question + answer (GSM8K), "
+    "input + target (MAWPS), "
     f"or one of {'/'.join(PROMPT_COLUMNS)} with one of {'/'.join(ANSWER_COLUMNS)}"
 )
 _SIDES = ("question", "answer")
@@ -21,11 +22,13 @@ _RECIPE = {"prompt", "reward_model"}  # of the public DAPO recipe's files
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """What the setting ``columns`` says; a side that is empty is told from the file's columns.
+    """What the setting `columns` says.
+
+    An empty side is told from the names of the file's columns.
 
     Attributes:
-        question: Columns whose texts, joined by a space, are the prompt.
-        answer: Columns whose answers, joined by a space, are the ground truth.
+        question: Names of the columns whose texts, joined by a space, are the prompt.
+        answer: Names of the columns whose answers, joined by a space, are the ground truth.
     """
 
     question: tuple[str, ...] = ()
@@ -34,12 +37,13 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schema:
-    """Where a file keeps what; a dot leads into a nested column.
+    """Which columns of a file hold what; a dot leads into a nested column.
 
     Attributes:
-        prompt: Columns with the prompt, each a text or a list of chat messages.
-        answer: Columns with the ground truth; none where the file has none and none is needed.
-        identity: The column with a name for the row, if there is one.
+        prompt: Names of the columns with the prompt, each a text or a list of chat messages.
+        answer: Names of the columns with the ground truth; empty if the file has none and none is
+            needed.
+        identity: Name of the column that names the row, if there is one.
     """
 
     prompt: tuple[str, ...]
@@ -48,12 +52,12 @@ class Schema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns that are read."""
+        """Names of all columns that are read."""
         return (*self.prompt, *self.answer, *([self.identity] if self.identity else []))
 
 
 def check_columns(value: Any) -> Columns:
-    """Returns the setting ``columns`` checked: None, or a mapping from "question" and "answer" to columns.
+    """Checks the setting `columns`: None, or a mapping from "question" and "answer" to columns.
 
     Raises:
         ValueError: If it is neither.
@@ -77,12 +81,12 @@ def detect_schema(columns: Iterable[str]) -> Schema | None:
 def find_schema(
     where: str, names: Iterable[str], columns: Columns, *, need_answers: bool
 ) -> Schema:
-    """Returns where a file keeps what.
+    """Returns which columns of a file hold what.
 
     Args:
-        where: The file, for messages.
-        names: Its top-level columns.
-        columns: What the user says of them; the rest is told from their names.
+        where: Name of the file, for messages.
+        names: Names of its top-level columns.
+        columns: What the user says about them; the rest is told from their names.
         need_answers: Whether a file without answers is refused.
 
     Raises:
@@ -95,14 +99,16 @@ def find_schema(
             close = difflib.get_close_matches(name, listed, n=1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"{where}: columns names {name!r}, but there are {', '.join(listed) or '(none)'}{guess}"
+                f"{where}: columns names {name!r}, "
+                f"but there are {', '.join(listed) or '(none)'}{guess}"
             )
+
     detected = _detect(frozenset(listed))
     prompt, answer = columns.question or detected.prompt, columns.answer or detected.answer
     if not prompt or (need_answers and not answer):
         raise ValueError(
-            f"{where}: no known schema in the columns {', '.join(listed) or '(none)'}; rename them, or say "
-            f"which is which with the setting columns; known: {KNOWN_SCHEMAS}"
+            f"{where}: no known schema in the columns {', '.join(listed) or '(none)'}; "
+            f"rename them, or say which is which with the setting columns; known: {KNOWN_SCHEMAS}"
         )
     return Schema(prompt=prompt, answer=answer, identity=detected.identity)
 

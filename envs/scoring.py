@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from rllib_dapo.envs.env_settings import check_choice, check_integer, is_finite_number
-from rllib_dapo.envs.pool import PoolLease, PoolSettings
-from rllib_dapo.envs.verify.calls import Rule, SentRule, prepare
+from rllib_dapo.envs.verify.sent_rule import Rule, SentRule, prepare
 from rllib_dapo.envs.verify.verdict import Verdict
+from rllib_dapo.envs.verify.verifier_pool import PoolLease, PoolSettings
 
 PLACES = ("auto", "process", "here")
 SCORING_SETTINGS: Mapping[str, Any] = MappingProxyType(
@@ -24,7 +24,10 @@ SCORING_SETTINGS: Mapping[str, Any] = MappingProxyType(
 
 
 class ProcessScoring:
-    """Scores one environment's responses in processes that it shares with others of equal settings."""
+    """Scores one environment's responses in processes.
+
+    Environments with equal settings share their processes.
+    """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Starts nothing yet.
@@ -33,12 +36,13 @@ class ProcessScoring:
             given: A value for each of `SCORING_SETTINGS`.
 
         Raises:
-            ValueError: If one is refused.
+            ValueError: If one of them is refused.
         """
         self.place = check_choice("verify_in", given["verify_in"], PLACES)
         seconds, processes = given["verify_seconds"], given["verify_processes"]
         if not is_finite_number(seconds) or seconds <= 0:
             raise ValueError(f"verify_seconds={seconds!r}: must be a number above 0")
+
         self._settings = PoolSettings(
             seconds=float(seconds),
             memory_mib=check_integer("verify_memory_mib", given["verify_memory_mib"], low=16),
@@ -46,17 +50,18 @@ class ProcessScoring:
             if processes is None
             else check_integer("verify_processes", processes, low=1, high=1024),
         )
+
         self._rule: SentRule | None = None
         self._lease: PoolLease | None = None
 
     def prepare(self, rule: Callable[[], Rule]) -> None:
-        """Makes the rule ready for sending; the second time does nothing.
+        """Makes the rule ready for sending; does nothing the second time.
 
         Args:
-            rule: Returns it.
+            rule: Returns the rule.
 
         Raises:
-            ValueError: If it cannot be sent.
+            ValueError: If the rule cannot be sent.
         """
         if self._rule is None:
             try:
@@ -74,12 +79,12 @@ class ProcessScoring:
         return self._lease.pool.submit(self._rule, *arguments)
 
     def close(self) -> None:
-        """Gives the share in the pool back; asking again takes a new one."""
+        """Gives back the share in the pool; the next call of `submit` takes a new one."""
         if self._lease is not None:
             self._lease.release()
             self._lease = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy, in whatever process, takes a share of its own; and the rule may hold the
-        # environment that is copied.
+        # A copy, in whatever process, takes a share of its own. The rule is left out because it may
+        # hold the environment that is being copied.
         return self.__dict__ | {"_rule": None, "_lease": None}

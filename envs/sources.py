@@ -1,4 +1,4 @@
-"""The setting ``path``: which files or data sets problems are read from, and whether these have changed."""
+"""The setting `path`: which files or data sets problems are read from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _KEYS = ("dataset", "name", "split", "revision")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileSource:
-    """A file as it was when it was looked at; equal only to itself unchanged.
+    """A file as it was when it was looked at; equal only to the same file unchanged.
 
     Attributes:
-        path: Absolute.
-        modified: When it was last written, in nanoseconds.
-        size: In bytes.
+        path: Absolute path of the file.
+        modified: Time when it was last written, in nanoseconds.
+        size: Size in bytes.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class FileSource:
 
     @property
     def stem(self) -> str:
-        """What problem ids begin with."""
+        """The beginning of problem ids."""
         return self.path.stem
 
     def __str__(self) -> str:
@@ -41,13 +41,13 @@ class FileSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubSource:
-    """A Hugging Face data set, read with the library ``datasets``.
+    """A Hugging Face data set, read with the library `datasets`.
 
     Attributes:
-        dataset: Its name on a hub, a folder of data files, or a folder written by ``save_to_disk``.
-        name: Which of its configurations.
-        split: Which part of it.
-        revision: A branch, tag or commit.
+        dataset: Its name on a hub, a folder of data files, or a folder written by `save_to_disk`.
+        name: Name of one of its configurations.
+        split: Name of one of its splits.
+        revision: Branch, tag or commit of its repository.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class HubSource:
 
     @property
     def stem(self) -> str:
-        """What problem ids begin with."""
+        """The beginning of problem ids."""
         return Path(self.dataset).name
 
     def __str__(self) -> str:
@@ -69,16 +69,16 @@ PathSetting: TypeAlias = "PathLike | Mapping[str, Any] | Sequence[PathLike | Map
 
 
 def find_sources(path: PathSetting) -> tuple[Source, ...]:
-    """Returns what the setting ``path`` names: a file, a Hugging Face data set, or a list of such.
+    """Returns what the setting `path` names: a file, a Hugging Face data set, or a list of such.
 
     Args:
-        path: A ``.parquet``, ``.jsonl``, ``.json`` or ``.csv`` file (``~`` is the home directory),
-            a mapping such as ``{"dataset": "openai/gsm8k", "name": "main", "split": "train"}``, or
+        path: A `.parquet`, `.jsonl`, `.json` or `.csv` file (`~` is the home directory),
+            a mapping such as `{"dataset": "openai/gsm8k", "name": "main", "split": "train"}`, or
             a list of these.
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If it is neither.
+        ValueError: If it is none of these.
     """
     listed: list[Any] = list(path) if isinstance(path, list | tuple) else [path]
     if not listed or not all(isinstance(one, str | os.PathLike | Mapping) for one in listed):

@@ -15,19 +15,19 @@ _LONGEST_SAMPLE = 32
 
 
 class TextSpace(gymnasium.spaces.Text):
-    """Text of any Unicode characters, from none up to ``max_length`` of them.
+    """Text of any Unicode characters, from none up to `max_length` of them.
 
-    Gymnasium's own ``Text`` keeps its character set: the default one refuses "x = 1/2", and one
+    Gymnasium's own `Text` keeps its character set: the default one refuses "x = 1/2", and one
     with every Unicode character pickles to 46 MB. This space checks type and length only and
-    pickles to a few hundred bytes. It stays a ``Text``, so Gymnasium's checks and vector
+    pickles to a few hundred bytes. It stays a `Text`, so Gymnasium's checks and vector
     environments know what to do with it.
 
     Args:
-        max_length: The most characters a text may have.
-        seed: Seeds ``sample``.
+        max_length: Most characters that a text may have.
+        seed: Seed of `sample`.
 
     Raises:
-        ValueError: If ``max_length`` is less than 1.
+        ValueError: If `max_length` is less than 1.
     """
 
     def __init__(self, max_length: int, *, seed: int | np.random.Generator | None = None) -> None:
@@ -38,14 +38,17 @@ class TextSpace(gymnasium.spaces.Text):
         super().__init__(max_length, min_length=0, charset=_PRINTABLE, seed=seed)
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
-        """Returns a short printable ASCII text (at most 32 characters); masks mean what they mean for ``Text``."""
+        """Returns a short printable ASCII text of at most 32 characters.
+
+        Masks mean what they mean for `Text`.
+        """
         if mask is not None or probability is not None:
             return super().sample(mask, probability)
         length = self.np_random.integers(min(self.max_length, _LONGEST_SAMPLE) + 1)
         return "".join(_PRINTABLE[i] for i in self.np_random.integers(len(_PRINTABLE), size=length))
 
     def contains(self, x: Any) -> bool:
-        """Whether ``x`` is a text that is not too long, whatever its characters."""
+        """Whether `x` is a text that is not too long, whatever its characters."""
         return isinstance(x, str) and len(x) <= self.max_length
 
     @property
@@ -63,6 +66,5 @@ class TextSpace(gymnasium.spaces.Text):
         return hash((TextSpace, self.max_length))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The character tables are made again, not sent; a generator that was already used goes
-        # along.
+        # The character tables are not sent but made again; the generator keeps its state.
         return TextSpace, (self.max_length,), {"_np_random": self._np_random}

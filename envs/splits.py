@@ -18,20 +18,23 @@ _HASH_RANGE = 2**64
 
 
 def text_key(text: str) -> str:
-    """Returns what two copies of a problem have in common: its text without regard to case and white space."""
+    """Returns what two copies of a problem have in common.
+
+    That is its text without regard to case and white space.
+    """
     return " ".join(text.casefold().split())
 
 
 def split_of(key: str, heldout_fraction: float) -> str:
     """Returns the split that a problem belongs to: "train" or "heldout".
 
-    It hangs on the problem's own text and on nothing else. So the two never overlap, whatever the
-    seeds, the order, the files or the process, and a larger fraction only adds to the held-out
-    problems.
+    The split depends on the problem's own text and on nothing else. So the two never overlap,
+    whatever the seeds, the order, the files or the process, and a larger fraction only adds to the
+    held-out problems.
 
     Args:
-        key: What makes the problem this problem.
-        heldout_fraction: The share of all problems that is held out, 0 to 1.
+        key: What tells the problem from all others, such as `text_key` of its prompt.
+        heldout_fraction: Share of all problems that is held out, 0 to 1.
     """
     # Text from a JSON file may hold lone surrogates, which plain UTF-8 refuses.
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -40,15 +43,15 @@ def split_of(key: str, heldout_fraction: float) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetOrder:
-    """Visits ``size`` problems once an epoch, in another order each epoch.
+    """Visits `size` problems once in each epoch, in another order each time.
 
     Maps the integers 0, 1, 2, ... to problem numbers: 0..size-1 is the first epoch, size..2*size-1
-    the second. Nothing but the integer says where one is, so any number of processes can share an
-    order, and resuming takes one number.
+    the second. The integer alone is the position, so any number of processes can share an order,
+    and resuming takes one number.
 
     Attributes:
-        size: How many problems there are, at least 1.
-        seed: Chooses among the orders.
+        size: Number of problems, at least 1.
+        seed: Seed that chooses among the orders.
     """
 
     size: int
@@ -60,7 +63,7 @@ class DatasetOrder:
         return int(_permutation(self.size, self.seed, epoch)[offset])
 
 
-# Seeds arrive nearly in order, so the current epoch and its neighbor are nearly always at hand.
+# Seeds arrive nearly in order, so nearly all fall into the current epoch or one beside it.
 @lru_cache(maxsize=8)
 def _permutation(size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(size)

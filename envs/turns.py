@@ -1,4 +1,4 @@
-"""Environments whose episode is a conversation: text in, text out, until it is over."""
+"""Environments whose episode is a conversation of several turns."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _MAX_CHARACTERS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """What the other side says to one response.
+    """What an environment returns to one response.
 
     Attributes:
         observation: What the model reads next.
-        reward: For this response. None: 0 within an episode; at its end, unless ``is_correct`` says
-            more, no verdict.
-        is_correct: Whether the episode is a success; None where there is no such notion, or no
-            verdict. Before its end: whether it is one if it is cut off here, for want of turns or
-            tokens.
+        reward: Reward of this response. None means 0 within an episode, and at its end that there
+            is no verdict, unless `is_correct` gives one.
+        is_correct: Whether the episode is a success; None if there is no such notion, or no
+            verdict. Before the end: whether the episode is a success if it is cut off here, for
+            lack of turns or tokens.
         done: Whether the episode is over.
         reason: Why there is no verdict.
-        info: What else ``step`` tells, such as a ``prediction``.
+        info: What else `step` puts into its info, such as a `prediction`.
     """
 
     observation: str = ""
@@ -42,18 +42,18 @@ class Turn:
 
 
 class TurnsEnv(gymnasium.Env[str, str]):
-    """An environment of which a subclass writes ``begin`` and ``turn``.
+    """An environment of which a subclass writes `begin` and `turn`.
 
-    A reward that is missing at the end of an episode, or is no finite number, is NaN with the cause
-    in ``info["missing_reason"]``.
+    A reward that is missing at the end of an episode, or is not a finite number, is NaN with the
+    cause in `info["missing_reason"]`.
 
     Settings, with their defaults:
-        max_turns: 1; the episode is cut off (truncated) after so many responses.
+        max_turns: 1; the episode is cut off (truncated) after this many responses.
         success_at: None; if set, an episode whose last reward is at least this is a success.
 
     Args:
         config: Settings by name; what RLlib hands to an environment class.
-        **kwargs: Settings by name; what ``gymnasium.make`` hands over. They win over ``config``.
+        **kwargs: Settings by name; what `gymnasium.make` hands over. They win over `config`.
 
     Raises:
         ValueError: If a setting is refused.
@@ -68,6 +68,7 @@ class TurnsEnv(gymnasium.Env[str, str]):
         )
         self.observation_space = TextSpace(_MAX_CHARACTERS)
         self.action_space = TextSpace(_MAX_CHARACTERS)
+
         self._max_turns = check_integer("max_turns", self.settings["max_turns"], low=1)
         self._success_at = self.settings["success_at"]
         if self._success_at is not None and not is_finite_number(self._success_at):
@@ -75,30 +76,38 @@ class TurnsEnv(gymnasium.Env[str, str]):
         self._turns_left = 0
 
     def begin(self, seed: int) -> str:
-        """Starts the episode of a seed and returns the prompt: a pure function of ``seed`` and the settings."""
+        """Starts the episode of a seed and returns the prompt.
+
+        A pure function of `seed` and the settings.
+        """
         raise NotImplementedError
 
     def turn(self, response: str) -> Turn:
-        """Answers a response. It is untrusted text."""
+        """Reacts to a response. It is untrusted text."""
         raise NotImplementedError
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Starts the episode of ``seed``, or of a seed drawn from the environment's own generator.
+        """Starts an episode.
+
+        Args:
+            seed: Which episode. None: a seed is drawn from the environment's own generator.
+            options: Not used.
 
         Returns:
-            The prompt, and ``{"problem_id"}``.
+            The prompt, and `{"problem_id"}`.
         """
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(_SEED_BOUND))
+
         prompt = self.begin(seed)
         self._turns_left = self._max_turns
         return prompt, {"problem_id": str(seed)}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Hands over a response.
+        """Hands a response to the environment.
 
         Returns:
             What the model reads next, the reward (NaN if missing), terminated, truncated, and the
@@ -106,7 +115,7 @@ class TurnsEnv(gymnasium.Env[str, str]):
 
         Raises:
             gymnasium.error.ResetNeeded: If the episode has not begun or is already over.
-            gymnasium.error.InvalidAction: If the action is no text.
+            gymnasium.error.InvalidAction: If the action is not a text.
         """
         if not self._turns_left:
             raise gymnasium.error.ResetNeeded("the episode is over or has not begun: call reset()")
@@ -114,11 +123,13 @@ class TurnsEnv(gymnasium.Env[str, str]):
             raise gymnasium.error.InvalidAction(
                 f"the action must be a str, not {type(action).__name__}"
             )
+
         turn = self.turn(action)
         self._turns_left -= 1
         truncated = not turn.done and not self._turns_left
         if turn.done:
             self._turns_left = 0
+
         reward, info = self._judge(turn, is_over=turn.done or truncated)
         return turn.observation, reward, turn.done, truncated, info
 
@@ -128,6 +139,7 @@ class TurnsEnv(gymnasium.Env[str, str]):
             return math.nan, info | {"is_correct": None, "missing_reason": turn.reason}
         if turn.reward is not None and not is_finite_number(turn.reward):
             return math.nan, info | _missing(f"the reward is {turn.reward!r}")
+
         is_correct = turn.is_correct
         if is_over and turn.reward is not None and self._success_at is not None:
             is_correct = float(turn.reward) >= self._success_at
@@ -135,14 +147,14 @@ class TurnsEnv(gymnasium.Env[str, str]):
             info["is_correct"] = bool(is_correct)
         if turn.reward is not None:
             return float(turn.reward), info
+
+        # Without a reward of its own, a success is worth +1 and a failure -1 (Eq. 7), at the end.
         verdict = None if is_correct is None else 1.0 if is_correct else -1.0
         if not is_over:
             return 0.0, info if verdict is None else info | {"reward_if_cut_off": verdict}
-        return (
-            (math.nan, info | _missing("the episode ended without a reward"))
-            if verdict is None
-            else (verdict, info)
-        )
+        if verdict is None:
+            return math.nan, info | _missing("the episode ended without a reward")
+        return verdict, info
 
 
 def _missing(detail: str) -> dict[str, Any]:

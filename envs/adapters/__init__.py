@@ -1,1 +1,4 @@
-"""Environments made of what others wrote: reasoning-gym, OpenEnv servers, plain objects, reward functions."""
+"""Environments made from other code.
+
+That is reasoning-gym, OpenEnv servers, plain objects and reward functions.
+"""

@@ -18,27 +18,28 @@ _MAX_TOKENS = 512
 def classifier_reward(
     setting: str, folder: Any, *, label: Any = None, max_tokens: Any = _MAX_TOKENS
 ) -> Callable[[Problem, str], Verdict]:
-    """Returns a source whose reward is what a model says of prompt and response.
+    """Returns a source of rewards that asks a model about prompt and response.
 
     A model with one output (a reward model) gives that output as it is; a model with several gives
-    the probability of ``label``. The two texts are read as a conversation where the model's
-    tokenizer has a chat template, else as a pair. The model is loaded once per process, on the CPU,
-    when the first response is judged.
+    the probability of `label`. The two texts are read as a conversation if the model's tokenizer
+    has a chat template, else as a pair. The model is loaded once per process, on the CPU, when the
+    first response is judged.
 
     Args:
-        setting: What holds the folder's name, for messages.
-        folder: A folder that transformers can load a sequence-classification model and its
-            tokenizer from.
+        setting: Name of the setting that holds the folder, for messages.
+        folder: Folder from which transformers can load a sequence-classification model and its
+            tokenizer.
         label: Name or number of the output that counts; needed unless the model has one output.
-        max_tokens: How much of prompt and response the model reads, from the end.
+        max_tokens: How many tokens of prompt and response the model reads, counted from the end.
 
     Raises:
-        ValueError: If there is no such folder or ``max_tokens`` is refused.
+        ValueError: If there is no such folder or `max_tokens` is refused.
     """
     path = Path(str(folder)).expanduser()
     if not (path / "config.json").is_file():
         raise ValueError(
-            f"{setting}={str(folder)!r}: must be a model's folder, but there is no config.json in it"
+            f"{setting}={str(folder)!r}: must be a model's folder, "
+            "but there is no config.json in it"
         )
     longest = check_integer(f"{setting}: max_tokens", max_tokens, low=1)
     absolute = str(path.absolute())
@@ -56,6 +57,7 @@ def _rate(folder: str, label: Any, longest: int, prompt: str, response: str) -> 
     ids = _token_ids(tokenizer, prompt, response)[-longest:]
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids])).logits[0].float()
+
     if len(logits) == 1:
         return float(logits[0])
     return float(torch.softmax(logits, dim=-1)[_index(model.config, label)])
@@ -75,7 +77,8 @@ def _index(config: Any, label: Any) -> int:
     if isinstance(label, int) and 0 <= label < config.num_labels:
         return label
     raise ValueError(
-        f"label={label!r}: must be one of {', '.join(map(str, names))}, or a number below {len(names)}"
+        f"label={label!r}: must be one of {', '.join(map(str, names))}, "
+        f"or a number below {len(names)}"
     )
 
 

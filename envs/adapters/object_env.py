@@ -1,4 +1,4 @@
-"""Any object with ``reset(seed)`` and ``step(text)`` as an environment."""
+"""Any object with `reset(seed)` and `step(text)` as an environment."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import MissingReason
 
 _SHAPES = (
-    "a number (the reward), a bool (correct or not), (observation, reward, done), (observation, reward, done, info) "
-    "or Gymnasium's five values"
+    "a number (the reward), a bool (correct or not), (observation, reward, done), "
+    "(observation, reward, done, info) or Gymnasium's five values"
 )
 
 
 class ObjectEnv(TurnsEnv):
     """Wraps an object that knows nothing of Gymnasium.
 
-    ``reset(seed)`` returns the prompt, or a tuple that begins with it. ``step(text)`` returns the
+    `reset(seed)` returns the prompt, or a tuple that begins with it. `step(text)` returns the
     reward as a number, or a bool that says whether the response is correct: both end the episode.
-    To go on it returns ``(observation, reward, done)``, with an info dict after them if it likes,
-    or what Gymnasium's ``step`` does; an ``is_correct`` in the info is kept.
+    To go on it returns `(observation, reward, done)`, optionally followed by an info dict, or what
+    Gymnasium's `step` returns; an `is_correct` in the info is kept.
 
     Settings, with their defaults:
         object: "package.module:Class", a class or another callable that makes the object; has no
             default.
         arguments: {}; what the object is made with, by name.
-        max_turns: 1; the episode is cut off after so many responses.
+        max_turns: 1; the episode is cut off after this many responses.
         success_at: None; if set, an episode whose last reward is at least this is a success.
 
     Raises:
-        ValueError: If a setting is refused or the object has not the two methods.
+        ValueError: If a setting is refused or the object lacks one of the two methods.
     """
 
     default_settings: ClassVar[Mapping[str, Any]] = {
@@ -49,13 +49,15 @@ class ObjectEnv(TurnsEnv):
             raise ValueError(
                 f"arguments={arguments!r}: must be a mapping from argument names to values"
             )
+
         make = resolve_reference("object", self.settings["object"])
         if not callable(make):
             raise ValueError(
-                f"object={self.settings['object']!r}: must be package.module:Class, or a class or function that makes "
-                "the object"
+                f"object={self.settings['object']!r}: must be package.module:Class, or a class or "
+                "function that makes the object"
             )
         self._object = make(**arguments)
+
         missing = [
             name for name in ("reset", "step") if not callable(getattr(self._object, name, None))
         ]
@@ -69,13 +71,15 @@ class ObjectEnv(TurnsEnv):
         if isinstance(prompt, tuple) and prompt:
             prompt = prompt[0]
         if not isinstance(prompt, str):
-            raise TypeError(
-                f"{type(self._object).__name__}.reset must return a text, not {type(prompt).__name__}"
-            )
+            kind = type(self._object).__name__
+            raise TypeError(f"{kind}.reset must return a text, not {type(prompt).__name__}")
         return prompt
 
     def turn(self, response: str) -> Turn:
-        """Steps the object; one that raises gives no verdict, because what it reads was written by a model."""
+        """Steps the object.
+
+        One that raises gives no verdict, because what it reads was written by a model.
+        """
         try:
             return as_turn(self._object.step(response))
         except Exception as error:
@@ -90,7 +94,7 @@ class ObjectEnv(TurnsEnv):
 
 
 def as_turn(result: Any) -> Turn:
-    """Reads what an object's ``step`` returned.
+    """Reads what an object's `step` returned.
 
     Raises:
         TypeError: If it is none of the known shapes.
@@ -105,11 +109,12 @@ def as_turn(result: Any) -> Turn:
         or not isinstance(result[0], str | None)
     ):
         raise TypeError(f"step must return {_SHAPES}, not {result!r:.80}")
+
     observation, reward, done, *rest = result
     info = rest.pop() if rest else {}
-    done = bool(
-        done or (rest and rest.pop())
-    )  # for the algorithm an episode that was cut off is over, too
+    # For the algorithm, an episode that was cut off is over too.
+    done = bool(done or (rest and rest.pop()))
+
     is_correct = info.get("is_correct") if isinstance(info, Mapping) else None
     if isinstance(reward, bool | np.bool_):
         reward, is_correct = None, bool(reward)

@@ -18,12 +18,12 @@ from rllib_dapo.envs.verify import MissingReason
 
 logger = logging.getLogger(__name__)
 
-# What stands for the prompt of a problem that the server did not give; no response to it gets a
+# Stands in for the prompt of a problem that the server did not give; no response to it gets a
 # verdict.
 NO_PROMPT = "The server of this environment does not answer."
 
-# After this time no response to a lost prompt is on its way any more, and the seed is a problem
-# like any other again.
+# After this time no response to a lost prompt is still on its way, and its seed is a problem like
+# any other again.
 _LOST_SECONDS = 3600.0
 
 _NOT_TEXT = ("metadata", "done", "reward")  # fields of every observation
@@ -35,12 +35,11 @@ class _Known:
 
     was_reached: bool = False
     action_field: str | None = None
-    lost: dict[int, tuple[float, str]] = field(
-        default_factory=dict
-    )  # by seed: when its prompt was lost, and why
+    # By seed: when its prompt was lost, and why.
+    lost: dict[int, tuple[float, str]] = field(default_factory=dict)
 
     def why_lost(self, seed: int) -> str:
-        """Returns why there is no prompt for a seed, or nothing if it may be asked for."""
+        """Returns why there is no prompt for a seed; empty if the server may be asked for it."""
         when, why = self.lost.get(seed, (-math.inf, ""))
         return why if time.monotonic() - when < _LOST_SECONDS else ""
 
@@ -50,25 +49,24 @@ class OpenEnvEnv(TurnsEnv):
 
     Every reset opens a session of its own, with the reset seed, and the end of an episode closes
     it. A server that cannot be reached is refused when the environment is first reset. One that
-    dies, hangs or raises later on gives no
-    verdict: the episode is cut off (truncated), its reward is missing, and later episodes try
-        again.
+    dies, hangs or raises later on gives no verdict: the episode is cut off (truncated), its reward
+    is missing, and later episodes try again.
 
     Settings, with their defaults:
         url: The server's address, such as "http://localhost:8000"; has no default.
-        action_field: None; the field of an action that takes the response. Told from the server's
-            schema if there is only one that takes a text.
+        action_field: None; the field of an action that takes the response. By default found in the
+            server's schema, if only one field takes a text.
         action: {}; other fields of every action, by name.
-        observation_field: None; the field of an observation that the model reads. Where it is None,
-            that is the only text field, or all fields as JSON.
-        reset_options: {}; what ``reset`` is called with beside the seed.
-        deadline: 60; seconds that the server has for an answer.
+        observation_field: None; the field of an observation that the model reads. By default the
+            only text field, or all fields as JSON.
+        reset_options: {}; what `reset` is called with in addition to the seed.
+        deadline: 60; seconds that the server has for a reply.
         connect_deadline: 10; seconds to open a session.
-        max_turns: 1; the episode is cut off after so many responses.
+        max_turns: 1; the episode is cut off after this many responses.
         success_at: None; if set, an episode whose last reward is at least this is a success.
 
     Raises:
-        ValueError: If a setting is refused or the package is not there.
+        ValueError: If a setting is refused or the package is not installed.
     """
 
     default_settings: ClassVar[Mapping[str, Any]] = {
@@ -89,12 +87,14 @@ class OpenEnvEnv(TurnsEnv):
             raise ValueError(
                 f"url={given['url']!r}: must be a server's address, such as 'http://localhost:8000'"
             )
+
         for name in ("deadline", "connect_deadline"):
             if not is_finite_number(given[name]) or given[name] <= 0:
                 raise ValueError(f"{name}={given[name]!r}: must be a number of seconds over 0")
         for name in ("action", "reset_options"):
             if not isinstance(given[name] or {}, Mapping):
                 raise ValueError(f"{name}={given[name]!r}: must be a mapping from names to values")
+
         self._make_client = _client_class()
         self._client: Any = None
         self._known = _Known(action_field=given["action_field"])
@@ -117,11 +117,13 @@ class OpenEnvEnv(TurnsEnv):
         self._end_session()
         self._seed, self._is_cut_off = seed, False
         known = self._known
-        # A problem whose prompt was lost is not scored when the server is back: that prompt was
-        # another one.
+
+        # A problem whose prompt was lost is not scored when the server is back, for responses to
+        # the prompt that stood in for it may still be on their way.
         if known.why_lost(seed):
             return NO_PROMPT
-        # Whatever the network or a server may raise: while training, it costs this one problem.
+
+        # A network or a server may raise anything; while training, that costs this one problem.
         try:
             self._client = self._open_session()
             result = self._client.reset(seed=seed, **(self.settings["reset_options"] or {}))
@@ -137,14 +139,16 @@ class OpenEnvEnv(TurnsEnv):
                 )
             known.lost[seed] = (time.monotonic(), _told(error))
             return NO_PROMPT
+
         known.was_reached = True
         return prompt
 
     def turn(self, response: str) -> Turn:
-        """Sends a response; without an answer there is no verdict."""
+        """Sends a response; without a reply there is no verdict."""
         if why := self._known.why_lost(self._seed):
             self._is_cut_off = True
             return Turn(reason=f"{why} (the server gave no problem)")
+
         try:
             text = response.encode("utf-8", "replace").decode()  # half characters cannot be sent
             result = self._client.step(
@@ -159,12 +163,16 @@ class OpenEnvEnv(TurnsEnv):
             self._end_session(in_background=True)
             self._is_cut_off = True
             return Turn(reason=f"{_told(error)} (the server gave no verdict)")
+
         if turn.done:
             self._end_session()
         return turn
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Hands over a response, as any conversation does; where the server is lost, the episode is truncated."""
+        """Hands over a response, see `TurnsEnv.step`.
+
+        If the server is lost, the episode is truncated.
+        """
         observation, reward, terminated, truncated, info = super().step(action)
         if self._is_cut_off:
             terminated, truncated = False, True
@@ -190,6 +198,7 @@ class OpenEnvEnv(TurnsEnv):
         client, self._client = self._client, None
         if client is None:
             return
+
         # A server that hangs does not say goodbye either, and nobody should wait for that.
         closing = threading.Thread(target=_close, args=(client,), daemon=True)
         closing.start()
@@ -197,16 +206,13 @@ class OpenEnvEnv(TurnsEnv):
             closing.join(float(self.settings["connect_deadline"]))
 
     def _text_field(self) -> str:
-        address = (
-            self.settings["url"]
-            .replace("ws://", "http://", 1)
-            .replace("wss://", "https://", 1)
-            .rstrip("/")
-        )
-        with urllib.request.urlopen(
-            f"{address}/schema", timeout=float(self.settings["connect_deadline"])
-        ) as answer:
-            schema = json.load(answer)["action"]
+        url = self.settings["url"].rstrip("/")
+        address = url.replace("ws://", "http://", 1).replace("wss://", "https://", 1)
+        seconds = float(self.settings["connect_deadline"])
+        with urllib.request.urlopen(f"{address}/schema", timeout=seconds) as reply:
+            schema = json.load(reply)["action"]
+
+        # The one text that an action must have, or the one that it can have.
         properties: dict[str, Any] = schema.get("properties", {})
         fields = [name for name, field in properties.items() if field.get("type") == "string"]
         needed = [name for name in fields if name in schema.get("required", [])]
@@ -214,7 +220,8 @@ class OpenEnvEnv(TurnsEnv):
             if len(candidates) == 1:
                 return candidates[0]
         raise ValueError(
-            f"action_field=None: name the one of {', '.join(fields) or 'no text fields'} for the response"
+            f"action_field=None: name the one of {', '.join(fields) or 'no text fields'} "
+            "for the response"
         )
 
     def _text_of(self, observation: Mapping[str, Any]) -> str:
@@ -235,8 +242,8 @@ def _client_class() -> Any:
         from openenv.core import GenericEnvClient
     except ImportError as error:
         raise ValueError(
-            f"needs the package openenv ({error}): pip install rllib-dapo[openenv], then pip install --no-deps "
-            "openenv==0.10.0"
+            f"needs the package openenv ({error}): pip install -e '.[openenv]' in a checkout of "
+            "rllib-dapo, then pip install --no-deps openenv==0.10.0"
         ) from error
     return GenericEnvClient
 
@@ -255,8 +262,7 @@ def _told(error: Exception) -> str:
 
 
 def _close(client: Any) -> None:
-    # It may be half open, or the server gone: whatever closing raises, there is nothing left to
-    # lose.
+    # The session may be half open, or the server gone: whatever closing raises, nothing is lost.
     try:
         client.close()
     except Exception:

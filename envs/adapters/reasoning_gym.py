@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from itertools import count, islice
-from pathlib import Path
 from typing import Any, ClassVar
 
-from rllib_dapo.envs.adapters.child import Child, ChildError
-from rllib_dapo.envs.adapters.reasoning_gym_worker import BLOCK
+from rllib_dapo.envs.adapters.reasoning_gym_tasks import BLOCK
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.envs.env_settings import (
     check_choice,
@@ -20,43 +19,52 @@ from rllib_dapo.envs.env_settings import (
     check_template,
     is_finite_number,
 )
+from rllib_dapo.envs.processes.killable_process import Program
+from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceRefused
+from rllib_dapo.envs.processes.restarting_process import RestartingProcess
 from rllib_dapo.envs.scoring import SCORING_SETTINGS
 from rllib_dapo.envs.splits import SPLITS, split_of
+from rllib_dapo.envs.verify import MissingReason
 
-TEMPLATE = "{question}\n\nThink it through, then write the final answer, and nothing else, as <answer>...</answer>."
+TEMPLATE = (
+    "{question}\n\nThink it through, then write the final answer, and nothing else, as "
+    "<answer>...</answer>."
+)
 
-_WORKER = Path(__file__).with_name("reasoning_gym_worker.py")
+_SERVICE = "rllib_dapo.envs.adapters.reasoning_gym_tasks:Tasks"
+_MEMORY_BYTES = 4 * 2**30
 _SEED_RANGE = 2**32 - BLOCK  # what NumPy's old generator, which one of the tasks seeds, takes
 _ENTRY_SECONDS = 60.0
 _DRAWS = 1_000  # in search of an entry of the split
+_LONGEST_PREDICTION = 300  # characters of it that are kept
 
 
 class ReasoningGymEnv(SingleStepTextEnv):
     """Asks the problems that a reasoning-gym task makes; each reset seed is one of its entries.
 
     The reward is the task's own score, from 0 to 1, and most tasks give some of it for what is
-    nearly right. Problems are made and scored in a process of its own, which is killed where it
-    takes too long: the verdict is then missing. An answer is never evaluated as code, which some of
-    the library's scorers would do. ``info["problem_id"]`` names the
-    entry: task, seed of the data set, index in it.
+    nearly right. Problems are made and scored in a process of the environment's own, which is
+    killed if it takes too long: the verdict is then missing. An answer is never evaluated as code,
+    which some of the library's scorers would do. `info["problem_id"]` names the entry: task, seed
+    of the data set, index in it.
 
     Settings, with their defaults:
-        task: The task's name, such as "leg_counting"; has no default. ``composite`` takes a list
-            ``datasets`` of ``{"name": ..., "weight": ..., "config": {...}}``.
+        task: The task's name, such as "leg_counting"; has no default. `composite` takes a list
+            `datasets` of `{"name": ..., "weight": ..., "config": {...}}`.
         template: The question, and how to mark the answer; a prompt with the field {question}.
-        answer_tag: "answer"; what stands in the last <answer>...</answer> is scored, or without one
-            the whole response. None: always the whole response.
-        success_at: 0.99; the score from which on a response is correct. None: the score is a grade
-            and nothing more, so that dynamic sampling keeps a group whose scores differ, though
-            none of its responses may be right.
+        answer_tag: "answer"; the inside of the last <answer>...</answer> is scored, or the whole
+            response if there is none. None: always the whole response.
+        success_at: 0.99; least score of a correct response. None: the score is a mere grade, so
+            that dynamic sampling keeps a group whose scores differ, though perhaps none of its
+            responses is right.
         split: "all", or "train" or "heldout".
-        heldout_fraction: 0.1; the share of problems that is held out, told by a hash of their text.
+        heldout_fraction: 0.1; share of problems that is held out, decided by a hash of their text.
         seed: 0; chooses among the streams of problems. Splits do not depend on it.
-        Any other setting is one of the task's own, such as ``max_animals``, or one of those of
-        every environment, of which ``verify_seconds`` bounds the scoring here too.
+        Any other setting is one of the task's own, such as `max_animals`, or one of those of
+        every environment, of which `verify_seconds` bounds the scoring here too.
 
     Raises:
-        ValueError: If a setting is refused or the package is not there.
+        ValueError: If a setting is refused or the package is not installed.
     """
 
     default_settings: ClassVar[Mapping[str, Any]] = {
@@ -70,31 +78,31 @@ class ReasoningGymEnv(SingleStepTextEnv):
     }
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        # Whatever this environment does not know is a setting of the task.
         given = {**(config or {}), **kwargs}
         everybodys = {**self.default_settings, **SCORING_SETTINGS, "render_mode": None}
         own = {name: value for name, value in given.items() if name not in everybodys}
         super().__init__({name: value for name, value in given.items() if name in everybodys})
-        self._template = check_template("template", self.settings["template"], "question")
-        self._tag = _tag_pattern(self.settings["answer_tag"])
-        self._success_at = self.settings["success_at"]
+
+        settings = self.settings
+        self._template = check_template("template", settings["template"], "question")
+        self._tag = _tag_pattern(settings["answer_tag"])
+        self._success_at = settings["success_at"]
         if self._success_at is not None and not is_finite_number(self._success_at):
             raise ValueError(f"success_at={self._success_at!r}: must be a number, or None")
-        self._split = check_choice("split", self.settings["split"], ("all", *SPLITS))
-        self._heldout_fraction = check_fraction(
-            "heldout_fraction", self.settings["heldout_fraction"]
-        )
-        self._seed = check_integer("seed", self.settings["seed"], low=0)
+        self._split = check_choice("split", settings["split"], ("all", *SPLITS))
+        self._heldout_fraction = check_fraction("heldout_fraction", settings["heldout_fraction"])
+        self._seed = check_integer("seed", settings["seed"], low=0)
         self._deadline = float(given.get("verify_seconds", SCORING_SETTINGS["verify_seconds"]))
         self.settings |= own
-        # Texts hash alike in all such processes, so that sets of them are walked through in one
-        # order.
-        environment = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        described = json.dumps({"task": self.settings["task"], "settings": own})
-        self._worker = Child(_WORKER, [described], environment=environment)
-        refused = self._worker.start().get("refused")
-        if refused:
-            self._worker.close()
-            raise ValueError(f"{type(self).__name__}: {refused}")
+
+        # Started at once, for the task itself knows which settings it takes.
+        self._process = RestartingProcess(_program(self.settings["task"], own))
+        try:
+            self._process.start()
+        except ServiceRefused as refusal:
+            self._process.close()
+            raise ValueError(f"{type(self).__name__}: {refusal}") from None
 
     def problem(self, seed: int) -> Problem:
         """Returns the entry of a reset seed: the first of its draws that lies in the split.
@@ -104,31 +112,37 @@ class ReasoningGymEnv(SingleStepTextEnv):
             RuntimeError: If the task does not make its problem in time.
         """
         for entry in islice(self._draws(seed), _DRAWS):
-            made = self._worker.ask({"entry": entry}, deadline=_ENTRY_SECONDS)
+            made = self._process.call({"entry": entry}, deadline=_ENTRY_SECONDS)
             question = made["question"]
             if self._split in ("all", split_of(question, self._heldout_fraction)):
-                problem_id = "/".join(map(str, (self.settings["task"], *entry)))
-                prompt = self._template.format(question=question)
-                # Some tasks have many right answers and name none.
                 return Problem(
-                    prompt=prompt, answer=str(made["answer"] or ""), problem_id=problem_id
+                    prompt=self._template.format(question=question),
+                    # Some tasks have many right answers and name none.
+                    answer=str(made["answer"] or ""),
+                    problem_id="/".join(map(str, (self.settings["task"], *entry))),
                 )
+
         raise ValueError(
-            f"split={self._split!r}: none of {_DRAWS} problems of {self.settings['task']} lies in it with "
-            f"heldout_fraction={self._heldout_fraction}; change one of the two"
+            f"split={self._split!r}: none of {_DRAWS} problems of {self.settings['task']} lies in "
+            f"it with heldout_fraction={self._heldout_fraction}; change one of the two"
         )
 
     def score(self, problem: Problem, response: str) -> Verdict:
         """Has the task score the answer in the response."""
         answer = self.answer_in(response)
+        prediction = answer[:_LONGEST_PREDICTION]
         entry = [int(part) for part in problem.problem_id.split("/")[-2:]]
+
         try:
-            result = self._worker.ask({"entry": entry, "answer": answer}, deadline=self._deadline)
-        except ChildError as error:
-            return Verdict(is_correct=None, prediction=answer[:300], reason=str(error))
+            result = self._process.call({"entry": entry, "answer": answer}, deadline=self._deadline)
+        except ProcessFailure as failure:
+            is_late = isinstance(failure, DeadlineMissed)
+            kind = MissingReason.TIMEOUT if is_late else MissingReason.CRASH
+            return Verdict(is_correct=None, prediction=prediction, reason=f"{kind}: {failure}")
+
         score, reason = result["score"], result["reason"]
         is_correct = None if self._success_at is None else score >= self._success_at
-        return Verdict(is_correct=is_correct, reward=score, prediction=answer[:300], reason=reason)
+        return Verdict(is_correct=is_correct, reward=score, prediction=prediction, reason=reason)
 
     def answer_in(self, response: str) -> str:
         """Returns the part of a response that is scored."""
@@ -137,15 +151,33 @@ class ReasoningGymEnv(SingleStepTextEnv):
 
     def close(self) -> None:
         """Ends the process."""
-        self._worker.close()
+        self._process.close()
         super().close()
 
     def _draws(self, seed: int) -> Iterator[tuple[int, int]]:
-        """Yields entries as (seed of a data set, index in it), other ones for every reset seed."""
+        """Yields entries as (seed of a data set, index in it), different for every reset seed."""
         block, index = divmod(seed, BLOCK)
         for draw in count():
             digest = blake2b(f"{self._seed}/{block}/{draw}".encode(), digest_size=8).digest()
             yield int.from_bytes(digest, "big") % _SEED_RANGE, index
+
+
+def _program(task: Any, settings: Mapping[str, Any]) -> Program:
+    # Without the current folder, where Ray's workers look: a module there may have the name of the
+    # library.
+    here = os.getcwd()
+    path = tuple(entry for entry in sys.path if entry and os.path.abspath(entry) != here)
+
+    return Program(
+        service=_SERVICE,
+        settings={"task": task, "settings": dict(settings)},
+        path=path,
+        # Texts hash alike in all such processes, so that sets of them are walked through in one
+        # order.
+        environment={"PYTHONHASHSEED": "0"},
+        memory_total=_MEMORY_BYTES,
+        is_silent=True,
+    )
 
 
 def _tag_pattern(tag: Any) -> re.Pattern[str] | None:
@@ -153,5 +185,5 @@ def _tag_pattern(tag: Any) -> re.Pattern[str] | None:
         return None
     if not isinstance(tag, str) or not re.fullmatch(r"\w+", tag):
         raise ValueError(f"answer_tag={tag!r}: must be a name such as 'answer', or None")
-    # Neither tag may stand within: such a pattern takes no longer than the response is long.
+    # Neither tag may be inside: such a pattern takes time in proportion to the response's length.
     return re.compile(rf"<{tag}>((?:(?!</?{tag}>).)*)</{tag}>", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Objects given by their name, as a run file has to."""
+"""Objects given by their name, as a run file has to give them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 
 def resolve_reference(setting: str, value: Any) -> Any:
-    """Returns what ``package.module:name`` stands for; anything but a text is returned as it is.
+    """Returns what `package.module:name` stands for.
+
+    Anything but a text is returned as it is.
 
     Args:
-        setting: The setting that holds the value, for messages.
+        setting: Name of the setting that holds the value, for messages.
         value: A text, or the object itself.
 
     Raises:
@@ -23,19 +25,22 @@ def resolve_reference(setting: str, value: Any) -> Any:
     module_name, colon, name = value.partition(":")
     if not colon or not module_name or not name:
         raise ValueError(f"{setting}={value!r}: must be written package.module:name")
-    if (
-        str(Path.cwd()) not in sys.path
-    ):  # where a console script does not look, but Ray's workers do
+
+    # A console script does not look in the current folder, but Ray's workers do.
+    if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    # Whatever importing a user's module may raise, one line that names the setting is better than a
-    # traceback.
+
+    # Importing a user's module may raise anything, and one line that names the setting is better
+    # than a traceback.
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
         told = " ".join(str(error).split())
         raise ValueError(
-            f"{setting}={value!r}: module {module_name} cannot be imported: {type(error).__name__}: {told}"
+            f"{setting}={value!r}: module {module_name} cannot be imported: "
+            f"{type(error).__name__}: {told}"
         ) from error
+
     if not hasattr(module, name):
         raise ValueError(f"{setting}={value!r}: module {module_name} has no {name!r}")
     return getattr(module, name)

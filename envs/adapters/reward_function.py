@@ -20,30 +20,30 @@ from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 
 
 class RewardFunctionEnv(SingleStepTextEnv):
-    """Asks the prompts of a file, and rewards the responses with a function of one's own, or with several sources.
+    """Asks the prompts of a file, and rewards the responses with a function or several sources.
 
     Reset seeds 0 .. N-1 are the first epoch over the N prompts, N .. 2N-1 the second, in another
-    order. ``info["reward_components"]`` holds each source's value by name. Functions run in
-    processes that are killed where they hang, unless ``verify_in`` says otherwise or a classifier
-    is among the components.
+    order. `info["reward_components"]` holds each source's value by name. Functions run in processes
+    that are killed if they hang, unless `verify_in` says otherwise or a classifier is among the
+    components.
 
     Settings, with their defaults:
         path: A file of prompts, a Hugging Face data set, or a list of these; has no default. See
-            ``sources.find_sources``. Answers are optional.
+            `sources.find_sources`. Answers are optional.
         reward: A function of prompt and response (and answer, if it takes three),
             "package.module:function", or a weighted sum of named components; has no default. See
-            ``reward_sources.make_reward``.
+            `reward_sources.make_reward`.
         success_at: None; if set, a response whose reward is at least this is correct.
-        template: "{problem}"; what is put around a prompt.
-        columns: None; {"question": ..., "answer": ...} names the file's columns where they are not
-            told by themselves.
-        weights: None; if set, a number for each entry of ``path``: its share of the problems.
+        template: "{problem}"; the text around a prompt.
+        columns: None; {"question": ..., "answer": ...} names the file's columns if they cannot be
+            told from their names.
+        weights: None; if set, a number for each entry of `path`: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
-        disjoint_from: None; files like ``path`` that must not share a problem with it.
+        disjoint_from: None; files like `path` that must not share a problem with it.
         split: "all", or "train" or "heldout".
-        heldout_fraction: 0.1; the share of prompts that is held out, told by a hash of their text.
+        heldout_fraction: 0.1; share of prompts that is held out, decided by a hash of their text.
         seed: 0; chooses the order of the prompts. Splits do not depend on it.
-        limit: None; if set, only the first so many prompts of the split are used.
+        limit: None; if set, only this many prompts of the split are used, the first ones.
 
     Raises:
         FileNotFoundError: If a file is not there.
@@ -68,8 +68,11 @@ class RewardFunctionEnv(SingleStepTextEnv):
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         given = self.settings
+
         self._reward = make_reward(given["reward"], success_at=given["success_at"])
         self._template = check_template("template", given["template"], "problem")
+        self.needs_process = self._reward.needs_process
+
         split = check_choice("split", given["split"], ("all", *SPLITS))
         fraction = check_fraction("heldout_fraction", given["heldout_fraction"])
         seed = check_integer("seed", given["seed"], low=0)
@@ -80,6 +83,7 @@ class RewardFunctionEnv(SingleStepTextEnv):
             low=1,
             high=MAX_PROMPT_CHARACTERS,
         )
+
         reading = {
             "columns": given["columns"],
             "max_prompt_characters": longest,
@@ -88,13 +92,13 @@ class RewardFunctionEnv(SingleStepTextEnv):
         dataset = load_dataset(given["path"], **reading)
         self.problems = _select(dataset, split, fraction)[:limit]
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
+
         if given["disjoint_from"] is not None:
             others = load_dataset(given["disjoint_from"], **reading)
             refuse_overlap(self.problems, others.problems, settings="path or disjoint_from")
-        self.needs_process = self._reward.needs_process
 
     def problem(self, seed: int) -> Problem:
-        """Returns the prompt at position ``seed`` of the endless visit to the file."""
+        """Returns the prompt at position `seed` of the endless visit to the file."""
         found = self.problems[self._order(seed)]
         prompt = self._template.format(problem=found.prompt)
         return Problem(prompt=prompt, answer=found.answer, problem_id=found.problem_id)
@@ -104,7 +108,7 @@ class RewardFunctionEnv(SingleStepTextEnv):
         return self._reward(problem, response)
 
     def scoring_rule(self) -> Callable[..., Verdict]:
-        """The reward alone: processes that score need no prompts."""
+        """Returns the reward alone: processes that score need no prompts."""
         return self._reward.of_texts
 
 
@@ -118,7 +122,7 @@ def _select(dataset: Dataset, split: str, heldout_fraction: float) -> tuple[Prob
     )
     if not selected:
         raise ValueError(
-            f"split={split!r}: no prompt is left of {len(dataset.problems)} with heldout_fraction={heldout_fraction}; "
-            "change one of the two or use more data"
+            f"split={split!r}: no prompt is left of {len(dataset.problems)} with "
+            f"heldout_fraction={heldout_fraction}; change one of the two or use more data"
         )
     return selected

@@ -1,4 +1,4 @@
-"""Where rewards come from: answer rules, functions, heuristics, classifiers, and weighted sums of these."""
+"""Where rewards come from: rules, functions, heuristics, classifiers, and sums of these."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ RewardSource: TypeAlias = Callable[[Problem, str], Verdict]
 _KINDS = ("rule", "function", "regex", "keywords", "classifier")
 _OPTIONS = {"classifier": ("label", "max_tokens")}
 _HOW = (
-    'must be a function, "package.module:function", or a mapping from names to components, each with one of '
-    f'{", ".join(_KINDS)} and perhaps a weight, such as {{"format": {{"regex": "^[0-9]+$", "weight": 0.5}}}}'
+    'must be a function, "package.module:function", or a mapping from names to components, each '
+    f"with one of {', '.join(_KINDS)} and perhaps a weight, such as "
+    '{"format": {"regex": "^[0-9]+$", "weight": 0.5}}'
 )
 _LOOKED_AT = 20_000  # characters of a response that heuristics search
 
@@ -39,10 +40,10 @@ class Component:
     """One part of a reward.
 
     Attributes:
-        name: Under which it is reported.
+        name: Name under which it is reported.
         kind: One of "rule", "slow rule", "function", "regex", "keywords" and "classifier".
-        weight: Its factor in the sum.
-        source: What judges the response.
+        weight: Factor of its value in the sum.
+        source: The function that judges the response.
     """
 
     name: str
@@ -57,9 +58,8 @@ class WeightedReward:
 
     Attributes:
         components: At least one.
-        success_at: The sum from which on a response counts as correct; None: the first component
-            that knows correct from wrong decides, and where none does, the reward is a grade and
-            nothing more.
+        success_at: Least sum of a response that counts as correct. None: the first component that
+            knows correct from wrong decides, and if none does, the reward is a mere grade.
     """
 
     components: tuple[Component, ...]
@@ -67,25 +67,28 @@ class WeightedReward:
 
     @property
     def needs_process(self) -> bool:
-        """Whether it runs what may hang: a user's function, or a rule that asks a library for mathematics.
+        """Whether it runs what may hang: a user's function, or a rule that asks a library.
 
-        A classifier is too large for the processes that score, and cannot hang.
+        A classifier cannot hang, and is too large for the processes that score.
         """
         kinds = {part.kind for part in self.components}
         return bool(kinds & {"function", "slow rule"}) and "classifier" not in kinds
 
     def __call__(self, problem: Problem, response: str) -> Verdict:
-        """Judges a response. Where one component has no verdict there is none at all: it is never a silent 0.
+        """Judges a response.
+
+        If one component has no verdict there is none at all: it is never a silent 0.
 
         Returns:
-            The verdict, with each component's own value by name, before its weight; NaN where it
-            has none.
+            The verdict, with each component's own value by name, before its weight; NaN for one
+            without a verdict.
         """
         verdicts = {part.name: part.source(problem, response) for part in self.components}
         values = {name: _value(verdict) for name, verdict in verdicts.items()}
         prediction = next(
             (verdict.prediction for verdict in verdicts.values() if verdict.prediction), ""
         )
+
         lacking = [
             f"{verdicts[name].reason} ({name})"
             for name, value in values.items()
@@ -95,6 +98,7 @@ class WeightedReward:
             return Verdict(
                 is_correct=None, prediction=prediction, reason="; ".join(lacking), components=values
             )
+
         total = sum(part.weight * values[part.name] for part in self.components)
         known = (
             verdict.is_correct for verdict in verdicts.values() if verdict.is_correct is not None
@@ -110,21 +114,22 @@ class WeightedReward:
 
 
 def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
-    """Reads the setting ``reward``.
+    """Reads the setting `reward`.
 
     Args:
         value: A function of prompt and response (and answer, if it takes three),
-            ``"package.module:function"``, or a mapping from names to components. A component is a
-            mapping with one of ``rule`` (an answer rule's name), ``function``, ``regex`` (1 if it
-            is found, else 0), ``keywords`` (the share of them that is there) or ``classifier`` (a
-            model's folder, with ``label`` and ``max_tokens``), and perhaps a ``weight``.
-        success_at: The setting of this name, see ``WeightedReward``.
+            `"package.module:function"`, or a mapping from names to components. A component is a
+            mapping with one of `rule` (an answer rule's name), `function`, `regex` (1 if it is
+            found, else 0), `keywords` (the share of them that is found) or `classifier` (a model's
+            folder, with `label` and `max_tokens`), and perhaps a `weight`.
+        success_at: The setting of this name, see `WeightedReward`.
 
     Raises:
         ValueError: If one of the two is refused.
     """
     if success_at is not None and not is_finite_number(success_at):
         raise ValueError(f"success_at={success_at!r}: must be a number, or None")
+
     if not isinstance(value, Mapping):
         if value is None:
             raise ValueError(f"reward={value!r}: {_HOW}")
@@ -137,6 +142,7 @@ def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
         raise ValueError(f"reward={value!r}: {_HOW}")
     else:
         parts = tuple(_component(str(name), part) for name, part in value.items())
+
     return WeightedReward(
         components=parts, success_at=None if success_at is None else float(success_at)
     )
@@ -146,16 +152,19 @@ def _component(name: str, given: Any) -> Component:
     setting = f"reward.{name}"
     if not isinstance(given, Mapping):
         given = {"function": given}
+
     kinds = [kind for kind in _KINDS if kind in given]
     if len(kinds) != 1:
         raise ValueError(f"{setting}={given!r}: must have exactly one of {', '.join(_KINDS)}")
     kind = kinds[0]
+
     options = {key: value for key, value in given.items() if key not in (kind, "weight")}
     for key in options:
         check_choice(f"{setting}: the option", key, ("weight", *_OPTIONS.get(kind, ())))
     weight = given.get("weight", 1.0)
     if not is_finite_number(weight):
         raise ValueError(f"{setting}.weight={weight!r}: must be a number")
+
     source = _source(f"{setting}.{kind}", kind, given[kind], options)
     if kind == "rule" and check_rule(setting, given[kind]) in SLOW_RULES:
         kind = "slow rule"
@@ -172,6 +181,7 @@ def _source(setting: str, kind: str, value: Any, options: Mapping[str, Any]) -> 
         return _regex(setting, value)
     if kind == "keywords":
         return _keywords(setting, value)
+
     # The only source that needs torch and transformers.
     from rllib_dapo.envs.adapters.classifier import classifier_reward
 
@@ -179,7 +189,7 @@ def _source(setting: str, kind: str, value: Any, options: Mapping[str, Any]) -> 
 
 
 def _function(setting: str, function: Any) -> RewardSource:
-    """Wraps ``function(prompt, response)`` or ``function(prompt, response, answer)``."""
+    """Wraps `function(prompt, response)` or `function(prompt, response, answer)`."""
     if not callable(function):
         raise ValueError(f"{setting}={function!r}: {_HOW}")
     try:
@@ -190,7 +200,10 @@ def _function(setting: str, function: Any) -> RewardSource:
 
 
 def _as_verdict(result: Any) -> Verdict:
-    """Reads what a user's function returned: a number, a bool (correct or not), None (no verdict), or a verdict."""
+    """Reads what a user's function returned.
+
+    That may be a number, a bool (correct or not), None (no verdict) or a verdict.
+    """
     if isinstance(result, Verdict):
         return result
     if isinstance(result, bool | np.bool_):
@@ -206,7 +219,7 @@ def _regex(setting: str, value: Any) -> RewardSource:
     try:
         pattern = re.compile(value, re.DOTALL)
     except (re.error, TypeError) as error:
-        raise ValueError(f"{setting}={value!r}: is no regular expression ({error})") from None
+        raise ValueError(f"{setting}={value!r}: is not a regular expression ({error})") from None
     return lambda problem, response: _grade(pattern.search(response[:_LOOKED_AT]) is not None)
 
 
@@ -224,7 +237,7 @@ def _keywords(setting: str, value: Any) -> RewardSource:
 
 
 def _value(verdict: Verdict) -> float:
-    """The reward of a verdict: its own, or +1 or -1 (Eq. 7 of the DAPO paper); NaN where there is none."""
+    """Returns the reward of a verdict: its own, or +1 or -1 (Eq. 7 of the DAPO paper), or NaN."""
     if verdict.reward is not None:
         return verdict.reward
     return math.nan if verdict.is_correct is None else 1.0 if verdict.is_correct else -1.0

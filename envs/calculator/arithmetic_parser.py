@@ -1,4 +1,7 @@
-"""Values of arithmetic expressions. The text was written by a model: it is parsed here, never evaluated as code."""
+"""Values of arithmetic expressions.
+
+The text was written by a model: it is parsed here, never evaluated as code.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 MAX_CHARACTERS = 200
-MAX_DIGITS = 1000  # of a numerator or denominator on the way
+MAX_DIGITS = 1000  # of a numerator or denominator, of every intermediate result
 MAX_EXPONENT = 1000
 MAX_DEPTH = 30
 _DECIMALS = 12
@@ -18,11 +21,14 @@ _SIGNS = {"\u2212": "-", "\u00d7": "*", "\u00b7": "*", "\u00f7": "/"}
 
 
 class CalculatorError(ValueError):
-    """An expression has no value; the message is for the model to read, and repeats nothing that it wrote."""
+    """An expression has no value.
+
+    The message is for the model to read, and repeats nothing that the model wrote.
+    """
 
 
 def calculate(expression: str) -> Fraction:
-    """Returns the exact value of an expression of numbers, ``+ - * / ^ **`` and parentheses.
+    """Returns the exact value of an expression of numbers, `+ - * / ^ **` and parentheses.
 
     Raises:
         CalculatorError: If it is too long, not such an expression, divides by zero or grows too

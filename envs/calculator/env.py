@@ -1,4 +1,4 @@
-"""Problems that may be solved with a calculator, which answers back."""
+"""Problems that may be solved with the help of a calculator."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _MAX_CALL_CHARACTERS = 10_000  # where in a response a call may stand
 
 
 class CalculatorMathEnv(TurnsEnv):
-    """Poses the problems of another environment, and lets the model call a calculator before it answers.
+    """Poses the problems of another environment, and lets the model call a calculator.
 
-    A response that holds ``<calculator>12*7</calculator>`` is answered with the value, and the
-    model goes on; a response without a call is the final answer, which the other environment
-    scores. An expression that has no value is answered with what is wrong with it. The calculator
-    parses expressions itself and knows nothing but numbers and ``+ - * / ^ ( )``.
+    After a response that holds `<calculator>12*7</calculator>` the model reads the value and goes
+    on; a response without a call is the final answer, which the other environment scores. Instead
+    of the value of an expression that has none, the model reads what is wrong with it. The
+    calculator parses expressions itself and knows nothing but numbers and `+ - * / ^ ( )`.
 
     Settings, with their defaults:
         problems: "rllib_dapo/Arithmetic-v0"; the environment that poses and scores, a
             `SingleStepTextEnv`.
         problem_config: {}; its settings.
         template: How the tool is explained; "{problem}" is the other environment's prompt, and must
-        be in it. call_open, call_close: "<calculator>" and "</calculator>"; what stands around an
-        expression.
+            be in it.
+        call_open, call_close: "<calculator>" and "</calculator>"; the marks around an expression.
         result_template: What the model reads after a call; "{result}" must be in it.
-        max_turns: 4; an episode without a final answer after so many responses is a failure.
+        max_turns: 4; an episode without a final answer after this many responses is a failure.
         success_at: None; if set, an episode whose reward is at least this is a success, whatever
             the scorer says.
 
@@ -46,8 +46,9 @@ class CalculatorMathEnv(TurnsEnv):
         "problems": "rllib_dapo/Arithmetic-v0",
         "problem_config": None,
         "template": (
-            "{problem}\n\nYou may use a calculator: end your message with a call such as <calculator>12*7</calculator> "
-            "and read the result in the next one. A message without a call is your final answer."
+            "{problem}\n\nYou may use a calculator: end your message with a call such as "
+            "<calculator>12*7</calculator> and read the result in the next one. A message without "
+            "a call is your final answer."
         ),
         "call_open": "<calculator>",
         "call_close": "</calculator>",
@@ -64,6 +65,7 @@ class CalculatorMathEnv(TurnsEnv):
         for name in ("call_open", "call_close"):
             if not isinstance(given[name], str) or not given[name]:
                 raise ValueError(f"{name}={given[name]!r}: must be a text that is not empty")
+
         self._open, self._close = given["call_open"], given["call_close"]
         self._problems = _single_step_env(given["problems"], given["problem_config"])
         self._seed = 0
@@ -78,11 +80,13 @@ class CalculatorMathEnv(TurnsEnv):
         return self._template.format(problem=self._problems.problem(seed).prompt)
 
     def turn(self, response: str) -> Turn:
-        """Answers a call, or has the final answer scored."""
+        """Returns the result of a call, or has the final answer scored."""
         expression = self._called(response)
         if expression is None:
             return self._score(response)
-        result = self._result_template.format(result=answer_to(expression))
+
+        # Cut off here, the episode is a failure: there is no final answer.
+        result = self._result_template.format(result=result_of(expression))
         return Turn(observation=result, is_correct=False, done=False)
 
     def close(self) -> None:
@@ -91,7 +95,7 @@ class CalculatorMathEnv(TurnsEnv):
         super().close()  # type: ignore[no-untyped-call]  # Gymnasium's
 
     def _called(self, response: str) -> str | None:
-        """The expression of the last call; what comes before it is thought aloud."""
+        """Returns the expression of the last call; what comes before it is thought aloud."""
         _, opened, rest = response[:_MAX_CALL_CHARACTERS].rpartition(self._open)
         expression, closed, _ = rest.partition(self._close)
         return expression if opened and closed else None
@@ -107,8 +111,8 @@ class CalculatorMathEnv(TurnsEnv):
         )
 
 
-def answer_to(expression: str) -> str:
-    """Returns the value of an expression as text, or ``error: `` and what is wrong with it."""
+def result_of(expression: str) -> str:
+    """Returns the value of an expression as text, or `error: ` and what is wrong with it."""
     try:
         return write_number(calculate(expression))
     except CalculatorError as error:
@@ -118,12 +122,14 @@ def answer_to(expression: str) -> str:
 def _single_step_env(name: Any, config: Any) -> SingleStepTextEnv:
     if not isinstance(name, str):
         raise ValueError(
-            f"problems={name!r}: must be the id of an environment, such as 'rllib_dapo/Arithmetic-v0'"
+            f"problems={name!r}: must be the id of an environment, "
+            "such as 'rllib_dapo/Arithmetic-v0'"
         )
     if not isinstance(config or {}, Mapping):
         raise ValueError(
             f"problem_config={config!r}: must be a mapping from setting names to values"
         )
+
     try:
         env = gymnasium.make(name, **(config or {})).unwrapped
     except gymnasium.error.Error as error:

@@ -2,7 +2,7 @@ r"""Rules that tell whether a response holds the right answer.
 
 Each is a pure function of the response and the ground truth. Responses are untrusted: nothing is
 evaluated as code, nothing raises, and only a bounded end of the response is looked at. No text
-takes a rule more than a few milliseconds, those in `SLOW_RULES` aside, which belong into a process
+takes a rule more than a few milliseconds, except those in `SLOW_RULES`, which belong in a process
 of the `VerifierPool`.
 """
 
@@ -52,7 +52,7 @@ SLOW_RULES = frozenset({"math_verify"})
 
 
 def check_rule(name: str, value: Any) -> str:
-    """Returns the rule's name; the library's own spelling, ``math-verify``, is known too.
+    """Returns the rule's name; `math-verify`, the library's own spelling, is known too.
 
     Raises:
         ValueError: If there is no such rule.

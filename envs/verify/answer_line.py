@@ -12,7 +12,7 @@ _TAIL = 300
 
 
 def strict(response: str, answer: str) -> Verdict:
-    """The last ``Answer: ...`` in the last 300 characters, compared as normalized text.
+    """The last `Answer: ...` in the last 300 characters, compared as normalized text.
 
     Args:
         response: The model's text.
@@ -20,11 +20,13 @@ def strict(response: str, answer: str) -> Verdict:
     """
     if len(answer) > _TAIL:
         return missing(MissingReason.TOO_LONG, f"the ground truth has more than {_TAIL} characters")
+
     found = ANSWER_LINE.findall(response[-_TAIL:])
     if not found:
         return Verdict(is_correct=False, reason=f"no 'Answer:' line in the last {_TAIL} characters")
+
     prediction = normalize_answer(found[-1])
-    # An empty prediction is never right, even where nothing is left of the truth either.
+    # An empty prediction is never right, not even if normalization leaves nothing of the truth.
     return Verdict(
         is_correct=prediction != "" and prediction == normalized_truth(answer),
         prediction=prediction,
@@ -34,5 +36,5 @@ def strict(response: str, answer: str) -> Verdict:
 # A group asks for the same truth group_size times.
 @lru_cache(maxsize=4096)
 def normalized_truth(answer: str) -> str:
-    """Returns the one spelling of a ground truth of at most some hundred characters."""
+    """Returns the one spelling of a ground truth of a few hundred characters at most."""
     return normalize_answer(answer)

@@ -1,4 +1,4 @@
-r"""The rule for models that write their answer into ``\boxed{...}``."""
+r"""The rule for models that write their answer into `\boxed{...}`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 300  # normalizing takes time that grows with the square of the lengt
 
 
 def boxed(response: str, answer: str) -> Verdict:
-    r"""The last ``\boxed{...}`` with balanced braces, compared as normalized text.
+    r"""The last `\boxed{...}` with balanced braces, compared as normalized text.
 
     Args:
         response: The model's text; its last 2,000 characters count.
@@ -21,6 +21,7 @@ def boxed(response: str, answer: str) -> Verdict:
         return missing(
             MissingReason.TOO_LONG, f"the ground truth has more than {_LONGEST} characters"
         )
+
     box = last_box(response[-TAIL:])
     if box is None:
         return Verdict(is_correct=False, reason=rf"no \boxed{{}} in the last {TAIL} characters")

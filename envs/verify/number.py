@@ -1,7 +1,7 @@
 r"""Rules for answers that are numbers, compared as exact rationals or as integers.
 
-Numbers of more than 100 digits, and ``1e9`` and its like, are read as numbers that equal nothing:
-expanding them is how a response would stop the scorer.
+Numbers of more than 100 digits, and numbers such as `1e9`, are read as equal to nothing: expanding
+them is how a response would stop the scorer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST_INTEGER = 300  # characters of a ground truth
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(
     r"""
-    (?P<sign>(?<![\w)\]}])[-+])?                                # the minus of "10-3" is no sign
+    (?P<sign>(?<![\w)\]}])[-+])?                                # the minus of "10-3" is not a sign
     (?P<mantissa>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)
     (?P<exponent>e[-+]?[0-9]+)?
     (?:/(?P<denominator>[0-9]+))?
@@ -43,45 +43,47 @@ class _Number(NamedTuple):
 def last_number(response: str, answer: str) -> Verdict:
     r"""The last number of the response, compared with the ground truth as exact rationals.
 
-    Knows signs, decimals, thousands commas, ``3/4`` and ``\frac{3}{4}``; passes over currency and
-    percent signs, and over exponents such as the 2 of ``m^2``.
+    Knows signs, decimals, thousands commas, `3/4` and `\frac{3}{4}`; ignores currency and percent
+    signs, and exponents such as the 2 of `m^2`.
 
     Args:
         response: The model's text; its last 2,000 characters count.
-        answer: The ground truth; one that is no number cannot be judged.
+        answer: The ground truth; one that is not a number cannot be judged.
     """
     return _compare_last(response, answer, tolerance=0.0)
 
 
 def numeric(response: str, answer: str, tolerance: float = 0.0) -> Verdict:
-    r"""The last number of the last ``\boxed{...}`` or ``Answer: ...``, or of the whole response where there is neither.
+    r"""The last number of the last `\boxed{...}` or `Answer: ...`, or else of the whole response.
 
     Numbers are read as by `last_number` and compared exactly, unless one of the two is written with
     a decimal point and a tolerance is given.
 
     Args:
         response: The model's text; its last 2,000 characters count.
-        answer: The ground truth; one that is no number cannot be judged.
-        tolerance: How far a decimal may be from the truth, as a share of it (absolute where the
-            truth is below 1).
+        answer: The ground truth; one that is not a number cannot be judged.
+        tolerance: How far a decimal may be from the truth, as a share of it (absolute if the truth
+            is below 1).
     """
     found = last_answer(response)
     return _compare_last(response if found is None else found, answer, tolerance=tolerance)
 
 
 def exact_integer(response: str, answer: str) -> Verdict:
-    """The whole response, white space around it aside, is the integer.
+    """The whole response, except for white space around it, is the integer.
 
     Args:
         response: The model's text.
-        answer: The ground truth; one that is no integer cannot be judged.
+        answer: The ground truth; one that is not an integer cannot be judged.
     """
     if len(answer) > _LONGEST_INTEGER or not _INTEGER.fullmatch(answer):
         return Verdict(
             is_correct=None, reason=f"the ground truth {answer[:40]!r} is not an integer"
         )
+
     prediction = response.strip()
-    # Leading zeros aside, a longer text cannot be the number, and very long ones are slow to read.
+    # Apart from leading zeros a longer text cannot be the number, and very long ones are slow to
+    # read.
     longest = max(_INTEGER_LENGTH, len(answer))
     if len(prediction) > longest or not _INTEGER.fullmatch(prediction):
         return Verdict(
@@ -89,6 +91,7 @@ def exact_integer(response: str, answer: str) -> Verdict:
             prediction=prediction[:longest],
             reason="the response is not an integer",
         )
+
     value = int(prediction)
     return Verdict(is_correct=value == int(answer), prediction=str(value))
 
@@ -97,10 +100,12 @@ def _compare_last(text: str, answer: str, *, tolerance: float) -> Verdict:
     truth = _truth(answer)
     if truth is None:
         return Verdict(is_correct=None, reason=f"the ground truth {answer[:40]!r} is not a number")
+
     plain = _up_to_last_digit(_plain_numbers(_end(text, TAIL)))
     numbers = list(_NUMBER.finditer(_end(plain, _WINDOW)))
     if not numbers:
         return Verdict(is_correct=False, reason="no number in the response")
+
     number = _read(numbers[-1])
     if number is None:
         prediction = numbers[-1][0][:_MAX_DIGITS]
@@ -113,6 +118,7 @@ def _compare_last(text: str, answer: str, *, tolerance: float) -> Verdict:
 def _are_equal(number: _Number, truth: _Number, tolerance: float) -> bool:
     if number.value == truth.value or not tolerance:
         return number.value == truth.value
+
     # What is written as a whole number or a fraction is meant exactly.
     allowed = Fraction(tolerance) * max(Fraction(1), abs(truth.value))
     return (number.is_decimal or truth.is_decimal) and abs(number.value - truth.value) <= allowed
@@ -125,7 +131,7 @@ def _truth(answer: str) -> _Number | None:
 
 
 def _end(text: str, length: int) -> str:
-    """Returns the last so many characters, less what may be the rest of a number that was cut in two."""
+    """Returns the last `length` characters, without the rest of a number that was cut in two."""
     return text if len(text) <= length else text[-length:].lstrip(_DIGITS + ",.+-/eE")
 
 
@@ -144,9 +150,9 @@ def _plain_numbers(text: str) -> str:
     )
     if "^" in text:
         text = _SUPERSCRIPT.sub("", text)
-    return (
-        _FRAC.sub(_plain_fraction, _SHORT_FRAC.sub(r"\1{\2}{\3}", text)) if "frac" in text else text
-    )
+    if "frac" in text:
+        text = _FRAC.sub(_plain_fraction, _SHORT_FRAC.sub(r"\1{\2}{\3}", text))
+    return text
 
 
 def _plain_fraction(match: re.Match[str]) -> str:
@@ -155,7 +161,10 @@ def _plain_fraction(match: re.Match[str]) -> str:
 
 
 def _read(match: re.Match[str]) -> _Number | None:
-    """Returns the value of a matched number, or None if it is too long, has an exponent or divides by zero."""
+    """Returns the value of a matched number.
+
+    None if it is too long, has an exponent or divides by zero.
+    """
     mantissa, denominator = match["mantissa"].replace(",", ""), match["denominator"] or "1"
     if (
         match["exponent"]
@@ -164,5 +173,6 @@ def _read(match: re.Match[str]) -> _Number | None:
         or not int(denominator)
     ):
         return None
+
     value = Fraction(mantissa) / int(denominator)
     return _Number(-value if match["sign"] == "-" else value, "." in mantissa)

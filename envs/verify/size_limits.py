@@ -1,7 +1,7 @@
-r"""Telling how large a mathematical text would become, without evaluating it.
+r"""Bounds on how large the value of a mathematical text may be, found without evaluating it.
 
-``9^{9^{9^9}}`` is short, and what it stands for fills no memory in this world. A computer algebra
-system sets out to compute it all the same, so such texts have to be told before.
+`9^{9^{9^9}}` is short, but its value is too large for any memory in this world. A computer algebra
+system sets out to compute it all the same, so such texts must be recognized beforehand.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ TALLEST = 3  # exponents upon exponents
 LARGEST = 3_000  # decimal digits of a value
 _LARGEST_FACTORIAL = 1_000
 _LARGEST_EXPONENT = 4.0  # as a power of ten
-_SYMBOL = math.log10(
-    2
-)  # a letter counts as a small number: in x^{1000} it is the exponent that costs
+_SYMBOL = math.log10(2)  # a letter counts as a small number: in x^{1000} the exponent costs
 
 _TOKEN = re.compile(
     r"""
@@ -39,11 +37,11 @@ _TOKEN = re.compile(
 
 
 class _TooLarge(Exception):
-    """Says which bound is passed."""
+    """The text passes a bound; the message says which."""
 
 
 def beyond_bounds(text: str) -> str:
-    """Returns why a text must not be evaluated; an empty text if it may be."""
+    """Returns why a text must not be evaluated; empty if it may be."""
     if len(text) > LONGEST:
         return f"more than {LONGEST} characters"
     try:
@@ -56,8 +54,8 @@ def beyond_bounds(text: str) -> str:
 class _Size:
     """Reads a text once and adds up, on a logarithmic scale, how large its value can be at most.
 
-    Every number is taken as if all were multiplied with each other, which is never too little;
-    brackets may close in any way, because wrong ones are not this reader's business.
+    All numbers count as if they were multiplied with each other, which is never too little.
+    Brackets may close in any way, because wrong ones are not this reader's business.
     """
 
     def __init__(self, text: str) -> None:
@@ -66,7 +64,7 @@ class _Size:
         self._advance()
 
     def of_all(self) -> float:
-        """Returns the decimal digits of everything, stray closing brackets and all."""
+        """Returns the decimal digits of everything, including what follows stray brackets."""
         total = 0.0
         while self._token is not None:
             total += self._sequence(depth=0, height=0)
@@ -81,14 +79,14 @@ class _Size:
         return None if self._token is None else self._token.lastgroup
 
     def _sequence(self, depth: int, height: int) -> float:
-        """Up to a closing bracket or the end."""
+        """Returns the size of everything up to a closing bracket or the end."""
         total = 0.0
         while self._kind not in (None, "close"):
             total = _bounded(total + self._item(depth, height))
         return total
 
     def _item(self, depth: int, height: int) -> float:
-        """One thing with its exponents and exclamation marks."""
+        """Returns the size of one thing with its exponents and exclamation marks."""
         size = self._atom(depth, height)
         while self._kind in ("power", "factorial"):
             power = self._kind == "power"
@@ -106,21 +104,24 @@ class _Size:
         if token is None or kind == "close":
             return 0.0
         self._advance()
+
         if kind == "open":
             if depth == DEEPEST:
                 raise _TooLarge(f"more than {DEEPEST} brackets within brackets")
             size = self._sequence(depth + 1, height)
             self._advance()
             return size
+
         if kind in ("command", "binomial"):
             largest = _SYMBOL
-            # Of the arguments of \\frac, \\sqrt and \\binom the largest says enough.
+            # Of the arguments of \\frac, \\sqrt and \\binom the largest is enough.
             while self._token is not None and self._token[0] in ("{", "["):
                 largest = max(largest, self._atom(depth, height))
             return _bounded(_value(largest) * _SYMBOL) if kind == "binomial" else largest
-        return (
-            _number(token["number"]) if kind == "number" else _SYMBOL if kind == "letter" else 0.0
-        )
+
+        if kind == "number":
+            return _number(token["number"])
+        return _SYMBOL if kind == "letter" else 0.0
 
 
 def _bounded(size: float) -> float:
@@ -141,7 +142,7 @@ def _number(text: str) -> float:
 
 
 def _value(size: float) -> float:
-    """The value of something of that size, if it may stand in an exponent."""
+    """Returns the value of something of that size, if it may be in an exponent."""
     if size > _LARGEST_EXPONENT:
         raise _TooLarge(f"an exponent of more than {10**_LARGEST_EXPONENT:.0f}")
     return math.pow(10.0, size)

@@ -1,4 +1,7 @@
-r"""The rule that knows mathematics: ``(x+1)^2`` is ``x^2+2x+1``. It asks the library math-verify, which asks sympy."""
+r"""The rule that knows mathematics: `(x+1)^2` is `x^2+2x+1`.
+
+It asks the library math-verify, which asks sympy.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ _MATH_MARKS = re.compile(r"\\[$()\[\]]|\$|\*\*(?=\s|$)|(?:(?<=\s)|^)\*\*")
 
 
 def math_verify(response: str, answer: str) -> Verdict:
-    r"""The last ``\boxed{...}`` or ``Answer: ...``, compared as mathematics.
+    r"""The last `\boxed{...}` or `Answer: ...`, compared as mathematics.
 
     Lengths, numbers of digits, exponents, towers of them, factorials and brackets are bounded
-    before sympy sees any of it (see `bounds`), and what is beyond is wrong. That leaves texts that
-    keep sympy busy for minutes: give this rule to a process that can be killed.
+    before sympy sees any of it (see `size_limits`), and an answer beyond the bounds is wrong. Some
+    texts within them still keep sympy busy for minutes: give this rule to a process that can be
+    killed.
 
     Args:
         response: The model's text; its last 2,000 characters count.
@@ -30,12 +34,14 @@ def math_verify(response: str, answer: str) -> Verdict:
     truth = _plain_truth(answer)
     if refusal := _refusal(truth):
         return Verdict(is_correct=None, reason=f"the ground truth has {refusal}")
+
     found = last_answer(response)
     if found is None:
         return Verdict(
             is_correct=False,
             reason=rf"no \boxed{{}} and no 'Answer:' in the last {TAIL} characters",
         )
+
     prediction = _plain(found)
     if refusal := _refusal(prediction):
         return Verdict(is_correct=False, reason=f"the answer has {refusal}")
@@ -57,6 +63,7 @@ def _are_equal(truth: str, prediction: str) -> bool:
         return True
     if _INTEGER.fullmatch(truth) and _INTEGER.fullmatch(prediction):
         return int(truth) == int(prediction)
+
     from math_verify import verify
 
     # The library's own deadlines are alarms of the main thread: useless in a library, harmful in
@@ -71,7 +78,7 @@ def _plain_truth(answer: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Takes off what surrounds mathematics in running text."""
+    """Removes what surrounds mathematics in running text."""
     return _MATH_MARKS.sub("", text).strip().rstrip(".").strip()
 
 
@@ -82,7 +89,7 @@ def _parsed_truth(text: str) -> tuple[Any, ...]:
 
 
 def _parsed(text: str) -> list[Any]:
-    """Reads LaTeX alone: the library's other way evaluates what it reads as Python."""
+    """Reads LaTeX only: the library's other way evaluates what it reads as Python."""
     from math_verify import LatexExtractionConfig, parse
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)

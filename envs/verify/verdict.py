@@ -8,12 +8,12 @@ from enum import StrEnum
 
 
 class VerdictKind(StrEnum):
-    """The kinds of verdicts."""
+    """What kinds of verdicts there are."""
 
     CORRECT = "correct"
     WRONG = "wrong"
     MISSING = "missing"
-    GRADED = "graded"  # a reward from an environment that knows no correct and wrong
+    GRADED = "graded"  # a reward, without a notion of correct and wrong
 
 
 class MissingReason(StrEnum):
@@ -30,12 +30,12 @@ class Verdict:
 
     Attributes:
         is_correct: Whether the response solves the problem. None: the scorer could not tell, or, if
-            a reward is given, the environment grades and knows no correct and wrong.
-        reward: Overrides the reward +1 (correct) or -1 (wrong) of the DAPO paper's Eq. 7.
+            a reward is given, the environment only grades.
+        reward: Reward in place of +1 (correct) or -1 (wrong), the DAPO paper's Eq. 7.
         prediction: The answer found in the response, in a form in which equal answers are equal
             texts.
-        reason: Why there is no verdict, or what was wrong; one line. See `missing`.
-        components: What the reward is made of, by name; for the record.
+        reason: Why there is no verdict, or what was wrong, in one line. See `missing`.
+        components: Parts of the reward by name, for the record.
     """
 
     is_correct: bool | None
@@ -53,5 +53,8 @@ class Verdict:
 
 
 def missing(reason: MissingReason, detail: str) -> Verdict:
-    """Returns the verdict of a scorer that failed: ``timeout: ...``, ``crash: ...`` or ``too long: ...``."""
+    """Returns the verdict of a scorer that failed.
+
+    Its reason is `timeout: ...`, `crash: ...` or `too long: ...`.
+    """
     return Verdict(is_correct=None, reason=f"{reason}: {detail}")

@@ -1,9 +1,11 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+LONGEST_WAIT = 120.0  # seconds; only where something is broken is it waited for so long
 
 
 @pytest.fixture
@@ -17,3 +19,16 @@ def shared_data() -> Callable[[str], Path]:
         return file
 
     return find
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """Waits until a condition holds: what another process does takes as long as it takes."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        until = time.monotonic() + LONGEST_WAIT
+        while not condition():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+    return wait

@@ -21,7 +21,10 @@ from rllib_dapo.envs.math import MathEnv
 
 
 def reverse_env() -> type[SingleStepTextEnv]:
-    """Returns a class that is sent whole, as one from a notebook is: no process can import this file."""
+    """Returns a class that is sent whole, like one from a notebook.
+
+    No process can import this file.
+    """
 
     class ReverseEnv(SingleStepTextEnv):
         default_settings = {"length": 5}  # noqa: RUF012

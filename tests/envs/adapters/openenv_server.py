@@ -1,4 +1,7 @@
-"""A small OpenEnv server for the tests, run as a script with a port: sums, and answers to make trouble with."""
+"""A small OpenEnv server for the tests, run as a script with a port.
+
+It asks for sums, and some responses make trouble.
+"""
 
 import random
 import sys

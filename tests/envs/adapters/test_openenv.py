@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -201,9 +200,7 @@ def test_a_session_that_hangs_costs_its_deadline_and_no_other_session(
 
 def gives_no_verdict_and_goes_on(env: OpenEnvEnv, text: str, reason: str) -> None:
     env.reset(seed=0)
-    began = time.monotonic()
     _, reward, _, _, info = env.step(text)
-    assert time.monotonic() - began < 5
     assert math.isnan(reward)
     assert info["is_correct"] is None
     assert info["missing_reason"].startswith(reason)

@@ -3,7 +3,6 @@ import math
 import os
 import runpy
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,10 +14,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rllib_dapo.envs.adapters import reasoning_gym
+from rllib_dapo.envs.adapters.evaluated_answers import EXPRESSIONS, LISTS
 from rllib_dapo.envs.adapters.reasoning_gym import ReasoningGymEnv
-from rllib_dapo.envs.adapters.reasoning_gym_worker import EXPRESSIONS, LISTS
 
-HOSTILE = runpy.run_path(str(Path(__file__).parents[1] / "hostile.py"))["HOSTILE"]
+HOSTILE = runpy.run_path(str(Path(__file__).parents[1] / "verify" / "hostile.py"))["HOSTILE"]
 pytestmark = pytest.mark.skipif(
     find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym"
 )
@@ -154,16 +153,17 @@ def test_train_and_heldout_never_share_a_problem(make: Callable[..., ReasoningGy
 def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    script = tmp_path / "slow_worker.py"
-    text = reasoning_gym._WORKER.read_text(encoding="utf-8")
-    assert 'if "answer" in request:' in text
-    text = text.replace(
-        'if "answer" in request:',
-        'while request.get("answer") == "hang": pass\n        if "answer" in request:',
+    (tmp_path / "slow_tasks.py").write_text(
+        "from rllib_dapo.envs.adapters.reasoning_gym_tasks import Tasks\n\n"
+        "class SlowTasks(Tasks):\n"
+        "    def score(self, seed, index, answer):\n"
+        "        while answer == 'hang':\n"
+        "            pass\n"
+        "        return super().score(seed, index, answer)\n"
     )
-    script.write_text(text)
-    monkeypatch.setattr(reasoning_gym, "_WORKER", script)
-    env = make("leg_counting", verify_seconds=0.3)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(reasoning_gym, "_SERVICE", "slow_tasks:SlowTasks")
+    env = make("leg_counting", verify_seconds=5)
     env.reset(seed=0)
     _, reward, _, _, info = env.step("<answer>hang</answer>")
     assert math.isnan(reward)
@@ -209,7 +209,6 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
         datasets=[{"name": name} for name in sorted(LISTS | EXPRESSIONS)],
         answer_tag=None,
     )
-    began = time.monotonic()
     for seed, answer in enumerate(
         [*HOSTILE, *(f"open({str(tmp_path / 'pwned')!r}, 'w')" for _ in range(50))]
     ):
@@ -217,7 +216,6 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
         _, reward, _, _, info = env.step(answer)
         assert reward < 0.5, answer[:100]
         assert info["is_correct"] is False
-    assert time.monotonic() - began < 60
     assert os.listdir(tmp_path) == []
     assert not any(
         name.partition(".")[0] == "reasoning_gym" for name in set(sys.modules) - imported

@@ -119,7 +119,10 @@ def test_splits_weights_columns_and_templates_are_those_of_data_files(tmp_path: 
 def test_prompts_that_must_not_be_shared_are_refused(tmp_path: Path, prompts: str) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "Sing."}\n{"prompt": "say  7 WORDS."}\n')
-    message = r"^1 of 2 held-out problems are also trained on, such as other/1 \('say 7 WORDS\.'\): change path or disjoint_"
+    message = (
+        r"^1 of 2 held-out problems are also trained on, such as other/1 \('say 7 WORDS\.'\): "
+        r"change path or disjoint_"
+    )
     with pytest.raises(ValueError, match=message):
         RewardFunctionEnv(path=prompts, reward=words, disjoint_from=str(other))
     other.write_text('{"prompt": "Sing."}\n')

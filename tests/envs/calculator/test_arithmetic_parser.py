@@ -1,4 +1,4 @@
-"""Values of expressions, against Python's own arithmetic, and bounds on what an expression may ask for."""
+"""Values of expressions, against Python's own arithmetic, and bounds on expressions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _power(parts: tuple[str, int]) -> str:
 
 
 def pythons_value(expression: str) -> Fraction:
-    """The test's own expressions are safe to evaluate; each number becomes an exact fraction first."""
+    """Evaluates one of the test's own expressions; each number becomes an exact fraction first."""
     return eval(
         re.sub(r"(?<!\*\*)(?<![\d.])(\d+\.?\d*)", r"Fraction('\1')", expression),
         {"Fraction": Fraction},

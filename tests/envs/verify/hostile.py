@@ -1,4 +1,4 @@
-r"""Answers that set out to break a scorer, none of which is the number 58 that they are compared with.
+r"""Answers that set out to break a scorer; none is the number 58 that they are compared with.
 
 Each idea appears bare, on an answer line, in a box, in a box with other boxes before it, and in the
 middle of a text that goes on.

@@ -1,16 +1,14 @@
-"""What is asked of a verifier's process, in the form in which it travels."""
+"""A rule in the form in which it travels to the processes that score."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES
-from rllib_dapo.envs.verify.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +17,7 @@ class SentRule:
 
     Attributes:
         name: One of `ANSWER_RULES`, or a fingerprint of the function.
-        function: A pickled function, in base64; empty for a rule of ours.
+        function: A pickled function, in base64; empty for one of `ANSWER_RULES`.
     """
 
     name: str
@@ -32,20 +30,6 @@ class SentRule:
 
 
 Rule: TypeAlias = str | Callable[..., Any] | SentRule
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Call:
-    """One verdict that is wanted, and where it goes."""
-
-    rule: SentRule
-    arguments: tuple[str | float, ...]
-    verdict: Future[Verdict]
-
-    @property
-    def characters(self) -> int:
-        """How much text it carries."""
-        return sum(len(argument) for argument in self.arguments if isinstance(argument, str))
 
 
 def prepare(rule: Rule) -> SentRule:
@@ -66,6 +50,7 @@ def prepare(rule: Rule) -> SentRule:
                 f"rule={rule!r}: must be one of {', '.join(ANSWER_RULES)}, or a function"
             )
         return SentRule(name=rule)
+
     import cloudpickle
 
     # What pickling raises is as open as what a user's object holds.
@@ -75,5 +60,6 @@ def prepare(rule: Rule) -> SentRule:
         raise ValueError(
             f"{rule!r} cannot be sent to another process: {type(error).__name__}: {error}"
         ) from error
+
     fingerprint = hashlib.blake2b(pickled, digest_size=16).hexdigest()
     return SentRule(name=fingerprint, function=base64.b64encode(pickled).decode())

@@ -1,4 +1,7 @@
-"""The rule that asks math-verify, called here; test_hostile.py gives it what must not be called here."""
+"""The rule that asks math-verify, called here.
+
+test_hostile.py gives it what must not be called here.
+"""
 
 import subprocess
 import sys
@@ -108,7 +111,8 @@ def test_integers_and_copies_of_the_truth_need_no_library() -> None:
         "import sys\n"
         "for name in ('math_verify', 'sympy'): sys.modules[name] = None\n"
         "from rllib_dapo.envs.verify import math_verify\n"
-        "for a, b in (('57', '057'), ('57', '58'), ('x^2', 'x^2')): print(math_verify(f'Answer: {a}', b).is_correct)\n"
+        "for a, b in (('57', '057'), ('57', '58'), ('x^2', 'x^2')):\n"
+        "    print(math_verify(f'Answer: {a}', b).is_correct)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -1,95 +1,22 @@
-import inspect
 import os
-import re
-import sys
+import runpy
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from rllib_dapo.envs.adapters.reasoning_gym_worker import (
-    BLOCK,
-    EXPRESSIONS,
-    LISTS,
-    Refused,
-    Tasks,
-    is_harmless_list,
-    is_plain_expression,
-)
+from rllib_dapo.envs.adapters.evaluated_answers import EXPRESSIONS, LISTS
+from rllib_dapo.envs.adapters.reasoning_gym_tasks import BLOCK, Tasks
+from rllib_dapo.envs.processes.service import Refused
+
+ATTACKS = runpy.run_path(str(Path(__file__).with_name("test_evaluated_answers.py")))["ATTACKS"]
 
 needs_package = pytest.mark.skipif(
     find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym"
 )
 
-ATTACKS = [
-    "__import__('os').system('touch pwned')",
-    "open('pwned', 'w')",
-    "().__class__.__base__.__subclasses__()",
-    "[print(1)]",
-    "(lambda: 1)()",
-    "[x for x in range(10**10)]",
-    "'a' * 10**10",
-    "9**9**9**9",
-    "f'{open(1)}'",
-    "[1, (y := 5)]",
-    "exec('1')",
-    "10**10**10",
-    "__builtins__",
-    "x.y",
-    "x[0]",
-    "factorial(10**9)",
-    "a if b else c",
-]
 # Composite is made of other tasks, and refuses to be made of none.
 ALONE = {"composite": {"datasets": [{"name": "leg_counting"}, {"name": "puzzle24", "weight": 2.0}]}}
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *ATTACKS,
-        "1 if",
-        "x" * 2_000,
-        "1e999",
-        "1e-9999999",
-        "1_0",
-        "2**101",
-        "(((2**9)**9)**9)**9",
-        "",
-    ],
-)
-def test_only_arithmetic_is_a_plain_expression(answer: str) -> None:
-    assert not is_plain_expression(answer)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "1",
-        " 6*(5-1) ",
-        "x**2/2 + C",
-        "-3*x**4 + 2*x",
-        "exp(2*x)*sin(x)/5",
-        "(7 + 3) * 2 - 8 / 4",
-        "sqrt(x)",
-        "x**(1/2)",
-    ],
-)
-def test_what_the_tasks_ask_for_is_a_plain_expression(answer: str) -> None:
-    assert is_plain_expression(answer)
-
-
-@pytest.mark.parametrize("answer", [attack for attack in ATTACKS if attack != "__builtins__"])
-def test_what_does_something_is_no_harmless_list(answer: str) -> None:
-    assert not is_harmless_list(answer)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    ["1 2 3", "[[1, 0], [0, 1]]", "['A', 'B']", "ABC", "_ Q _\nQ _ _", "[-1, 2]", "", "(" * 500],
-)
-def test_lists_and_what_is_no_python_are_harmless(answer: str) -> None:
-    assert is_harmless_list(answer)
 
 
 @pytest.fixture
@@ -102,22 +29,6 @@ def all_tasks() -> list[str]:
     from reasoning_gym.factory import DATASETS
 
     return sorted(DATASETS)
-
-
-@needs_package
-def test_every_scorer_that_evaluates_answers_is_known() -> None:
-    from reasoning_gym.factory import DATASETS
-
-    evaluates = set()
-    for name, (cls, _) in DATASETS.items():
-        source = inspect.getsource(sys.modules[cls.__module__])
-        scorer = source[source.index("def score_answer") :] if "def score_answer" in source else ""
-        if re.search(
-            r"\b(?:eval|parse_expr|sympify|exec)\((?:answer|ans|user_answer|\w*answer\w*)\b", scorer
-        ):
-            evaluates.add(name)
-    # What sorts numbers evaluates its own list of them.
-    assert evaluates - {"number_sorting"} == LISTS | EXPRESSIONS
 
 
 @needs_package
@@ -176,7 +87,8 @@ def test_a_task_knows_its_settings_and_refuses_others() -> None:
         (
             "leg_countin",
             {},
-            r"^task='leg_countin': no such task; did you mean 'leg_counting'\?; there are ab, acre, ",
+            r"^task='leg_countin': no such task; did you mean 'leg_counting'\?; "
+            r"there are ab, acre, ",
         ),
         (None, {}, "^task=None: no such task; there are ab, acre, "),
         (["ab"], {}, r"^task=\['ab'\]: no such task; there are ab, acre, "),

@@ -1,0 +1,111 @@
+"""One child process that is asked directly, and replaced where it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rllib_dapo.envs.processes.killable_process import KillableProcess, Program
+from rllib_dapo.envs.processes.replies import (
+    DeadlineMissed,
+    ServiceFailed,
+    read_greeting,
+    read_reply,
+)
+
+_PATIENCE_SECONDS = 5.0  # for a process that was asked to end
+
+
+class RestartingProcess:
+    """A child process that starts with the first call.
+
+    It is killed when it misses a deadline, and another one starts with the next call after it is
+    lost. A copy of this object, in whatever process, starts a process of its own.
+
+    Args:
+        program: What the process runs.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._process: KillableProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Starts the process if it is not running.
+
+        Raises:
+            ServiceRefused: If the service cannot be made with its settings.
+            ProcessFailure: If the process is not ready in time, or ends before that.
+        """
+        if self._process is not None and not self._process.has_ended:
+            return
+        self.kill()
+        self._process = KillableProcess(self._program)
+        with self._killed_on_failure():
+            read_greeting(self._receive(self._program.start_seconds))
+
+    def call(self, content: Any, *, deadline: float) -> Any:
+        """Has the service do something, and returns what it returns.
+
+        Args:
+            content: What JSON can hold; texts may hold anything.
+            deadline: Seconds until the reply; the start of the process does not count.
+
+        Raises:
+            DeadlineMissed: If there is no reply in time.
+            ServiceFailed: If the service raises; the process goes on.
+            ProcessFailure: If the process dies.
+        """
+        self.start()
+        assert self._process is not None
+        with self._killed_on_failure():
+            self._process.send({"calls": [content]})
+            reply = read_reply(self._receive(deadline))
+
+        if reply.is_worn:
+            self.kill()
+        if reply.error:
+            raise ServiceFailed(reply.error)
+        return reply.value
+
+    def close(self) -> None:
+        """Asks the process to end, and kills it if it does not."""
+        if self._process is not None:
+            self._process.close(_PATIENCE_SECONDS)
+            self._process = None
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_process", None) is not None:
+            self.kill()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None}
+
+    def _receive(self, seconds: float) -> Any:
+        assert self._process is not None
+        message = self._process.receive(seconds)
+        if message is None:
+            raise DeadlineMissed(f"no reply within {seconds:g} s")
+        return message
+
+    @contextmanager
+    def _killed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            # Also where this thread is interrupted: a reply that comes late must not be taken for
+            # that to the next call.
+            self.kill()
+            raise
