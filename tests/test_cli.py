@@ -1,17 +1,14 @@
-"""What the command refuses, told by the command itself: one line, exit code 2, and nothing loaded or started."""
+"""What the command refuses: one line, exit code 2, and nothing is loaded or started."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
-
-from rllib_dapo.cli import app
 
 TINY = ["train", "tiny_arithmetic"]
 
@@ -31,7 +28,8 @@ REFUSED = {
     ),
     "an unknown environment": (
         _set("environment.env=rllib_dapo/Arithmatic-v0"),
-        "environment.env='rllib_dapo/Arithmatic-v0': no such environment; did you mean 'rllib_dapo/Arithmetic-v0'?",
+        "environment.env='rllib_dapo/Arithmatic-v0': no such environment; "
+        "did you mean 'rllib_dapo/Arithmetic-v0'?",
     ),
     "an environment in no module": (
         _set("environment.env=nowhere:Env"),
@@ -44,11 +42,13 @@ REFUSED = {
     ),
     "a misspelt setting of the environment": (
         _set("environment.env_config.digit=1"),
-        "environment.env_config of rllib_dapo/Arithmetic-v0: ArithmeticEnv: unknown setting 'digit'",
+        "environment.env_config of rllib_dapo/Arithmetic-v0: "
+        "ArithmeticEnv: unknown setting 'digit'",
     ),
     "a misspelt setting of the evaluation's environment": (
         _set("evaluation.evaluation_config.env_config.splitt=heldout"),
-        "evaluation.evaluation_config.env_config of rllib_dapo/Arithmetic-v0: ArithmeticEnv: unknown setting 'splitt'",
+        "evaluation.evaluation_config.env_config of rllib_dapo/Arithmetic-v0: "
+        "ArithmeticEnv: unknown setting 'splitt'",
     ),
     "a missing data file": (
         [
@@ -84,7 +84,8 @@ REFUSED = {
     "a group of one": (_set("training.group_size=1"), "training.group_size=1 must be at least 2"),
     "a mini-batch that does not divide": (
         _set("training.minibatch_size=100"),
-        "training.minibatch_size=100 does not divide prompts_per_step * group_size = 16 * 16 = 256: try 128",
+        "training.minibatch_size=100 does not divide "
+        "prompts_per_step * group_size = 16 * 16 = 256: try 128",
     ),
     "the end of a search space": (
         _set("search.training.epsilon_low={uniform: [0.1, 0.5]}"),
@@ -122,38 +123,10 @@ REFUSED = {
 }
 GREETED = {"help": ["--help"], "help of train": ["train", "--help"], "presets": ["presets"]}
 
-# Imports take seconds, so all commands run in one process, which tells what it has loaded in the
-# end.
-_SCRIPT = """
-import json, sys
-from typer.testing import CliRunner
-from rllib_dapo.cli import app
-
-outcomes = {}
-for name, arguments in json.loads(sys.argv[1]).items():
-    outcome = CliRunner().invoke(app, arguments)
-    error = "" if outcome.exception is None else repr(outcome.exception)
-    outcomes[name] = [outcome.exit_code, outcome.stdout, outcome.stderr, error]
-import ray
-heavy = [m for m in sys.modules if m == "vllm" or m.startswith("transformers.models.llama")]
-print(json.dumps({"outcomes": outcomes, "heavy": heavy, "ray": ray.is_initialized()}))
-"""
-
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("empty")
-    commands = {name: arguments for name, (arguments, _) in REFUSED.items()} | GREETED
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, json.dumps(commands)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert not list(folder.iterdir()), "a refused command left something behind"
-    return json.loads(done.stdout.splitlines()[-1])
+def told(run_together: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    return run_together({name: arguments for name, (arguments, _) in REFUSED.items()} | GREETED)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -187,26 +160,30 @@ def test_presets_are_listed_with_what_they_are_for(told: dict[str, Any]) -> None
     assert all(len(line.split()) > 5 for line in lines)
 
 
-def test_a_file_is_prepared_whose_columns_are_named(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.csv", tmp_path / "out.jsonl"
-    source.write_text(
+def test_a_file_is_prepared_whose_columns_are_named(
+    invoke_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text(
         "story,ask,value\nAnn has 3.,How many?,3\nA half.,How much?,1/2\nPi.,How much?,3.14\n"
     )
-    columns = ["--question", "story", "--question", "ask", "--answer", "value"]
-    done = CliRunner().invoke(app, ["prepare", str(source), str(target), *columns])
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout == f"{target}: 1 as they are, 1 made to ask for an integer; 1 left out\n"
-    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    prepare = ("prepare", tmp_path / "in.csv", tmp_path / "out.jsonl")
+    columns = ("--question", "story", "--question", "ask", "--answer", "value")
+    done = invoke_command(*prepare, *columns, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"{tmp_path / 'out.jsonl'}: 1 as they are, 1 made to ask for an integer; 1 left out\n"
+    )
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["answer"] for row in rows] == ["3", "3"]
     assert rows[0]["question"] == "Ann has 3. How many?"
     assert rows[1]["question"].startswith(
         r"A half. How much? The answer can be written as $\frac{k}{d}$ with integers"
     )
     assert [row["problem_id"] for row in rows] == ["in/0", "in/1"]
-    named_wrongly = CliRunner().invoke(
-        app, ["prepare", str(source), str(target), "--question", "storry"]
-    )
-    assert named_wrongly.exit_code == 2
+
+    named_wrongly = invoke_command(*prepare, "--question", "storry", folder=tmp_path)
+    assert named_wrongly.returncode == 2
     assert (
         "columns names 'storry', but there are story, ask, value; did you mean 'story'?"
         in named_wrongly.stderr

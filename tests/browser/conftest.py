@@ -1,4 +1,7 @@
-"""Pages in headless Chromium: Debian's (`apt-get install chromium`), driven by Playwright. See `make test-browser`."""
+"""Pages in headless Chromium, driven by Playwright: `make test-browser`.
+
+It is Debian's Chromium: `apt-get install chromium`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 HERE = Path(__file__).parent
+
+# Pages are waited for this long at most: only against hanging, however busy the machine.
+PATIENCE_MS = 300_000
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,6 +33,9 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("needs chromium, a package of Debian")
     # Chromium's own sandbox does not start as root, as which containers run; the pages are our own.
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], timeout=PATIENCE_MS
+        )
+        expect.set_options(timeout=PATIENCE_MS)
         yield browser
         browser.close()

@@ -1,4 +1,4 @@
-"""Ray's own dashboard of a live run, as a person sees it in a browser: the job, the actors by name, their log.
+"""Ray's own dashboard of a live run, as a person sees it: the job, the actors by name, a log.
 
 `PICTURES=docs/images pytest -m browser tests/browser/test_ray_dashboard.py` takes those of
 docs/dashboard.md anew.
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-PAGE_TAKES_AT_MOST_MS = 60_000
+PATIENCE_S = 300  # only against hanging, however busy the machine
 RUN_FILE = """
 environment:
   env: rllib_dapo/Arithmetic-v0
@@ -38,7 +38,10 @@ stop: {{training_iteration: 100000}}
 
 @contextmanager
 def _train(run_file: Path, storage: Path) -> Iterator[str]:
-    """`rllib-dapo train` for as long as this lasts; gives the dashboard's address, once there are results."""
+    """`rllib-dapo train` for as long as this lasts.
+
+    Gives the dashboard's address, once there are results.
+    """
     python = Path(sys.executable).parent
     with tempfile.TemporaryDirectory(prefix="dapo", ignore_cleanup_errors=True) as ray_folder:
         process = subprocess.Popen(
@@ -60,7 +63,7 @@ def _train(run_file: Path, storage: Path) -> Iterator[str]:
         finally:
             os.killpg(process.pid, signal.SIGINT)
             try:
-                process.communicate(timeout=60)
+                process.communicate(timeout=PATIENCE_S)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
@@ -95,7 +98,7 @@ def page(
     ).stdout.split()[-1]  # fmt: skip
     with _train(run_file, folder / "results") as url:
         page = chromium.new_page(viewport={"width": 1600, "height": 900})
-        page.set_default_timeout(PAGE_TAKES_AT_MOST_MS)
+        page.set_default_timeout(1000 * PATIENCE_S)
         page.goto(url)
         page.get_by_role("textbox").wait_for()
         _picture(page, "token")
@@ -118,7 +121,7 @@ def _picture(page: Page, name: str) -> None:
 def test_the_job_is_listed_as_running(page: Page) -> None:
     _open(page, "/jobs")
     row = page.get_by_role("row").filter(has_text="rllib_dapo train")
-    expect(row).to_contain_text("RUNNING", timeout=PAGE_TAKES_AT_MOST_MS)
+    expect(row).to_contain_text("RUNNING")
     expect(row).to_contain_text("live_20")  # its name, from the job's metadata
     _picture(page, "jobs")
 
@@ -132,7 +135,7 @@ def test_every_actor_has_a_telling_name(page: Page) -> None:
         "DAPOTorchLearner · tiny",
     ):
         row = page.get_by_role("row").filter(has_text=name)
-        expect(row).to_contain_text("ALIVE", timeout=PAGE_TAKES_AT_MOST_MS)
+        expect(row).to_contain_text("ALIVE")
     _picture(page, "actors")
 
 
@@ -140,6 +143,6 @@ def test_the_log_of_the_trials_actor_tells_of_its_iterations(page: Page) -> None
     _open(page, "/actors")
     page.get_by_role("row").filter(has_text="DAPO trial_00000").get_by_role("link").first.click()
     line = page.get_by_text(re.compile(r"iteration 9: .*entropy")).first
-    expect(line).to_be_visible(timeout=PAGE_TAKES_AT_MOST_MS)
+    expect(line).to_be_visible()
     line.scroll_into_view_if_needed()
     _picture(page, "log")

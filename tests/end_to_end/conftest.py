@@ -1,9 +1,13 @@
-"""A small configuration for whole runs."""
+"""A small configuration for whole runs, and one run from the command line that is at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +47,63 @@ def small_config(raw_model: Path) -> Callable[..., DAPOConfig]:
         )
 
     return make
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeRun:
+    """A run from the command line that is at its end.
+
+    Attributes:
+        done: What the command said.
+        mark: A variable, and its value, in the environment of all processes of the run.
+        trial: Folder of its one trial.
+        checkpoint: The checkpoint that it named in the end.
+        results: What its iterations reported.
+    """
+
+    done: subprocess.CompletedProcess[str]
+    mark: tuple[str, str]
+    trial: Path
+    checkpoint: Path
+    results: tuple[Mapping[str, Any], ...]
+
+
+@pytest.fixture(scope="session")
+def recorded_run(
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
+    quick_settings: Mapping[str, object],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> WholeRun:
+    """One run for all tests that need one: three iterations, recorded, evaluated, checkpointed."""
+    folder = tmp_path_factory.mktemp("run")
+    mark = ("RLLIB_DAPO_TEST_RUN", str(folder))
+    settings = {
+        **quick_settings,
+        "rollout.record_groups": "true",
+        "training.group_size": 8,
+        "training.minibatch_size": 16,
+        "kl.coefficient": 0.01,
+        # Bounds so narrow, and steps so large, that tokens are clipped.
+        "training.epsilon_low": "1e-4",
+        "training.epsilon_high": "2e-4",
+        "training.lr": "3e-3",
+        "stop.training_iteration": 3,
+    }
+    done = run_command(
+        *("train", "tiny_arithmetic", "--storage", "runs"),
+        folder=folder,
+        settings=settings,
+        environment=dict([mark]),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (line,) = [line for line in done.stdout.splitlines() if line.lstrip().startswith("checkpoint ")]
+    (trial,) = folder.glob("runs/tiny_arithmetic_*/trial_00000")
+    results = (trial / "result.json").read_text().splitlines()
+    return WholeRun(
+        done=done,
+        mark=mark,
+        trial=trial,
+        checkpoint=Path(line.split()[-1]),
+        results=tuple(map(json.loads, results)),
+    )

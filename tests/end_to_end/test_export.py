@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rllib_dapo import DAPOConfig
 from rllib_dapo.checkpoint.export import export_checkpoint
 from rllib_dapo.models import prompt_token_ids
-from rllib_dapo.rollout.engine import Sampling, make_engine
+from rllib_dapo.rollout.engine import Sampling
+from rllib_dapo.rollout.make_engine import make_engine
 
 
 def test_vllm_samples_from_an_exported_model_with_the_probabilities_transformers_gives(
-    cluster: None, small_config: Callable[..., DAPOConfig], tmp_path: Path
+    recorded_run: Any, tmp_path: Path
 ) -> None:
-    algo = small_config(engine="transformers").dynamic_sampling(enabled=False).build_algo()
-    algo.train()
-    checkpoint = Path(algo.save_to_path(str(tmp_path / "checkpoint")))
-    algo.stop()
-    folder = export_checkpoint(checkpoint, tmp_path / "model")
+    folder = export_checkpoint(recorded_run.checkpoint, tmp_path / "model")
 
     prompt = prompt_token_ids(AutoTokenizer.from_pretrained(folder), "3+4=")
     engine = make_engine(

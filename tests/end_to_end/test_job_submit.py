@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
+
+pytestmark = pytest.mark.slow
 
 MARK = "RLLIB_DAPO_TEST_CLUSTER"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "submit_job.py"
@@ -49,37 +52,42 @@ def cluster_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ):
         head = subprocess.Popen(
             [
-                str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--port={port}",
-                "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-                f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}",
-                f"--metrics-export-port={metrics}", f"--runtime-env-agent-port={environments}",
-                f"--ray-client-server-port={client}", "--min-worker-port=0", "--max-worker-port=0",
+                *(str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"),
+                f"--port={port}",
                 f"--temp-dir={ray_folder}",
+                "--include-dashboard=true",
+                "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={dashboard}",
+                f"--dashboard-agent-listen-port={agent}",
+                f"--dashboard-agent-grpc-port={agent_grpc}",
+                f"--metrics-export-port={metrics}",
+                f"--runtime-env-agent-port={environments}",
+                f"--ray-client-server-port={client}",
+                "--min-worker-port=0",
+                "--max-worker-port=0",
             ],
             env=_environment() | {MARK: ray_folder, "PYTHONUNBUFFERED": "1"},
-            cwd=ray_folder, stdout=stream, stderr=stream, start_new_session=True,
-        )  # fmt: skip
+            cwd=ray_folder,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
         try:
             _wait_until_ready(head, log)
             yield f"http://127.0.0.1:{dashboard}"
         finally:
             os.killpg(head.pid, signal.SIGTERM)
             try:
-                head.wait(timeout=60)
+                head.wait(timeout=120)
             finally:
                 _end(_marked(ray_folder))
 
 
 def _wait_until_ready(head: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
-        if "--block" in log.read_text():  # it says that it goes on until it is ended
-            return
-        try:
-            head.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    raise AssertionError(log.read_text())
+    """Waits until it says that it stays until it is ended."""
+    while "--block" not in log.read_text():
+        assert head.poll() is None, log.read_text()
+        time.sleep(0.2)
 
 
 def _marked(mark: str) -> list[psutil.Process]:
@@ -97,43 +105,37 @@ def _marked(mark: str) -> list[psutil.Process]:
 def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=20)
+    _, left = psutil.wait_procs(processes, timeout=60)
     for process in left:
         process.kill()
 
 
 def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    # As somebody's own machine: with this package, as the tests see it.
+    """A command on somebody's own machine: with this package, as the tests see it."""
     return subprocess.run(
         list(map(str, command)),
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-        capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
 
 
-def _settings(model: Path) -> list[str]:
-    overrides = {
-        "language_model.name": model,
-        "language_model.num_threads": 1,
-        "rollout.engine": "transformers",
-        "training.prompts_per_step": 4,
-        "training.group_size": 4,
-        "training.minibatch_size": 8,
-        "dynamic_sampling.enabled": "false",
-        "environment.env_config.max_operand": 9,
+def test_the_submitted_run_succeeds(
+    cluster_address: str, quick_settings: Mapping[str, object], tmp_path: Path
+) -> None:
+    settings = {
+        **quick_settings,
         "evaluation.evaluation_interval": 0,
         "evaluation.evaluate_before_training": "false",
-        "env_runners.num_env_runners": 0,
         "stop.training_iteration": 2,
     }
-    return [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
-
-
-def test_the_submitted_run_succeeds(cluster_address: str, raw_model: Path, tmp_path: Path) -> None:
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     done = _run(
-        sys.executable, EXAMPLE, "--address", cluster_address,
-        "tiny_arithmetic", "--storage", tmp_path / "shared", *_settings(raw_model),
-    )  # fmt: skip
+        *(sys.executable, EXAMPLE, "--address", cluster_address),
+        *("tiny_arithmetic", "--storage", tmp_path / "shared", *words),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     submission = re.search(r"raysubmit_\w+", done.stdout + done.stderr)
     assert submission is not None, done.stdout
@@ -147,15 +149,8 @@ def test_the_submitted_run_succeeds(cluster_address: str, raw_model: Path, tmp_p
 
 
 def test_a_job_that_fails_says_so(cluster_address: str, tmp_path: Path) -> None:
-    done = _run(
-        sys.executable,
-        EXAMPLE,
-        "--address",
-        cluster_address,
-        "no_such_preset",
-        "--storage",
-        tmp_path,
-    )
+    command = (sys.executable, EXAMPLE, "--address", cluster_address)
+    done = _run(*command, "no_such_preset", "--storage", tmp_path)
     assert done.returncode != 0
     assert "no_such_preset: no such file, nor a preset" in done.stdout + done.stderr
 
@@ -164,9 +159,9 @@ def test_the_job_runs_the_package_that_was_packed(cluster_address: str, tmp_path
     assert _run(sys.executable, EXAMPLE, "--pack", tmp_path / "job").returncode == 0
     code = "import rllib_dapo.envs as e; print('ENVS', e.__file__)"
     done = _run(
-        RAY, "job", "submit", "--address", cluster_address, "--working-dir", tmp_path / "job", "--",
-        "python", "-c", code,
-    )  # fmt: skip
+        *(RAY, "job", "submit", "--address", cluster_address),
+        *("--working-dir", tmp_path / "job", "--", "python", "-c", code),
+    )
     assert re.search(
         r"^ENVS .*/working_dir_files/.*/rllib_dapo/envs/__init__\.py$", done.stdout, re.M
     ), done.stdout

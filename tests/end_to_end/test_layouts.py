@@ -1,4 +1,4 @@
-"""Every layout of EnvRunners and Learners, with either engine, trains, and its engines follow its Learner."""
+"""Every layout of EnvRunners and Learners trains, and its engines follow its Learner."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 
 LAYOUTS = [
-    ("vllm", 1, 1, "bfloat16"),
+    pytest.param("vllm", 1, 1, "bfloat16", marks=pytest.mark.slow),
     ("vllm", 0, 0, "float32"),
     ("transformers", 2, 0, "float32"),
     ("transformers", 0, 1, "bfloat16"),
@@ -73,7 +73,7 @@ def versions(algo: DAPO) -> list[int]:
 
 
 def max_gap_after_an_update(algo: DAPO) -> float:
-    """Largest difference of a token's log-probability between what an engine sampled and the Learner computes."""
+    """Largest difference between a token's log-probability in the engine and in the Learner."""
 
     def sample(runner: TextEnvRunner) -> PromptGroup:
         return runner.sample_groups([1000]).groups[0].group()

@@ -1,47 +1,41 @@
-"""A recorded run, replayed without a sampler: the same updates under its own settings, others under others."""
+"""A recorded run, replayed without a sampler: the same updates under its own settings."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from rllib_dapo import DAPOConfig
 from rllib_dapo.cli import app
 from rllib_dapo.findings import SettingsError
-from rllib_dapo.replay.replay_command import RECORDED, read_replay, run_replay
+from rllib_dapo.replay.replay_table import RECORDED, read_replay, run_replay
 from rllib_dapo.tracking.recording import read_recording
 
 ITERATIONS = 3
+COMPARED = (
+    "policy_loss",
+    "total_loss",
+    "kl",
+    "entropy",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "ratio_max",
+    "gradient_norm",
+    "trained_tokens",
+    "default_optimizer_learning_rate",
+)
 
 
-@pytest.fixture(scope="module")
-def recorded(
-    cluster: None, small_config: Callable[..., DAPOConfig]
-) -> Iterator[tuple[Path, list[Mapping[str, Any]]]]:
+@pytest.fixture
+def recorded(recorded_run: Any) -> tuple[Path, list[Mapping[str, Any]]]:
     """A run's folder, and what its Learner said in each iteration."""
-    config = (
-        small_config(engine="transformers")
-        .rollout(record_groups=True)
-        .dynamic_sampling(enabled=False)
-    )
-    algo = (
-        config.kl(coefficient=0.01)
-        .training(lr=3e-3, epsilon_low=1e-4, epsilon_high=2e-4)
-        .build_algo()
-    )
-    try:
-        yield (
-            Path(algo.logdir),
-            [algo.train()["learners"]["default_policy"] for _ in range(ITERATIONS)],
-        )
-    finally:
-        algo.stop()
+    said = [result["learners"]["default_policy"] for result in recorded_run.results]
+    return recorded_run.trial, said
 
 
 def test_under_its_own_settings_a_replay_is_the_run(
@@ -53,8 +47,7 @@ def test_under_its_own_settings_a_replay_is_the_run(
     assert [step["step"] for step in row.steps] == list(range(ITERATIONS))
     for step, original in zip(row.steps, said, strict=True):
         assert original["gradient_updates"] == 2
-        for name in ("policy_loss", "total_loss", "kl", "entropy", "clip_fraction_low", "clip_fraction_high",
-                     "ratio_max", "gradient_norm", "trained_tokens", "default_optimizer_learning_rate"):  # fmt: skip
+        for name in COMPARED:
             assert step[name] == original[name], name
 
 

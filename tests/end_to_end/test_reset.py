@@ -18,7 +18,7 @@ ITERATIONS = 2
 
 
 def _changed(config: DAPOConfig) -> DAPOConfig:
-    """Settings that act on the engine's requests, on the plan, on the Learner, and on evaluation."""
+    """Settings that act on the engine's requests, the plan, the Learner, and evaluation."""
     return (
         config.rollout(temperature=0.9)
         .training(
@@ -40,7 +40,10 @@ def _changed(config: DAPOConfig) -> DAPOConfig:
 
 
 def _train(algo: DAPO) -> dict[str, str]:
-    """What does not depend on clocks in the results of some iterations, by name; as text, since NaN equals nothing."""
+    """What does not depend on clocks in the results of some iterations, by name.
+
+    As text, since NaN equals nothing.
+    """
     results = [algo.train() for _ in range(ITERATIONS)]
     kept = [
         {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SCRIPT = """
 import json, sys
@@ -53,7 +53,11 @@ print("RESULT", json.dumps({
     "iteration": result["training_iteration"],
     "prompts": recorded["prompts"],
     "advantages": [
-        r.advantage for plans in recorded["plan"].shards for mini in plans for micro in mini for r in micro.responses
+        response.advantage
+        for plans in recorded["plan"].shards
+        for minibatch in plans
+        for microbatch in minibatch
+        for response in microbatch.responses
     ],
     "loss": learner["policy_loss"],
     "gradient_norm": learner["gradient_norm"],
@@ -66,26 +70,16 @@ algo.stop()
 
 
 def test_a_restored_run_continues_with_the_same_prompts_advantages_and_loss(
-    tmp_path: Path, raw_model: Path
+    run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, raw_model: Path
 ) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    whole = _run(script, "run", tmp_path / "checkpoint", raw_model)
-    resumed = _run(script, "resume", tmp_path / "checkpoint", raw_model)
+    def run(what: str) -> dict[str, Any]:
+        words = ("-c", SCRIPT, what, tmp_path / "checkpoint", raw_model)
+        done = run_python(*words, folder=tmp_path)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        assert lines, done.stderr[-3000:]
+        return json.loads(lines[0].removeprefix("RESULT "))
+
+    whole, resumed = run("run"), run("resume")
     assert whole["iteration"] == 4
     assert whole["gradient_norm"] > 0
     assert resumed == whole
-
-
-def _run(script: Path, what: str, checkpoint: Path, model: Path) -> dict:
-    output = subprocess.run(
-        [sys.executable, str(script), what, str(checkpoint), str(model)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, output.stderr[-3000:]
-    return json.loads(lines[0].removeprefix("RESULT "))

@@ -19,7 +19,10 @@ from rllib_dapo.run.run_settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "mawps-addsub.jsonl"
-TEXT = "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. 70 - 27 = 43, so she gave him 43."
+TEXT = (
+    "Joan found 70 seashells on the beach. She gave Sam some of them and has 27 left. "
+    "70 - 27 = 43, so she gave him 43."
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,7 +61,10 @@ def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(
 
 
 def text_gap(algo: DAPO) -> np.ndarray:
-    """`[T - 1]` differences between engine and Learner in the log-probabilities of a text that neither has sampled."""
+    """Differences `[T - 1]` between the log-probabilities of engine and Learner.
+
+    The text is one that neither has sampled.
+    """
 
     def of_engine(runner: TextEnvRunner) -> tuple[list[int], list[float]]:
         from vllm import SamplingParams, TokensPrompt

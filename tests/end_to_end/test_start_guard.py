@@ -40,7 +40,7 @@ def test_raw_log_probabilities_stop_the_run_and_are_named(
         pytest.raises(RuntimeError, match="raw log-probabilities") as caught,
     ):
         algo.train()
-    assert "importance_sampling.start_gap_limit=0.2" in str(caught.value)
+    assert "start_guard.limit=0.2" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -48,7 +48,7 @@ def test_other_weights_stop_the_run_and_are_named(
     cluster: None, small_config: Make, other_raw_model: Path
 ) -> None:
     config = small_config(engine="transformers").dynamic_sampling(enabled=False)
-    config.importance_sampling(start_gap_limit=0.01)
+    config.start_guard(limit=0.01)
     with running(config) as algo:
         with_other_weights(algo, other_raw_model)
         with pytest.raises(RuntimeError, match="weights: the engine's are not the Learner's"):
@@ -59,7 +59,7 @@ def test_told_to_correct_it_trains_with_truncated_importance_sampling(
     cluster: None, small_config: Make, other_raw_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = small_config(engine="transformers").dynamic_sampling(enabled=False)
-    config.importance_sampling(start_gap_limit=0.01, on_start_gap="correct")
+    config.start_guard(limit=0.01, action="correct")
     with running(config) as algo:
         with_other_weights(algo, other_raw_model)
         first = algo.train()["learners"][DEFAULT_MODULE_ID]

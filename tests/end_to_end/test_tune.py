@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 SCRIPT = """
 import json, sys
@@ -21,7 +22,8 @@ config = (
     .language_model(model, dtype="float32", num_threads=1)
     .rollout(engine="transformers", max_prompt_tokens=16, max_response_tokens=6)
     .env_runners(num_env_runners=0)
-    .training(prompts_per_step=2, group_size=4, minibatch_size=4, epsilon_high=tune.grid_search([0.2, 0.28]))
+    .training(prompts_per_step=2, group_size=4, minibatch_size=4)
+    .training(epsilon_high=tune.grid_search([0.2, 0.28]))
     .dynamic_sampling(enabled=False)
     .overlong(buffer_tokens=2)
 )
@@ -62,33 +64,24 @@ stop: {training_iteration: 1}
 """
 
 
-def _python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-
-def test_the_registered_name_sweeps_over_a_bound(tmp_path: Path, raw_model: Path) -> None:
-    script = tmp_path / "sweep.py"
-    script.write_text(SCRIPT)
-    output = _python(script, raw_model, tmp_path / "results")
-    lines = [line for line in output.stdout.splitlines() if line.startswith("RESULT ")]
-    assert lines, output.stderr[-3000:]
+def test_the_registered_name_sweeps_over_a_bound(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, raw_model: Path
+) -> None:
+    done = run_python("-c", SCRIPT, raw_model, tmp_path / "results", folder=tmp_path)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stderr[-3000:]
     result = json.loads(lines[0].removeprefix("RESULT "))
     assert result["errors"] == 0
     assert result["epsilon_high"] == [0.2, 0.28]
     assert all(-1 <= value <= 1 for value in result["returns"])
 
 
-def test_a_process_can_run_one_after_the_other(tmp_path: Path, raw_model: Path) -> None:
+@pytest.mark.slow
+def test_a_process_can_run_one_after_the_other(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, raw_model: Path
+) -> None:
     """Ray forgets what was registered when it is shut down, which the first run does at its end."""
-    script, file = tmp_path / "twice.py", tmp_path / "run.yaml"
-    script.write_text(TWICE)
+    file = tmp_path / "run.yaml"
     file.write_text(FILE.replace("MODEL", str(raw_model)))
-    output = _python(script, file, tmp_path / "results")
-    assert output.stdout.count("ERRORS 0") == 2, output.stderr[-3000:]
+    done = run_python("-c", TWICE, file, tmp_path / "results", folder=tmp_path)
+    assert done.stdout.count("ERRORS 0") == 2, done.stderr[-3000:]

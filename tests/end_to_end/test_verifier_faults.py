@@ -1,10 +1,12 @@
-"""A verifier that hangs, dies or eats memory on some responses: training goes on, and nobody else's verdict suffers."""
+"""A verifier that hangs, dies or eats memory on some responses.
+
+Training goes on, and nobody else's verdict suffers.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,17 +21,16 @@ from rllib_dapo.envs.base import Ticket
 
 Make = Callable[..., DAPOConfig]
 
-SECONDS = 2.0  # the deadline in these tests
-SLACK = 2.0  # for starting processes, on a machine that is busy with something else
+SECONDS = 10.0  # the deadline: much longer than any other verdict takes, however busy the machine
 RESPONSES = 32  # of an iteration: 4 prompts with 8 each
 FAULTS = {3: "sleep", 11: "exit", 19: "eat"}  # by a response's number within its iteration
 
 
 def faulty_environment(faults: Mapping[int, str]) -> type[ArithmeticEnv]:
-    """Sums whose verifier fails on some responses. Made here so that it travels whole: nobody else can import a test.
+    """Sums whose verifier fails on some responses.
 
-    It writes a line to the file ``log`` for each verdict: the fault that was made, how long it
-    took, what it said.
+    Made here so that it travels whole: no other process can import a test. Each verdict writes a
+    line to the file `log`.
     """
 
     def judge(response: str, answer: str, number: float) -> Verdict:
@@ -60,14 +61,13 @@ def faulty_environment(faults: Mapping[int, str]) -> type[ArithmeticEnv]:
             return response, problem.answer, float(next(self._numbers))
 
         def submit(self, seed: int, response: str) -> Ticket:
-            began, ticket = time.monotonic(), super().submit(seed, response)
+            ticket = super().submit(seed, response)
 
-            def note(verdict: Any) -> None:
-                told = {"seconds": time.monotonic() - began, "reason": verdict.result().reason}
+            def note(outcome: Any) -> None:
+                verdict = outcome.result()
+                line = json.dumps({"reason": verdict.reason, "is_correct": verdict.is_correct})
                 with Path(self.settings["log"]).open("a") as file:
-                    file.write(
-                        json.dumps(told | {"is_correct": verdict.result().is_correct}) + "\n"
-                    )
+                    file.write(f"{line}\n")
 
             ticket.outcome.add_done_callback(note)
             return ticket
@@ -114,20 +114,15 @@ def test_training_goes_on_and_only_the_bad_verdicts_are_missing(
     for result in results:
         assert result["learners"]["default_policy"]["gradient_updates"] > 0
         assert result["env_runners"]["groups_accepted"] == 4
+
+    # Of each iteration, and of the evaluation: all have a verdict before the one that hangs.
     verdicts = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(verdicts) == 4 * RESPONSES
-    others = [verdict for verdict in verdicts if verdict["is_correct"] is not None]
-    assert len(others) == 4 * (RESPONSES - len(FAULTS))
-    assert max(verdict["seconds"] for verdict in others) < SECONDS + SLACK
-    reasons = sorted(verdict["reason"] for verdict in verdicts if verdict["is_correct"] is None)
-    assert reasons == sorted(
-        4
-        * [
-            "timeout: no verdict within 2 s",
-            "crash: the process ended with status 3",
-            "crash: out of memory",
-        ]
-    )
+    for start in range(0, len(verdicts), RESPONSES):
+        *others, last = verdicts[start : start + RESPONSES]
+        assert last["reason"] == "timeout: no verdict within 10 s"
+        missing = sorted(one["reason"] for one in others if one["is_correct"] is None)
+        assert missing == ["crash: out of memory", "crash: the process ended with status 3"]
 
 
 def test_a_verifier_that_always_dies_costs_the_updates_and_not_the_run(
