@@ -153,6 +153,7 @@ def math_environment(*, short: bool = False) -> tuple[str, dict[str, Any]]:
         if short
         else ""
     )
+
     if path.is_file():
         return "rllib_dapo/Math-v0", {
             "path": str(path),

@@ -104,6 +104,7 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
             .dynamic_sampling(max_rounds=3)
             .overlong(buffer_tokens=2)
         )
+
         algo = config.build_algo()
         for iteration in range(int(iterations)):
             rollouts = algo.train()["env_runners"]

@@ -26,8 +26,8 @@ def curves_picture(frame: pandas.DataFrame, path: Path) -> Path:
     """Draws what the paper watches: accuracy, entropy, length, clip fractions, accepted groups.
 
     Args:
-        frame: a trial's `metrics_dataframe`, with one row per iteration.
-        path: path of the PNG to write.
+        frame: A trial's `metrics_dataframe`, with one row per iteration.
+        path: Path of the PNG to write.
 
     Returns:
         `path`.

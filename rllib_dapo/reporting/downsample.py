@@ -24,7 +24,7 @@ def downsampled_indices(values: Sequence[float] | np.ndarray, limit: int | None)
 
     Args:
         values: `[N]` finite numbers.
-        limit: largest number of points to keep, at least 4; None keeps all.
+        limit: Largest number of points to keep, at least 4; None keeps all.
 
     Returns:
         Indices of the points to keep, in order.

@@ -36,7 +36,7 @@ def render_page(content: dict[str, Any]) -> str:
     """Makes the HTML of a report.
 
     Args:
-        content: what `report_content` returns.
+        content: What `report_content` returns.
     """
     from plotly.offline import get_plotlyjs
 
@@ -68,7 +68,7 @@ def link_from(page_path: Path) -> Callable[[str], str]:
     """Makes links that stay right when a run's folder is moved or copied with the page in it.
 
     Args:
-        page_path: path that the page will have.
+        page_path: Path that the page will have.
 
     Returns:
         A function from a local path to a relative link.

@@ -85,6 +85,7 @@ def _run_content(run: StoredRun) -> dict[str, Any]:
     config = next((trial.config for trial in run.trials if trial.config), {})
     frames = [trial.frame for trial in run.trials if len(trial.frame)]
     ended = [str(frame["date"].iloc[-1]) for frame in frames if "date" in frame]
+
     return {
         "name": run.name,
         "folder": run.folder,

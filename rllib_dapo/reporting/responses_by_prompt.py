@@ -24,8 +24,8 @@ def responses_by_prompt(
     problems repeat.
 
     Args:
-        trials: trials with their samples.
-        is_cut: whether to leave out what a page has no room for: further prompts, iterations in
+        trials: Trials with their samples.
+        is_cut: Whether to leave out what a page has no room for: further prompts, iterations in
             between, the middle of long texts.
 
     Returns:
@@ -107,8 +107,8 @@ def shorten(text: str, limit: int | None) -> str:
     """Leaves out the middle of a long text: its beginning and its end tell the most.
 
     Args:
-        text: any text.
-        limit: number of characters to keep; None keeps all.
+        text: Any text.
+        limit: Number of characters to keep; None keeps all.
     """
     if limit is None or len(text) <= limit:
         return text

@@ -182,7 +182,7 @@ def _last_line(error: Exception) -> str:
 def _read_checkpoints(
     result: tune.Result, filesystem: FileSystem, folder: str
 ) -> tuple[StoredCheckpoint, ...]:
-    """Lists the checkpoints that exist now: after Tune recorded them, some may have been deleted."""
+    """Lists the checkpoints that exist now: some may have been deleted since Tune recorded them."""
     iterations = {
         checkpoint.path.rpartition("/")[2]: metrics.get(TRAINING_ITERATION)
         for checkpoint, metrics in result.best_checkpoints

@@ -26,14 +26,14 @@ def write_report(
     """Writes a run's page, and its figures if asked for.
 
     Args:
-        folder: folder or URI of the run.
-        output: path of the page; by default `report.html` in the run's folder, or a file in the
+        folder: Folder or URI of the run.
+        output: Path of the page; by default `report.html` in the run's folder, or a file in the
             current folder if the run's folder is not on this machine.
-        json_file: where to write the whole content of the report, with every point of every curve.
-        csv_file: where to write `ResultGrid.get_dataframe()`.
-        metric: metric by which trials are compared; see `read_run`.
-        mode: whether a higher or a lower value is better; see `read_run`.
-        say: receives lines about progress, if writing takes long.
+        json_file: Where to write the whole content of the report, with every point of every curve.
+        csv_file: Where to write `ResultGrid.get_dataframe()`.
+        metric: Metric by which trials are compared; see `read_run`.
+        mode: Whether a higher or a lower value is better; see `read_run`.
+        say: Receives lines about progress, if writing takes long.
 
     Returns:
         The path of the page.

@@ -12,9 +12,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 from ray.tune.search import BasicVariantGenerator, ConcurrencyLimiter
 from ray.tune.search.variant_generator import generate_variants
 
-from rllib_dapo.run.preset_files import find_run_file
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.preflight import check_run, warnings
+from rllib_dapo.run.preset_files import find_run_file
 from rllib_dapo.run.run_settings import RunSettings, read_settings
 from rllib_dapo.run.search.mutations import Mutations
 from rllib_dapo.run.search.schedulers import make_scheduler

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from ray import tune
 from ray.tune.search.variant_generator import generate_variants
 
@@ -178,7 +177,7 @@ def test_what_is_given_by_hand_holds_for_all_variants(tmp_path: Path) -> None:
         ),
         ("variants: {a: {stop.training_iteration: 1}}", "only what differs between trials"),
         ("variants: {a: 3}", "variants.a=3 must be settings"),
-        ("variants: {a: null}", "variants.a=None must be settings"),
+        ("variants: {a: null}", "variants.a=null takes away what a base has, and none has it"),
         ("variants: {a/b: {}}", "a variant's name is made of"),
         (
             "variants: {a: {}}\nsearch: {variants.a: {grid: [1]}}",
@@ -274,30 +273,31 @@ class Recorder(tune.Trainable):
 
 
 @pytest.fixture(scope="module")
-def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[tune.ResultGrid, RunSettings, str]:
+def tried(
+    cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tune.ResultGrid, RunSettings, str]:
     """The ladder with a search beside it, run by Tune with our names and our progress line."""
     folder = tmp_path_factory.mktemp("run")
     settings = _read(folder, BASE + LADDER + "search: {training.lr: {grid: [1e-4]}}\n")
     stream = io.StringIO()
-    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    try:
-        tuner = tune.Tuner(
-            Recorder,
-            param_space=settings.config,
-            tune_config=tune.TuneConfig(
-                trial_name_creator=trial_name, trial_dirname_creator=trial_name, reuse_actors=True
-            ),
-            run_config=tune.RunConfig(
-                storage_path=str(folder),
-                name="ladder",
-                verbose=0,
-                callbacks=[_LinesTo(stream, settings.followers)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
-        return tuner.fit(), settings, stream.getvalue()
-    finally:
-        ray.shutdown()
+    tuner = tune.Tuner(
+        Recorder,
+        param_space=settings.config,
+        tune_config=tune.TuneConfig(
+            trial_name_creator=trial_name,
+            trial_dirname_creator=trial_name,
+            reuse_actors=True,
+            max_concurrent_trials=1,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            name="ladder",
+            verbose=0,
+            callbacks=[_LinesTo(stream, settings.followers)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    return tuner.fit(), settings, stream.getvalue()
 
 
 class _LinesTo(ProgressLine):
