@@ -83,6 +83,7 @@ def test_rows_without_a_prompt_or_an_answer_are_dropped_and_counted(tmp_path: Pa
         {"question": 5, "answer": "1"},
     ]
     rows += [{"question": "E", "answer": float("nan")}, {"question": "F", "answer": "#### "}]
+
     data = load_dataset(write_lines(tmp_path / "d.jsonl", *rows))
     assert len(data.problems) == 1
     assert data.incomplete == 8

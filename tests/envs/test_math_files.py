@@ -54,11 +54,13 @@ def lay_in_cache(datasets: Any, cache: Path, name: str, rows: list[dict[str, str
     user, _, dataset = name.partition("/")
     folder = cache / f"{user}___{dataset}" / "main" / "0.0.0" / ("0" * 40)
     folder.mkdir(parents=True)
+
     table = datasets.Dataset.from_list(rows)
     with datasets.arrow_writer.ArrowWriter(
         path=str(folder / f"{dataset}-train.arrow"), features=table.features
     ) as file:
         file.write_table(table.data.table)
+
     split = {"name": "train", "num_examples": len(rows), "num_bytes": 0, "dataset_name": dataset}
     info = {
         "features": table.features.to_dict(),
@@ -90,6 +92,7 @@ def test_columns_say_what_a_file_calls_question_and_answer_and_several_are_joine
         },
     )
     path = write_csv(tmp_path / "stories.csv", *rows)
+
     columns = {"question": ["story", "ask"], "answer": "value"}
     env = MathEnv(
         {
@@ -105,12 +108,12 @@ def test_columns_say_what_a_file_calls_question_and_answer_and_several_are_joine
     ]
     env.reset(seed=0)
     assert env.step(env.problem(0).answer)[1] == 1.0
+
     with_unit = MathEnv(
         path=path, columns={"question": "story", "answer": ["value", "unit"]}, template="{problem}"
     )
-    assert asked(with_unit, [0]) == [
-        ("Ann has 3 apples, Bo 4.", "7 apples")
-    ]  # the other row has no unit
+    # The other row has no unit.
+    assert asked(with_unit, [0]) == [("Ann has 3 apples, Bo 4.", "7 apples")]
 
 
 def test_a_side_that_columns_leaves_open_is_told_from_the_file(tmp_path: Path) -> None:
@@ -129,15 +132,17 @@ def test_files_are_mixed_by_weights_in_every_batch_of_seeds(tmp_path: Path) -> N
     for first in (0, 40, 4_000):
         sources = [prompt.split()[0] for prompt in prompts(env, range(first, first + 40))]
         assert abs(sources.count("few") - 30) <= 2
+
+    # Its own epochs: each problem once before any comes again.
     of_many = [prompt for prompt in prompts(env, range(200)) if prompt.startswith("many")]
-    assert (
-        len(of_many) == len(set(of_many)) == 50
-    )  # its own epochs: each problem once before any comes again
+    assert len(of_many) == len(set(of_many)) == 50
+
     unweighted = [
         prompt.split()[0]
         for prompt in prompts(MathEnv(path=paths, template="{problem}"), range(55))
     ]
     assert (unweighted.count("few"), unweighted.count("many")) == (5, 50)
+
     with pytest.raises(
         ValueError,
         match=r"^weights=\[1\]: must be a list of positive numbers, one for each of the 2",
@@ -189,6 +194,7 @@ def test_problems_shared_with_files_that_are_to_be_kept_apart_are_refused(tmp_pa
         match=r"^1 of 4 held-out problems are also trained on, such as copy/0 \('TRAIN 4'\)",
     ):
         MathEnv(path=train, disjoint_from=[str(other), str(copy)])
+
     # What another split holds is not trained on.
     kept = MathEnv(path=train, split="train", heldout_fraction=0.5)
     left = write_csv(
@@ -256,6 +262,7 @@ def test_a_hugging_face_data_set_is_found_by_its_name(
         [{"question": f"{i}+1?", "answer": str(i + 1)} for i in range(20)],
     )
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+
     env = MathEnv(
         path={"dataset": "someone/sums", "name": "main", "split": "train"}, template="{problem}"
     )

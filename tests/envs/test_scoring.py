@@ -6,7 +6,7 @@ import math
 import pickle
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def reverse_env() -> type[SingleStepTextEnv]:
 @pytest.fixture
 def env() -> Iterator[SingleStepTextEnv]:
     env = reverse_env()(
-        {"verify_in": "process", "verify_seconds": 1, "verify_processes": 2, "length": 3}
+        {"verify_in": "process", "verify_seconds": 3, "verify_processes": 2, "length": 3}
     )
     yield env
     env.close()
@@ -69,17 +69,17 @@ def test_scoring_in_a_process_says_what_scoring_here_says(env: SingleStepTextEnv
         for chosen in (env, here):
             chosen.reset(seed=seed)
         for one in (env.problem(seed).answer, "wrong"):
-            (_, reward, *ends, info), (_, reward_here, *ends_here, info_here) = (
-                env.step(one),
-                here.step(one),
-            )
+            _, reward, *ends, info = env.step(one)
+            _, reward_here, *ends_here, info_here = here.step(one)
             assert (reward, ends) == (reward_here, ends_here)
+
             processes = {
                 parts.pop("process")
                 for parts in (info["reward_components"], info_here["reward_components"])
             }
             assert len(processes) == 2
             assert info == info_here
+
             env.reset(seed=seed)
             here.reset(seed=seed)
 
@@ -87,7 +87,7 @@ def test_scoring_in_a_process_says_what_scoring_here_says(env: SingleStepTextEnv
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
-        ("hang", "timeout: no verdict within 1 s"),
+        ("hang", "timeout: no verdict within 3 s"),
         ("exit", "crash: the process ended with status 1"),
         ("raise", "crash: the scorer raised AssertionError: "),
     ],
@@ -127,7 +127,9 @@ def test_submitting_and_collecting_give_what_a_step_gives(place: str) -> None:
     env.close()
 
 
-def test_environments_share_processes_and_the_last_one_ends_them() -> None:
+def test_environments_share_processes_and_the_last_one_ends_them(
+    eventually: Callable[[Callable[[], object]], None],
+) -> None:
     before = children()
     one, two = (
         ArithmeticEnv(verify_in="process", verify_processes=1, seed=seed) for seed in (0, 1)
@@ -135,15 +137,18 @@ def test_environments_share_processes_and_the_last_one_ends_them() -> None:
     for env in (one, two):
         env.reset(seed=0)
         env.step("1")
+
     assert len(children() - before) == 1
     one.close()
     assert len(children() - before) == 1
     two.close()
-    assert children() == before
+    eventually(lambda: not children() - before)
+
+    # Asking again takes a new share.
     two.reset(seed=0)
-    assert two.step(two.problem(0).answer)[1] == 1.0  # asking again takes a new share
+    assert two.step(two.problem(0).answer)[1] == 1.0
     two.close()
-    assert children() == before
+    eventually(lambda: not children() - before)
 
 
 def test_an_environment_that_takes_no_process_makes_none() -> None:
@@ -165,12 +170,13 @@ def halves(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("spelling", ["math_verify", "math-verify"])
 def test_mathematics_is_compared_in_a_process_without_being_asked_for(
-    halves: str, spelling: str
+    halves: str, spelling: str, eventually: Callable[[Callable[[], object]], None]
 ) -> None:
     before = children()
-    env = MathEnv({"path": halves, "answer_rule": spelling})
+    env = MathEnv({"path": halves, "answer_rule": spelling, "verify_seconds": 120})
     assert len(env.problems) == 25
     assert children() == before  # selecting the problems has not compared any
+
     tickets = []
     for seed in range(25):
         numerator = int(env.problem(seed).answer.split("{")[1].rstrip("}"))
@@ -180,9 +186,10 @@ def test_mathematics_is_compared_in_a_process_without_being_asked_for(
         ]
     outcomes = [env.collect(ticket) for ticket in tickets]
     assert [reward for reward, _ in outcomes] == [1.0, -1.0] * 25
-    assert len(children() - before) in (1, 2, 3, 4)
+
+    eventually(lambda: len(children() - before) in (1, 2, 3, 4))
     env.close()
-    assert children() == before
+    eventually(lambda: not children() - before)
 
 
 def test_mathematics_can_be_compared_here_on_demand(halves: str) -> None:

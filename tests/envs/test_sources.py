@@ -72,6 +72,7 @@ def test_a_data_set_saved_by_the_library_datasets_is_read(tmp_path: Path, hub: A
     made = hub.DatasetDict({name: hub.Dataset.from_list(rows) for name, rows in parts.items()})
     made.save_to_disk(tmp_path / "saved")
     made["test"].save_to_disk(tmp_path / "one")
+
     source = {"dataset": str(tmp_path / "saved")}
     assert [(p.prompt, p.answer, p.problem_id) for p in load_dataset(source).problems] == [
         ("A", "1", "saved/7"),
@@ -94,6 +95,7 @@ def test_a_folder_of_data_files_is_read_as_a_data_set_and_mixes_with_files(
     other = write_lines(
         tmp_path / "other.jsonl", {"question": "B", "answer": "2"}, {"question": "C", "answer": "3"}
     )
+
     data = load_dataset([{"dataset": str(tmp_path / "folder")}, other])
     assert [p.problem_id for p in data.problems] == ["folder/0", "folder/1", "other/1"]
     assert data.duplicates == 1
@@ -102,6 +104,7 @@ def test_a_folder_of_data_files_is_read_as_a_data_set_and_mixes_with_files(
 def test_a_data_set_that_cannot_be_had_is_refused_in_one_line(tmp_path: Path, hub: Any) -> None:
     hub.Dataset.from_list([{"question": "A", "answer": "1"}]).save_to_disk(tmp_path / "one")
     hub.DatasetDict({"train": hub.Dataset.from_list([{"q": "A"}])}).save_to_disk(tmp_path / "parts")
+
     for source, told in (
         ({"dataset": "nobody/nothing"}, "split 'train' cannot be loaded: "),
         (

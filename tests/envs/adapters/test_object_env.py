@@ -131,6 +131,7 @@ def test_an_episode_goes_on_until_the_object_or_the_limit_ends_it() -> None:
     assert env.step(str(number)) == ("", 1.0, True, False, {})
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step("1")
+
     env.reset(seed=1)
     assert [env.step(str(number + 1))[2:4] for _ in range(3)] == [
         (False, False),

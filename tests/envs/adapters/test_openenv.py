@@ -42,6 +42,7 @@ class Server:
             command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
         assert self.process.stderr is not None
+
         told = []
         for line in self.process.stderr:
             told.append(line)
@@ -188,14 +189,14 @@ def test_what_the_model_reads_can_be_chosen(
 def test_a_server_without_an_answer_gives_no_verdict_and_the_next_one_comes(
     server: Server, make: Callable[..., OpenEnvEnv], text: str, reason: str
 ) -> None:
-    gives_no_verdict_and_goes_on(make(server, deadline=1), text, reason)
+    gives_no_verdict_and_goes_on(make(server, deadline=5), text, reason)
 
 
 def test_a_session_that_hangs_costs_its_deadline_and_no_other_session(
     mortal: Server, make: Callable[..., OpenEnvEnv]
 ) -> None:
     # A server of its own: what hangs keeps its place there for ever.
-    gives_no_verdict_and_goes_on(make(mortal, deadline=1), "hang", "timeout: TimeoutError")
+    gives_no_verdict_and_goes_on(make(mortal, deadline=5), "hang", "timeout: TimeoutError")
 
 
 def gives_no_verdict_and_goes_on(env: OpenEnvEnv, text: str, reason: str) -> None:
@@ -222,7 +223,7 @@ def test_a_server_that_dies_costs_verdicts_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.WARNING, "rllib_dapo.envs.adapters.openenv")
-    env = make(mortal, connect_deadline=2)
+    env = make(mortal, connect_deadline=10)
     prompt, _ = env.reset(seed=0)
     mortal.stop()
     _, reward, _, truncated, info = env.step(solve(prompt))
@@ -251,7 +252,7 @@ def test_a_server_that_dies_costs_verdicts_and_nothing_else(
 def test_episodes_side_by_side_share_what_is_known_of_the_server(
     mortal: Server, make: Callable[..., OpenEnvEnv]
 ) -> None:
-    env = make(mortal, connect_deadline=2)
+    env = make(mortal, connect_deadline=10)
     env.reset(seed=0)
     fork = env.fork()
     prompt, _ = fork.reset(seed=1)

@@ -67,6 +67,7 @@ def test_a_response_is_worth_its_tasks_score(legs: ReasoningGymEnv) -> None:
         True,
         info["answer"],
     )
+
     legs.reset(seed=3)
     _, reward, _, _, step_info = legs.step("<answer>no idea</answer>")
     assert (reward, step_info["is_correct"]) == (0.0, False)
@@ -163,11 +164,13 @@ def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(reasoning_gym, "_SERVICE", "slow_tasks:SlowTasks")
+
     env = make("leg_counting", verify_seconds=5)
     env.reset(seed=0)
     _, reward, _, _, info = env.step("<answer>hang</answer>")
     assert math.isnan(reward)
     assert info["missing_reason"].startswith("timeout: ")
+
     _, info = env.reset(seed=0)
     assert env.step(info["answer"])[1] == 1.0
 
@@ -208,14 +211,16 @@ def test_hostile_answers_are_scored_in_the_process_and_never_run(
         "composite",
         datasets=[{"name": name} for name in sorted(LISTS | EXPRESSIONS)],
         answer_tag=None,
+        verify_seconds=60,
     )
-    for seed, answer in enumerate(
-        [*HOSTILE, *(f"open({str(tmp_path / 'pwned')!r}, 'w')" for _ in range(50))]
-    ):
+    attacks = [f"open({str(tmp_path / 'pwned')!r}, 'w')"] * 50
+
+    for seed, answer in enumerate([*HOSTILE, *attacks]):
         env.reset(seed=seed % 50)
         _, reward, _, _, info = env.step(answer)
         assert reward < 0.5, answer[:100]
         assert info["is_correct"] is False
+
     assert os.listdir(tmp_path) == []
     assert not any(
         name.partition(".")[0] == "reasoning_gym" for name in set(sys.modules) - imported

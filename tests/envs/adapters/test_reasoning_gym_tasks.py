@@ -83,6 +83,7 @@ def test_a_task_knows_its_settings_and_refuses_others() -> None:
         "1 cow"
         not in Tasks("leg_counting", {"max_instances": 1}).entry(0, 0)["question"].split()[0]
     )
+
     for task, settings, message in (
         (
             "leg_countin",

@@ -83,7 +83,7 @@ def test_a_function_that_raises_gives_no_verdict(make: Callable[..., RewardFunct
 
 
 def test_a_function_that_hangs_is_stopped_and_the_next_one_is_not(prompts: str) -> None:
-    env = RewardFunctionEnv({"path": prompts, "reward": hangs_on_stop, "verify_seconds": 0.5})
+    env = RewardFunctionEnv({"path": prompts, "reward": hangs_on_stop, "verify_seconds": 3})
     assert env.needs_process
     env.reset(seed=0)
     _, reward, _, _, info = env.step("stop")
@@ -98,6 +98,7 @@ def test_splits_weights_columns_and_templates_are_those_of_data_files(tmp_path: 
     for name, count in (("few", 10), ("many", 100)):
         rows = ({"text": f"{name} {i}", "truth": str(i)} for i in range(count))
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
     settings = {
         "path": [str(tmp_path / "few.jsonl"), str(tmp_path / "many.jsonl")],
         "reward": {"right": {"rule": "last_number"}},
@@ -107,6 +108,7 @@ def test_splits_weights_columns_and_templates_are_those_of_data_files(tmp_path: 
         "split": "train",
     }
     env = RewardFunctionEnv(settings)
+
     texts = [env.reset(seed=seed)[0] for seed in range(40)]
     assert sum(text.startswith("<few ") for text in texts) == 20
     assert not {p.prompt for p in env.problems} & {

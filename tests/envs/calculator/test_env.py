@@ -22,6 +22,7 @@ def test_a_call_is_answered_and_the_final_answer_scored(env: CalculatorMathEnv) 
     expression = prompt.removesuffix("=")
     first, second = expression.split("*")
     product = str(int(first) * int(second))
+
     said = f"Let me see. <calculator>{expression}</calculator> Now I know."
     observation, reward, terminated, truncated, info = env.step(said)
     assert (observation, reward, terminated, truncated) == (
@@ -31,6 +32,7 @@ def test_a_call_is_answered_and_the_final_answer_scored(env: CalculatorMathEnv) 
         False,
     )
     assert info == {"is_correct": False, "reward_if_cut_off": -1.0}
+
     observation, reward, terminated, truncated, info = env.step(product)
     assert (observation, reward, terminated, truncated) == ("", 1.0, True, False)
     assert info["is_correct"] is True

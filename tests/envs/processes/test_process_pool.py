@@ -1,4 +1,6 @@
-import os
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -99,14 +101,29 @@ def test_closing_settles_what_is_open_and_what_comes_later(
     assert {type(outcome) for outcome in outcomes} == {PoolClosed}
 
 
-def test_a_forked_copy_of_this_process_can_have_a_pool_too(
-    make: Callable[..., ProcessPool],
-) -> None:
-    assert ask(make(), "echo").result().value
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os._exit(0 if ask(make(), "echo").result(timeout=120).value else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+FORKING = """
+import json, os, sys
+from concurrent.futures import Future
+from rllib_dapo.envs.processes.killable_process import Program
+from rllib_dapo.envs.processes.pool_worker import Job
+from rllib_dapo.envs.processes.process_pool import ProcessPool
+
+
+def ask():
+    program = Program(service="obedient:Obedient", path=tuple(json.loads(sys.argv[1])))
+    pool, future = ProcessPool(program, seconds=300.0, processes=1), Future()
+    pool.submit(Job(content={"do": "echo"}, future=future, read=lambda reply: reply.value["do"]))
+    assert future.result() == "echo"
+    pool.close()
+
+
+ask()
+pid = os.fork()
+ask()
+if pid:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_a_forked_copy_of_a_process_can_have_a_pool_too(program: Callable[..., Program]) -> None:
+    subprocess.run([sys.executable, "-c", FORKING, json.dumps(program().path)], check=True)

@@ -101,6 +101,7 @@ def test_an_environment_rewards_every_hostile_answer_or_says_why_not(
     problem = tmp_path_factory.mktemp("problem") / "one.jsonl"
     problem.write_text('{"question": "What is 29 + 29?", "answer": "58"}\n')
     env = MathEnv(path=problem, answer_rule=rule)
+
     # As a runner does it, and as Gymnasium does.
     outcomes = [env.collect(ticket) for ticket in [env.submit(0, response) for response in HOSTILE]]
     for response in HOSTILE:
@@ -109,6 +110,7 @@ def test_an_environment_rewards_every_hostile_answer_or_says_why_not(
         assert terminated
         outcomes.append((reward, info))
     env.close()
+
     assert len(outcomes) == 2 * len(HOSTILE)
     assert all((reward, info["is_correct"]) == (-1.0, False) for reward, info in outcomes)
 
@@ -124,6 +126,7 @@ def test_an_environment_that_knows_mathematics_rewards_them_too_or_says_why_not(
     some = HOSTILE[::3]  # of every idea: the pool's own test above takes all
     outcomes = [env.collect(ticket) for ticket in [env.submit(0, response) for response in some]]
     env.close()
+
     known = [info for reward, info in outcomes if reward == -1.0 and info["is_correct"] is False]
     missing = [
         info for reward, info in outcomes if math.isnan(reward) and info["is_correct"] is None

@@ -20,11 +20,13 @@ def test_a_closed_pool_leaves_no_process_and_no_question_open(scorer: Scorer) ->
     quick = [pool.submit(scorer("sleep"), str(i), "1") for i in range(4)]
     pool.results(quick)
     waiting = [pool.submit(scorer("sleep"), "bad", "1") for _ in range(5)]
-    processes = [psutil.Process(pid) for pid in pool.pids]
+    processes = [psutil.Process(pid) for pid in pool.pids if psutil.pid_exists(pid)]
     assert processes
+
     pool.close()
     _, alive = psutil.wait_procs(processes, timeout=120)
     assert not alive
+
     closed = Verdict(is_correct=None, reason="crash: the pool was closed")
     assert [future.result(timeout=120) for future in waiting] == [closed] * 5
     assert pool.submit("strict", "Answer: 1", "1").result() == closed
@@ -43,6 +45,7 @@ def test_equal_settings_share_a_pool_until_the_last_lets_go(
     (pid,) = two.pool.pids
     two.release()
     other.release()
+
     eventually(lambda: not psutil.pid_exists(pid))
     fresh = PoolLease(PoolSettings(seconds=7))
     assert fresh.pool is not one.pool
@@ -93,12 +96,14 @@ def test_no_process_outlives_the_one_that_asked(end: str) -> None:
         assert asker.stdout is not None
         processes = [psutil.Process(int(pid)) for pid in asker.stdout.readline().split()]
         assert processes
+
         if end == "exit":
             asker.stdin.write("\n")
             asker.stdin.flush()
         else:
             asker.kill()
         assert asker.wait(timeout=120) == (0 if end == "exit" else -signal.SIGKILL)
+
     gone, alive = psutil.wait_procs(processes, timeout=120)
     assert len(gone) == len(processes)
     assert not alive

@@ -81,6 +81,7 @@ def test_a_killed_process_is_replaced_and_takes_at_most_one_verdict_along(
     asked = [pool.submit("strict", "x" * 10_000 + f"\nAnswer: {i % 2}", "1") for i in range(2000)]
     (pid, *_) = pool.pids
     os.kill(pid, signal.SIGKILL)
+
     verdicts = pool.results(asked)
     lost = [i for i, verdict in enumerate(verdicts) if verdict.is_correct is None]
     assert len(lost) <= 1
