@@ -159,6 +159,7 @@ class PoolWorker:
         """
         if load.key in process.loaded:
             return
+
         if load.key not in self._unloadable:
             process.send({"load": load.content})
             message = self._wait(process, _LOAD_SECONDS, _LOAD_PATIENCE_SECONDS)
@@ -169,6 +170,7 @@ class PoolWorker:
                 process.loaded.add(load.key)
                 return
             self._unloadable[load.key] = reply.error
+
         raise LoadFailed(self._unloadable[load.key])
 
     def _wait(self, process: KillableProcess, seconds: float, patience: float) -> Any:

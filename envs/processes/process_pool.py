@@ -109,7 +109,7 @@ class ProcessPool:
         thread.start()
 
     def _work(self) -> None:
-        """The life of a thread."""
+        """Runs jobs in one thread until it is no longer needed or the pool is closed."""
         worker = self._workers[threading.current_thread()]
         batch: deque[Job[Any]] = deque()
         is_active = True
