@@ -9,7 +9,6 @@ import pytest
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.reporting.stored_run import read_run
 from rllib_dapo.reporting.write_report import write_report
-from rllib_dapo.run.delayed_lines import DelayedLines
 
 
 @pytest.fixture
@@ -74,14 +73,3 @@ def test_a_folder_without_a_run_is_refused_with_the_way_to_one(
         read_run(str(sweep_folder / "trial_00000"))
     with pytest.raises(SettingsError, match="did you mean 'env_runners/accuracy'"):
         read_run(str(sweep_folder), metric="env_runners/acuracy")
-
-
-def test_progress_is_told_only_where_it_takes_long() -> None:
-    quick: list[str] = []
-    slow: list[str] = []
-    for said, patience in ((quick, 60.0), (slow, 0.0)):
-        progress = DelayedLines(said.append, patience_s=patience)
-        for line in ("one", "two"):
-            progress(line)
-    assert quick == []
-    assert slow == ["one", "two"]
