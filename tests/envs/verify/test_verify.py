@@ -108,7 +108,7 @@ def test_a_rule_is_known_by_its_name_and_by_the_librarys_spelling() -> None:
         (exact_integer, "1.5", "the ground truth '1.5' is not an integer"),
         (exact_integer, "9" * 50_000, f"the ground truth '{'9' * 40}' is not an integer"),
     ],
-    ids=short,
+    ids=lambda value: value.__name__ if callable(value) else short(value),
 )
 def test_a_truth_that_a_rule_cannot_read_gives_no_verdict(
     rule: AnswerRule, answer: str, reason: str
