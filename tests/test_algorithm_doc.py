@@ -1,4 +1,4 @@
-"""docs/algorithm.md names functions, tests and settings that exist, and the presets' settings as they are."""
+"""docs/algorithm.md names what exists, and the settings of the presets as they are."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import yaml
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.config.dapo_config import PRESETS
-from rllib_dapo.config.kinds import attribute_of
-from rllib_dapo.run.section_checks import allowed_settings
+from rllib_dapo.config.setting import attribute_of, section_kinds
 
 REPO = Path(__file__).parent.parent
 TEXT = (REPO / "docs" / "algorithm.md").read_text()
@@ -75,7 +74,9 @@ def test_every_setting_exists() -> None:
     found |= {tuple(setting.split(".")) for setting, _ in VALUE.findall(TEXT)}
     assert found
     assert [
-        f"{section}.{name}" for section, name in found if name not in allowed_settings(section)
+        f"{section}.{name}"
+        for section, name in found
+        if name not in section_kinds(DAPOConfig, section)
     ] == []
 
 
@@ -85,4 +86,4 @@ def test_a_presets_column_is_what_the_preset_sets(column: int, preset: str) -> N
     named = [pair for row in _rows(COLUMNS) for pair in VALUE.findall(row[column])]
     assert named
     for setting, text in named:
-        assert getattr(config, attribute_of(setting)) == yaml.safe_load(text), setting
+        assert getattr(config, attribute_of(setting, DAPOConfig)) == yaml.safe_load(text), setting

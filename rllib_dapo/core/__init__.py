@@ -1,4 +1,4 @@
-"""The mathematics of DAPO: torch only, importable on its own."""
+"""The mathematics of DAPO as pure functions on tensors; needs torch and nothing else."""
 
 from rllib_dapo.core.advantage import (
     ADVANTAGE_ESTIMATORS,

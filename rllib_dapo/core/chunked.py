@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,30 +12,37 @@ from torch.utils.checkpoint import checkpoint
 from rllib_dapo.core.linear_logprob import linear_logprobs
 from rllib_dapo.core.logprob import logprob_and_entropy
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
 
 def chunked_logprobs(
-    hidden: Tensor,
+    hidden: Float[Tensor, "N H"],
     head: Callable[[Tensor], Tensor],
-    targets: Tensor,
+    targets: Int[Tensor, "N"],
     *,
     temperature: float,
     chunk_tokens: int,
-) -> tuple[Tensor, Tensor]:
-    """`logprob_and_entropy` of `head(hidden)`, at most `chunk_tokens` rows of logits at a time.
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """`log p_y` and `H = -Σ_j p_j log p_j`, with `p = softmax(head(hidden) / temperature)`.
 
-    A plain `nn.Linear` is never called: `core.linear_logprob` takes its weight, which needs hardly
-    any memory. Of any other head, with more than one chunk, each is recomputed in the backward
-    pass. Either way `[N, V]` is held in neither direction.
+    All logits `[N, V]` are never held, neither forward nor backward: logits in full are most of the
+    memory of a small model. A plain `nn.Linear` is not even called, since `core.linear_logprob`
+    works tile by tile on its weight (measured: 166 MiB instead of 3,859, in 0.85 of the time). Any
+    other head, and one whose weight is gathered as it is called (ZeRO-3), is called chunk by chunk,
+    and called again in the backward pass.
 
     Args:
         hidden: `[N, H]` last hidden states of the positions that predict the targets.
-        head: The output projection, `[n, H] -> [n, V]`.
-        targets: `[N]` token ids.
-        temperature: The sampling temperature.
-        chunk_tokens: Rows per chunk.
+        head: output projection `[n, H] -> [n, V]`.
+        targets: `[N]` token ids `y`.
+        temperature: sampling temperature, positive.
+        chunk_tokens: largest number of rows in a chunk.
 
     Returns:
-        `[N]` log-probabilities and `[N]` entropies, as `logprob_and_entropy`.
+        `[N]` log-probabilities and `[N]` entropies, in nats, as from `logprob_and_entropy`.
+
+    Source: the probabilities of DAPO, Eq. 6 (arXiv 2503.14476).
     """
     if is_plain_linear(head):
         return linear_logprobs(
@@ -52,6 +59,7 @@ def chunked_logprobs(
 
     if len(targets) <= chunk_tokens:
         return one_chunk(hidden, targets)
+
     pairs = zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True)
     if torch.is_grad_enabled():
         results = [checkpoint(one_chunk, rows, ids, use_reentrant=False) for rows, ids in pairs]
@@ -62,10 +70,15 @@ def chunked_logprobs(
 
 
 def is_plain_linear(head: Callable[[Tensor], Tensor]) -> TypeGuard[nn.Linear]:
-    """Whether calling `head` is `hidden @ weight.T + bias` and nothing more.
+    """`head(x) = x @ weight.T + bias`, and nothing more: whether `head` may be left uncalled.
 
     Hooks do more: with ZeRO stage 3 one of them gathers the weight, which is empty before. So may
     subclasses and sharded parameters.
+
+    Args:
+        head: output projection of a model.
+
+    Source: `torch.nn.Linear`.
     """
     return (
         type(head) is nn.Linear

@@ -2,105 +2,130 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from rllib_dapo.core.normalizer import weighted_sum
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
+
 STD_EPSILON = 1e-6
 
 
-def terminal_rewards(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Puts each response's reward on its last token with loss: the environment speaks once, at the end.
+def terminal_rewards(
+    rewards: Float[Tensor, "B"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """`r_it = R_i` on the last token with loss of response `i`, else 0.
+
+    The environment rewards a response once, at its end.
 
     Args:
-        rewards: `[B]`, one of each response.
-        mask: `[B, T]` bool, True where a token has loss.
+        rewards: `[B]` reward of each response.
+        mask: `[B, T]` True where a token has loss.
 
     Returns:
-        `[B, T]` of the rewards' type, 0 everywhere else.
+        `[B, T]` rewards, of the type of `rewards`.
+
+    Source: the rewards of DAPO, Eq. 3 (arXiv 2503.14476), when only the outcome is rewarded.
     """
-    tokens_left = mask.flip(-1).cumsum(-1).flip(-1)
-    return torch.where(mask & (tokens_left == 1), rewards[:, None], 0.0)
+    tokens_from_here = mask.flip(-1).cumsum(-1).flip(-1)
+    return torch.where(mask & (tokens_from_here == 1), rewards[:, None], 0.0)
 
 
 @torch.no_grad()
 def generalized_advantages(
-    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, gae_lambda: float
-) -> tuple[Tensor, Tensor]:
-    """Generalized advantage estimation (arXiv 1506.02438, Eq. 16), one step per token that the policy chose.
+    rewards: Float[Tensor, "B T"],
+    values: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+    """`A_t = δ_t + γ λ A_next`, with `δ_t = r_t + γ V_next - V_t`.
 
-    `delta_t = r_t + gamma V_next - V_t` and `A_t = delta_t + gamma lambda A_next`, where "next" is
-    the next token of the mask: the tokens of an environment in between are part of the transition.
-    After the last one both are 0, for the episode is over.
+    A step is a token that the policy chose: "next" is the next token of the mask, and the tokens of
+    an environment in between belong to the transition. After the last token of the mask both `V`
+    and `A` are 0, since the episode is over.
 
     Args:
-        rewards: `[B, T]`, counted on the mask alone; see `terminal_rewards`.
-        values: `[B, T]`, the expected return *before* the token, that is of the state that it
-            answers to.
-        mask: `[B, T]` bool, True where a token has loss.
-        gamma: Discount of the future, per token.
-        gae_lambda: 0 trusts the values (less variance), 1 trusts the rewards (no bias).
+        rewards: `[B, T]` rewards, of which only those on the mask count; see `terminal_rewards`.
+        values: `[B, T]` expected return *before* each token, that is, of the state in which the
+            token is chosen.
+        mask: `[B, T]` True where a token has loss.
+        gamma: discount factor `γ` per token.
+        gae_lambda: `λ`; 0 trusts the values (less variance), 1 trusts the rewards (no bias).
 
     Returns:
-        `[B, T]` advantages and returns (`advantages + values`), both without gradient and 0 outside
-        the mask.
+        `[B, T]` advantages and `[B, T]` returns (`A + V`), without gradient and 0 outside the mask.
+
+    Source: DAPO, Eq. 2 and 3 (arXiv 2503.14476); GAE, Eq. 16 (arXiv 1506.02438).
     """
     columns = []
     next_value = next_advantage = values.new_zeros(len(values))
+
     for reward, value, here in reversed(list(zip(rewards.T, values.T, mask.T, strict=True))):
         advantage = reward + gamma * next_value - value + gamma * gae_lambda * next_advantage
         columns.append(torch.where(here, advantage, 0.0))
+        # Outside the mask the step is skipped: its successor stays the next one.
         next_advantage = torch.where(here, advantage, next_advantage)
         next_value = torch.where(here, value, next_value)
+
     advantages = torch.stack(columns[::-1], -1) if columns else torch.zeros_like(values)
     return advantages, torch.where(mask, advantages + values, 0.0)
 
 
-def whiten(advantages: Tensor, mask: Tensor, *, mean: float, std: float) -> Tensor:
-    """`(A - mean) / (std + 1e-6)`.
+def whiten(
+    advantages: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], *, mean: float, std: float
+) -> Float[Tensor, "B T"]:
+    """`(A_t - mean(A)) / (std(A) + 1e-6)`.
 
-    Mean and standard deviation are given, since they are those of the whole batch, which no
-    micro-batch holds.
+    The moments are arguments because they are those of the whole batch, which no micro-batch holds.
 
     Args:
-        advantages: `[B, T]`.
-        mask: `[B, T]` bool, True where a token has loss.
-        mean: Over all tokens with loss of the batch.
-        std: The same.
+        advantages: `[B, T]` advantages.
+        mask: `[B, T]` True where a token has loss.
+        mean: mean over all tokens with loss of the batch.
+        std: standard deviation over the same tokens.
 
     Returns:
-        `[B, T]`, 0 outside the mask.
+        `[B, T]` whitened advantages, 0 outside the mask.
+
+    Source: common practice in implementations of PPO; not part of DAPO.
     """
     return torch.where(mask, (advantages - mean) / (std + STD_EPSILON), 0.0)
 
 
 def value_loss(
-    values: Tensor,
-    old_values: Tensor,
-    returns: Tensor,
-    mask: Tensor,
-    weights: Tensor,
+    values: Float[Tensor, "B T"],
+    old_values: Float[Tensor, "B T"],
+    returns: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    weights: Float[Tensor, "B"],
     *,
     value_clip: float | None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Squared error of the values, clipped as in PPO: `max((V - R)^2, (clip(V, V_old ± c) - R)^2) / 2` per token.
+) -> tuple[Float[Tensor, ""], dict[str, Shaped[Tensor, ""]]]:
+    """`Σ_i w_i Σ_t max((V - R)², (clip(V, V_old ± c) - R)²) / 2`.
 
-    A value that has already moved towards its return by more than `c` since the rollout has no
-    gradient.
+    The clip takes the gradient from a value that has already moved towards its return by more than
+    `c` since the rollout.
 
     Args:
-        values: `[B, T]` of the value model, with gradient.
-        old_values: `[B, T]` as they were when the advantages were taken.
-        returns: `[B, T]`, see `generalized_advantages`.
-        mask: `[B, T]` bool, True where a token has loss.
-        weights: `[B]`, the weight of each token of a response, as in the policy loss.
-        value_clip: Range `c` in units of return, or None for the plain squared error.
+        values: `[B, T]` values `V` under the model being trained, with gradient.
+        old_values: `[B, T]` values `V_old` that the advantages were computed from.
+        returns: `[B, T]` returns `R`, see `generalized_advantages`.
+        mask: `[B, T]` True where a token has loss.
+        weights: `[B]` weight of each token of a response, as in the policy loss.
+        value_clip: range `c` in units of return, or None for the plain squared error.
 
     Returns:
         The scalar loss, and detached sums over tokens: `value_loss_sum` (weighted, the loss
         itself), `value_error_square_sum`, `return_sum`, `return_square_sum` (from which the
         explained variance follows), and `value_clip_count` (tokens whose gradient the clip stops).
+
+    Source: PPO (arXiv 1707.06347), with the clipped values of its authors' implementation.
     """
     square = torch.where(mask, values - returns, 0.0).square()
     worse = square

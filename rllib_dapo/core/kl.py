@@ -1,28 +1,37 @@
-"""Estimators of the divergence from a frozen reference policy (GRPO's KL term)."""
+"""Estimators of the divergence from a frozen reference policy (the KL term of GRPO)."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from rllib_dapo.core.ratio import log_ratios
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
 KLEstimator = Literal["k1", "k2", "k3"]
 KL_ESTIMATORS: tuple[str, ...] = get_args(KLEstimator)
 
 
 def kl_estimates(
-    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, *, estimator: KLEstimator
-) -> Tensor:
-    """Estimates of `KL(pi || pi_ref)` from single sampled tokens (Schulman, "Approximating KL Divergence", 2020).
+    logprobs: Float[Tensor, "B T"],
+    ref_logprobs: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    estimator: KLEstimator,
+) -> Float[Tensor, "B T"]:
+    """`k1 = d`, `k2 = d² / 2`, `k3 = exp(-d) - 1 + d`, with `d = log π - log π_ref`.
 
-    | name | formula, with d = log pi - log pi_ref | |
-    | --- | --- | --- |
-    | `k1` | `d` | unbiased, large variance, negative at times |
-    | `k2` | `d^2 / 2` | biased, small variance; its gradient is unbiased |
-    | `k3` | `exp(-d) - 1 + d` | unbiased, never negative; GRPO's |
+    Each estimates `KL(π || π_ref)` from one sampled token:
+
+    | name | properties |
+    | --- | --- |
+    | `k1` | unbiased, large variance, negative at times |
+    | `k2` | biased, small variance; its gradient is unbiased |
+    | `k3` | unbiased, never negative; the one of GRPO |
 
     As a term of a loss `k1` does nothing: its gradient is that of the log-probability, whose
     expectation under the policy is zero. It is there for reporting.
@@ -31,11 +40,13 @@ def kl_estimates(
         logprobs: `[B, T]` log-probabilities under the policy being trained, of tokens that it
             sampled.
         ref_logprobs: `[B, T]` log-probabilities under the reference.
-        mask: `[B, T]` bool, True where a token counts.
-        estimator: The formula's name.
+        mask: `[B, T]` True where a token counts.
+        estimator: name of the formula.
 
     Returns:
-        `[B, T]` in nats, 0 outside the mask; log-ratios are clamped to ±20 first.
+        `[B, T]` estimates in nats, 0 outside the mask. `d` is clamped to ±20 first.
+
+    Source: Schulman, "Approximating KL Divergence" (2020); k3 is Eq. 4 of arXiv 2402.03300.
     """
     difference = log_ratios(logprobs, ref_logprobs, mask)
     match estimator:

@@ -1,9 +1,9 @@
-"""Log-probabilities and entropies straight from hidden states and a linear head: logits are never held."""
+"""Log-probabilities and entropies from hidden states and a linear head, without the logits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,8 +16,11 @@ from rllib_dapo.core.logprob import (
     softmax_gradient,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
 # Words per tile of logits. On a CPU a tile of some thousand rows stays in the cache, and is small
-# enough for the C library to use its memory again: fresh pages, which the system has to zero, take
+# enough for the C library to reuse its memory: fresh pages, which the system has to zero, take
 # longer than the arithmetic. On an accelerator tiles are larger, since each operation costs a
 # launch.
 CPU_TILE_WORDS, TILE_WORDS = 1024, 16_384
@@ -26,9 +29,9 @@ CPU_TILE_WORDS, TILE_WORDS = 1024, 16_384
 class _LinearLogprobs(torch.autograd.Function):
     """`logprob_and_entropy` of `hidden @ weight.T + bias`, one tile of rows and words at a time.
 
-    The softmax's maximum, total and first moment are carried from tile to tile; the backward pass
-    computes every tile again and adds its products to the gradients. That is one matrix product
-    more, in exchange for all passes over `[N, V]` in main memory.
+    The maximum, total and first moment of the softmax are carried from tile to tile. The backward
+    pass computes every tile again and adds its products to the gradients: one matrix product more,
+    in exchange for all passes over `[N, V]` in main memory.
     """
 
     @staticmethod
@@ -44,11 +47,13 @@ class _LinearLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.temperature, ctx.chunk_tokens, ctx.dtype = temperature, chunk_tokens, dtype
+
         with full_precision(hidden):
             parts = [
                 _forward_rows(hidden[rows].to(dtype), weight, bias, targets[rows], temperature)
                 for rows in _slices(len(hidden), chunk_tokens)
             ]
+
         logprobs, entropy, log_z = (torch.cat(part) for part in zip(*parts, strict=True))
         ctx.save_for_backward(hidden, weight, bias, targets, log_z, entropy)
         return logprobs, entropy
@@ -60,14 +65,17 @@ class _LinearLogprobs(torch.autograd.Function):
         incoming = incoming_gradients(gradients, like=log_z, temperature=ctx.temperature)
         if incoming is None:
             return None, None, None, *nothing
+
         of_logprob, of_entropy = incoming
         of_hidden, of_weight, of_bias = (
             _zeros_for_sum(tensor) if needed else None
             for tensor, needed in zip((hidden, weight, bias), ctx.needs_input_grad[:3], strict=True)
         )
+
         for rows in _slices(len(hidden), ctx.chunk_tokens):
             inputs, of_chosen = hidden[rows].to(ctx.dtype), of_logprob[rows]
             for words in _slices(len(weight), _tile_words(hidden)):
+                # The gradient with respect to the logits of this tile, ...
                 log_p = _tile_logits(inputs, weight, bias, words, ctx.temperature).sub_(
                     log_z[rows, None]
                 )
@@ -79,6 +87,8 @@ class _LinearLogprobs(torch.autograd.Function):
                 )
                 index, inside = _places(targets[rows], words)
                 tile.scatter_add_(-1, index, torch.where(inside, of_chosen, 0.0)[:, None])
+
+                # ... and its share of the gradients with respect to what the logits are made of.
                 if of_bias is not None:
                     of_bias[words] += tile.sum(0)
                 tile = tile.to(ctx.dtype)
@@ -86,6 +96,7 @@ class _LinearLogprobs(torch.autograd.Function):
                     of_hidden[rows] += tile @ weight[words].to(ctx.dtype)
                 if of_weight is not None:
                     of_weight[words] += tile.T @ inputs
+
         sums = zip((of_hidden, of_weight, of_bias), (hidden, weight, bias), strict=True)
         return *(
             None if total is None else total.to(tensor.dtype) for total, tensor in sums
@@ -93,27 +104,32 @@ class _LinearLogprobs(torch.autograd.Function):
 
 
 def linear_logprobs(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
+    hidden: Float[Tensor, "N H"],
+    weight: Float[Tensor, "V H"],
+    bias: Float[Tensor, "V"] | None,
+    targets: Int[Tensor, "N"],
     *,
     temperature: float,
     chunk_tokens: int,
-) -> tuple[Tensor, Tensor]:
-    """`logprob_and_entropy` of `hidden @ weight.T + bias`, in the type that autocast would compute the product in.
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """`log p_y` and `H = -Σ_j p_j log p_j`, `p = softmax((h @ weight.T + bias) / temperature)`.
+
+    The product is computed in the type that autocast would compute it in.
 
     Args:
-        hidden: `[N, H]` last hidden states.
-        weight: `[V, H]` of the head.
-        bias: `[V]` of the head, or None.
-        targets: `[N]` token ids.
-        temperature: The sampling temperature.
-        chunk_tokens: Rows per tile.
+        hidden: `[N, H]` last hidden states `h` of the positions that predict the targets.
+        weight: `[V, H]` weight of the head.
+        bias: `[V]` bias of the head, or None.
+        targets: `[N]` token ids `y`.
+        temperature: sampling temperature, positive.
+        chunk_tokens: largest number of rows in a tile.
 
     Returns:
-        `[N]` log-probabilities and `[N]` entropies, in at least float32, with gradient to all that
-        have one.
+        `[N]` log-probabilities and `[N]` entropies in nats, in at least float32, with gradient to
+        hidden states, weight and bias.
+
+    Source: the probabilities of DAPO, Eq. 6 (arXiv 2503.14476); the running softmax is that of
+    arXiv 1805.02867.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -124,21 +140,27 @@ def linear_logprobs(
 
 
 def _forward_rows(
-    inputs: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`[n]` log-probabilities, entropies, and logarithms of the softmax's denominator.
+    inputs: Float[Tensor, "n H"],
+    weight: Float[Tensor, "V H"],
+    bias: Float[Tensor, "V"] | None,
+    targets: Int[Tensor, "n"],
+    temperature: float,
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """`log p_y`, `H` and `log Z` of each row, where `Z` is the denominator of the softmax.
 
-    With the maximum `m` of the logits `x` so far, `total` is the sum of `exp(x - m)` and `moment`
-    that of `exp(x - m) (x - m)`; both are corrected when a tile has a larger `m`.
+    With the maximum `m` of the logits `x` so far, `total = Σ exp(x - m)` and
+    `moment = Σ exp(x - m) (x - m)`; both are corrected when a tile has a larger `m`.
     """
     total = moment = chosen = inputs.new_zeros(
         len(inputs), dtype=torch.promote_types(inputs.dtype, torch.float32)
     )
     shift = torch.full_like(total, LOWEST_LOGIT)
+
     for words in _slices(len(weight), _tile_words(inputs)):
         tile = _tile_logits(inputs, weight, bias, words, temperature)
         index, inside = _places(targets, words)
         chosen = torch.where(inside, tile.gather(-1, index).squeeze(-1), chosen)
+
         before, shift = shift, torch.maximum(shift, tile.amax(-1))
         exponentials = tile.sub_(shift[:, None]).exp()
         shrink = (before - shift).exp()
@@ -146,28 +168,35 @@ def _forward_rows(
             "nv,nv->n", exponentials, tile
         )
         total = shrink * total + exponentials.sum(-1)
+
     return chosen - shift - total.log(), total.log() - moment / total, shift + total.log()
 
 
 def _tile_logits(
-    inputs: Tensor, weight: Tensor, bias: Tensor | None, words: slice, temperature: float
-) -> Tensor:
-    """`[n, v]` scaled logits of some words."""
+    inputs: Float[Tensor, "n H"],
+    weight: Float[Tensor, "V H"],
+    bias: Float[Tensor, "V"] | None,
+    words: slice,
+    temperature: float,
+) -> Float[Tensor, "n v"]:
+    """Scaled logits of some of the words."""
     logits = inputs @ weight[words].to(inputs.dtype).T
     if bias is not None:
         logits += bias[words]
     return scaled_logits(logits, temperature, copy=False)
 
 
-def _places(targets: Tensor, words: slice) -> tuple[Tensor, Tensor]:
-    """`[n, 1]` where in a tile each target is, and `[n]` whether it is in it at all (if not: a place to ignore)."""
+def _places(
+    targets: Int[Tensor, "n"], words: slice
+) -> tuple[Int[Tensor, "n 1"], Bool[Tensor, "n"]]:
+    """Column of each target in a tile, and whether the tile has it (if not, ignore the column)."""
     index = targets - words.start
     inside = (index >= 0) & (targets < words.stop)
     return torch.where(inside, index, 0)[:, None], inside
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
-    """Consecutive slices; one empty slice for a length of 0, so that nothing also has a result."""
+    """Consecutive slices; a length of 0 gives one empty slice, so that it too has a result."""
     return (slice(start, min(start + size, length)) for start in range(0, max(1, length), size))
 
 
@@ -176,5 +205,5 @@ def _tile_words(tensor: Tensor) -> int:
 
 
 def _zeros_for_sum(tensor: Tensor) -> Tensor:
-    """Sums over tiles lose too much in half precision."""
+    """Zeros in at least float32: sums over tiles lose too much in half precision."""
     return torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))

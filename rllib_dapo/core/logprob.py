@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-# In place of a logit of -inf (a word the model may not use): the probability is 0 either way, but 0
-# times it, or times a multiple of it, is 0 and not NaN.
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+# Replaces a logit of -inf (a word that the model may not use). The probability is 0 either way, but
+# 0 times this number is 0, while 0 times -inf is NaN.
 LOWEST_LOGIT = -1e30
 
 
 class _LogprobAndEntropy(torch.autograd.Function):
-    """`log_softmax`, `gather` and entropy in few passes over `[N, V]`, none of which autograd has to keep.
+    """`log_softmax`, `gather` and entropy in few passes over `[N, V]`.
 
-    Only the logits as given (often bfloat16) and two numbers per row are kept for the backward
-    pass; composed of torch's own functions, several copies of `[N, V]` would be.
+    For the backward pass it keeps only the logits as given (often bfloat16) and two numbers per
+    row. Composed of torch's own functions, autograd would keep several copies of `[N, V]`.
     """
 
     @staticmethod
@@ -28,10 +31,12 @@ class _LogprobAndEntropy(torch.autograd.Function):
             shifted = scaled_logits(logits, temperature, copy=True)
             shift = shifted.amax(-1, keepdim=True)
             chosen = shifted.sub_(shift).gather(-1, targets[:, None]).squeeze(-1)
+
             exponentials = shifted.exp()
             total = exponentials.sum(-1)
             logprobs = chosen - total.log()
             entropy = total.log() - torch.einsum("nv,nv->n", exponentials, shifted) / total
+
         ctx.save_for_backward(logits, targets, shift.squeeze(-1) + total.log(), entropy)
         ctx.temperature = temperature
         return logprobs, entropy
@@ -42,6 +47,7 @@ class _LogprobAndEntropy(torch.autograd.Function):
         incoming = incoming_gradients(gradients, like=log_z, temperature=ctx.temperature)
         if incoming is None:
             return None, None, None
+
         of_logprob, of_entropy = incoming
         log_p = scaled_logits(logits, ctx.temperature, copy=True).sub_(log_z[:, None])
         result = softmax_gradient(log_p, entropy, of_logprob, of_entropy)
@@ -50,41 +56,70 @@ class _LogprobAndEntropy(torch.autograd.Function):
 
 
 def logprob_and_entropy(
-    logits: Tensor, targets: Tensor, *, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target and entropy of each distribution `softmax(logits / temperature)`.
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, "N"], *, temperature: float
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """`log p_y` and `H = -Σ_j p_j log p_j`, with `p = softmax(logits / temperature)`.
 
-    The division is the sampler's: a ratio between probabilities at different temperatures means
-    nothing.
+    The temperature is the sampler's, because a ratio between probabilities at different
+    temperatures means nothing.
 
     Args:
-        logits: `[N, V]`, any floating type; computed in float32 (or float64 if given so).
-        targets: `[N]` token ids.
-        temperature: The sampling temperature, positive.
+        logits: `[N, V]` logits of any floating type; computed in float32, or float64 if given so.
+        targets: `[N]` token ids `y`.
+        temperature: sampling temperature, positive.
 
     Returns:
-        `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient; one that the
-        loss makes no use of costs nothing in the backward pass.
+        `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient. One that the
+        loss does not use costs nothing in the backward pass.
+
+    Source: the probabilities of DAPO, Eq. 6 (arXiv 2503.14476).
     """
     logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """Switches autocast off: it would compute the entropy's inner product in bfloat16."""
+    """Switches autocast off, which would compute the inner product of the entropy in bfloat16."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def scaled_logits(logits: Tensor, temperature: float, *, copy: bool) -> Tensor:
-    """`logits / temperature` in at least float32 and finite: a copy, or in place where the type allows it."""
+def scaled_logits(
+    logits: Float[Tensor, "N V"], temperature: float, *, copy: bool
+) -> Float[Tensor, "N V"]:
+    """`logits / temperature`, in at least float32 and finite.
+
+    Args:
+        logits: `[N, V]` logits of any floating type.
+        temperature: sampling temperature, positive.
+        copy: whether to leave `logits` as they are; without it they are overwritten if their type
+            allows it.
+
+    Source: the softmax of `logprob_and_entropy`.
+    """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return logits.to(dtype, copy=copy).div_(temperature).clamp_(min=LOWEST_LOGIT)
 
 
 def incoming_gradients(
-    gradients: tuple[Tensor | None, ...], *, like: Tensor, temperature: float
-) -> tuple[Tensor, Tensor | None] | None:
-    """Those of log-probability and entropy, `[N]`, by the scaled logits' temperature; None where neither flows."""
+    gradients: tuple[Float[Tensor, "N"] | None, ...],
+    *,
+    like: Float[Tensor, "N"],
+    temperature: float,
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"] | None] | None:
+    """`∂L/∂log p_y / temperature` and `∂L/∂H / temperature`.
+
+    Args:
+        gradients: `[N]` of the log-probabilities and `[N]` of the entropies, None where autograd
+            brings none.
+        like: `[N]` tensor whose type, device and size a missing gradient of zeros takes.
+        temperature: sampling temperature, by which the chain rule divides.
+
+    Returns:
+        `[N]` and `[N]` gradients, the second None if the loss does not use the entropy; None in
+        place of both if it uses neither.
+
+    Source: chain rule through `scaled_logits`.
+    """
     of_logprob, of_entropy = gradients
     if of_entropy is not None:
         of_entropy = of_entropy / temperature
@@ -94,21 +129,29 @@ def incoming_gradients(
 
 
 def softmax_gradient(
-    log_p: Tensor, entropy: Tensor, of_logprob: Tensor, of_entropy: Tensor | None
-) -> Tensor:
-    """The gradient by the scaled logits, without the target's own part.
+    log_p: Float[Tensor, "N V"],
+    entropy: Float[Tensor, "N"],
+    of_logprob: Float[Tensor, "N"],
+    of_entropy: Float[Tensor, "N"] | None,
+) -> Float[Tensor, "N V"]:
+    """`∂L/∂x_j = -p_j ∂L/∂log p_y - p_j (log p_j + H) ∂L/∂H`, for all `j` but the target.
 
-    The derivative by `x_j` of the log-probability of target `t` is `[j = t] - p_j`, that of the
-    entropy `H` is `-p_j (log p_j + H)`.
+    The target `y` has one more summand, `∂L/∂log p_y`, which the caller adds.
 
     Args:
-        log_p: `[N, V]` log-probabilities, overwritten.
-        entropy: `[N]`.
-        of_logprob: `[N]` gradient by the target's log-probability.
-        of_entropy: `[N]` gradient by the entropy, or None.
+        log_p: `[N, V]` log-probabilities; they are overwritten.
+        entropy: `[N]` entropies `H` in nats.
+        of_logprob: `[N]` gradient with respect to the log-probability of the target.
+        of_entropy: `[N]` gradient with respect to the entropy, or None.
+
+    Returns:
+        `[N, V]` gradient with respect to the scaled logits `x`.
+
+    Source: `∂log p_y/∂x_j = [j = y] - p_j` and `∂H/∂x_j = -p_j (log p_j + H)`.
     """
     if of_entropy is None:
         return log_p.exp_().mul_(-of_logprob[:, None])
+
     constant = of_logprob + of_entropy * entropy
     probabilities = log_p.exp()
     return log_p.mul_(-of_entropy[:, None]).sub_(constant[:, None]).mul_(probabilities)

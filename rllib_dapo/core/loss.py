@@ -1,6 +1,8 @@
-"""The policy loss with decoupled clip bounds (paper, Eq. 10 and 12)."""
+"""The policy loss with decoupled clip bounds (DAPO, Eq. 10 and 12)."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -8,44 +10,48 @@ from torch import Tensor
 from rllib_dapo.core.normalizer import weighted_sum
 from rllib_dapo.core.ratio import RatioLevel, sequence_ratios, token_ratios
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
+
 
 def dapo_policy_loss(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    weights: Tensor,
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, "B"] | Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    weights: Float[Tensor, "B"],
     *,
     epsilon_low: float,
     epsilon_high: float,
     dual_clip: float | None = None,
     ratio_level: RatioLevel = "token",
-    token_weights: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    r"""Clip-Higher surrogate, to be minimised, and the statistics of its ratios.
+    token_weights: Float[Tensor, "B T"] | None = None,
+) -> tuple[Float[Tensor, ""], dict[str, Shaped[Tensor, ""]]]:
+    """`-Σ_i w_i Σ_t min(r_it A_i, clip(r_it, 1 - ε_low, 1 + ε_high) A_i)`, to be minimised.
 
-    Eq. 10 per token: `-min(r A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A)`; with `dual_clip = c
-    > 1` the loss of a token with `A < 0` is at most `-c A` (arXiv 1912.09729). The loss is the
-    weighted sum over tokens, with the weights of `core.normalizer`, hence the same however the
-    mini-batch is cut.
+    With `dual_clip = c > 1` the loss of a token with `A < 0` is at most `-c A`. The weights `w_i`
+    come from `response_weights`, so the loss is the same however the mini-batch is cut.
 
     Args:
-        logprobs: `[B, T]` of the policy being trained, with gradient.
-        old_logprobs: `[B, T]` of the old policy.
-        advantages: `[B]`, one for all tokens of a response, or `[B, T]`.
-        mask: `[B, T]` bool, True where a token has loss.
-        weights: `[B]`, the weight of each token of a response.
-        epsilon_low: Lower clip range, in (0, 1).
-        epsilon_high: Upper clip range, at least `epsilon_low`.
-        dual_clip: Bound `c` of the dual clip, or None.
+        logprobs: `[B, T]` log-probabilities under the policy being trained, with gradient.
+        old_logprobs: `[B, T]` log-probabilities under the old policy.
+        advantages: `[B]` one advantage for all tokens of a response, or `[B, T]`.
+        mask: `[B, T]` True where a token has loss.
+        weights: `[B]` weight of each token of a response.
+        epsilon_low: lower clip range `ε_low`, in (0, 1).
+        epsilon_high: upper clip range `ε_high`, at least `epsilon_low`.
+        dual_clip: bound `c` of the dual clip, or None.
         ratio_level: `"token"`, or `"sequence"` for one ratio per response (GSPO).
         token_weights: `[B, T]` factors without gradient on the token losses, such as
             `importance_weights`.
 
     Returns:
-        The scalar loss, and detached sums over tokens: `tokens`, `ratio_sum`, `clip_low_count`
-        (advantage negative, ratio under the lower bound: no gradient), `clip_high_count` (advantage
-        positive, ratio over the upper bound), and the maximum `ratio_max`.
+        The scalar loss, and detached statistics: the sums over tokens `tokens`, `ratio_sum`,
+        `clip_low_count` (advantage negative, ratio under the lower bound: no gradient) and
+        `clip_high_count` (advantage positive, ratio over the upper bound: no gradient), and the
+        maximum `ratio_max`.
+
+    Source: DAPO, Eq. 8, 10 and 12 (arXiv 2503.14476); the dual clip is from arXiv 1912.09729.
     """
     ratio = (token_ratios if ratio_level == "token" else sequence_ratios)(
         logprobs, old_logprobs, mask
@@ -53,6 +59,7 @@ def dapo_policy_loss(
     advantage = advantages.to(ratio.dtype)
     if advantage.dim() == 1:
         advantage = advantage[:, None]
+
     clipped = ratio.clamp(1.0 - epsilon_low, 1.0 + epsilon_high)
     token_loss = -torch.minimum(ratio * advantage, clipped * advantage)
     if dual_clip is not None:
@@ -64,12 +71,11 @@ def dapo_policy_loss(
     loss = weighted_sum(token_loss, mask, weights)
 
     with torch.no_grad():
+        known = torch.where(mask, ratio, 0.0)
         statistics = {
             "tokens": mask.sum(),
-            "ratio_sum": torch.where(mask, ratio, 0.0).sum(),
-            "ratio_max": torch.where(mask, ratio, 0.0).amax()
-            if mask.numel()
-            else ratio.new_zeros(()),
+            "ratio_sum": known.sum(),
+            "ratio_max": known.amax() if mask.numel() else ratio.new_zeros(()),
             "clip_low_count": (mask & (advantage < 0) & (ratio < 1.0 - epsilon_low)).sum(),
             "clip_high_count": (mask & (advantage > 0) & (ratio > 1.0 + epsilon_high)).sum(),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from rllib_dapo.core.critic import value_loss
@@ -10,71 +12,88 @@ from rllib_dapo.core.loss import dapo_policy_loss
 from rllib_dapo.core.normalizer import weighted_sum
 from rllib_dapo.core.ratio import RatioLevel
 
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
+
 
 def dapo_objective(
     *,
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    weights: Tensor,
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, "B"] | Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    weights: Float[Tensor, "B"],
     epsilon_low: float,
     epsilon_high: float,
     dual_clip: float | None = None,
     ratio_level: RatioLevel = "token",
-    token_weights: Tensor | None = None,
-    entropy: Tensor | None = None,
+    token_weights: Float[Tensor, "B T"] | None = None,
+    entropy: Float[Tensor, "B T"] | None = None,
     entropy_coefficient: float = 0.0,
-    ref_logprobs: Tensor | None = None,
+    ref_logprobs: Float[Tensor, "B T"] | None = None,
     kl_coefficient: float = 0.0,
     kl_estimator: KLEstimator = "k3",
-    values: Tensor | None = None,
-    old_values: Tensor | None = None,
-    returns: Tensor | None = None,
+    values: Float[Tensor, "B T"] | None = None,
+    old_values: Float[Tensor, "B T"] | None = None,
+    returns: Float[Tensor, "B T"] | None = None,
     value_loss_coefficient: float = 0.0,
     value_clip: float | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """`policy loss + kl_coefficient KL - entropy_coefficient H + value_loss_coefficient value loss`.
+) -> tuple[Float[Tensor, ""], dict[str, Shaped[Tensor, ""]]]:
+    """`loss = L_policy + β KL(π || π_ref) - c_H H(π) + c_V L_value`, to be minimised.
 
-    Every term is a sum over the mask with the same weights, so all of them are the same however a
+    Every term is a sum over the mask with the same weights, so the loss is the same however a
     mini-batch is cut. A term with the coefficient 0 costs nothing, except that the divergence is
-    reported wherever a reference is given. Tensors are `[B, T]` unless said otherwise.
+    reported wherever a reference is given.
 
     Args:
-        logprobs: Log-probabilities under the policy being trained, with gradient.
-        old_logprobs: Under the old policy.
-        advantages: `[B]` or `[B, T]`.
-        mask: True where a token has loss.
-        weights: `[B]`, the weight of each token of a response, see `core.normalizer`.
-        epsilon_low: Lower clip range.
-        epsilon_high: Upper clip range.
-        dual_clip: Bound of the dual clip, or None.
+        logprobs: `[B, T]` log-probabilities under the policy being trained, with gradient.
+        old_logprobs: `[B, T]` log-probabilities under the old policy.
+        advantages: `[B]` one advantage for all tokens of a response, or `[B, T]`.
+        mask: `[B, T]` True where a token has loss.
+        weights: `[B]` weight of each token of a response, see `core.normalizer`.
+        epsilon_low: lower clip range, in (0, 1).
+        epsilon_high: upper clip range, at least `epsilon_low`.
+        dual_clip: bound of the dual clip, or None.
         ratio_level: `"token"` or `"sequence"`, see `core.ratio`.
-        token_weights: Factors on the token's policy loss, such as `importance_weights`.
-        entropy: Of the policy's distribution before each token, in nats, with gradient.
-        entropy_coefficient: Of the bonus.
-        ref_logprobs: Under the frozen reference.
-        kl_coefficient: Of the divergence from it (GRPO's beta).
-        kl_estimator: See `core.kl`.
-        values: Of the value model, with gradient.
-        old_values: As they were when the advantages were taken.
-        returns: What the values should be.
-        value_loss_coefficient: Of their loss.
-        value_clip: See `core.critic.value_loss`.
+        token_weights: `[B, T]` factors on the policy loss of each token, such as
+            `importance_weights`.
+        entropy: `[B, T]` entropy `H` of the distribution that each token was drawn from, in nats,
+            with gradient.
+        entropy_coefficient: coefficient `c_H` of the entropy bonus.
+        ref_logprobs: `[B, T]` log-probabilities under the frozen reference.
+        kl_coefficient: coefficient `β` of the divergence from the reference.
+        kl_estimator: name of the estimator of the divergence, see `core.kl`.
+        values: `[B, T]` values under the model being trained, with gradient.
+        old_values: `[B, T]` values that the advantages were computed from.
+        returns: `[B, T]` targets of the values.
+        value_loss_coefficient: coefficient `c_V` of the value loss.
+        value_clip: clip range of the values, or None, see `core.critic.value_loss`.
 
     Returns:
         The scalar loss, and detached statistics: those of `dapo_policy_loss`, and that loss itself
-        as `policy_loss_sum`; `kl_sum`, a sum over tokens, where there is a reference; those of
-        `value_loss` where it takes part.
+        as `policy_loss_sum`; `kl_sum`, a sum over tokens, if there is a reference; those of
+        `value_loss` if it takes part.
 
     Raises:
-        ValueError: If a term has a coefficient and lacks its input.
+        ValueError: if a term has a coefficient but lacks its input.
+
+    Source: DAPO, Eq. 8 (arXiv 2503.14476); the KL term is that of GRPO, Eq. 5 there; bonus and
+    value loss are those of PPO, Eq. 9 (arXiv 1707.06347).
     """
     loss, statistics = dapo_policy_loss(
-        logprobs, old_logprobs, advantages, mask, weights, epsilon_low=epsilon_low, epsilon_high=epsilon_high,
-        dual_clip=dual_clip, ratio_level=ratio_level, token_weights=token_weights,
-    )  # fmt: skip
+        logprobs,
+        old_logprobs,
+        advantages,
+        mask,
+        weights,
+        epsilon_low=epsilon_low,
+        epsilon_high=epsilon_high,
+        dual_clip=dual_clip,
+        ratio_level=ratio_level,
+        token_weights=token_weights,
+    )
     statistics["policy_loss_sum"] = loss.detach()
+
     if kl_coefficient or ref_logprobs is not None:
         reference = _required(ref_logprobs, "kl_coefficient", "ref_logprobs")
         # Without a coefficient the divergence is only reported: nothing is kept for a backward
@@ -84,9 +103,11 @@ def dapo_objective(
         statistics["kl_sum"] = divergence.detach().sum()
         if kl_coefficient:
             loss = loss + kl_coefficient * weighted_sum(divergence, mask, weights)
+
     if entropy_coefficient:
         bonus = weighted_sum(_required(entropy, "entropy_coefficient", "entropy"), mask, weights)
         loss = loss - entropy_coefficient * bonus
+
     if value_loss_coefficient:
         critic_loss, critic_statistics = value_loss(
             _required(values, "value_loss_coefficient", "values"),
@@ -98,11 +119,12 @@ def dapo_objective(
         )
         loss = loss + value_loss_coefficient * critic_loss
         statistics |= critic_statistics
+
     return loss, statistics
 
 
 def _required(tensor: Tensor | None, coefficient: str, name: str) -> Tensor:
-    """The tensor; says what is missing where it is."""
+    """Returns the tensor, or says which input is missing."""
     if tensor is None:
         raise ValueError(
             f"{coefficient} is not 0, but there is no {name}: give {name} or set {coefficient} to 0"

@@ -1,4 +1,4 @@
-"""What crosses the rooms: a prompt with its group of responses, and the short summary the driver sees."""
+"""A prompt with its group of responses, and the short summary of it that the driver sees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnRecord:
-    """One turn of an episode, as text: what the policy said, the step's reward, and what the environment answered."""
+    """One turn of an episode, as text.
+
+    Attributes:
+        said: what the policy said.
+        reward: reward of the step.
+        observation: what the environment said back.
+    """
 
     said: str
     reward: float
@@ -25,29 +31,29 @@ class TurnRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """One sampled response `o_i` and what the environment said of it.
+    """One sampled response `o_i` and the environment's verdict on it.
 
     Attributes:
         token_ids: `[T]` int32, every token after the prompt, exactly as sampled (end-of-sequence
             included).
-        loss_mask: `[T]` bool, True where the policy chose the token (False on an environment's own
+        loss_mask: `[T]` bool, True where the policy chose the token (False on the environment's own
             tokens).
-        logprobs: `[T]` float32, the sampler's log-probability of each token at the sampling
-            temperature.
-        finish_reason: The engine's word: `"length"` is the only sign of truncation.
-        reward: The environment's raw reward, summed over its steps; NaN when no verdict could be
-            had (it is *missing*).
-        is_correct: The environment's `info["is_correct"]`; None where it has no such notion or no
-            verdict.
-        text: The response as text, an environment's answers included; for people, never tokenised
-            again.
-        reason: Why the reward is missing, one line: ``timeout: ...``, ``crash: ...``, ``too long:
-            ...``.
-        prediction: The answer that the environment found in the response; equal answers are equal
-            texts. Empty: none.
-        components: What the reward is made of, by name.
-        turns: What was said and answered, turn by turn; one turn unless the environment answers
-            back.
+        logprobs: `[T]` float32, the sampler's log-probability of each token, in nats, at the
+            sampling temperature.
+        finish_reason: the finish reason that the engine reports; `"length"` is the only sign of
+            truncation.
+        reward: raw reward of the environment, summed over its steps; NaN if there was no verdict
+            (the reward is *missing*).
+        is_correct: the environment's `info["is_correct"]`; None if it does not say, or if there
+            was no verdict.
+        text: the response as text, including what the environment said back; for people to read,
+            never tokenized again.
+        reason: why the reward is missing, one line: `timeout: ...`, `crash: ...`, `too long: ...`.
+        prediction: the answer that the environment found in the response; equal answers are equal
+            texts. Empty if it found none.
+        components: what the reward is made of, by name.
+        turns: what was said on both sides, turn by turn; a single turn unless the environment
+            speaks back.
     """
 
     token_ids: NDArray[np.int32]
@@ -64,7 +70,7 @@ class Response:
 
     @property
     def num_turns(self) -> int:
-        """How often the policy spoke, as often as the environment was stepped."""
+        """How often the policy spoke, which is how often the environment was stepped."""
         return max(1, len(self.turns))
 
     @property
@@ -78,11 +84,11 @@ class PromptGroup:
     """The group of `G` responses to one prompt `q`.
 
     Attributes:
-        seed: The environment's reset seed: the problem is a pure function of it.
-        prompt: The observation as text.
-        prompt_ids: `[P]` int32, the prompt's tokens, made once.
-        responses: The `G` responses.
-        weights_version: Which weights sampled the group (RLlib's `weights_seq_no`).
+        seed: reset seed of the environment; the problem is a pure function of it.
+        prompt: the observation as text.
+        prompt_ids: `[P]` int32, the tokens of the prompt, made once.
+        responses: the `G` responses.
+        weights_version: version of the weights that sampled the group (RLlib's `weights_seq_no`).
     """
 
     seed: int
@@ -92,7 +98,7 @@ class PromptGroup:
     weights_version: int
 
     def summary(self) -> GroupSummary:
-        """Everything the driver decides on, without a token array."""
+        """Returns everything that the driver bases its decisions on, without a token array."""
         responses = self.responses
         return GroupSummary(
             seed=self.seed,
@@ -112,7 +118,7 @@ class PromptGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupSummary:
-    """A `PromptGroup` without its tokens; one entry per response in every tuple."""
+    """A `PromptGroup` without its tokens; every tuple has one entry per response."""
 
     seed: int
     weights_version: int

@@ -1,13 +1,21 @@
-"""Builders shared by the tests of `rllib_dapo.core`."""
+"""Builders shared by the tests of `rllib_dapo.core`, and its axes checked in every call."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+from beartype import beartype
 
+from rllib_dapo import core
 from rllib_dapo.core import PromptGroup, Response, TrainResponse
 
 MakeGroup = Callable[..., PromptGroup]
@@ -22,7 +30,7 @@ def _make_group(
     logprobs: Sequence[Sequence[float]] | None = None,
     rewards: Sequence[float] | None = None,
 ) -> PromptGroup:
-    """A group from its token ids; by default all tokens have loss, log-probability -1 and reward 0."""
+    """A group made from token ids; by default all tokens have loss, with log-probability -1."""
     responses = tuple(
         Response(
             token_ids=np.array(ids, dtype=np.int32),
@@ -66,9 +74,65 @@ def _to_train(
     ]
 
 
+AXES_NAMES = ("Bool", "Float", "Float64", "Int", "Shaped")
+CORE_MODULES = [core] + [
+    importlib.import_module(f"{core.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(core.__path__)
+]
+
+
+def _with_axes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which now refuses tensors whose axes or types are not those it names."""
+    inner = inspect.unwrap(function)
+    checked = jaxtyping.jaxtyped(inner, typechecker=beartype)
+    return checked if inner is function else torch.no_grad()(checked)
+
+
+def _core_functions_with_axes() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Every function of `core`, private ones too, and what takes its place in these tests."""
+    functions = {
+        function
+        for module in CORE_MODULES
+        for function in vars(module).values()
+        if inspect.isfunction(function) and function.__module__.startswith(core.__name__)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        # `core` itself imports these names for type checkers alone.
+        for module in CORE_MODULES:
+            for name in AXES_NAMES:
+                patch.setattr(module, name, getattr(jaxtyping, name), raising=False)
+        return {function: _with_axes(function) for function in functions}
+
+
+@pytest.fixture(scope="session")
+def with_axes() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+    return _core_functions_with_axes()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def check_axes(
+    request: pytest.FixtureRequest, with_axes: Mapping[Callable[..., Any], Callable[..., Any]]
+) -> Iterator[None]:
+    """Holds every call of a function of `core`, by a test or within `core`, to its axes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (*CORE_MODULES, request.module):
+            _replace_functions(patch, module, with_axes)
+        yield
+
+
+def _replace_functions(
+    patch: pytest.MonkeyPatch,
+    module: ModuleType,
+    replacements: Mapping[Callable[..., Any], Callable[..., Any]],
+) -> None:
+    for name, value in list(vars(module).items()):
+        if inspect.isfunction(value) and value in replacements:
+            patch.setattr(module, name, replacements[value])
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Tensors here are tiny: on a busy machine threads that wait for each other take most of the time."""
+    """Tensors here are tiny: on a busy machine threads mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -198,7 +198,7 @@ def test_rows_of_like_length_go_together_and_a_longer_one_goes_alone() -> None:
 
 @pytest.fixture
 def two_groups(make_group: Callable[..., Any]) -> tuple[MicroBatchPlan, dict[str, torch.Tensor]]:
-    """Two responses that share a row with their prompt, and one of another group in a row of its own, padded."""
+    """Two responses that share a row with their prompt, and a padded row of another group."""
     groups = {
         4: make_group([5, 6], [[7, 8, 9], [10]], logprobs=[[-0.5, -1.5, -2.5], [-3.5]]),
         8: make_group(

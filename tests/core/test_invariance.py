@@ -1,4 +1,4 @@
-"""The gradient of a mini-batch does not depend on how it is cut, packed, padded or spread over Learners."""
+"""The gradient of a mini-batch is the same however it is cut, packed, padded or spread."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ def model() -> LlamaForCausalLM:
 def data(
     make_group: Callable[..., PromptGroup], to_train: Callable[..., list[TrainResponse]]
 ) -> Data:
-    """Three groups with unequal prompts, sizes and lengths; the last response of each is partly the environment's."""
+    """Three groups with unequal prompts, sizes and lengths.
+
+    The environment wrote a part of the last response of each.
+    """
     rng = np.random.default_rng(0)
     sizes = {0: (3, [2, 9, 5, 7]), 1: (6, [4, 12, 1]), 2: (2, [15, 3, 6, 8])}
     groups = {}
@@ -88,7 +91,7 @@ def data(
 def micro_outputs(
     model: LlamaForCausalLM, batch: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`[B, T]` log-probabilities, entropies and values (a fixed direction of the hidden states) of a micro-batch."""
+    """`[B, T]` log-probabilities, entropies, and values, a fixed projection of the states."""
     hidden = model.model(
         input_ids=batch["input_ids"],
         attention_mask=attention_mask(batch["segment_ids"]),
@@ -123,7 +126,10 @@ def policy_loss(
 def whole_objective(
     batch: Mapping[str, Tensor], logprobs: Tensor, entropy: Tensor, values: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Every term on; what other models would have said is made up from the tokens, hence the same for every cut."""
+    """The loss with every term on.
+
+    Figures of other models are made up from the tokens, so they are the same for every cut.
+    """
     mask, ids = batch["mask"], batch["response_ids"]
     old, old_values = batch["sampler_logprobs"].double() - 1.1, torch.cos(2.0 * ids)
     _, returns = generalized_advantages(
@@ -295,9 +301,13 @@ def test_loss_and_gradient_of_the_whole_objective_do_not_depend_on_the_cut(
     for count, bound in CUTS.items():
         rounded_up = -(-count // num_shards) * num_shards
         loss, gradient = minibatch_gradient(
-            model, data, max_tokens_per_microbatch=bound, num_shards=num_shards, expect_micro_batches=rounded_up,
+            model,
+            data,
+            max_tokens_per_microbatch=bound,
+            num_shards=num_shards,
+            expect_micro_batches=rounded_up,
             **arguments,
-        )  # fmt: skip
+        )
         assert loss == pytest.approx(whole_loss, rel=1e-10)
         assert difference(gradient, whole) < 1e-10
 

@@ -17,14 +17,14 @@ WORDS = 7
 
 @pytest.fixture
 def policies() -> tuple[Tensor, Tensor]:
-    """Log-probabilities `[1, V]` of every word under a policy, with gradient, and under a reference."""
+    """Log-probabilities `[1, V]` of all words under a policy, with gradient, and a reference."""
     generator = torch.Generator().manual_seed(0)
     policy, reference = torch.randn(2, 1, WORDS, dtype=torch.float64, generator=generator)
     return policy.requires_grad_(), reference.log_softmax(-1)
 
 
 def expectation(logits: Tensor, reference: Tensor, estimator: KLEstimator) -> Tensor:
-    """What the average over infinitely many samples is: each word's estimate times its fixed probability."""
+    """The mean over infinitely many samples: each estimate times the word's fixed probability."""
     logprobs = logits.log_softmax(-1)
     everywhere = torch.ones_like(logprobs, dtype=torch.bool)
     return (

@@ -16,7 +16,7 @@ Problem = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @pytest.fixture
 def problem() -> Problem:
-    """Hidden states `[N, H]`, weight `[V, H]` and bias `[V]` (all with gradient), and targets `[N]`."""
+    """Hidden states `[N, H]`, weight `[V, H]`, bias `[V]` (with gradient), targets `[N]`."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((TOKENS, HIDDEN), (VOCABULARY, HIDDEN), (VOCABULARY,))
     leaves = [

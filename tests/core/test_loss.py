@@ -54,9 +54,14 @@ def one_token_losses(
     losses = []
     for i in range(len(RATIOS)):
         loss, _ = dapo_policy_loss(
-            logprobs, torch.zeros_like(logprobs), advantage * ones, torch.ones_like(logprobs, dtype=torch.bool),
-            torch.eye(len(RATIOS), dtype=torch.float64)[i], **PAPER, dual_clip=dual_clip,
-        )  # fmt: skip
+            logprobs,
+            torch.zeros_like(logprobs),
+            advantage * ones,
+            torch.ones_like(logprobs, dtype=torch.bool),
+            torch.eye(len(RATIOS), dtype=torch.float64)[i],
+            **PAPER,
+            dual_clip=dual_clip,
+        )
         losses.append(loss)
     (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), logprobs)
     return [loss.item() for loss in losses], gradient[:, 0].tolist()
@@ -136,9 +141,14 @@ def test_token_weights_multiply_the_clipped_loss_and_have_no_gradient() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True]])
     factors = float64([[2.0, 0.5, math.nan], [1.0, 0.0, 3.0]]).requires_grad_()
     loss, _ = dapo_policy_loss(
-        logprobs, torch.zeros_like(logprobs), float64([1.0, -1.0]), mask, float64([0.5, 0.25]), **PAPER,
+        logprobs,
+        torch.zeros_like(logprobs),
+        float64([1.0, -1.0]),
+        mask,
+        float64([0.5, 0.25]),
+        **PAPER,
         token_weights=factors,
-    )  # fmt: skip
+    )
     assert loss.item() == pytest.approx(0.5 * (-2.0 - 0.55) + 0.25 * (0.8 + 0.0 + 3.0), rel=1e-14)
     gradient, none = torch.autograd.grad(loss, (logprobs, factors), allow_unused=True)
     expected = float64([[-1.0, -0.275, 0.0], [0.0, 0.0, 0.75]])
@@ -153,9 +163,14 @@ def test_the_ratio_of_a_sequence_is_clipped_for_all_its_tokens_together() -> Non
     mask = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
     logprobs = ratio.log().requires_grad_()
     loss, statistics = dapo_policy_loss(
-        logprobs, torch.zeros_like(ratio), float64([1.0, 2.0, -1.0]), mask, float64([1.0, 0.5, 0.25]), **PAPER,
+        logprobs,
+        torch.zeros_like(ratio),
+        float64([1.0, 2.0, -1.0]),
+        mask,
+        float64([1.0, 0.5, 0.25]),
+        **PAPER,
         ratio_level="sequence",
-    )  # fmt: skip
+    )
     assert loss.item() == pytest.approx(-2 * 1.28 - 0.5 * 3 * 2.2 + 0.25 * 3 * 0.8, rel=1e-12)
     assert statistics["clip_high_count"].item() == 2
     assert statistics["clip_low_count"].item() == 3

@@ -50,7 +50,7 @@ def float64(values: Any) -> Tensor:
 
 
 def random_batch(seed: int, *, rows: int = 4, width: int = 6) -> dict[str, Any]:
-    """Every tensor of the objective, with ratios on every side of the bounds; some tokens have no loss."""
+    """Every tensor of the objective: ratios on every side of the bounds, tokens without loss."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -295,7 +295,10 @@ def test_no_log_probabilities_give_infinity_or_nan(
 
 
 def gradient_problem() -> tuple[dict[str, Any], Tensor, Tensor, Tensor]:
-    """A batch, logits `[B, T, V]`, targets and values such that every branch is taken, none within 0.01 of its edge."""
+    """A batch, logits `[B, T, V]`, targets and values.
+
+    Every branch is taken, and nothing is within 0.01 of its edge.
+    """
     generator = torch.Generator().manual_seed(5)
     batch = random_batch(6, rows=5, width=4)
     batch["mask"] = torch.arange(4)[None] != torch.tensor([3, 1, 9, 0, 2])[:, None]
