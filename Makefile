@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser lint type bench clean
+.PHONY: help setup demo test test-all test-browser lint type docs bench clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -34,6 +34,9 @@ lint: setup  ## style and formatting
 
 type: setup  ## types: strict in core and envs
 	.venv/bin/mypy
+
+docs: setup  ## the tables of the documentation that are made from the code
+	.venv/bin/python tools/configuration_tables.py
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
 	@missed=; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \

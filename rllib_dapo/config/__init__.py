@@ -1,1 +1,1 @@
-"""The settings: what a user touches, what each one is, and what is wrong with a value in one line."""
+"""The settings: what a user touches, what each one is, and what is wrong with a value."""

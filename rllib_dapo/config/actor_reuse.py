@@ -1,7 +1,7 @@
 """Which settings a running `DAPO` can take over without new engines and new actors.
 
-This is a list of the settings that may change, not of those that may not: with a setting that nobody
-thought of, an algorithm that begins again would otherwise differ from a new one without a word.
+This is a list of the settings that may change, not of those that may not: with a setting that
+nobody thought of, an algorithm that begins again would otherwise silently differ from a new one.
 Whatever is not listed was given to an engine, an environment or an actor when that was made; if it
 differs, the price is a restart rather than a wrong result.
 """

@@ -222,7 +222,8 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         """Reproducibility, and RLlib's logs.
 
         Args:
-            seed: Seed of prompts, sampling and Learners; `null` for another one in every run.
+            seed: Seed of sampling, evaluation and Learners. `null` leaves the global generators of
+                Python, NumPy and torch as they are; sampling is then that of seed 0.
             **kwargs: RLlib's: `log_level`, `logger_config`, ...
         """
         super().debugging(**kwargs)
@@ -230,7 +231,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
 
     @override(AlgorithmConfig)
     def update_from_dict(self, config_dict: Mapping[str, Any]) -> Self:
-        """Takes settings by attribute name, as Tune hands them over; an unknown name raises instead of being set."""
+        """Takes settings by attribute name, as Tune hands them over; refuses unknown names."""
         check_known_settings(self, config_dict)
         return super().update_from_dict(config_dict)
 
@@ -266,7 +267,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
 
     @property
     def clip_is_idle(self) -> bool:
-        """Whether every ratio is 1: one update per rollout, of a policy that is still the ratio's denominator."""
+        """Whether every ratio is 1: one update per rollout, with its own policy as denominator."""
         return (
             self.old_logprobs == "trainer"
             and (self.minibatch_size or 0) >= self.train_batch_responses

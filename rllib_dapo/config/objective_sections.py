@@ -167,7 +167,7 @@ class ObjectiveSections(AlgorithmConfig):
     def start_guard(
         self, *, limit: float | None = NotProvided, action: GuardAction = NotProvided
     ) -> Self:
-        """A check, once, before the first update: is what samples the same model as what is trained?
+        """A check before the first update: is what samples the same model as what is trained?
 
         Args:
             limit: Largest mean difference between trainer and sampler of a token's log-probability

@@ -1,8 +1,8 @@
 """What a setting is: an argument of one of `DAPOConfig`'s methods, and all that follows from it.
 
-A setting is written once. Its default is a line of `DAPOConfig.__init__`; its name, kind and choices
-are the argument's name and annotation; its meaning is the argument's docstring. Run files, `--set`,
-the checks of values and the tables of `docs/configuration.md` are all derived from these.
+A setting is written once. Its default is a line of `DAPOConfig.__init__`; its name, kind and
+choices are the argument's name and annotation; its meaning is the argument's docstring. Run files,
+`--set`, the checks of values and the tables of `docs/configuration.md` are derived from these.
 """
 
 from __future__ import annotations

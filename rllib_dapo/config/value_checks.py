@@ -1,4 +1,4 @@
-"""Checks of settings: each finding is one line that names the setting, its value and the way out."""
+"""Checks of settings: each finding is one line with the setting, its value and the way out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.config.objective_checks import check_objective
-from rllib_dapo.config.setting import own_settings
-from rllib_dapo.config.value_kinds import misfit
+from rllib_dapo.config.setting import Setting, own_settings
+from rllib_dapo.config.value_kinds import choices, misfit
 from rllib_dapo.findings import at_least, suggest, within
 from rllib_dapo.models import check_model_name
 
@@ -47,6 +47,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     Yields:
         One line for each finding.
     """
+    yield from _check_choices(config)
     kinds = list(_check_kinds(config))
     if kinds:  # the checks that follow compare numbers
         yield from kinds
@@ -61,15 +62,26 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from _check_deepspeed(config)
 
 
-def _check_kinds(config: DAPOConfig) -> Iterator[str]:
-    """Findings on text for a number, a fraction for a count, a word that is not a choice, NaN."""
+def _check_choices(config: DAPOConfig) -> Iterator[str]:
+    """Findings on settings that are one of a few words."""
     for setting in own_settings(type(config)).values():
-        value = getattr(config, setting.attribute)
-        if setting.dotted == "language_model.name" and value is None:
-            continue  # its own check says what may stand there
-        wanted = misfit(value, setting.annotation)
-        if wanted:
-            yield f"{setting.dotted}={value!r} must be {wanted}"
+        if choices(setting.annotation):
+            yield from _check_kind(config, setting)
+
+
+def _check_kinds(config: DAPOConfig) -> Iterator[str]:
+    """Findings on text for a number, a fraction for a count, NaN."""
+    for setting in own_settings(type(config)).values():
+        is_unset_name = setting.dotted == "language_model.name" and not config.model_name
+        if not choices(setting.annotation) and not is_unset_name:
+            yield from _check_kind(config, setting)
+
+
+def _check_kind(config: DAPOConfig, setting: Setting) -> Iterator[str]:
+    value = getattr(config, setting.attribute)
+    wanted = misfit(value, setting.annotation)
+    if wanted:
+        yield f"{setting.dotted}={value!r} must be {wanted}"
 
 
 def _check_model(config: DAPOConfig) -> Iterator[str]:

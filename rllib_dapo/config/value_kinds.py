@@ -1,4 +1,4 @@
-"""Whether a value is of the kind that an annotation names: text for a number, a fraction for a count."""
+"""Whether a value is of the kind that an annotation names, such as a number or one of some words."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def misfit(value: Any, annotation: Any) -> str | None:
 
     Args:
         value: A value from Python or from a YAML file, where a pair is a list.
-        annotation: `bool`, `int`, `float`, `str`, a `Literal`, a `tuple`, a mapping or a callable, or
-            a union of these. Everything else fits every value.
+        annotation: `bool`, `int`, `float`, `str`, a `Literal`, a `tuple`, a mapping or a callable,
+            or a union of these. Anything else fits every value.
 
     Returns:
         A phrase that completes "... must be", such as "a whole number".

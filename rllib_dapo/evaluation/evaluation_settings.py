@@ -21,6 +21,7 @@ from rllib_dapo.run.run_file import (
     Override,
     RunFile,
     apply_sections,
+    data_hint,
     file_layers,
     merge_layers,
     put_overrides,
@@ -131,8 +132,7 @@ def read_evaluation(
     tree, _ = merge_layers([defaults, *layers])
     tree = _only(tree, envs) if envs else tree
     tree = put_overrides(tree, by_hand)
-    hints = [layer.data_hint for layer in layers if layer.data_hint]
-    run_file = take_apart(tree, name=model, source=source, data_hint=hints[-1] if hints else "")
+    run_file = take_apart(tree, name=model, source=source, data_hint=data_hint(layers))
 
     return EvaluationSettings(
         model=model,

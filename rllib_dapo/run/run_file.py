@@ -164,7 +164,7 @@ def read_run_file(
         name=path.stem,
         source=layers[-1].source,
         by_hand={o.name: o.value for o in by_hand if o.section not in _OF_NO_TRIAL},
-        data_hint=next((layer.data_hint for layer in reversed(layers) if layer.data_hint), ""),
+        data_hint=data_hint(layers),
         notes=notes,
         config_class=config_class,
     )
@@ -191,6 +191,14 @@ def file_layers(path: Path) -> list[Layer]:
         current = None if base is None else _base_file(base, current, source)
 
     return layers
+
+
+def data_hint(layers: Sequence[Layer]) -> str:
+    """Where the data comes from, of the topmost file that says so of the environment in use."""
+    for layer in reversed(layers):
+        if layer.data_hint or "env" in (layer.tree.get("environment") or {}):
+            return layer.data_hint
+    return ""
 
 
 def read_overrides(texts: Sequence[str]) -> list[Override]:

@@ -95,7 +95,7 @@ def total_iterations(settings: RunSettings) -> int | None:
 
 
 def trial_name(trial: Trial) -> str:
-    """`trial_00003`, or `trial_00003_clip_higher` of a variant; the trial's folder is called so too."""
+    """`trial_00003`, or `trial_00003_clip_higher` of a variant; also the name of its folder."""
     variant = trial.config.get("variant")
     return f"trial_{trial.trial_id.rpartition('_')[2]}" + (f"_{variant}" if variant else "")
 

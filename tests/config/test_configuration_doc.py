@@ -2,56 +2,61 @@
 
 from __future__ import annotations
 
-import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.config.dapo_config import OWN_SECTIONS, PRESETS, RLLIB_SECTIONS
-from rllib_dapo.config.kinds import (
-    ATTRIBUTES,
-    CHOICES,
-    COUNTS,
-    FLAGS,
-    NUMBERS,
-    OPTIONAL,
+from rllib_dapo.config.objective_presets import PRESETS
+from rllib_dapo.config.setting import (
+    RLLIB_SECTIONS,
     attribute_of,
+    own_sections,
+    own_settings,
+    section_kinds,
 )
-from rllib_dapo.run.section_checks import EXTRA_SECTIONS, allowed_settings
+from rllib_dapo.run.run_file_checks import EXTRA_SECTIONS
 
-TEXT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+REPO = Path(__file__).parents[2]
+TEXT = (REPO / "docs" / "configuration.md").read_text()
+TABLES = runpy.run_path(str(REPO / "tools" / "configuration_tables.py"))
 ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \|", re.MULTILINE)
+SECTIONS = own_sections(DAPOConfig)
 
 
 def _rows(section: str) -> dict[str, str]:
     """The settings of a section's table, and their defaults as text."""
-    (chapter,) = re.findall(rf"^## {section}\n(.*?)(?=^## )", TEXT, re.MULTILINE | re.DOTALL)
-    return dict(ROW.findall(chapter))
+    (table,) = re.findall(rf"<!-- settings: {section} -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
+    return dict(ROW.findall(table))
 
 
-def _own_settings(section: str) -> set[str]:
-    parameters = inspect.signature(getattr(DAPOConfig, section)).parameters.values()
-    return {p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD}
-
-
-@pytest.mark.parametrize("section", OWN_SECTIONS)
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_setting_is_documented_and_no_other(section: str) -> None:
-    documented = set(_rows(section))
-    assert _own_settings(section) <= documented
-    assert documented <= set(allowed_settings(section))
+    own = [s.name for s in own_settings(DAPOConfig).values() if s.section == section]
+    assert list(_rows(section)) == own
 
 
-@pytest.mark.parametrize("section", OWN_SECTIONS)
+@pytest.mark.parametrize("section", SECTIONS)
 def test_the_documented_default_is_the_default(section: str) -> None:
     config = DAPOConfig()
     for name, text in _rows(section).items():
-        value = getattr(config, attribute_of(f"{section}.{name}"))
-        assert yaml.safe_load(text) == (list(value) if isinstance(value, tuple) else value), (
-            f"{section}.{name}"
-        )
+        value = getattr(config, attribute_of(f"{section}.{name}", DAPOConfig))
+        plain = list(value) if isinstance(value, tuple) else value
+        # YAML 1.1 wants a dot in scientific notation; run files are read without that want.
+        read = yaml.safe_load(text)
+        assert (float(read) if isinstance(plain, float) else read) == plain, f"{section}.{name}"
+
+
+def test_the_tables_are_those_that_make_docs_writes() -> None:
+    assert TABLES["page"](TEXT) == TEXT, "run `make docs`"
+
+
+def test_a_section_without_a_place_on_the_page_is_named() -> None:
+    with pytest.raises(ValueError, match="no table for kl"):
+        TABLES["page"](TEXT.replace("<!-- settings: kl -->", ""))
 
 
 def test_the_other_sections_and_presets_are_named() -> None:
@@ -60,7 +65,6 @@ def test_the_other_sections_and_presets_are_named() -> None:
 
 def test_every_setting_of_which_a_kind_is_said_exists() -> None:
     config = DAPOConfig()
-    for setting in {*FLAGS, *COUNTS, *NUMBERS, *CHOICES, *OPTIONAL, *ATTRIBUTES}:
-        section, _, name = setting.partition(".")
-        assert name in allowed_settings(section), setting
-        assert hasattr(config, attribute_of(setting)), setting
+    for setting in own_settings(DAPOConfig).values():
+        assert setting.name in section_kinds(DAPOConfig, setting.section)
+        assert hasattr(config, setting.attribute), setting.dotted

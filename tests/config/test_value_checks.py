@@ -12,8 +12,9 @@ import pytest
 from ray import tune
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.config.dapo_config import PRESETS
-from rllib_dapo.config.value_checks import check_settings, idle_clip_warning
+from rllib_dapo.config.objective_checks import idle_clip_warning
+from rllib_dapo.config.objective_presets import PRESETS
+from rllib_dapo.config.value_checks import check_settings
 from rllib_dapo.findings import suggest
 from rllib_dapo.learner.learner import DAPOTorchLearner
 
@@ -36,7 +37,7 @@ def valid_config() -> DAPOConfig:
         (
             "language_model.dtype",
             {"model_dtype": "float16"},
-            "one of float32, bfloat16, float64; did you mean",
+            "one of bfloat16, float32, float64; did you mean",
         ),
         ("language_model.logprob_chunk_tokens", {"logprob_chunk_tokens": 0}, "at least 1"),
         ("language_model.dtype", {"model_dtype": "float64"}, "needs rollout.engine=transformers"),
@@ -49,7 +50,7 @@ def valid_config() -> DAPOConfig:
             "true or false",
         ),
         ("language_model.num_threads", {"num_threads": 0}, "at least 1"),
-        ("language_model.num_threads", {"num_threads": "all"}, "at least 1"),
+        ("language_model.num_threads", {"num_threads": "all"}, "a whole number or auto"),
         ("rollout.engine", {"engine": "vlm"}, "vllm, transformers; did you mean 'vllm'?"),
         ("rollout.max_prompt_tokens", {"max_prompt_tokens": 0}, "at least 1"),
         (
@@ -84,7 +85,7 @@ def valid_config() -> DAPOConfig:
         ("training.group_size", {"group_size": 1}, "at least 2: an advantage compares"),
         ("training.prompts_per_step", {"prompts_per_step": 0}, "at least 1"),
         ("training.prompts_per_step", {"prompts_per_step": -1}, "at least 1"),
-        ("training.adam_betas", {"adam_betas": (0.9,)}, "two numbers in [0, 1)"),
+        ("training.adam_betas", {"adam_betas": (0.9,)}, "two numbers"),
         ("training.adam_betas", {"adam_betas": (0.9, 1.0)}, "two numbers in [0, 1)"),
         ("training.minibatch_size", {"minibatch_size": 0}, "at least 1"),
         ("training.minibatch_size", {"minibatch_size": 500}, "512 * 16 = 8192: try 512"),
@@ -137,7 +138,7 @@ def valid_config() -> DAPOConfig:
         ("training.entropy_mask_fraction", {"entropy_mask_fraction": 0.0}, "in (0, 1]"),
         ("training.entropy_mask_fraction", {"entropy_mask_fraction": 1.1}, "in (0, 1]"),
         ("training.token_mask", {"token_mask": "my_masks.critical"}, "package.module:function"),
-        ("training.token_mask", {"token_mask": 3}, "package.module:function"),
+        ("training.token_mask", {"token_mask": 3}, "text or a function"),
         ("training.gamma", {"gamma": 1.1}, "in [0, 1]"),
         ("kl.coefficient", {"kl_coefficient": -0.1}, "at least 0"),
         ("kl.estimator", {"kl_estimator": "k4"}, "one of k1, k2, k3"),
@@ -171,7 +172,7 @@ def valid_config() -> DAPOConfig:
         (
             "importance_sampling.sequence_bounds",
             {"importance_sequence_bounds": 2.0},
-            "such as [0.5, 2.0]",
+            "two numbers",
         ),
         (
             "importance_sampling.sequence_bounds",
@@ -179,17 +180,17 @@ def valid_config() -> DAPOConfig:
             "contradicts training.old_logprobs=sampler",
         ),
         (
-            "importance_sampling.start_gap_limit",
+            "start_guard.limit",
             {"start_gap_limit": 0.0},
             "null to switch the guard off",
         ),
         (
-            "importance_sampling.on_start_gap",
+            "start_guard.action",
             {"on_start_gap": "stop"},
             "one of raise, correct, warn",
         ),
         (
-            "importance_sampling.on_start_gap",
+            "start_guard.action",
             {"on_start_gap": "correct", "old_logprobs": "sampler"},
             "contradicts training.old_logprobs=sampler",
         ),
@@ -208,7 +209,7 @@ def valid_config() -> DAPOConfig:
         ),
         ("overlong.filtering", {"overlong_filtering": 1}, "true or false"),
         ("overlong.truncated_in_baseline", {"truncated_in_baseline": None}, "true or false"),
-        ("deepspeed.config", {"deepspeed_config": 3}, "the path of a JSON file"),
+        ("deepspeed.config", {"deepspeed_config": 3}, "settings, such as {name: value} or text"),
         pytest.param(
             "deepspeed.config",
             {"deepspeed_config": "nowhere.json"},
@@ -305,7 +306,7 @@ def test_each_of_several_findings_is_told() -> None:
     [
         {},
         {"num_threads": 1},
-        {"num_threads": "2"},
+        {"num_threads": 2},
         {"epsilon_high": 0.2},
         {"dual_clip": 10.0},
         {"minibatch_size": 8192},
@@ -354,11 +355,12 @@ def test_nothing_is_checked_before_search_spaces_are_resolved() -> None:
 
 def test_each_setting_that_contradicts_the_samplers_log_probabilities_is_named() -> None:
     config = valid_config().training(old_logprobs="sampler")
-    config.importance_sampling(cap=2.0, sequence_bounds=(0.5, 2.0), on_start_gap="correct")
+    config.importance_sampling(cap=2.0, sequence_bounds=(0.5, 2.0))
+    config.start_guard(action="correct")
     assert [finding.partition("=")[0] for finding in check_settings(config)] == [
         "importance_sampling.cap",
         "importance_sampling.sequence_bounds",
-        "importance_sampling.on_start_gap",
+        "start_guard.action",
     ]
 
 

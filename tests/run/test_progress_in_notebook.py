@@ -20,7 +20,7 @@ line.on_experiment_end([])
 def test_one_line_is_written_over_and_the_first_and_the_last_stay() -> None:
     cell = nbformat.v4.new_code_cell(CELL)
     NotebookClient(
-        nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=120
+        nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=800
     ).execute()
     text = "".join(output.text for output in cell.outputs)
     assert "\x1b" not in text

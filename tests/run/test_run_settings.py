@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from ray.tune.search.sample import Domain
 
-from rllib_dapo.config.dapo_config import sections
+from rllib_dapo import DAPOConfig
+from rllib_dapo.config.setting import section_kinds, sections
 from rllib_dapo.envs.math import DAPO_TEMPLATE
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.preflight import check_placement, check_run
 from rllib_dapo.run.run_settings import RunSettings, read_settings
-from rllib_dapo.run.section_checks import allowed_settings
 from rllib_dapo.run.yaml_file import parse_override
 
 PRESETS = Path(__file__).parents[2] / "tune_configs"
@@ -80,9 +80,9 @@ def test_sections_are_methods_and_keys_their_arguments(tmp_path: Path) -> None:
 
 
 def test_every_section_has_settings_and_none_that_rllib_gave_up() -> None:
-    assert all(allowed_settings(section) for section in sections())
-    assert {"lr", "minibatch_size", "epsilon_low"} <= set(allowed_settings("training"))
-    assert "num_rollout_workers" not in allowed_settings("env_runners")
+    assert all(section_kinds(DAPOConfig, section) for section in sections(DAPOConfig))
+    assert {"lr", "minibatch_size", "epsilon_low"} <= set(section_kinds(DAPOConfig, "training"))
+    assert "num_rollout_workers" not in section_kinds(DAPOConfig, "env_runners")
 
 
 def test_an_override_wins_over_the_file_and_reaches_nested_settings(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_deepspeed_file_is_looked_for_from_here(
             "training.token_mask='masks_for_test:criticl': module 'masks_for_test' has no attr",
         ),
         ("masks_for_tests:critical", "No module named 'masks_for_tests'"),
-        ("masks_for_test:SHARE", "is 0.2, which is no function"),
+        ("masks_for_test:SHARE", "is 0.2, which is not a function"),
     ],
 )
 def test_a_token_mask_is_looked_for_before_anything_starts(
@@ -264,7 +264,7 @@ def test_metrics_may_be_written_with_dots_slashes_or_nested(tmp_path: Path) -> N
             "tune: {num_sample: 3}\n",
             "unknown setting 'tune.num_sample'; did you mean 'tune.num_samples'?",
         ),
-        ("tune: {mode: best}\n", "tune.mode='best' must be max or min"),
+        ("tune: {mode: best}\n", "tune.mode='best' must be one of max, min"),
         ("stop: {training_iterations: 3}\n", "no such metric; did you mean 'training_iteration'?"),
         ("stop: {training_iteration: soon}\n", "stop.training_iteration='soon' must be a number"),
         ("search: {training.lr: {grod: [1]}}\n", "must be one of {grid: [...]}"),
