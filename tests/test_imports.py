@@ -143,6 +143,7 @@ for number in range(2):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [
