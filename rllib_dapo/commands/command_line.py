@@ -32,7 +32,7 @@ def refusals(*errors: type[Exception]) -> Iterator[None]:
 
     try:
         yield
-    except (SettingsError, *errors) as error:
+    except (SettingsError, *errors) as error:  # type: ignore[misc]  # mypy cannot see the kinds
         typer.echo(str(error), err=True)
         raise typer.Exit(REFUSED) from None
 

@@ -106,5 +106,5 @@ class ModelSections(AlgorithmConfig):
 
         # The file is read here and now: Learners may run where it is not.
         if isinstance(config, str):
-            self.deepspeed_config = read_deepspeed_config(config)
+            self.deepspeed_config: dict[str, Any] | str | None = read_deepspeed_config(config)
         return self

@@ -78,13 +78,18 @@ def settings_section(**attributes: str) -> Callable[[Method], Method]:
     return decorate
 
 
-@cache
 def own_settings(config_class: type[AlgorithmConfig]) -> Mapping[str, Setting]:
     """The settings that a configuration adds to RLlib's, by dotted name, in the order of the code.
 
     Args:
         config_class: `DAPOConfig`, or a subclass with settings of its own.
     """
+    # mypy takes the `__hash__` of a class's instances for that of the class.
+    return _own_settings(config_class)  # type: ignore[arg-type]
+
+
+@cache
+def _own_settings(config_class: type[AlgorithmConfig]) -> Mapping[str, Setting]:
     found: dict[str, Setting] = {}
     for base in reversed(config_class.__mro__):
         for section, method in vars(base).items():
@@ -119,7 +124,6 @@ def sections(config_class: type[AlgorithmConfig]) -> tuple[str, ...]:
     return (*own_sections(config_class), *RLLIB_SECTIONS)
 
 
-@cache
 def section_kinds(config_class: type[AlgorithmConfig], section: str) -> Mapping[str, Any]:
     """Every key that a section of a run file may hold, RLlib's too, and the type of its values.
 
@@ -129,13 +133,18 @@ def section_kinds(config_class: type[AlgorithmConfig], section: str) -> Mapping[
     own = {
         s.name: s.annotation for s in own_settings(config_class).values() if s.section == section
     }
-    inherited = getattr(AlgorithmConfig, section, None)
-    if inherited is None:
-        return own
-    hints = _type_hints(inherited)
-    names = _own_arguments(inspect.signature(inherited))
-    rllibs = {name: _loosely(hints.get(name, Any)) for name in names}
-    return {**rllibs, **own}
+    return {**_rllib_kinds(section), **own}
+
+
+@cache
+def _rllib_kinds(section: str) -> Mapping[str, Any]:
+    """The arguments of RLlib's method of this name, if it has one, and the type of their values."""
+    method = getattr(AlgorithmConfig, section, None)
+    if method is None:
+        return {}
+    hints = _type_hints(method)
+    names = _own_arguments(inspect.signature(method))
+    return {name: _loosely(hints.get(name, Any)) for name in names}
 
 
 def _own_arguments(signature: inspect.Signature) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether a value is of the kind that an annotation names, such as a number or one of some words."""
+"""Whether a value is of the kind that an annotation names, such as a number or a choice."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _listed_problems(env: Any) -> tuple[Problem, ...]:
 
 
 def _import(env: str, module_name: str) -> Any:
-    """Imports a user's module, from the current folder too, where a console script does not look."""
+    """Imports a user's module, also from the current folder, unlike a console script."""
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -117,7 +117,8 @@ class RunFileChecks:
                 )
             if section == PRESET:
                 raise self._error(
-                    f"search.{name}: compare presets as variants, such as {{grpo: {{preset: grpo}}}}"
+                    f"search.{name}: compare presets as variants, such as "
+                    "{grpo: {preset: grpo}}"
                 )
             inner = RunFileChecks(f"{self._source}: search", self._config_class)
             inner.check(put({}, name, _ANY_VALUE) if key else {section: None})

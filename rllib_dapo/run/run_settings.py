@@ -82,7 +82,7 @@ def build(run_file: RunFile) -> RunSettings:
         )
     run_file = dataclasses.replace(run_file, sections=ready(run_file.sections))
     search = run_file.search
-    variants: dict[str | None, Tree] = dict(run_file.variants) or {None: {}}
+    variants = dict(run_file.variants) or {"": {}}  # a run without variants has one, without a name
     by_hand = ready_values(run_file.by_hand)
 
     # Checked are the ends of every space; what Tune draws from is put over the first of them.
@@ -90,9 +90,10 @@ def build(run_file: RunFile) -> RunSettings:
     is_random = run_file.tune.searcher["type"] == "random"
     spaces = {name: _space(space) for name, space in search.items()} if is_random else {}
     configs, checked = {}, []
-    for variant, changes in variants.items():
+    for name, changes in variants.items():
+        variant = name or None
         given = (ready_values(changes), by_hand)
-        configs[variant] = run_file.configuration(*given, corners[0] | spaces, variant=variant)
+        configs[name] = run_file.configuration(*given, corners[0] | spaces, variant=variant)
         checked += [run_file.configuration(*given, ends, variant=variant) for ends in corners]
 
     # Both clip bounds are drawn together, so that no pair is drawn that would be refused.
@@ -104,7 +105,7 @@ def build(run_file: RunFile) -> RunSettings:
     return RunSettings(
         name=run_file.name,
         source=run_file.source,
-        config=grid_of_variants(configs) if run_file.variants else configs[None],
+        config=grid_of_variants(configs) if run_file.variants else configs[""],
         checked=tuple(checked),
         stop=run_file.stop,
         rules=run_file.rules,

@@ -74,7 +74,8 @@ def test_an_environment_is_enough_and_the_recipe_is_the_default() -> None:
 def test_options_win_over_overrides_and_these_over_the_file(tmp_path: Path) -> None:
     text = f"""
 environment: {{env: {SUMS}, env_config: {{max_operand: 9}}}}
-evaluation: {{evaluation_samples_per_prompt: 4, evaluation_top_p: 0.5, evaluation_temperature: 0.25}}
+evaluation: {{evaluation_samples_per_prompt: 4, evaluation_top_p: 0.5,
+  evaluation_temperature: 0.25}}
 rollout: {{max_response_tokens: 6}}
 language_model: {{name: smollm2-135m, dtype: float32}}
 training: {{minibatch_size: 7}}
