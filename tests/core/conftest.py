@@ -43,6 +43,7 @@ def _make_group(
         )
         for i, ids in enumerate(token_ids)
     )
+
     return PromptGroup(
         seed=0,
         prompt="",
@@ -60,6 +61,7 @@ def _to_train(
     places = [
         (key, i) for key, summary in summaries.items() for i in range(len(summary.response_tokens))
     ]
+
     return [
         TrainResponse(
             group=key,

@@ -83,10 +83,12 @@ def test_a_plan_holds_every_response_once_within_the_bounds_and_equally_many_for
         max_row_tokens=max_row_tokens,
         num_shards=num_shards,
     )
+
     planned = [micro for shard in shards for micro in shard]
     assert Counter(r for micro in planned for r in micro.responses) == Counter(responses)
     assert len(shards) == num_shards
     assert len({len(shard) for shard in shards}) == 1
+
     for micro in planned:
         assert len(micro.weights) == len(micro.responses)
         padded = len(micro.rows) * max(map(row_tokens, micro.rows), default=0)
@@ -208,6 +210,7 @@ def two_groups(make_group: Callable[..., Any]) -> tuple[MicroBatchPlan, dict[str
             logprobs=[[-9], [-4.5, -5.5]],
         ),
     }
+
     rows = (
         (
             response(4, 0, prompt=2, tokens=3, advantage=0.5, reward=1.0),
@@ -215,6 +218,7 @@ def two_groups(make_group: Callable[..., Any]) -> tuple[MicroBatchPlan, dict[str
         ),
         (response(8, 1, prompt=3, tokens=2, advantage=2.0, reward=-0.25),),
     )
+
     plan = MicroBatchPlan(rows=rows, weights=(0.1, 0.2, 0.3))
     return plan, collate(plan, groups, pad_token_id=PAD)
 
@@ -231,6 +235,7 @@ def test_rows_are_a_prompt_followed_by_responses_that_continue_its_positions(
 def test_responses_carry_their_own_tokens_masks_and_numbers(two_groups: Any) -> None:
     plan, batch = two_groups
     assert [(r.group, r.index) for r in plan.responses] == [(4, 0), (4, 1), (8, 1)]
+
     assert batch["response_ids"].tolist() == [[7, 8, 9], [10, PAD, PAD], [14, 15, PAD]]
     assert batch["mask"].tolist() == [
         [True, True, True],
@@ -241,6 +246,7 @@ def test_responses_carry_their_own_tokens_masks_and_numbers(two_groups: Any) -> 
     assert batch["advantages"].tolist() == [0.5, -0.5, 2.0]
     assert batch["rewards"].tolist() == [1.0, 0.0, -0.25]
     assert batch["weights"].tolist() == [0.1, 0.2, 0.3]
+
     assert {name: tensor.dtype for name, tensor in batch.items()} == {
         **dict.fromkeys(
             ["input_ids", "position_ids", "segment_ids", "predictor", "response_ids"], torch.int64
@@ -268,6 +274,7 @@ def test_attention_is_causal_within_a_response_and_to_the_prompt_alone() -> None
         "xx..x.",  # second response: the prompt, not the first response
         ".....x",  # padding: itself, so that its softmax has something to sum
     ]
+
     mask = attention_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))
     assert mask.dtype == torch.bool
     assert mask.shape == (1, 1, 6, 6)

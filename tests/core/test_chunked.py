@@ -153,9 +153,11 @@ def test_every_kind_of_head_gives_its_own_log_probabilities_and_gradients(
     hidden, _, targets = problem
     torch.manual_seed(0)
     head = make_head(HIDDEN, VOCABULARY).double()
+
     expected = logprob_and_entropy(head(hidden), targets, temperature=0.8)
     actual = chunked_logprobs(hidden, head, targets, temperature=0.8, chunk_tokens=chunk_tokens)
     torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
+
     inputs, upstream = (
         (hidden, *head.parameters()),
         (torch.linspace(-1, 1, TOKENS), torch.linspace(2, 1, TOKENS)),

@@ -83,6 +83,7 @@ def test_an_advantage_is_the_discounted_sum_of_the_later_errors(
             expected[row, t] = sum(
                 (gamma * gae_lambda) ** k * error for k, error in enumerate(errors[i:])
             )
+
     advantages, returns = generalized_advantages(
         rewards, values, mask, gamma=gamma, gae_lambda=gae_lambda
     )
@@ -114,12 +115,14 @@ def test_the_value_loss_is_half_the_weighted_squared_error() -> None:
     values = float64([[1.0, 2.0, 9.0], [0.0, -1.0, 3.0]]).requires_grad_()
     returns = float64([[3.0, 1.0, math.nan], [0.5, 1.0, 3.0]])
     mask = torch.tensor([[True, True, False], [True, True, True]])
+
     loss, statistics = value_loss(
         values, torch.zeros_like(values), returns, mask, float64([0.5, 0.25]), value_clip=None
     )
     # Squared errors 4, 1 and 0.25, 4, 0.
     assert loss.item() == pytest.approx(0.5 * (4 + 1) / 2 + 0.25 * (0.25 + 4) / 2)
     close(torch.autograd.grad(loss, values)[0], [[-1.0, 0.5, 0.0], [-0.125, -0.5, 0.0]])
+
     assert {name: value.item() for name, value in statistics.items()} == pytest.approx(
         {
             "value_loss_sum": loss.item(),

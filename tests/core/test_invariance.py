@@ -55,8 +55,8 @@ def model() -> LlamaForCausalLM:
         attn_implementation="sdpa",
     )
     model = LlamaForCausalLM(config)
-    # Llama's own norm computes in float32, whatever the weights: too coarse for the tolerances
-    # here.
+
+    # Llama's own norm computes in float32 whatever the weights: too coarse for these tolerances.
     for layer in model.model.layers:
         layer.input_layernorm = torch.nn.RMSNorm(HIDDEN, eps=config.rms_norm_eps)
         layer.post_attention_layernorm = torch.nn.RMSNorm(HIDDEN, eps=config.rms_norm_eps)
@@ -75,6 +75,7 @@ def data(
     rng = np.random.default_rng(0)
     sizes = {0: (3, [2, 9, 5, 7]), 1: (6, [4, 12, 1]), 2: (2, [15, 3, 6, 8])}
     groups = {}
+
     for key, (prompt, lengths) in sizes.items():
         masks = [[True] * n for n in lengths]
         masks[-1] = [t % 3 != 1 for t in range(lengths[-1])]
@@ -85,6 +86,7 @@ def data(
             logprobs=[-math.log(VOCABULARY) + 0.5 * rng.standard_normal(n) for n in lengths],
             rewards=[1.0 if i % 2 else -1.0 for i in range(len(lengths))],
         )
+
     return groups, to_train(groups, rng.standard_normal(11).tolist())
 
 
@@ -98,6 +100,7 @@ def micro_outputs(
         position_ids=batch["position_ids"],
         use_cache=False,
     ).last_hidden_state
+
     predicting = hidden.flatten(0, 1)[batch["predictor"].flatten()]
     logprobs, entropy = chunked_logprobs(
         predicting,
@@ -135,6 +138,7 @@ def whole_objective(
     _, returns = generalized_advantages(
         terminal_rewards(batch["rewards"], mask), old_values, mask, gamma=0.99, gae_lambda=0.95
     )
+
     return dapo_objective(
         logprobs=logprobs,
         old_logprobs=old,
@@ -230,6 +234,7 @@ def test_the_gradient_does_not_depend_on_the_number_of_micro_batches(
         )
         for count, bound in CUTS.items()
     ]
+
     for loss, gradient in cut:
         assert loss == pytest.approx(whole_loss, rel=1e-10)
         assert difference(gradient, whole) < 1e-10
@@ -298,6 +303,7 @@ def test_loss_and_gradient_of_the_whole_objective_do_not_depend_on_the_cut(
 ) -> None:
     arguments: dict[str, Any] = {"objective": whole_objective, "loss_aggregation": loss_aggregation}
     whole_loss, whole = minibatch_gradient(model, data, max_tokens_per_microbatch=1000, **arguments)
+
     for count, bound in CUTS.items():
         rounded_up = -(-count // num_shards) * num_shards
         loss, gradient = minibatch_gradient(

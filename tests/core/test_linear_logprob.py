@@ -118,9 +118,9 @@ def test_logits_that_grow_or_shrink_by_thousands_from_tile_to_tile_cost_no_preci
 def test_words_that_may_not_be_used_have_no_part_in_value_or_gradient(problem: Problem) -> None:
     hidden, weight, bias, targets = problem
     forbidden = torch.zeros(VOCABULARY, dtype=torch.bool)
-    forbidden[[0, 1, 2, 8, 20, 22]] = (
-        True  # none of them a target; the first three a whole tile at the width of 1
-    )
+    # None of them is a target; the first three are a whole tile at the width of 1.
+    forbidden[[0, 1, 2, 8, 20, 22]] = True
+
     actual = linear_logprobs(
         hidden,
         weight,
@@ -129,10 +129,12 @@ def test_words_that_may_not_be_used_have_no_part_in_value_or_gradient(problem: P
         temperature=0.8,
         chunk_tokens=4,
     )
+
     new_places = (~forbidden).cumsum(0) - 1
     logits = (hidden @ weight.T + bias)[:, ~forbidden]
     expected = logprob_and_entropy(logits, new_places[targets], temperature=0.8)
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
     upstream = (torch.ones(TOKENS), torch.full((TOKENS,), 5.0))
     torch.testing.assert_close(
         torch.autograd.grad(actual, (hidden, weight, bias), upstream),

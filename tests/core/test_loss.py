@@ -52,6 +52,7 @@ def one_token_losses(
     logprobs = float64(RATIOS).log()[:, None].requires_grad_()
     ones = torch.ones(len(RATIOS), dtype=torch.float64)
     losses = []
+
     for i in range(len(RATIOS)):
         loss, _ = dapo_policy_loss(
             logprobs,
@@ -63,6 +64,7 @@ def one_token_losses(
             dual_clip=dual_clip,
         )
         losses.append(loss)
+
     (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), logprobs)
     return [loss.item() for loss in losses], gradient[:, 0].tolist()
 
@@ -105,6 +107,7 @@ def test_statistics_count_each_clip_where_it_stops_the_gradient() -> None:
         [[0.5, 0.7, 1.0, 1.5, 0.1], [0.5, 1.0, 1.5, 1.4, 30.0], [0.5, 1.0, 1.5, 0.1, 9.0]]
     )
     mask = torch.tensor([[True, True, True, True, False]] * 3)
+
     _, statistics = dapo_policy_loss(
         ratio.log(),
         torch.zeros_like(ratio),
@@ -113,11 +116,12 @@ def test_statistics_count_each_clip_where_it_stops_the_gradient() -> None:
         torch.ones(3),
         **PAPER,
     )
+
     assert statistics["tokens"].item() == 12
-    assert (
-        statistics["clip_low_count"].item() == 2
-    )  # 0.5 and 0.7; the masked 0.1 and A >= 0 do not count
-    assert statistics["clip_high_count"].item() == 2  # 1.5 and 1.4 of the second row
+    # 0.5 and 0.7; the masked 0.1 and A >= 0 do not count.
+    assert statistics["clip_low_count"].item() == 2
+    # 1.5 and 1.4 of the second row.
+    assert statistics["clip_high_count"].item() == 2
     assert statistics["ratio_sum"].item() == pytest.approx(3.7 + 4.4 + 3.1, rel=1e-14)
     assert statistics["ratio_max"].item() == pytest.approx(1.5, rel=1e-14)
 
@@ -140,6 +144,7 @@ def test_token_weights_multiply_the_clipped_loss_and_have_no_gradient() -> None:
     logprobs = float64([[1.0, 1.1, 9.0], [0.5, 1.5, 1.0]]).log().requires_grad_()
     mask = torch.tensor([[True, True, False], [True, True, True]])
     factors = float64([[2.0, 0.5, math.nan], [1.0, 0.0, 3.0]]).requires_grad_()
+
     loss, _ = dapo_policy_loss(
         logprobs,
         torch.zeros_like(logprobs),
@@ -150,6 +155,7 @@ def test_token_weights_multiply_the_clipped_loss_and_have_no_gradient() -> None:
         token_weights=factors,
     )
     assert loss.item() == pytest.approx(0.5 * (-2.0 - 0.55) + 0.25 * (0.8 + 0.0 + 3.0), rel=1e-14)
+
     gradient, none = torch.autograd.grad(loss, (logprobs, factors), allow_unused=True)
     expected = float64([[-1.0, -0.275, 0.0], [0.0, 0.0, 0.75]])
     torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=1e-14)
@@ -157,11 +163,12 @@ def test_token_weights_multiply_the_clipped_loss_and_have_no_gradient() -> None:
 
 
 def test_the_ratio_of_a_sequence_is_clipped_for_all_its_tokens_together() -> None:
-    # Geometric means of 2, 1.1 and 0.5; on their own some tokens of every response are inside the
+    # The geometric means are 2, 1.1 and 0.5; some tokens of every response alone are inside the
     # bounds.
     ratio = float64([[4.0, 1.0, 9.0], [1.1, 1.1, 1.1], [0.25, 1.0, 0.5]])
     mask = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
     logprobs = ratio.log().requires_grad_()
+
     loss, statistics = dapo_policy_loss(
         logprobs,
         torch.zeros_like(ratio),
@@ -176,6 +183,7 @@ def test_the_ratio_of_a_sequence_is_clipped_for_all_its_tokens_together() -> Non
     assert statistics["clip_low_count"].item() == 3
     assert statistics["ratio_sum"].item() == pytest.approx(2 * 2.0 + 3 * 1.1 + 3 * 0.5, rel=1e-12)
     assert statistics["ratio_max"].item() == pytest.approx(2.0, rel=1e-12)
+
     # Each token of the second response: 0.5 * 3 tokens * -2 * 1.1 / 3.
     expected = float64([[0.0, 0.0, 0.0], [-1.1, -1.1, -1.1], [0.0, 0.0, 0.0]])
     torch.testing.assert_close(
@@ -244,6 +252,7 @@ def test_the_sequence_level_with_equal_token_counts_is_gspos_mean_over_responses
         ratio, advantage = math.exp(sum(difference.tolist()) / 5), batch["advantages"][i].item()
         clipped = min(max(ratio, 1 - epsilon), 1 + epsilon)
         expected -= min(ratio * advantage, clipped * advantage) / 4
+
     weights = response_weights(
         [5] * 4, [0] * 4, loss_aggregation="sequence_mean", max_response_tokens=6
     )

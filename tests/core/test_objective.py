@@ -104,12 +104,11 @@ def test_the_objective_adds_up_as_worked_by_hand() -> None:
         returns=float64([[2.0, 4.0]]),
         value_loss_coefficient=0.4,
     )
-    policy, kl, entropy, value = (
-        -0.5 * (2 + 2),
-        0.5 * (1 / 2 + 4 / 2),
-        0.5 * (0.5 + 1.5),
-        0.5 * (1 / 2 + 4 / 2),
-    )
+
+    policy = -0.5 * (2 + 2)
+    kl = 0.5 * (1 / 2 + 4 / 2)
+    entropy = 0.5 * (0.5 + 1.5)
+    value = 0.5 * (1 / 2 + 4 / 2)
     assert loss.item() == pytest.approx(policy + 0.1 * kl - 0.2 * entropy + 0.4 * value, rel=1e-14)
     assert {name: total.item() for name, total in statistics.items()} == pytest.approx(
         {
@@ -136,9 +135,11 @@ def test_without_coefficients_the_objective_is_the_policy_loss_and_nothing_else_
     batch = random_batch(0)
     leaves = {name: batch[name].clone().requires_grad_() for name in LEAVES}
     loss, statistics = dapo_objective(**dict(batch, **leaves), **CLIP, ratio_level=ratio_level)
+
     names = ("logprobs", "old_logprobs", "advantages", "mask", "weights", "token_weights")
     arguments = {name: leaves.get(name, batch[name]) for name in names}
     expected, expected_statistics = dapo_policy_loss(**arguments, **CLIP, ratio_level=ratio_level)
+
     assert loss.item() == expected.item()
     assert statistics["policy_loss_sum"].item() == expected.item()
     assert (
@@ -146,6 +147,7 @@ def test_without_coefficients_the_objective_is_the_policy_loss_and_nothing_else_
         == set(expected_statistics) | {"policy_loss_sum", "kl_sum"}
         == POLICY_STATISTICS | {"kl_sum"}
     )
+
     gradients = torch.autograd.grad(loss, tuple(leaves.values()), allow_unused=True)
     assert torch.equal(gradients[0], torch.autograd.grad(expected, leaves["logprobs"])[0])
     assert gradients[1:] == (None, None)
@@ -218,9 +220,11 @@ def test_a_token_outside_the_mask_has_no_part_in_loss_statistics_or_gradient(
         for i, (name, tensor) in enumerate(batch.items())
         if name != "mask"
     }
+
     settings = {"ratio_level": ratio_level, "kl_estimator": kl_estimator, "dual_clip": 1.5}
     loss, statistics, gradients = with_gradients(batch, **settings)
     again, statistics_again, gradients_again = with_gradients(dict(rubbish, mask=mask), **settings)
+
     assert again.item() == loss.item()
     assert statistics_again == statistics
     for gradient, gradient_again in zip(gradients, gradients_again, strict=True):
@@ -239,10 +243,12 @@ def test_permuting_and_padding_a_batch_change_nothing(
         name: torch.nn.functional.pad(tensor, (0, columns)) if tensor.dim() == 2 else tensor
         for name, tensor in batch.items()
     }
+
     loss, statistics, gradients = with_gradients(batch, ratio_level=ratio_level)
     again, statistics_again, gradients_again = with_gradients(
         {name: tensor[list(order)] for name, tensor in wide.items()}, ratio_level=ratio_level
     )
+
     torch.testing.assert_close(again, loss, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(statistics_again, statistics, rtol=1e-12, atol=1e-12)
     for gradient, gradient_again in zip(gradients, gradients_again, strict=True):
@@ -281,6 +287,7 @@ def test_no_log_probabilities_give_infinity_or_nan(
         name: tensor if tensor.dtype == torch.bool else tensor.to(dtype)
         for name, tensor in batch.items()
     }
+
     policy, old_logprobs, ref_logprobs, engine = (
         torch.tensor(numbers, dtype=dtype).view(2, 2)
         for numbers in (logprobs, old, reference, sampler)
@@ -290,6 +297,7 @@ def test_no_log_probabilities_give_infinity_or_nan(
     loss, statistics, gradients = with_gradients(
         batch, ratio_level=ratio_level, kl_estimator=kl_estimator, dual_clip=dual_clip
     )
+
     for value in (loss, *gradients, *statistics.values()):
         assert bool(value.isfinite().all())
 
@@ -305,16 +313,17 @@ def gradient_problem() -> tuple[dict[str, Any], Tensor, Tensor, Tensor]:
     batch["advantages"] = float64([-1.0, -2.0, 0.5, 1.5, -0.7])[:, None] * (
         1 + torch.arange(4) / 10
     )
+
     logits = torch.randn(5, 4, 6, dtype=torch.float64, generator=generator, requires_grad=True)
     targets = torch.randint(6, (5, 4), generator=generator)
     with torch.no_grad():
         logprobs = logprob_and_entropy(logits.flatten(0, 1), targets.flatten(), temperature=0.9)[
             0
         ].view(5, 4)
-    of_response = float64(
-        [0.7, -0.5, 0.6, 0.05, 0.1]
-    )  # logarithms of the ratio: dual clip, low, high, none, none
+    # Logarithms of the ratio that are clipped by: dual clip, low, high, none, none.
+    of_response = float64([0.7, -0.5, 0.6, 0.05, 0.1])
     batch["old_logprobs"] = logprobs - of_response[:, None] - float64([0.11, -0.09, 0.02, -0.04])
+
     values = batch["values"].clone().requires_grad_()
     batch["old_values"] = batch["values"] + float64([0.1, -0.2, 0.6, -0.5])
     return batch, logits, targets, values
