@@ -36,8 +36,9 @@ class EvaluationRunner(TextEnvRunner):
         Args:
             environment: The next environment.
         """
+        self._environments.close()
         self.config = with_environment(self.config, environment)
-        self.make_env()
+        self._make_callbacks_and_envs()
 
     @override(TextEnvRunner)
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 from collections.abc import Callable, Iterator
@@ -23,16 +24,18 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded_calls, "CALL_TIMEOUT_SECONDS", 800.0)
 
 
-def words(prompt: str, response: str) -> float:
-    return float(len(response.split()))
-
-
 class Echo:
     def reset(self, seed: int) -> str:
         return f"Say {seed}."
 
     def step(self, text: str) -> float:
         return float(len(text) < 10)
+
+
+@pytest.fixture
+def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module `own_reward` can be imported, as a user's own code can, in every process."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     "object": lambda path: ("rllib_dapo/Object-v0", {"object": Echo}),
     "reward function": lambda path: (
         "rllib_dapo/RewardFunction-v0",
-        {"path": path, "reward": words},
+        {"path": path, "reward": importlib.import_module("own_reward").words},
     ),
     "reward sources": lambda path: (
         "rllib_dapo/RewardFunction-v0",
@@ -71,7 +74,7 @@ def _need_package_of(name: str) -> None:
         pytest.skip(f"needs the package {NEEDS[name]}")
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "own_code")
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name not in IN_EVERY_PROCESS])
 def test_a_shipped_environment_has_no_fault(name: str, problems: str) -> None:
     assert check_environment(*SHIPPED[name](problems)) == []
@@ -83,6 +86,7 @@ def test_a_shipped_environment_is_the_same_in_every_process(name: str, problems:
     assert check_environment(*SHIPPED[name](problems)) == []
 
 
+@pytest.mark.usefixtures("own_code")
 def test_no_shipped_environment_is_left_out(problems: str) -> None:
     checked = {make(problems)[0] for make in SHIPPED.values()} | {"rllib_dapo/OpenEnv-v0"}
     assert checked == {name for name in gymnasium.registry if name.startswith("rllib_dapo/")}
