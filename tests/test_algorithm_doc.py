@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.config.dapo_config import PRESETS
+from rllib_dapo.config.objective_presets import PRESETS
 from rllib_dapo.config.setting import attribute_of, section_kinds
 
 REPO = Path(__file__).parent.parent

@@ -104,7 +104,8 @@ class ObjectiveSections(AlgorithmConfig):
             max_tokens_per_microbatch: Bound on a micro-batch's padded size, in tokens. It bounds
                 memory and does not change the result.
             max_shared_row_tokens: Responses of one prompt share its computation in rows of up to
-                this many tokens; 0 computes the prompt anew for each response.
+                this many tokens; 0 computes the prompt anew for each response. Only for models with
+                plain causal attention.
             **kwargs: Other arguments of RLlib's own method.
         """
         super().training(**kwargs)

@@ -4,7 +4,8 @@ A mini-batch is what one optimizer step sees. It is cut into micro-batches of bo
 tokens, so that memory is bounded and no processor waits on a long row. A *row* is one sequence of
 the forward pass: a prompt followed by one or more of its responses. Responses that share a row
 share the computation of the prompt, and the step is several times shorter where prompts are long. A
-mask keeps them from seeing each other, so the numbers are those of separate rows. Sharing is off by
+mask keeps them from seeing each other, so the numbers are those of separate rows where attention is
+plain causal; with sliding windows, attention sinks or soft caps they are not. Sharing is off by
 default, because the mask rules out the fastest attention kernels, which matter for long responses.
 
 Lengths are known before any token moves, so the driver plans all of this from summaries: the plan

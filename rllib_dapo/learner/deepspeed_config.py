@@ -116,7 +116,8 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
         # Without ZeRO, DeepSpeed clips but does not return the norm; the Learner does both.
         settings["gradient_clipping"] = 0.0
     else:
-        # DeepSpeed's own accumulation is off: the Learner says when a step is due.
+        # DeepSpeed's own accumulation is off: the number of micro-batches differs from step to
+        # step, so the Learner says when a step is due.
         _settle(
             settings,
             "managed_gradient_accumulation",

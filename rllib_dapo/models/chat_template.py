@@ -43,8 +43,9 @@ def observation_token_ids(
     is. (This would not hold for templates that rewrite earlier messages, for instance to leave out
     what a model thought.)
 
-    Special tokens are removed from the observation. A tool may repeat what a model wrote, and
-    neither should be able to write a message of another role.
+    Special tokens that the tokenizer names are removed from the observation. A tool may repeat what
+    a model wrote, and neither should be able to write a message of another role. Other special
+    tokens are the environment's to remove.
 
     Args:
         tokenizer: The model's tokenizer.
