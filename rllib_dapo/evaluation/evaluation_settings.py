@@ -21,6 +21,7 @@ from rllib_dapo.run.run_file import (
     Override,
     RunFile,
     apply_sections,
+    check_tree,
     data_hint,
     file_layers,
     merge_layers,
@@ -129,7 +130,7 @@ def read_evaluation(
     given = _names(layer.tree for layer in layers) | {override.name for override in by_hand}
 
     defaults = Layer(tree={"evaluation": {"evaluation_samples_per_prompt": SAMPLES}}, source=source)
-    tree, _ = merge_layers([defaults, *layers])
+    tree = merge_layers([defaults, *layers])
     tree = _only(tree, envs) if envs else tree
     tree = put_overrides(tree, by_hand)
     run_file = take_apart(tree, name=model, source=source, data_hint=data_hint(layers))
@@ -157,7 +158,8 @@ def short_name(env: Any) -> str:
 
 
 def _of_evaluation(layer: Layer) -> Layer:
-    """Without the sections of training: their names are checked when training reads them."""
+    """Without the sections of training, once their names are checked."""
+    check_tree(layer.tree, layer.source)
     kept = (*SECTIONS, DATA_SETS)
     tree = {section: content for section, content in layer.tree.items() if section in kept}
     return Layer(tree=tree, source=layer.source, data_hint=layer.data_hint)
@@ -166,6 +168,7 @@ def _of_evaluation(layer: Layer) -> Layer:
 def _overrides(texts: Sequence[str]) -> list[Override]:
     overrides = read_overrides(texts)
     for override in overrides:
+        check_tree(override.tree, override.source)
         if override.section not in (*SECTIONS, DATA_SETS):
             raise SettingsError(
                 f"{override.source}: {override.section} has no part in an evaluation; these have: "

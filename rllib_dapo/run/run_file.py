@@ -54,11 +54,13 @@ class Layer:
         tree: Section to settings.
         source: The file, for messages.
         data_hint: Where the file says that its data comes from.
+        notes: What a user should know of the file, each in one line.
     """
 
     tree: Tree
     source: str
     data_hint: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +157,7 @@ def read_run_file(
         SettingsError: If the file cannot be read, or a name or the kind of a value in it is wrong.
     """
     layers = file_layers(path)
-    tree, notes = merge_layers(layers, config_class)
+    tree = merge_layers(layers, config_class)
     by_hand = read_overrides(overrides)
     tree = put_overrides(tree, by_hand, config_class)
 
@@ -165,7 +167,7 @@ def read_run_file(
         source=layers[-1].source,
         by_hand={o.name: o.value for o in by_hand if o.section not in _OF_NO_TRIAL},
         data_hint=data_hint(layers),
-        notes=notes,
+        notes=[note for layer in layers for note in layer.notes],
         config_class=config_class,
     )
 
@@ -185,9 +187,10 @@ def file_layers(path: Path) -> list[Layer]:
         seen.add(current.resolve())
 
         file, source = read_yaml(current), _seen_from_here(current)
-        tree = dict(file.tree)
-        base = tree.pop(BASE, None)
-        layers.insert(0, Layer(tree=tree, source=source, data_hint=file.data_hint))
+        tree, changes = _with_new_names(_without(file.tree, BASE))
+        notes = tuple(f"{source}: {change}" for change in changes)
+        layers.insert(0, Layer(tree=tree, source=source, data_hint=file.data_hint, notes=notes))
+        base = file.tree.get(BASE)
         current = None if base is None else _base_file(base, current, source)
 
     return layers
@@ -214,29 +217,21 @@ def read_overrides(texts: Sequence[str]) -> list[Override]:
     ]
 
 
-def merge_layers(
-    layers: Sequence[Layer], config_class: type[DAPOConfig] = DAPOConfig
-) -> tuple[Tree, list[str]]:
+def merge_layers(layers: Sequence[Layer], config_class: type[DAPOConfig] = DAPOConfig) -> Tree:
     """Merges what files say, and checks names and kinds of values.
 
     Args:
         layers: From the lowest to the one that wins.
         config_class: Configuration whose methods are the sections.
 
-    Returns:
-        Section to settings, and a note for each setting that has an old name.
-
     Raises:
         SettingsError: For the first finding.
     """
     tree: Tree = {}
-    notes: list[str] = []
     for layer in layers:
-        named, moved = _with_new_names(layer.tree)
-        _check(named, layer.source, config_class)
-        tree = merge(tree, named, layer.source)
-        notes += [f"{layer.source}: {change}" for change in moved]
-    return tree, notes
+        check_tree(layer.tree, layer.source, config_class)
+        tree = merge(tree, layer.tree, layer.source)
+    return tree
 
 
 def put_overrides(
@@ -248,7 +243,7 @@ def put_overrides(
         SettingsError: For the first finding on names and kinds of values.
     """
     for override in overrides:
-        _check(override.tree, override.source, config_class)
+        check_tree(override.tree, override.source, config_class)
         if override.section in _KEYED:
             tree = merge(tree, override.tree, override.source)
             continue
@@ -400,8 +395,17 @@ def _without(tree: Tree, *names: str) -> Tree:
     return {name: value for name, value in tree.items() if name not in names}
 
 
-def _check(tree: Tree, source: str, config_class: type[DAPOConfig]) -> None:
-    """Checks names and kinds, but for keys that are `null` to take a base's away."""
+def check_tree(tree: Tree, source: str, config_class: type[DAPOConfig] = DAPOConfig) -> None:
+    """Checks names and kinds, except for keys that are `null` to take a base's away.
+
+    Args:
+        tree: Section to settings.
+        source: Where they stand, for messages.
+        config_class: Configuration whose methods are the sections.
+
+    Raises:
+        SettingsError: For the first finding.
+    """
     checked = _without(tree, DATA_SETS)
     for section in _KEYED:
         if isinstance(checked.get(section), dict):
