@@ -15,20 +15,18 @@ from rllib_dapo.evaluation.evaluation_sampler import Environment
 from rllib_dapo.findings import SettingsError, one_line, suggest
 from rllib_dapo.learner.model_folder import MODULE_PATH
 from rllib_dapo.run.environments import resolve_environment
-from rllib_dapo.run.run_file import (
+from rllib_dapo.run.layers import (
     DATA_SETS,
     Layer,
     Override,
-    RunFile,
-    apply_sections,
     check_tree,
     data_hint,
     file_layers,
     merge_layers,
     put_overrides,
     read_overrides,
-    take_apart,
 )
+from rllib_dapo.run.run_file import RunFile, apply_sections, take_apart
 from rllib_dapo.run.run_settings import absolute_path
 from rllib_dapo.run.yaml_file import Tree
 

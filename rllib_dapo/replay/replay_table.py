@@ -16,7 +16,8 @@ from rllib_dapo.config.setting import own_settings
 from rllib_dapo.config.value_kinds import takes_list
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.replay.replayed_updates import replay
-from rllib_dapo.run.run_file import Override, apply_sections, read_overrides, with_new_names
+from rllib_dapo.run.layers import Override, read_overrides, with_new_names
+from rllib_dapo.run.run_file import apply_sections
 from rllib_dapo.run.run_file_checks import RunFileChecks
 from rllib_dapo.run.yaml_file import put, put_all
 from rllib_dapo.tracking.recording import RecordedStep, read_recording

@@ -14,7 +14,8 @@ from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.models.model_names import SMOLLM2, TINY, TINY_CALCULATOR
 from rllib_dapo.run.environments import resolve_environment
-from rllib_dapo.run.run_file import DATA_SETS, RunFile, read_run_file
+from rllib_dapo.run.layers import DATA_SETS
+from rllib_dapo.run.run_file import RunFile, read_run_file
 from rllib_dapo.run.search.clip_bounds import admissible, join_bounds
 from rllib_dapo.run.search.stoppers import StopRules
 from rllib_dapo.run.search.variants import followers, grid_of_variants
