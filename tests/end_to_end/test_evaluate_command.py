@@ -168,7 +168,7 @@ def test_a_finished_evaluation_is_told_again_without_an_engine(
 
 
 def test_several_data_sets_come_out_of_one_run(
-    raw_model: Path, invoke_command: Run, tmp_path: Path
+    raw_model: Path, run_command: Run, tmp_path: Path
 ) -> None:
     problems = [{"question": f"{n}+1=", "answer": str(n + 1)} for n in range(3)]
     text = "".join(json.dumps(problem) + "\n" for problem in problems * 4)
@@ -181,7 +181,7 @@ datasets:
   file: {env_config: {path: problems.jsonl}}
   sums: {env: rllib_dapo/Arithmetic-v0, env_config: {max_operand: 9}, limit: 2}
 """)
-    done = invoke_command(
+    done = run_command(
         *("evaluate", raw_model, "--file", "both.yaml", "--k", 3, *QUICK, *SHORT),
         *("--json", "figures.json", "--output", "out"),
         folder=tmp_path,

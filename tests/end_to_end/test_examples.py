@@ -127,7 +127,7 @@ def test_wandb_keeps_a_run_without_an_account(
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_an_example_is_short(name: str) -> None:
-    assert len((EXAMPLES / name).read_text().splitlines()) < 150
+    assert len((EXAMPLES / name).read_text().splitlines()) <= 150
 
 
 def test_the_environment_of_the_example_is_sound(
