@@ -1,4 +1,4 @@
-"""DAPO (arXiv 2503.14476) on one page: a small transformer learns to add, on two CPU cores.
+"""DAPO (arXiv 2503.14476) on one page: a small transformer learns to add, in about a minute.
 
     python examples/dapo_from_core.py
 
