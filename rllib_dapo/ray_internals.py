@@ -6,9 +6,9 @@ Not here are the attributes and hooks that RLlib means its subclasses to use, su
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # What RLlib's own methods have as the default of an argument that is no longer one: such arguments
 # are not offered as settings. Without it, deprecated names would pass as settings.
@@ -40,6 +40,10 @@ from ray._private.utils import get_num_cpus
 # miss Tune's folder.
 from ray.train._internal.storage import get_fs_and_path
 
+# Has the environments that were registered with `tune.register_env`. Without it, a name given to
+# Tune could not be told from a Gymnasium id, and its environment could not be made.
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
 
@@ -60,7 +64,16 @@ __all__ = [
     "keep_one_more_actor",
     "maybe_enable_token_auth_if_token_available",
     "trial_storage",
+    "tune_env_creator",
 ]
+
+
+def tune_env_creator(name: str) -> Callable[..., Any] | None:
+    """What was registered with `tune.register_env` under a name; None if nothing was."""
+    if not _global_registry.contains(ENV_CREATOR, name):
+        return None
+    creator: Callable[..., Any] = _global_registry.get(ENV_CREATOR, name)
+    return creator
 
 
 def trial_storage(algorithm: Algorithm) -> StorageContext | None:

@@ -44,7 +44,7 @@ ROOMS = {
         " config tracking reset"
     ),
     "rllib_dapo": "envs config algorithm",
-    "run/search": "findings metrics config",
+    "run/search": "findings ray_internals metrics config",
     "run": "envs findings ray_internals metrics models rollout learner config algorithm run/search",
     "env_check": "envs rollout",
     "evaluation": "core findings metrics models rollout learner checkpoint config run",

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
 import rllib_dapo.envs  # noqa: F401  (registers the environments in this process)
+from rllib_dapo.ray_internals import tune_env_creator
 
 
 def is_tune_name(env: Any) -> bool:
     """Whether `env` is a name that was registered with `tune.register_env`."""
-    return isinstance(env, str) and bool(_global_registry.contains(ENV_CREATOR, env))
+    return isinstance(env, str) and tune_env_creator(env) is not None
 
 
 def make_environment(env: Any, env_config: Mapping[str, Any]) -> gym.Env[Any, Any]:
@@ -24,7 +24,8 @@ def make_environment(env: Any, env_config: Mapping[str, Any]) -> gym.Env[Any, An
         env_config: Settings of the environment. On an EnvRunner this is an `EnvContext`, which also
             holds the EnvRunner's index.
     """
-    if is_tune_name(env):
-        made: gym.Env[Any, Any] = _global_registry.get(ENV_CREATOR, env)(env_config)
+    creator = tune_env_creator(env) if isinstance(env, str) else None
+    if creator is not None:
+        made: gym.Env[Any, Any] = creator(env_config)
         return made
     return gym.make(env, **env_config) if isinstance(env, str) else env(env_config)
