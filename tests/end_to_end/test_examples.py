@@ -28,6 +28,7 @@ def run_example(
     return run
 
 
+@pytest.mark.slow
 def test_a_custom_environment_trains(
     run_example: Callable[..., list[str]], raw_model: Path
 ) -> None:

@@ -19,7 +19,7 @@ from rllib_dapo.rollout.env_runner import TextEnvRunner
 LAYOUTS = [
     pytest.param("vllm", 1, 1, "bfloat16", marks=pytest.mark.slow),
     ("vllm", 0, 0, "float32"),
-    ("transformers", 2, 0, "float32"),
+    pytest.param("transformers", 2, 0, "float32", marks=pytest.mark.slow),
     ("transformers", 0, 1, "bfloat16"),
 ]
 # bfloat16 has 8 bits of mantissa; two implementations round differently along three layers.

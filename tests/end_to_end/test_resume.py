@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SCRIPT = """
 import json, sys
 import ray
@@ -69,6 +71,7 @@ algo.stop()
 """
 
 
+@pytest.mark.slow
 def test_a_restored_run_continues_with_the_same_prompts_advantages_and_loss(
     run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, raw_model: Path
 ) -> None:

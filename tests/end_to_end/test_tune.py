@@ -64,6 +64,7 @@ stop: {training_iteration: 1}
 """
 
 
+@pytest.mark.slow
 def test_the_registered_name_sweeps_over_a_bound(
     run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, raw_model: Path
 ) -> None:

@@ -120,7 +120,13 @@ def test_without_a_tag_the_whole_response_counts(make: Callable[..., ReasoningGy
 
 # These tasks walk through sets of texts, which Python orders anew in every process.
 @pytest.mark.parametrize(
-    "task", ["leg_counting", "isomorphic_strings", "polynomial_multiplication", "ransom_note"]
+    "task",
+    [
+        "leg_counting",
+        pytest.param("isomorphic_strings", marks=pytest.mark.slow),
+        pytest.param("polynomial_multiplication", marks=pytest.mark.slow),
+        pytest.param("ransom_note", marks=pytest.mark.slow),
+    ],
 )
 def test_a_problem_hangs_on_its_seed_alone_and_on_no_process(
     make: Callable[..., ReasoningGymEnv], task: str

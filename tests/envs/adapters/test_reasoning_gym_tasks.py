@@ -32,6 +32,7 @@ def all_tasks() -> list[str]:
 
 
 @needs_package
+@pytest.mark.slow
 def test_every_task_makes_and_scores_problems_for_any_seed() -> None:
     tasks = all_tasks()
     assert len(tasks) > 100
