@@ -23,21 +23,16 @@ import tempfile
 from pathlib import Path
 
 import rllib_dapo
-import rllib_dapo.envs
-import rllib_dapo.tune_configs
 
 
 def pack(folder: Path) -> None:
-    """Copies the whole package into a folder, however it is installed here.
-
-    A checkout as it is would not do as working directory: `envs/` and `tune_configs/` are parts of
-    the package only once it is installed.
-    """
-    for module in (rllib_dapo, rllib_dapo.envs, rllib_dapo.tune_configs):
-        source, target = Path(module.__path__[0]), folder.joinpath(*module.__name__.split("."))
-        shutil.copytree(
-            source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    """Copies the whole package into a folder, however it is installed here."""
+    shutil.copytree(
+        rllib_dapo.__path__[0],
+        folder / "rllib_dapo",
+        dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
 
 
 def submit(address: str, folder: Path, arguments: list[str]) -> int:

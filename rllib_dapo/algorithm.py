@@ -133,7 +133,7 @@ class DAPO(WholeCheckpoints):
         and then restores a checkpoint where the trial has one.
 
         Args:
-            new_config: settings by attribute name, as Tune passes them, or a `DAPOConfig`.
+            new_config: Settings by attribute name, as Tune passes them, or a `DAPOConfig`.
 
         Returns:
             True. (Where it is False, Tune counts the trial as running for its searcher, and a
@@ -375,8 +375,8 @@ class DAPO(WholeCheckpoints):
         """Restores a checkpoint, then gives the engines the Learners' weights.
 
         Args:
-            path: folder or its URI.
-            **kwargs: see `WholeCheckpoints.restore_from_path`; so are the errors.
+            path: Folder or its URI.
+            **kwargs: See `WholeCheckpoints.restore_from_path`; so are the errors.
         """
         super().restore_from_path(path, **kwargs)
         self._start_guard = StartGuard(self.config)

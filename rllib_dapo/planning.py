@@ -34,8 +34,8 @@ class ShapedResponse:
     """A response as the update sees it.
 
     Attributes:
-        response: its lengths, shaped reward and advantage.
-        penalty: soft overlong punishment that is part of its reward; 0 or negative.
+        response: Its lengths, shaped reward and advantage.
+        penalty: Soft overlong punishment that is part of its reward; 0 or negative.
     """
 
     response: TrainResponse
@@ -48,9 +48,9 @@ def plan_update(
     """Plans one training step's update.
 
     Args:
-        accepted: summaries of the informative groups.
-        groups: the groups, or references to them, by prompt seed.
-        config: the algorithm's configuration.
+        accepted: Summaries of the informative groups.
+        groups: The groups, or references to them, by prompt seed.
+        config: The algorithm's configuration.
 
     Returns:
         The training data, None if no response can be trained on; and figures on the shaping of
@@ -81,8 +81,8 @@ def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[Gro
     """Plans the scoring of responses without training on them.
 
     Args:
-        groups: groups whose responses are to be scored, with a verdict or without.
-        config: the algorithm's configuration.
+        groups: Groups whose responses are to be scored, with a verdict or without.
+        config: The algorithm's configuration.
 
     Returns:
         For each Learner, its groups and one mini-batch.
@@ -108,9 +108,9 @@ def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[Sha
     critic, advantages come later.
 
     Args:
-        group: summary of an accepted group.
-        index: index of the group in the training data.
-        config: the algorithm's configuration.
+        group: Summary of an accepted group.
+        index: Index of the group in the training data.
+        config: The algorithm's configuration.
 
     Returns:
         The responses that have a part in the loss.

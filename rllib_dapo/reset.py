@@ -26,9 +26,9 @@ def following_config(
     """The configuration of a trial that takes over the actors of another one.
 
     Args:
-        new: settings by attribute name, as Tune passes them, or a configuration.
-        built: configuration that the engines and the actors were made with.
-        algo_class: class of the algorithm.
+        new: Settings by attribute name, as Tune passes them, or a configuration.
+        built: Configuration that the engines and the actors were made with.
+        algo_class: Class of the algorithm.
 
     Returns:
         The new configuration, validated and frozen.
@@ -58,7 +58,7 @@ def build_anew(algorithm: DAPO) -> None:
     A run after a reset is, bit by bit, a new run.
 
     Args:
-        algorithm: an algorithm that has taken its new configuration.
+        algorithm: An algorithm that has taken its new configuration.
     """
     config = algorithm.config
     update_global_seed_if_necessary(config.framework_str, config.seed)

@@ -52,7 +52,7 @@ class StartGuard:
         """Waits for the first update, unless `start_guard.limit` is None.
 
         Args:
-            config: the algorithm's configuration.
+            config: The algorithm's configuration.
         """
         self._config = config
         self._is_due = config.start_gap_limit is not None
@@ -65,7 +65,7 @@ class StartGuard:
 
         Args:
             learner_group: Learners with the weights that `groups` were sampled with.
-            groups: groups that are about to be trained on.
+            groups: Groups that are about to be trained on.
 
         Raises:
             RuntimeError: If engine and Learner are too far apart and `start_guard.action` is
@@ -117,10 +117,10 @@ def describe_gap(
     """One line: how large the gap is and what it probably comes from.
 
     Args:
-        report: what the Learners measured.
-        config: the algorithm's configuration.
-        prompt_ids: token ids of a prompt as it was sent to the engine.
-        bos_token_id: the model's beginning-of-sequence token, None if it has none.
+        report: What the Learners measured.
+        config: The algorithm's configuration.
+        prompt_ids: Token ids of a prompt as it was sent to the engine.
+        bos_token_id: The model's beginning-of-sequence token, None if it has none.
     """
     return (
         f"engine and Learner differ by {report.mean:.3g} nats per token in the mean and "

@@ -19,9 +19,9 @@ def set_num_threads(num_threads: int | str, *, shared_by: int = 1) -> int:
     Sampling and training take turns here, so each may use the cores that the other leaves idle.
 
     Args:
-        num_threads: the setting `language_model.num_threads`: a number, or `"auto"` for an equal
+        num_threads: The setting `language_model.num_threads`: a number, or `"auto"` for an equal
             share of all cores.
-        shared_by: number of processes of this kind that run at the same time.
+        shared_by: Number of processes of this kind that run at the same time.
 
     Returns:
         The number of threads.

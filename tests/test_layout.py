@@ -21,9 +21,6 @@ EXCEPTIONS = {
     # The RLModule is the one class that is a trainable model on a Learner and an engine elsewhere.
     ("rllib_dapo.learner.module", "rllib_dapo.rollout.engine"),
     ("rllib_dapo.learner.module", "rllib_dapo.rollout.make_engine"),
-    # The form in which weights travel; `weight_transfer` asks the Learners, which make it.
-    ("rllib_dapo.learner.module", "rllib_dapo.weight_transfer"),
-    ("rllib_dapo.learner.learner", "rllib_dapo.weight_transfer"),
     # A configuration names its algorithm's class, as RLlib's do, when an object of it is made.
     ("rllib_dapo.config.dapo_config", "rllib_dapo.algorithm"),
 }

@@ -12,8 +12,8 @@ def export_checkpoint(checkpoint: Path, folder: Path) -> Path:
     """Copies the model out of a checkpoint, for `transformers`, `vllm` and the hub.
 
     Args:
-        checkpoint: folder of a checkpoint of `DAPO`, made by Tune or by `algo.save_to_path`.
-        folder: folder for the model; created if absent. Files of the same names are replaced.
+        checkpoint: Folder of a checkpoint of `DAPO`, made by Tune or by `algo.save_to_path`.
+        folder: Folder for the model; created if absent. Files of the same names are replaced.
 
     Returns:
         `folder`.

@@ -25,7 +25,7 @@ def begin_saving(checkpoint: Path) -> None:
     """Deletes the list of files before any of them is written: the checkpoint is not whole now.
 
     Args:
-        checkpoint: folder of the checkpoint, which may be an older one that is replaced.
+        checkpoint: Folder of the checkpoint, which may be an older one that is replaced.
     """
     (checkpoint / MANIFEST).unlink(missing_ok=True)
 
@@ -34,8 +34,8 @@ def save_learners(learner_group: LearnerGroup, checkpoint: Path) -> None:
     """Has every Learner write its part, then writes the list of all files: it is whole now.
 
     Args:
-        learner_group: the Learners, between two updates.
-        checkpoint: folder on this machine where RLlib has saved everything else.
+        learner_group: The Learners, between two updates.
+        checkpoint: Folder on this machine where RLlib has saved everything else.
     """
     here = ray.util.get_node_ip_address()
     (checkpoint / RANKS).mkdir(exist_ok=True)
@@ -56,8 +56,8 @@ def check_learners(learner_group: LearnerGroup, checkpoint: Path) -> Manifest:
     """Makes sure that a checkpoint is whole and was written by Learners such as these.
 
     Args:
-        learner_group: the Learners that are to restore it.
-        checkpoint: folder of the checkpoint, on this machine.
+        learner_group: The Learners that are to restore it.
+        checkpoint: Folder of the checkpoint, on this machine.
 
     Returns:
         The checkpoint's list of files.
@@ -82,9 +82,9 @@ def restore_learners(learner_group: LearnerGroup, checkpoint: Path, manifest: Ma
     """Has every Learner read its part, and compares its weights with those that were saved.
 
     Args:
-        learner_group: the Learners.
-        checkpoint: folder of the checkpoint, on this machine.
-        manifest: the checkpoint's list of files; see `check_learners`.
+        learner_group: The Learners.
+        checkpoint: Folder of the checkpoint, on this machine.
+        manifest: The checkpoint's list of files; see `check_learners`.
 
     Raises:
         RuntimeError: If the fingerprints of the weights differ.

@@ -14,11 +14,11 @@ class Manifest:
     """What a whole checkpoint holds.
 
     Attributes:
-        num_learners: number of Learners that wrote it; a local one counts as one.
+        num_learners: Number of Learners that wrote it; a local one counts as one.
         sharding: `"none"`, or the ZeRO stage.
-        fingerprints: by rank, a number that depends on every weight a Learner holds; see
+        fingerprints: By rank, a number that depends on every weight a Learner holds; see
             `learner.rank_checkpoint.fingerprint`.
-        files: size in bytes of every file, by its path below the checkpoint.
+        files: Size in bytes of every file, by its path below the checkpoint.
     """
 
     num_learners: int
@@ -30,7 +30,7 @@ class Manifest:
         """Writes the file whose presence says that all others are there.
 
         Args:
-            checkpoint: folder of the checkpoint.
+            checkpoint: Folder of the checkpoint.
         """
         partial = checkpoint / f"{MANIFEST}.partial"
         partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -41,7 +41,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
     """Reads the list of files and compares it with what is on disk.
 
     Args:
-        checkpoint: folder of the checkpoint, on this machine.
+        checkpoint: Folder of the checkpoint, on this machine.
 
     Raises:
         ValueError: If the checkpoint is not whole; one line.

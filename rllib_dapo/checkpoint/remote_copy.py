@@ -17,7 +17,7 @@ def folder_to_save(path: str | Path, filesystem: pyarrow.fs.FileSystem | None) -
     Nothing is copied if the caller raises.
 
     Args:
-        path: folder or its URI.
+        path: Folder or its URI.
         filesystem: PyArrow file system of `path`; by default that of the URI, or the local one.
     """
     if not _is_remote(path, filesystem):
@@ -35,7 +35,7 @@ def folder_to_restore(path: str | Path, filesystem: pyarrow.fs.FileSystem | None
     """Gives a local folder with what `path` holds: a temporary copy where `path` is not local.
 
     Args:
-        path: folder or its URI.
+        path: Folder or its URI.
         filesystem: PyArrow file system of `path`; by default that of the URI, or the local one.
     """
     if not _is_remote(path, filesystem):

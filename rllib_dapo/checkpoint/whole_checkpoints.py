@@ -42,8 +42,8 @@ class WholeCheckpoints(Algorithm):
         """Saves RLlib's checkpoint, every Learner's part and, last, the list of all its files.
 
         Args:
-            path: folder or its URI; by default a new temporary folder.
-            state: unused, since every Learner saves its own.
+            path: Folder or its URI; by default a new temporary folder.
+            state: Unused, since every Learner saves its own.
             filesystem: PyArrow file system of `path`; by default that of the URI, or the local one.
             **kwargs: RLlib's.
 
@@ -69,7 +69,7 @@ class WholeCheckpoints(Algorithm):
         """Restores every component and every Learner's part.
 
         Args:
-            path: folder or its URI.
+            path: Folder or its URI.
             component: RLlib's name of the only component to restore; by default all are restored.
             filesystem: PyArrow file system of `path`; by default that of the URI, or the local one.
             **kwargs: RLlib's.

@@ -46,9 +46,9 @@ def group_advantages(
     Args:
         rewards: `[G]` shaped rewards of one prompt's responses; NaN marks a missing reward, which
             counts neither in the mean nor in the standard deviation.
-        normalize_by_std: whether to divide by the standard deviation; False is the form of Dr. GRPO
+        normalize_by_std: Whether to divide by the standard deviation; False is the form of Dr. GRPO
             (arXiv 2503.20783).
-        leave_one_out: whether the baseline of a response is the mean of the *other* rewards, which
+        leave_one_out: Whether the baseline of a response is the mean of the *other* rewards, which
             its own reward does not bias (RLOO, arXiv 2402.14740).
 
     Returns:

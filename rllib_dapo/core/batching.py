@@ -37,13 +37,13 @@ class TrainResponse:
     """A response to train on: where its tokens are, its lengths, its advantage.
 
     Attributes:
-        group: index of its `PromptGroup` in the training data.
-        index: its place in the group.
-        prompt_tokens: length of the prompt, in tokens.
-        response_tokens: length of the response, in tokens.
-        loss_tokens: number of tokens of the response that have loss.
-        advantage: advantage of the response, the same for all its tokens.
-        reward: shaped reward of the response.
+        group: Index of its `PromptGroup` in the training data.
+        index: Its place in the group.
+        prompt_tokens: Length of the prompt, in tokens.
+        response_tokens: Length of the response, in tokens.
+        loss_tokens: Number of tokens of the response that have loss.
+        advantage: Advantage of the response, the same for all its tokens.
+        reward: Shaped reward of the response.
     """
 
     group: int
@@ -63,8 +63,8 @@ class MicroBatchPlan:
     """Which responses go through the model together.
 
     Attributes:
-        rows: the rows of the micro-batch, each with the responses that share it.
-        weights: weight of each token of a response in the loss, in the order of `responses`.
+        rows: The rows of the micro-batch, each with the responses that share it.
+        weights: Weight of each token of a response in the loss, in the order of `responses`.
     """
 
     rows: tuple[Row, ...]
@@ -83,8 +83,8 @@ def split_evenly(items: Sequence[Item], parts: int) -> list[list[Item]]:
     """`items[n k / parts : n (k + 1) / parts]` for each `k`: runs as equally long as can be.
 
     Args:
-        items: sequence of `n` items.
-        parts: number of consecutive runs to cut it into, at least 1.
+        items: Sequence of `n` items.
+        parts: Number of consecutive runs to cut it into, at least 1.
 
     Source: "Choices" in docs/algorithm.md, "A mini-batch is a run of responses".
     """
@@ -96,7 +96,7 @@ def row_tokens(row: Row) -> int:
     """`P + Σ_i T_i`: length of a row in tokens, the prompt and all its responses.
 
     Args:
-        row: responses to one prompt.
+        row: Responses to one prompt.
 
     Source: definition of a row, at the top of this module.
     """
@@ -107,8 +107,8 @@ def pack_rows(responses: Sequence[TrainResponse], *, max_row_tokens: int) -> lis
     """`P + Σ_i T_i <= max_row_tokens` for every shared row: puts responses to one prompt together.
 
     Args:
-        responses: responses of one mini-batch, those of a group next to each other.
-        max_row_tokens: bound on a shared row, in tokens; 0 gives every response a row of its own.
+        responses: Responses of one mini-batch, those of a group next to each other.
+        max_row_tokens: Bound on a shared row, in tokens; 0 gives every response a row of its own.
 
     Source: first-fit packing in the order given.
     """
@@ -143,10 +143,10 @@ def balance_rows(rows: Sequence[Row], *, max_tokens: int, multiple_of: int = 1) 
     that little is padded.
 
     Args:
-        rows: rows of one mini-batch.
-        max_tokens: bound on the padded size of a micro-batch, in tokens; a single row that is
+        rows: Rows of one mini-batch.
+        max_tokens: Bound on the padded size of a micro-batch, in tokens; a single row that is
             longer goes alone.
-        multiple_of: the number of micro-batches is rounded up to a multiple of this, the number of
+        multiple_of: The number of micro-batches is rounded up to a multiple of this, the number of
             Learners, so that each runs equally many; the added ones may be empty.
 
     Source: binary search for the smallest bound that needs no more micro-batches.
@@ -180,12 +180,12 @@ def plan_minibatch(
     The weights make the *sum* of the losses of all Learners (shards) the loss of the mini-batch.
 
     Args:
-        responses: responses of the mini-batch, those of a group next to each other.
-        loss_aggregation: name of the normalizer, see `core.normalizer`.
-        max_response_tokens: the constant of the normalizer `sequence_sum_norm`, in tokens.
-        max_tokens_per_microbatch: bound on the padded size of a micro-batch, in tokens.
-        max_row_tokens: bound on rows shared by responses to one prompt, in tokens; 0 shares none.
-        num_shards: number of Learners.
+        responses: Responses of the mini-batch, those of a group next to each other.
+        loss_aggregation: Name of the normalizer, see `core.normalizer`.
+        max_response_tokens: The constant of the normalizer `sequence_sum_norm`, in tokens.
+        max_tokens_per_microbatch: Bound on the padded size of a micro-batch, in tokens.
+        max_row_tokens: Bound on rows shared by responses to one prompt, in tokens; 0 shares none.
+        num_shards: Number of Learners.
 
     Returns:
         `num_shards` plans with equally many micro-batches each. A Learner without work has empty
@@ -228,9 +228,9 @@ def collate(
     without work can run the model forward and backward in step with the others.
 
     Args:
-        plan: which responses go together, and in which rows.
-        groups: groups with the token arrays, by `TrainResponse.group`.
-        pad_token_id: id of the padding, any valid one, as padding has neither attention nor loss.
+        plan: Which responses go together, and in which rows.
+        groups: Groups with the token arrays, by `TrainResponse.group`.
+        pad_token_id: Id of the padding, any valid one, as padding has neither attention nor loss.
 
     Returns:
         - `input_ids`, `position_ids` `[R, S]`: positions of every response of a row continue those

@@ -34,10 +34,10 @@ def chunked_logprobs(
 
     Args:
         hidden: `[N, H]` last hidden states of the positions that predict the targets.
-        head: output projection `[n, H] -> [n, V]`.
+        head: Output projection `[n, H] -> [n, V]`.
         targets: `[N]` token ids `y`.
-        temperature: sampling temperature, positive.
-        chunk_tokens: largest number of rows in a chunk.
+        temperature: Sampling temperature, positive.
+        chunk_tokens: Largest number of rows in a chunk.
 
     Returns:
         `[N]` log-probabilities and `[N]` entropies, in nats, as from `logprob_and_entropy`.
@@ -76,7 +76,7 @@ def is_plain_linear(head: Callable[[Tensor], Tensor]) -> TypeGuard[nn.Linear]:
     subclasses and sharded parameters.
 
     Args:
-        head: output projection of a model.
+        head: Output projection of a model.
 
     Source: `torch.nn.Linear`.
     """

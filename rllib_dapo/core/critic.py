@@ -55,7 +55,7 @@ def generalized_advantages(
         values: `[B, T]` expected return *before* each token, that is, of the state in which the
             token is chosen.
         mask: `[B, T]` True where a token has loss.
-        gamma: discount factor `γ` per token.
+        gamma: Discount factor `γ` per token.
         gae_lambda: `λ`; 0 trusts the values (less variance), 1 trusts the rewards (no bias).
 
     Returns:
@@ -87,8 +87,8 @@ def whiten(
     Args:
         advantages: `[B, T]` advantages.
         mask: `[B, T]` True where a token has loss.
-        mean: mean over all tokens with loss of the batch.
-        std: standard deviation over the same tokens.
+        mean: Mean over all tokens with loss of the batch.
+        std: Standard deviation over the same tokens.
 
     Returns:
         `[B, T]` whitened advantages, 0 outside the mask.
@@ -118,7 +118,7 @@ def value_loss(
         returns: `[B, T]` returns `R`, see `generalized_advantages`.
         mask: `[B, T]` True where a token has loss.
         weights: `[B]` weight of each token of a response, as in the policy loss.
-        value_clip: range `c` in units of return, or None for the plain squared error.
+        value_clip: Range `c` in units of return, or None for the plain squared error.
 
     Returns:
         The scalar loss, and detached sums over tokens: `value_loss_sum` (weighted, the loss

@@ -41,7 +41,7 @@ def kl_estimates(
             sampled.
         ref_logprobs: `[B, T]` log-probabilities under the reference.
         mask: `[B, T]` True where a token counts.
-        estimator: name of the formula.
+        estimator: Name of the formula.
 
     Returns:
         `[B, T]` estimates in nats, 0 outside the mask. `d` is clamped to ±20 first.

@@ -121,8 +121,8 @@ def linear_logprobs(
         weight: `[V, H]` weight of the head.
         bias: `[V]` bias of the head, or None.
         targets: `[N]` token ids `y`.
-        temperature: sampling temperature, positive.
-        chunk_tokens: largest number of rows in a tile.
+        temperature: Sampling temperature, positive.
+        chunk_tokens: Largest number of rows in a tile.
 
     Returns:
         `[N]` log-probabilities and `[N]` entropies in nats, in at least float32, with gradient to

@@ -66,7 +66,7 @@ def logprob_and_entropy(
     Args:
         logits: `[N, V]` logits of any floating type; computed in float32, or float64 if given so.
         targets: `[N]` token ids `y`.
-        temperature: sampling temperature, positive.
+        temperature: Sampling temperature, positive.
 
     Returns:
         `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient. One that the
@@ -90,8 +90,8 @@ def scaled_logits(
 
     Args:
         logits: `[N, V]` logits of any floating type.
-        temperature: sampling temperature, positive.
-        copy: whether to leave `logits` as they are; without it they are overwritten if their type
+        temperature: Sampling temperature, positive.
+        copy: Whether to leave `logits` as they are; without it they are overwritten if their type
             allows it.
 
     Source: the softmax of `logprob_and_entropy`.
@@ -112,7 +112,7 @@ def incoming_gradients(
         gradients: `[N]` of the log-probabilities and `[N]` of the entropies, None where autograd
             brings none.
         like: `[N]` tensor whose type, device and size a missing gradient of zeros takes.
-        temperature: sampling temperature, by which the chain rule divides.
+        temperature: Sampling temperature, by which the chain rule divides.
 
     Returns:
         `[N]` and `[N]` gradients, the second None if the loss does not use the entropy; None in

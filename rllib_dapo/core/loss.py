@@ -38,9 +38,9 @@ def dapo_policy_loss(
         advantages: `[B]` one advantage for all tokens of a response, or `[B, T]`.
         mask: `[B, T]` True where a token has loss.
         weights: `[B]` weight of each token of a response.
-        epsilon_low: lower clip range `ε_low`, in (0, 1).
-        epsilon_high: upper clip range `ε_high`, at least `epsilon_low`.
-        dual_clip: bound `c` of the dual clip, or None.
+        epsilon_low: Lower clip range `ε_low`, in (0, 1).
+        epsilon_high: Upper clip range `ε_high`, at least `epsilon_low`.
+        dual_clip: Bound `c` of the dual clip, or None.
         ratio_level: `"token"`, or `"sequence"` for one ratio per response (GSPO).
         token_weights: `[B, T]` factors without gradient on the token losses, such as
             `importance_weights`.

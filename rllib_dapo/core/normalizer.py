@@ -45,10 +45,10 @@ def response_weights(
     Args:
         loss_tokens: `[B]` number `T_i` of tokens with loss, per response.
         groups: `[B]` which group each response belongs to.
-        loss_aggregation: name of the normalizer. `microbatch_token_mean` is the only one that
+        loss_aggregation: Name of the normalizer. `microbatch_token_mean` is the only one that
             depends on the cut: call this once per micro-batch, and multiply by its share of the
             responses.
-        max_response_tokens: the constant of `sequence_sum_norm`, in tokens.
+        max_response_tokens: The constant of `sequence_sum_norm`, in tokens.
 
     Returns:
         `[B]` weights, 0 for a response without loss tokens.

@@ -51,23 +51,23 @@ def dapo_objective(
         advantages: `[B]` one advantage for all tokens of a response, or `[B, T]`.
         mask: `[B, T]` True where a token has loss.
         weights: `[B]` weight of each token of a response, see `core.normalizer`.
-        epsilon_low: lower clip range, in (0, 1).
-        epsilon_high: upper clip range, at least `epsilon_low`.
-        dual_clip: bound of the dual clip, or None.
+        epsilon_low: Lower clip range, in (0, 1).
+        epsilon_high: Upper clip range, at least `epsilon_low`.
+        dual_clip: Bound of the dual clip, or None.
         ratio_level: `"token"` or `"sequence"`, see `core.ratio`.
         token_weights: `[B, T]` factors on the policy loss of each token, such as
             `importance_weights`.
         entropy: `[B, T]` entropy `H` of the distribution that each token was drawn from, in nats,
             with gradient.
-        entropy_coefficient: coefficient `c_H` of the entropy bonus.
+        entropy_coefficient: Coefficient `c_H` of the entropy bonus.
         ref_logprobs: `[B, T]` log-probabilities under the frozen reference.
-        kl_coefficient: coefficient `β` of the divergence from the reference.
-        kl_estimator: name of the estimator of the divergence, see `core.kl`.
+        kl_coefficient: Coefficient `β` of the divergence from the reference.
+        kl_estimator: Name of the estimator of the divergence, see `core.kl`.
         values: `[B, T]` values under the model being trained, with gradient.
         old_values: `[B, T]` values that the advantages were computed from.
         returns: `[B, T]` targets of the values.
-        value_loss_coefficient: coefficient `c_V` of the value loss.
-        value_clip: clip range of the values, or None, see `core.critic.value_loss`.
+        value_loss_coefficient: Coefficient `c_V` of the value loss.
+        value_clip: Clip range of the values, or None, see `core.critic.value_loss`.
 
     Returns:
         The scalar loss, and detached statistics: those of `dapo_policy_loss`, and that loss itself

@@ -95,7 +95,7 @@ def importance_weights(
         old_logprobs: `[B, T]` the trainer's log-probabilities under the weights that sampled.
         sampler_logprobs: `[B, T]` the engine's log-probabilities of the same tokens.
         mask: `[B, T]` True where a token has loss.
-        cap: upper bound of a factor, positive.
+        cap: Upper bound of a factor, positive.
 
     Returns:
         `[B, T]` factors without gradient, 1 outside the mask.
@@ -122,8 +122,8 @@ def sequences_within(
         old_logprobs: `[B, T]` the trainer's log-probabilities under the weights that sampled.
         sampler_logprobs: `[B, T]` the engine's log-probabilities of the same tokens.
         mask: `[B, T]` True where a token has loss.
-        low: lower bound on the geometric mean.
-        high: upper bound on the geometric mean.
+        low: Lower bound on the geometric mean.
+        high: Upper bound on the geometric mean.
 
     Returns:
         `[B]` whether trainer and sampler agree on a response. The mean of a response without loss

@@ -7,7 +7,7 @@ def correctness_reward(is_correct: bool) -> float:
     """`R = 1` if the answer is equivalent to the ground truth, else `-1`.
 
     Args:
-        is_correct: the verdict. Without a verdict the reward is *missing* (NaN), which is neither
+        is_correct: The verdict. Without a verdict the reward is *missing* (NaN), which is neither
             of the two.
 
     Source: DAPO, Eq. 7 (arXiv 2503.14476).
@@ -25,9 +25,9 @@ def composite_reward(
     """`R = w_0 correctness + w_1 step_quality - w_2 length_penalty`.
 
     Args:
-        correctness: score of the final answer, for instance `correctness_reward`.
-        step_quality: score of the steps that lead to it, by heuristics or a reward model.
-        length_penalty: penalty for length, non-negative.
+        correctness: Score of the final answer, for instance `correctness_reward`.
+        step_quality: Score of the steps that lead to it, by heuristics or a reward model.
+        length_penalty: Penalty for length, non-negative.
         weights: `(w_0, w_1, w_2)`.
 
     Source: not part of DAPO; for environments that grade more than the answer.
@@ -43,10 +43,10 @@ def soft_overlong_punishment(
     That is 0 up to `L_max - L_cache`, falls linearly to `-penalty` at `L_max`, and stays there.
 
     Args:
-        response_tokens: length `L` of the response, in sampled tokens.
-        max_response_tokens: hard limit `L_max` on the response, in tokens.
-        buffer_tokens: width `L_cache` of the soft zone, in tokens; 0 leaves a step beyond `L_max`.
-        penalty: factor on the whole term, in units of reward.
+        response_tokens: Length `L` of the response, in sampled tokens.
+        max_response_tokens: Hard limit `L_max` on the response, in tokens.
+        buffer_tokens: Width `L_cache` of the soft zone, in tokens; 0 leaves a step beyond `L_max`.
+        penalty: Factor on the whole term, in units of reward.
 
     Returns:
         The term to add to the reward, zero or negative.

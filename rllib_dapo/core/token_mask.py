@@ -19,7 +19,7 @@ def entropy_threshold(entropies: Float[Tensor, "N"], *, keep_fraction: float) ->
     Args:
         entropies: `[N]` entropies of all tokens with loss of the mini-batch, in nats; NaN is
             ignored.
-        keep_fraction: share of the tokens to keep, in (0, 1].
+        keep_fraction: Share of the tokens to keep, in (0, 1].
 
     Returns:
         The threshold, a scalar of the same type and device; -inf, which keeps everything, if there
@@ -43,7 +43,7 @@ def high_entropy_mask(
     Args:
         entropy: `[B, T]` entropies in nats.
         mask: `[B, T]` True where a token has loss.
-        threshold: a scalar in nats, see `entropy_threshold`.
+        threshold: A scalar in nats, see `entropy_threshold`.
 
     Source: "Beyond the 80/20 Rule" (arXiv 2506.01939).
     """

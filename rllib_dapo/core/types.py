@@ -19,9 +19,9 @@ class TurnRecord:
     """One turn of an episode, as text.
 
     Attributes:
-        said: what the policy said.
-        reward: reward of the step.
-        observation: what the environment said back.
+        said: What the policy said.
+        reward: Reward of the step.
+        observation: What the environment said back.
     """
 
     said: str
@@ -40,19 +40,19 @@ class Response:
             tokens).
         logprobs: `[T]` float32, the sampler's log-probability of each token, in nats, at the
             sampling temperature.
-        finish_reason: the finish reason that the engine reports; `"length"` is the only sign of
+        finish_reason: The finish reason that the engine reports; `"length"` is the only sign of
             truncation.
-        reward: raw reward of the environment, summed over its steps; NaN if there was no verdict
+        reward: Raw reward of the environment, summed over its steps; NaN if there was no verdict
             (the reward is *missing*).
-        is_correct: the environment's `info["is_correct"]`; None if it does not say, or if there
+        is_correct: The environment's `info["is_correct"]`; None if it does not say, or if there
             was no verdict.
-        text: the response as text, including what the environment said back; for people to read,
+        text: The response as text, including what the environment said back; for people to read,
             never tokenized again.
-        reason: why the reward is missing, one line: `timeout: ...`, `crash: ...`, `too long: ...`.
-        prediction: the answer that the environment found in the response; equal answers are equal
+        reason: Why the reward is missing, one line: `timeout: ...`, `crash: ...`, `too long: ...`.
+        prediction: The answer that the environment found in the response; equal answers are equal
             texts. Empty if it found none.
-        components: what the reward is made of, by name.
-        turns: what was said on both sides, turn by turn; a single turn unless the environment
+        components: What the reward is made of, by name.
+        turns: What was said on both sides, turn by turn; a single turn unless the environment
             speaks back.
     """
 
@@ -84,11 +84,11 @@ class PromptGroup:
     """The group of `G` responses to one prompt `q`.
 
     Attributes:
-        seed: reset seed of the environment; the problem is a pure function of it.
-        prompt: the observation as text.
+        seed: Reset seed of the environment; the problem is a pure function of it.
+        prompt: The observation as text.
         prompt_ids: `[P]` int32, the tokens of the prompt, made once.
-        responses: the `G` responses.
-        weights_version: version of the weights that sampled the group (RLlib's `weights_seq_no`).
+        responses: The `G` responses.
+        weights_version: Version of the weights that sampled the group (RLlib's `weights_seq_no`).
     """
 
     seed: int

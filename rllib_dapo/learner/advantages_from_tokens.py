@@ -36,8 +36,8 @@ def group_advantages_less_kl(batches: Sequence[MicroBatch], config: DAPOConfig) 
     """Group advantages `[B]` from rewards `[B]` that the KL to the reference has been taken off.
 
     Args:
-        batches: all micro-batches of one update on this Learner; both tensors are replaced there.
-        config: the algorithm's configuration.
+        batches: All micro-batches of one update on this Learner; both tensors are replaced there.
+        config: The algorithm's configuration.
     """
     mine = []
     for batch in batches:
@@ -75,9 +75,9 @@ def critic_advantages(batches: Sequence[MicroBatch], config: DAPOConfig) -> None
     """Generalized advantages `[B, T]` of the old value function, and the returns it is to learn.
 
     Args:
-        batches: all micro-batches of one update on this Learner, with `old_values`; the advantages
+        batches: All micro-batches of one update on this Learner, with `old_values`; the advantages
             are replaced and `returns` are added there.
-        config: the algorithm's configuration.
+        config: The algorithm's configuration.
     """
     for batch in batches:
         rewards = terminal_rewards(batch["rewards"], batch["mask"]).to(batch["old_values"].dtype)

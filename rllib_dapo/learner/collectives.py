@@ -23,7 +23,7 @@ def gather(value: T) -> list[T]:
     """Gives every Learner the values of all Learners, by rank.
 
     Args:
-        value: this Learner's value; it must be picklable.
+        value: This Learner's value; it must be picklable.
     """
     if world_size() == 1:
         return [value]

@@ -37,7 +37,7 @@ def read_deepspeed_config(path: str) -> dict[str, Any]:
     """Reads a JSON file.
 
     Args:
-        path: path of the file; `~` is the home folder.
+        path: Path of the file; `~` is the home folder.
 
     Raises:
         ValueError: If it cannot be read, or is not a JSON object; one line.
@@ -60,7 +60,7 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
     """Fills in from `DAPOConfig` what a configuration leaves open, by absence or as "auto".
 
     Args:
-        config: the algorithm's configuration, with `deepspeed_config`: a dict, or the path of a
+        config: The algorithm's configuration, with `deepspeed_config`: a dict, or the path of a
             JSON file.
 
     Returns:

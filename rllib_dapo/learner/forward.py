@@ -28,9 +28,9 @@ class ForwardSettings:
     """How log-probabilities are computed.
 
     Attributes:
-        dtype: type of the computation, which runs under autocast where the parameters are wider.
-        temperature: sampling temperature that logits are divided by.
-        chunk_tokens: number of rows of logits held at a time.
+        dtype: Type of the computation, which runs under autocast where the parameters are wider.
+        temperature: Sampling temperature that logits are divided by.
+        chunk_tokens: Number of rows of logits held at a time.
     """
 
     dtype: torch.dtype
@@ -48,9 +48,9 @@ def token_outputs(
     """Runs the model on a micro-batch.
 
     Args:
-        lm: the language model.
-        batch: micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
-        settings: how log-probabilities are computed.
+        lm: The language model.
+        batch: Micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to `T`.
+        settings: How log-probabilities are computed.
         value_head: `[n, H] -> [n, 1]`, the value of the state before each token.
 
     Returns:

@@ -37,7 +37,7 @@ from rllib_dapo.learner.training_data import (
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME
 from rllib_dapo.threads import set_num_threads
-from rllib_dapo.weight_transfer import cut_into_pieces
+from rllib_dapo.weight_pieces import cut_into_pieces
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -116,9 +116,9 @@ class DAPOTorchLearner(CheckpointedLearner):
         """The loss of one micro-batch: its part of the mini-batch's sum.
 
         Args:
-            module_id: id of the module.
-            config: the algorithm's configuration.
-            batch: micro-batch of `core.collate`, with what `learner.old_logprobs` added. Without
+            module_id: Id of the module.
+            config: The algorithm's configuration.
+            batch: Micro-batch of `core.collate`, with what `learner.old_logprobs` added. Without
                 `old_logprobs` `[B, T]` the policy being trained is still the old one, as in the
                 first mini-batch of an update.
             fwd_out: `logprobs`, `entropy` and perhaps `values`, `[B, T]`; see `learner.forward`.
@@ -261,7 +261,7 @@ class DAPOTorchLearner(CheckpointedLearner):
         """The module's outputs; DDP's wrapper only takes part where there is a gradient to share.
 
         Args:
-            batch: micro-batch of `core.collate`.
+            batch: Micro-batch of `core.collate`.
 
         Returns:
             `logprobs`, `entropy` and perhaps `values`, `[B, T]`; see `learner.forward`.
@@ -349,7 +349,7 @@ class DAPOTorchLearner(CheckpointedLearner):
         """Scores responses that the engine sampled under the same weights; see `start_guard`.
 
         Args:
-            shards: for each Learner, responses to score.
+            shards: For each Learner, responses to score.
         """
         data = shards[rank()]
         data.solve_refs()

@@ -21,8 +21,8 @@ def ask_learners(learner_group: LearnerGroup, question: Callable[[DAPOTorchLearn
     RLlib passes over a Learner's exception; here the first one is raised.
 
     Args:
-        learner_group: the Learners.
-        question: function of a Learner, run in its process.
+        learner_group: The Learners.
+        question: Function of a Learner, run in its process.
 
     Returns:
         The answers by rank.

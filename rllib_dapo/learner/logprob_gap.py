@@ -26,11 +26,11 @@ class GapReport:
     """Mean |log-prob of trainer - log-prob of sampler| per token, in nats, over all Learners.
 
     Attributes:
-        tokens: number of tokens that were compared.
-        mean: mean under the settings as they are.
-        largest: largest difference of a single token.
-        at_temperature_one: mean if the trainer did not divide its logits by the temperature.
-        in_float32: mean if the trainer computed in float32; None where it does, or cannot.
+        tokens: Number of tokens that were compared.
+        mean: Mean under the settings as they are.
+        largest: Largest difference of a single token.
+        at_temperature_one: Mean if the trainer did not divide its logits by the temperature.
+        in_float32: Mean if the trainer computed in float32; None where it does, or cannot.
     """
 
     tokens: int
@@ -51,10 +51,10 @@ def measure_gap(
     Every Learner makes the same calls, and all have the same report.
 
     Args:
-        batches: micro-batches of `core.collate`, sampled under the weights that the module holds
+        batches: Micro-batches of `core.collate`, sampled under the weights that the module holds
             now.
-        module: module whose settings are varied.
-        forward: outputs of the module for a micro-batch.
+        module: Module whose settings are varied.
+        forward: Outputs of the module for a micro-batch.
     """
 
     def differences(**changes: Any) -> Tensor:
@@ -87,7 +87,7 @@ def token_gaps(logprobs: Tensor, batch: MicroBatch) -> Tensor:
     """`[n]` |log-prob of trainer - log-prob of sampler| of the `n` tokens with loss, in nats.
 
     Args:
-        logprobs: the trainer's log-probabilities, `[B, T]`.
-        batch: micro-batch of `core.collate`.
+        logprobs: The trainer's log-probabilities, `[B, T]`.
+        batch: Micro-batch of `core.collate`.
     """
     return (logprobs - batch["sampler_logprobs"]).abs()[batch["mask"]]

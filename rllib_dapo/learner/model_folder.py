@@ -37,8 +37,8 @@ def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
     """Loads a whole state dict; weights that are tied to others may be missing in it.
 
     Args:
-        model: model that takes the weights.
-        state: weights by name, as in `model.state_dict()`.
+        model: Model that takes the weights.
+        state: Weights by name, as in `model.state_dict()`.
 
     Raises:
         ValueError: If a parameter of the model has no weight in `state`, or the other way round, or
@@ -71,10 +71,10 @@ def write_model(
     A value head goes into a folder of its own.
 
     Args:
-        folder: an existing folder.
-        model: model with the configuration to write; its own weights are not looked at.
-        tokenizer: the model's tokenizer.
-        weights: weights by name; those of a value head begin with `VALUE_HEAD`.
+        folder: An existing folder.
+        model: Model with the configuration to write; its own weights are not looked at.
+        tokenizer: The model's tokenizer.
+        weights: Weights by name; those of a value head begin with `VALUE_HEAD`.
     """
     value_head = {
         k.removeprefix(VALUE_HEAD): v.contiguous()
@@ -95,7 +95,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a Hugging Face folder by name, those of a value head included.
 
     Args:
-        folder: folder with any number of `*.safetensors` files.
+        folder: Folder with any number of `*.safetensors` files.
 
     Raises:
         FileNotFoundError: If it has none.

@@ -33,8 +33,8 @@ def freeze_first_layers(model: PreTrainedModel, fraction: float) -> int:
     Embeddings that share their weights with the output are trained all the same.
 
     Args:
-        model: any decoder of transformers.
-        fraction: share of the decoder layers, in [0, 1), which is rounded up to whole layers.
+        model: Any decoder of transformers.
+        fraction: Share of the decoder layers, in [0, 1), which is rounded up to whole layers.
 
     Returns:
         Number of frozen layers.

@@ -23,7 +23,7 @@ from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Engine
 from rllib_dapo.rollout.make_engine import make_engine
-from rllib_dapo.weight_transfer import to_numpy, to_tensors
+from rllib_dapo.weight_pieces import to_numpy, to_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -91,7 +91,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Log-probabilities, entropies and (with a value head) values of the tokens that have loss.
 
         Args:
-            batch: micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to
+            batch: Micro-batch of `core.collate`: `R` rows of `S` tokens, `B` responses of up to
                 `T`.
             **kwargs: RLlib's; unused.
 
@@ -110,7 +110,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         differ by rounding before anything is learnt.
 
         Args:
-            batch: micro-batch of `core.collate`.
+            batch: Micro-batch of `core.collate`.
         """
         reference = self._reference[0].to(batch["mask"].device, next(self.lm.parameters()).dtype)
         return token_outputs(reference, batch, self.settings)["logprobs"]
@@ -120,7 +120,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Computes under other settings for a while, to find out why sampler and trainer disagree.
 
         Args:
-            **changes: values of `ForwardSettings` by name.
+            **changes: Values of `ForwardSettings` by name.
         """
         before = self.settings
         self.settings = replace(before, **changes)
@@ -147,10 +147,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """The weights under their Hugging Face names, as NumPy arrays.
 
         Args:
-            components: unused, since a module has no components.
-            not_components: unused.
+            components: Unused, since a module has no components.
+            not_components: Unused.
             inference_only: True gives an empty state: engines get their weights in another way.
-            **kwargs: unused.
+            **kwargs: Unused.
 
         Raises:
             RuntimeError: If the weights are sharded over Learners.
@@ -169,7 +169,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Takes the weights of `get_state`; a module with an engine takes none.
 
         Args:
-            state: weights under their Hugging Face names.
+            state: Weights under their Hugging Face names.
         """
         if state and self.engine is None:
             self._load_weights(dict(to_tensors(state.items())))
@@ -178,7 +178,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Loads weights into the engine one by one; what it cached under the old ones is dropped.
 
         Args:
-            arrays: names and arrays of `DAPOTorchLearner.weight_pieces`.
+            arrays: Names and arrays of `DAPOTorchLearner.weight_pieces`.
         """
         assert self.engine is not None
         self.engine.load_weights(to_tensors(arrays))
@@ -195,8 +195,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Writes a Hugging Face folder with RLlib's own small files beside the model's.
 
         Args:
-            path: the folder.
-            state: the weights, where RLlib has gathered them already.
+            path: The folder.
+            state: The weights, where RLlib has gathered them already.
             filesystem: PyArrow file system of `path`; by default the local one.
             **kwargs: RLlib's.
 
@@ -222,8 +222,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Writes weights, configuration and tokenizer into a Hugging Face folder.
 
         Args:
-            folder: an existing folder.
-            weights: all weights by name; those of the value head begin with `value_head.`.
+            folder: An existing folder.
+            weights: All weights by name; those of the value head begin with `value_head.`.
         """
         tokenizer = load_tokenizer(
             self._name, trust_remote_code=self.model_config["trust_remote_code"]
@@ -235,7 +235,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """Reads the weights that `save_to_path` wrote.
 
         Args:
-            path: the folder.
+            path: The folder.
             filesystem: PyArrow file system of `path`; by default the local one.
             **kwargs: RLlib's; unused.
 

@@ -16,8 +16,8 @@ def folder_to_write(folder: Path, node_ip: str) -> Iterator[Path]:
     """Gives the folder itself on its own node, elsewhere a temporary one that is sent there.
 
     Args:
-        folder: the folder on the node `node_ip`.
-        node_ip: address of the node that has the folder, as Ray knows it.
+        folder: The folder on the node `node_ip`.
+        node_ip: Address of the node that has the folder, as Ray knows it.
     """
     here = ray.util.get_node_ip_address()
     if here == node_ip:
@@ -36,8 +36,8 @@ def folder_to_read(folder: Path, node_ip: str) -> Iterator[Path]:
     """Gives the folder itself on its own node, elsewhere a temporary copy.
 
     Args:
-        folder: the folder on the node `node_ip`.
-        node_ip: address of the node that has the folder, as Ray knows it.
+        folder: The folder on the node `node_ip`.
+        node_ip: Address of the node that has the folder, as Ray knows it.
     """
     here = ray.util.get_node_ip_address()
     if here == node_ip:

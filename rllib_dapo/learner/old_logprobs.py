@@ -48,10 +48,10 @@ def prepare_minibatches(
     | `token_mask` | `[B, T]` | with a token mask |
 
     Args:
-        minibatches: all mini-batches of one update, in order.
-        config: the algorithm's configuration.
-        forward: outputs of the policy as it is now, `[B, T]` each; see `CausalLMModule`.
-        reference: log-probabilities `[B, T]` under the frozen reference.
+        minibatches: All mini-batches of one update, in order.
+        config: The algorithm's configuration.
+        forward: Outputs of the policy as it is now, `[B, T]` each; see `CausalLMModule`.
+        reference: Log-probabilities `[B, T]` under the frozen reference.
     """
     score_all = needs_scores(config)
     for minibatch in minibatches:

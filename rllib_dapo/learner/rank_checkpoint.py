@@ -29,7 +29,7 @@ class CheckpointedLearner(TorchLearner):
     """A Learner that saves its own part of a checkpoint.
 
     Attributes:
-        updates_after_warmup: number of optimizer steps taken since the end of the warm-up, which
+        updates_after_warmup: Number of optimizer steps taken since the end of the warm-up, which
             is a Learner's place in the schedule of learning rates.
     """
 
@@ -39,8 +39,8 @@ class CheckpointedLearner(TorchLearner):
         """Saves this Learner's part; all Learners do so at the same time, between two updates.
 
         Args:
-            checkpoint: folder of the checkpoint on the driver's node.
-            node_ip: address of the driver's node.
+            checkpoint: Folder of the checkpoint on the driver's node.
+            node_ip: Address of the driver's node.
 
         Returns:
             The fingerprint of its weights.
@@ -59,8 +59,8 @@ class CheckpointedLearner(TorchLearner):
         """Restores what `save_rank` saved.
 
         Args:
-            checkpoint: folder of the checkpoint on the driver's node.
-            node_ip: address of the driver's node.
+            checkpoint: Folder of the checkpoint on the driver's node.
+            node_ip: Address of the driver's node.
 
         Returns:
             The fingerprint of the weights that it then has.
@@ -77,7 +77,7 @@ class CheckpointedLearner(TorchLearner):
         Without ZeRO it is equal on all Learners, so only the first one's is kept.
 
         Args:
-            checkpoint: folder for what is not to be in the returned state.
+            checkpoint: Folder for what is not to be in the returned state.
         """
         optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
         return {"optimizer": optimizer.state_dict()} if rank() == 0 else {}
@@ -86,8 +86,8 @@ class CheckpointedLearner(TorchLearner):
         """Takes `training_state` back.
 
         Args:
-            state: this Learner's own state.
-            checkpoint: folder with the states of all Learners.
+            state: This Learner's own state.
+            checkpoint: Folder with the states of all Learners.
         """
         if rank() > 0:
             state = read_rank(checkpoint, 0)
@@ -116,7 +116,7 @@ class CheckpointedLearner(TorchLearner):
         Args:
             components: RLlib's.
             not_components: RLlib's.
-            for_checkpoint: whether to leave out weights and optimizer, which every Learner writes
+            for_checkpoint: Whether to leave out weights and optimizer, which every Learner writes
                 to disk itself.
             **kwargs: RLlib's.
         """
@@ -134,8 +134,8 @@ def read_rank(checkpoint: Path, number: int) -> dict[str, Any]:
     """What one Learner wrote: tensors and plain values, no pickled object.
 
     Args:
-        checkpoint: folder of the checkpoint, on this machine.
-        number: rank of the Learner.
+        checkpoint: Folder of the checkpoint, on this machine.
+        number: Rank of the Learner.
     """
     return torch.load(_rank_file(checkpoint, number), map_location="cpu", weights_only=True)
 

@@ -30,17 +30,17 @@ def learning_rate_factor(
     | `cosine` | `e + (1 - e) (1 + cos(pi x)) / 2` |
 
     Args:
-        progress: number of training steps done, including the optimizer step about to be taken:
+        progress: Number of training steps done, including the optimizer step about to be taken:
             with 16 mini-batches per training step, the first one is at 1/16.
-        warmup_steps: length of the warm-up in training steps (rollouts), as the paper counts it; 0
+        warmup_steps: Length of the warm-up in training steps (rollouts), as the paper counts it; 0
             for none. The rate grows with every optimizer step all the same.
-        updates_after_warmup: number of optimizer steps taken since `progress` reached
+        updates_after_warmup: Number of optimizer steps taken since `progress` reached
             `warmup_steps`, not counting the one about to be taken: the first of them has the full
             rate. It has no effect during the warm-up.
-        schedule: what follows the warm-up.
-        decay_updates: number of optimizer steps from the end of the warm-up to the end of the
+        schedule: What follows the warm-up.
+        decay_updates: Number of optimizer steps from the end of the warm-up to the end of the
             decay; unused by `constant`.
-        end_fraction: share of the rate at the end of the decay and ever after.
+        end_fraction: Share of the rate at the end of the decay and ever after.
 
     Returns:
         A factor in [0, 1].

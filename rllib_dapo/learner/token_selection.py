@@ -30,8 +30,8 @@ def select_tokens(batches: Sequence[MicroBatch], config: DAPOConfig) -> None:
     Where there are both masks, a token must be in both.
 
     Args:
-        batches: the micro-batches of one mini-batch on this Learner, with `old_entropy`.
-        config: the algorithm's configuration.
+        batches: The micro-batches of one mini-batch on this Learner, with `old_entropy`.
+        config: The algorithm's configuration.
 
     Raises:
         ValueError: If the user's function gives another shape or type than it must; one line.

@@ -33,8 +33,8 @@ class GroupTrainingData(TrainingData):
     RLlib's it goes through `LearnerGroup.update`.
 
     Attributes:
-        groups: groups, or references to them, by index.
-        shards: for each Learner, its part of every mini-batch, in order.
+        groups: Groups, or references to them, by index.
+        shards: For each Learner, its part of every mini-batch, in order.
     """
 
     groups: dict[int, PromptGroup | ray.ObjectRef] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class GroupTrainingData(TrainingData):
         """Gives each Learner its plan and the groups in it.
 
         Args:
-            num_shards: number of Learners.
+            num_shards: Number of Learners.
             **kwargs: RLlib's; unused.
 
         Raises:
@@ -95,7 +95,7 @@ class MiniBatch:
     """One optimizer step's data on one Learner, in the form RLlib's update loop walks over.
 
     Attributes:
-        policy_batches: the micro-batches by module.
+        policy_batches: The micro-batches by module.
     """
 
     policy_batches: dict[str, MicroBatches]
@@ -112,10 +112,10 @@ class MicroBatches:
     Its length counts responses, which is what RLlib logs as module steps.
 
     Attributes:
-        batches: tensors of each micro-batch; see `collate_minibatch`.
-        progress: where in training this optimizer step lies, in training steps; see
+        batches: Tensors of each micro-batch; see `collate_minibatch`.
+        progress: Where in training this optimizer step lies, in training steps; see
             `learner.schedule`.
-        is_first: whether the policy is still the one that sampled.
+        is_first: Whether the policy is still the one that sampled.
     """
 
     batches: list[MicroBatch]
@@ -136,10 +136,10 @@ def collate_minibatch(
     """The tensors of a planned mini-batch.
 
     Args:
-        plan: micro-batches of one Learner.
-        groups: groups by index; those in the plan have been fetched.
-        pad_token_id: token id for padding.
-        device: device of the tensors.
+        plan: Micro-batches of one Learner.
+        groups: Groups by index; those in the plan have been fetched.
+        pad_token_id: Token id for padding.
+        device: Device of the tensors.
 
     Returns:
         For each micro-batch what `core.collate` gives, and the group and the index within the group

@@ -25,7 +25,7 @@ class Votes(NamedTuple):
     """The votes for one answer to a problem.
 
     Attributes:
-        times: number of responses that gave the answer.
+        times: Number of responses that gave the answer.
         value: 1 if it is right, 0 if it is wrong, between them if verdicts disagree.
     """
 
@@ -53,7 +53,7 @@ def pass_at(num_correct: int, num_samples: int, k: int) -> float:
     Args:
         num_correct: `c`, the number of correct responses.
         num_samples: `n`, the number of responses.
-        k: number of responses taken, at most `n`.
+        k: Number of responses taken, at most `n`.
 
     Raises:
         ValueError: If `k` is not between 1 and `n`.
@@ -70,9 +70,9 @@ def tally(predictions: Sequence[str], verdicts: Sequence[bool | None]) -> tuple[
     it, and 0 if there are none.
 
     Args:
-        predictions: answer extracted from each response; equal answers are equal texts, and the
+        predictions: Answer extracted from each response; equal answers are equal texts, and the
             empty text is no answer.
-        verdicts: whether each response is correct; None where that is missing.
+        verdicts: Whether each response is correct; None where that is missing.
 
     Returns:
         One entry for each answer, in an order that depends on counts and values alone.
@@ -95,9 +95,9 @@ def majority_at(votes: Sequence[Votes], num_samples: int, k: int) -> float:
     most votes in a subset, each equally probable. A subset in which nobody votes is wrong.
 
     Args:
-        votes: the result of `tally`.
+        votes: The result of `tally`.
         num_samples: `n`, the number of responses, those that cast no vote included.
-        k: number of responses taken, at most `n`.
+        k: Number of responses taken, at most `n`.
 
     Raises:
         ValueError: If `k` is not between 1 and `n`.
@@ -114,9 +114,9 @@ def bootstrap(
     Args:
         values: `[P, M]`, one row for each problem, one column for each figure; all columns share
             the draws.
-        seed: seed of the draws.
-        resamples: number of times that all problems are drawn.
-        level: share of the resampled means within the interval.
+        seed: Seed of the draws.
+        resamples: Number of times that all problems are drawn.
+        level: Share of the resampled means within the interval.
 
     Returns:
         `[2, M]`: lower and upper ends. With one problem both are its value, since there is nothing

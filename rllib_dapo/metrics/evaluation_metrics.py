@@ -15,7 +15,7 @@ def average_at_k(groups: Sequence[GroupSummary]) -> float:
     A response without a verdict counts as one that is not correct.
 
     Args:
-        groups: summaries of the groups, one per problem, of `k` responses each.
+        groups: Summaries of the groups, one per problem, of `k` responses each.
 
     Raises:
         ValueError: If there is no group with a response.
@@ -32,7 +32,7 @@ def evaluation_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
     """The figures of an evaluation by name, with the names of training where they are the same.
 
     Args:
-        groups: summaries of the groups, one per problem.
+        groups: Summaries of the groups, one per problem.
 
     Returns:
         `avg@k` and `pass@k` where the environment says what is correct, and `maj@k` where it also

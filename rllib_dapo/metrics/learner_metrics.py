@@ -19,7 +19,7 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
     Some are there only where the configuration has what they are about.
 
     Args:
-        statistics: totals of the update over all Learners.
+        statistics: Totals of the update over all Learners.
     """
     taken = statistics.sum("gradient_updates")
     response_tokens = statistics.sum("response_tokens")

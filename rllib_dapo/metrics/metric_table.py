@@ -25,11 +25,11 @@ class Metric(NamedTuple):
     """One row of the table.
 
     Attributes:
-        name: name under its source.
+        name: Name under its source.
         source: RLlib's key.
-        unit: unit of the figure; `1` for plain numbers.
-        reduction: what the figure is taken over.
-        meaning: what it says, in a few words.
+        unit: Unit of the figure; `1` for plain numbers.
+        reduction: What the figure is taken over.
+        meaning: What it says, in a few words.
     """
 
     name: str

@@ -36,12 +36,12 @@ def log_rollout(
     """Logs the figures of one rollout under `env_runners/`.
 
     Args:
-        metrics: the algorithm's metrics.
-        sampler: dynamic sampling after its last round.
-        results: results of all rounds.
-        shaping: figures on the shaping of rewards.
-        seconds: wall-clock time of the rollout.
-        weights_version: version of the weights that the engines hold.
+        metrics: The algorithm's metrics.
+        sampler: Dynamic sampling after its last round.
+        results: Results of all rounds.
+        shaping: Figures on the shaping of rewards.
+        seconds: Wall-clock time of the rollout.
+        weights_version: Version of the weights that the engines hold.
     """
     tokens = sum(n for group in sampler.seen for n in group.response_tokens)
     metrics.log_dict(
@@ -71,8 +71,8 @@ def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
     """One line: how many groups were informative, why others were not, and the way out.
 
     Args:
-        sampler: dynamic sampling after its last round.
-        config: the algorithm's configuration.
+        sampler: Dynamic sampling after its last round.
+        config: The algorithm's configuration.
     """
     reasons = ", ".join(f"{count} {reason}" for reason, count in sampler.decisions.items())
     return (

@@ -31,7 +31,7 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
     """The figures of one step of dynamic sampling, by name.
 
     Args:
-        sampler: dynamic sampling after its last round.
+        sampler: Dynamic sampling after its last round.
     """
     groups = sampler.seen
     decisions = {str(decision): count for decision, count in sampler.decisions.items()}
@@ -52,7 +52,7 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
     """Rewards, accuracy, lengths and missing verdicts of all responses of some groups.
 
     Args:
-        groups: summaries of the groups.
+        groups: Summaries of the groups.
 
     Returns:
         Figures by name; those that nothing is known about are not there.

@@ -148,7 +148,7 @@ def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
     assert not [
         process
         for process in processes
-        if process.is_running() and "child.py" in str(process.cmdline())
+        if process.is_running() and "serve.py" in str(process.cmdline())
     ]
 
 

@@ -68,7 +68,7 @@ def test_a_rule_of_texts_finds_every_hostile_answer_wrong_within_milliseconds(ru
 def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(
     rule: str, eventually: Callable[[Callable[[], object]], None]
 ) -> None:
-    before = set(psutil.Process().children())
+    before = set(psutil.Process().children(recursive=True))
     pool = VerifierPool(PoolSettings(seconds=DEADLINE, processes=2))
     verdicts = pool.results([pool.submit(rule, response, "58") for response in HOSTILE])
 
