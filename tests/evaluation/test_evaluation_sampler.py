@@ -69,6 +69,7 @@ def test_neither_order_nor_what_came_before_changes_a_request(raw_model: Path) -
     resumed.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_several_env_runners_sample_what_one_process_does(raw_model: Path) -> None:
     requests = [[0, 1], [2, 3], [4, 5], [6]]

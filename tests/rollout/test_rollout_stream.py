@@ -122,6 +122,7 @@ def expected(rollout_config: MakeConfig) -> Samples:
     return samples_of([TextEnvRunner(config=rollout_config()).sample_groups(range(8))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_env_runners", [2, 1], ids=["another goes on", "it restarts"])
 def test_an_env_runner_that_dies_while_it_samples_loses_no_prompt(
     cluster: None,
