@@ -143,7 +143,6 @@ def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
             assert response.is_correct is (digit in ("1", "3", "5", "7", "9"))
     assert {response.text[-1:] for response in responses} >= REASONS.keys()
 
-@pytest.mark.slow
     processes = psutil.Process().children()
     runner.stop()
     assert not [
@@ -151,6 +150,9 @@ def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
         for process in processes
         if process.is_running() and "serve.py" in str(process.cmdline())
     ]
+
+
+@pytest.mark.slow
 def test_training_goes_on_beside_a_scorer_that_fails(
     rollout_config: MakeConfig, cluster: None
 ) -> None:
