@@ -63,9 +63,36 @@ __all__ = [
     "global_worker_stdstream_dispatcher",
     "keep_one_more_actor",
     "maybe_enable_token_auth_if_token_available",
+    "start_ray",
     "trial_storage",
     "tune_env_creator",
 ]
+
+_START_ATTEMPTS = 4
+
+
+def start_ray(**options: Any) -> Any:
+    """`ray.init`, and again where a busy machine let it time out.
+
+    Ray gives the processes of a node 30 seconds to start, and no setting of its own moves that
+    bound.
+
+    Args:
+        **options: Arguments of `ray.init`.
+
+    Raises:
+        Exception: Whatever `ray.init` raises for another reason, or in the last attempt.
+    """
+    import ray
+
+    for attempts_left in reversed(range(_START_ATTEMPTS)):
+        try:
+            return ray.init(**options)
+        except Exception as error:
+            if "timed out during startup" not in str(error) or not attempts_left:
+                raise
+            ray.shutdown()
+    raise AssertionError("unreachable")
 
 
 def tune_env_creator(name: str) -> Callable[..., Any] | None:

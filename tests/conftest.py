@@ -149,7 +149,9 @@ def cluster() -> Iterator[None]:
     """
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    from rllib_dapo.ray_internals import start_ray
+
+    start_ray(num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -48,7 +48,9 @@ ROOMS = {
     "run/search": "findings ray_internals metrics config",
     "run": "envs findings ray_internals metrics models rollout learner config algorithm run/search",
     "env_check": "envs rollout",
-    "evaluation": "core findings metrics models rollout learner checkpoint config run",
+    "evaluation": (
+        "core findings ray_internals metrics models rollout learner checkpoint config run"
+    ),
     "replay": "envs findings rollout planning config tracking run",
     "reporting": "findings metrics config tracking run",
     "dashboards": "findings ray_internals tracking",

@@ -21,6 +21,7 @@ from rllib_dapo.evaluation.evaluation_settings import DataSet
 from rllib_dapo.evaluation.evaluation_summary import EvaluationResult, result_json
 from rllib_dapo.evaluation.prepare_evaluation import PreparedEvaluation
 from rllib_dapo.findings import one_line
+from rllib_dapo.ray_internals import start_ray
 from rllib_dapo.run.quiet_output import output_into
 from rllib_dapo.run.worker_log import worker_log
 
@@ -69,7 +70,7 @@ def _start_engines(
 
     if config.num_env_runners > 0:
         if not ray.is_initialized():
-            ray.init(logging_level=logging.ERROR)
+            start_ray(logging_level=logging.ERROR)
             stack.callback(ray.shutdown)
         stack.enter_context(worker_log(evaluation.folder / "workers.log"))
 

@@ -15,6 +15,7 @@ from ray.job_config import JobConfig
 
 from rllib_dapo.algorithm import DAPO
 from rllib_dapo.models import resolve_model
+from rllib_dapo.ray_internals import start_ray
 from rllib_dapo.run.preflight import uses_cluster
 from rllib_dapo.run.run_folder import worker_log_path
 from rllib_dapo.run.run_settings import RunSettings
@@ -66,7 +67,7 @@ def silence() -> None:
 
 def _start_ray(settings: RunSettings, folder: str) -> None:
     job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
-    url = ray.init(logging_level=logging.ERROR, job_config=job).dashboard_url
+    url = start_ray(logging_level=logging.ERROR, job_config=job).dashboard_url
 
     # A name that was registered before was registered with the Ray that was running then.
     tune.register_trainable("DAPO", DAPO, warn=False)

@@ -29,6 +29,7 @@ import sys
 import ray
 from ray import tune
 import rllib_dapo
+from rllib_dapo.ray_internals import start_ray
 
 model, prompts, storage = sys.argv[1:]
 config = (
@@ -59,7 +60,7 @@ config = (
         evaluation_config={"env_config": {"split": "heldout"}},
     )
 )
-context = ray.init(num_cpus=2, include_dashboard=True, logging_level="ERROR")
+context = start_ray(num_cpus=2, include_dashboard=True, logging_level="ERROR")
 print("ADDRESS", context.address_info["address"], flush=True)
 tune.Tuner(
     "DAPO",

@@ -14,6 +14,7 @@ SCRIPT = """
 import json, sys
 import ray
 from rllib_dapo import DAPO, DAPOConfig, algorithm
+from rllib_dapo.ray_internals import start_ray
 
 what, checkpoint, model = sys.argv[1:]
 
@@ -41,7 +42,7 @@ def record(accepted, groups, config):
 
 algorithm.plan_update = record
 
-ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR")
+start_ray(num_cpus=1, include_dashboard=False, logging_level="ERROR")
 if what == "run":
     algo = config().build_algo()
     for _ in range(3):

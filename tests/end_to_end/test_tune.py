@@ -14,6 +14,7 @@ import json, sys
 import ray
 from ray import tune
 import rllib_dapo
+from rllib_dapo.ray_internals import start_ray
 
 model, storage = sys.argv[1:]
 config = (
@@ -27,7 +28,7 @@ config = (
     .dynamic_sampling(enabled=False)
     .overlong(buffer_tokens=2)
 )
-ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+start_ray(num_cpus=2, include_dashboard=False, logging_level="ERROR")
 results = tune.Tuner(
     "DAPO",
     param_space=config,
