@@ -136,9 +136,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent]
     results = folder / "results"
     if sent is signal.SIGINT:
-        assert err == (
-            f"interrupted: the same command with --output {results} goes on where it stopped\n"
-        )
+        assert err == (f"interrupted: the same command with --output {results} resumes it\n")
     done = len(list((results / "responses" / "Arithmetic-v0").glob("part-*.parquet")))
     assert 0 < done < 12
     assert not (folder / "figures.json").exists()
