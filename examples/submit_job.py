@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import rllib_dapo
@@ -57,7 +59,13 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
     where = ["--address", address, "--working-dir", folder, "--metadata-json", json.dumps(metadata)]
     what = ["python", "-m", "rllib_dapo", "train", run_file, *options]
     command = [str(word) for word in (ray, "job", "submit", *where, "--", *what)]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, env=with_token(os.environ), check=False).returncode
+
+
+def with_token(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Ray also shows its token to a cluster that is given by address."""
+    has_token = (Path.home() / ".ray" / "auth_token").is_file()
+    return ({"RAY_AUTH_MODE": "token"} if has_token else {}) | dict(environment)
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 MARK = "RLLIB_DAPO_TEST_CLUSTER"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "submit_job.py"
 RAY = Path(sys.executable).with_name("ray")
+with_token = runpy.run_path(str(EXAMPLE))["with_token"]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -122,11 +124,16 @@ def _end(processes: list[psutil.Process]) -> None:
         process.kill()
 
 
-def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    """A command on somebody's own machine: with this package, as the tests see it."""
+def _run(*command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command on somebody's own machine: with this package, as the tests see it.
+
+    Args:
+        *command: The command.
+        **more: Environment variables beside this process's own.
+    """
     return subprocess.run(
         list(map(str, command)),
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | more,
         capture_output=True,
         text=True,
         timeout=600,
@@ -151,9 +158,11 @@ def test_the_submitted_run_succeeds(
     assert done.returncode == 0, done.stdout + done.stderr
     submission = re.search(r"raysubmit_\w+", done.stdout + done.stderr)
     assert submission is not None, done.stdout
-    status = _run(RAY, "job", "status", "--address", cluster_address, submission.group())
+    status = _run(
+        RAY, "job", "status", "--address", cluster_address, submission.group(), **with_token({})
+    )
     assert "succeeded" in status.stdout + status.stderr
-    listed = _run(RAY, "job", "list", "--address", cluster_address)
+    listed = _run(RAY, "job", "list", "--address", cluster_address, **with_token({}))
     assert re.search(rf"{submission.group()}.*SUCCEEDED", listed.stdout + listed.stderr, re.S)
     assert "'job_name': 'tiny_arithmetic'" in listed.stdout + listed.stderr
     assert re.search(r"^2/2 ", done.stdout, re.M), "the log of the job is followed"
@@ -173,6 +182,7 @@ def test_the_job_runs_the_package_that_was_packed(cluster_address: str, tmp_path
     done = _run(
         *(RAY, "job", "submit", "--address", cluster_address),
         *("--working-dir", tmp_path / "job", "--", "python", "-c", code),
+        **with_token({}),
     )
     assert re.search(
         r"^ENVS .*/working_dir_files/.*/rllib_dapo/envs/__init__\.py$", done.stdout, re.M
