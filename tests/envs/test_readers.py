@@ -1,6 +1,5 @@
-import csv
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,8 @@ from rllib_dapo.envs import readers
 from rllib_dapo.envs.datasets import load_dataset
 from rllib_dapo.envs.readers import final_answer
 
-
-def write_lines(path: Path, *rows: Any) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def write_file(path: Path, *rows: dict[str, Any]) -> Path:
-    """Writes rows in the form that the path's ending asks for."""
-    if path.suffix == ".parquet":
-        parquet.write_table(pa.Table.from_pylist(list(rows)), path)
-    elif path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        write_lines(path, *rows)
-    return path
+WriteFile = Callable[..., Path]
+Pairs = Callable[[Any], list[tuple[str, str]]]
 
 
 def chat(text: str) -> list[dict[str, str]]:
@@ -42,10 +25,6 @@ def dapo_row(text: str, answer: str, index: Any) -> dict:
         "reward_model": {"ground_truth": answer},
         "extra_info": {"index": index},
     }
-
-
-def pairs(path: Any) -> list[tuple[str, str]]:
-    return [(p.prompt, p.answer) for p in load_dataset(path).problems]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +46,12 @@ def pairs(path: Any) -> list[tuple[str, str]]:
 )
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
 def test_known_columns_are_read_from_any_kind_of_file(
-    tmp_path: Path, row: dict[str, Any], answer: str, problem_id: str, ending: str
+    tmp_path: Path,
+    row: dict[str, Any],
+    answer: str,
+    problem_id: str,
+    ending: str,
+    write_file: WriteFile,
 ) -> None:
     path = write_file(tmp_path / f"data{ending}", row)
     (problem,) = load_dataset(path).problems
@@ -75,7 +59,9 @@ def test_known_columns_are_read_from_any_kind_of_file(
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_of_a_chat_the_last_user_message_is_the_prompt(tmp_path: Path, ending: str) -> None:
+def test_of_a_chat_the_last_user_message_is_the_prompt(
+    tmp_path: Path, ending: str, write_file: WriteFile, pairs_of: Pairs
+) -> None:
     def message(role: str, content: str | None) -> dict[str, str | None]:
         return {"role": role, "content": content}
 
@@ -92,7 +78,7 @@ def test_of_a_chat_the_last_user_message_is_the_prompt(tmp_path: Path, ending: s
         {"prompt": [message("user", "Q3")], "answer": "7"},
     ]
     path = write_file(tmp_path / f"chat{ending}", *rows)
-    assert pairs(path) == [("Q1", "1"), ("Q2", "2"), ("Q3", "7")]
+    assert pairs_of(path) == [("Q1", "1"), ("Q2", "2"), ("Q3", "7")]
     assert load_dataset(path).incomplete == 4
 
 
@@ -107,11 +93,13 @@ def test_a_parquet_file_read_in_many_batches_keeps_its_columns_in_step(
     assert all(p.prompt == f"Q{p.answer}" and p.problem_id == f"long/{p.answer}" for p in problems)
 
 
-def test_blank_lines_unicode_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+def test_blank_lines_unicode_and_a_byte_order_mark_do_no_harm(
+    tmp_path: Path, pairs_of: Pairs
+) -> None:
     path = tmp_path / "d.jsonl"
     line = '{"question": "π\u2028 😀", "answer": "\\ud83d\\ude00"}'
     path.write_bytes(b"\xef\xbb\xbf\r\n\n" + line.encode() + b"\r\n   \n")
-    assert pairs(path) == [("π\u2028 😀", "😀")]
+    assert pairs_of(path) == [("π\u2028 😀", "😀")]
 
 
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
@@ -121,7 +109,9 @@ def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
-def test_unknown_columns_are_listed_beside_the_known_ones(tmp_path: Path, ending: str) -> None:
+def test_unknown_columns_are_listed_beside_the_known_ones(
+    tmp_path: Path, ending: str, write_file: WriteFile
+) -> None:
     path = write_file(tmp_path / f"d{ending}", {"text": "A", "label": "1"})
     message = (
         r"^path=.*: no known schema in the columns text, label; rename them, "
@@ -184,13 +174,15 @@ def test_answers_become_text(value: Any, answer: str) -> None:
     assert final_answer(value) == answer
 
 
-def test_nothing_is_written_beside_the_file(tmp_path: Path) -> None:
-    load_dataset(write_lines(tmp_path / "d.jsonl", {"question": "A", "answer": "1"}))
+def test_nothing_is_written_beside_the_file(tmp_path: Path, write_file: WriteFile) -> None:
+    load_dataset(write_file(tmp_path / "d.jsonl", {"question": "A", "answer": "1"}))
     assert os.listdir(tmp_path) == ["d.jsonl"]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_a_named_column_may_be_nested_or_a_chat(tmp_path: Path, ending: str) -> None:
+def test_a_named_column_may_be_nested_or_a_chat(
+    tmp_path: Path, ending: str, write_file: WriteFile
+) -> None:
     rows = [{"talk": chat(f"Q{i}"), "truth": {"value": str(i)}} for i in range(3)]
     path = write_file(tmp_path / f"d{ending}", *rows)
     data = load_dataset(path, columns={"question": "talk", "answer": "truth.value"})

@@ -1,4 +1,4 @@
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,26 +6,8 @@ import pytest
 
 from rllib_dapo.envs.datasets import load_dataset
 
-
-def write_lines(path: Path, *rows: Any) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def chat(text: str) -> list[dict[str, str]]:
-    return [{"content": text, "role": "user"}]
-
-
-def dapo_row(text: str, answer: str, index: Any) -> dict:
-    return {
-        "prompt": chat(text),
-        "reward_model": {"ground_truth": answer},
-        "extra_info": {"index": index},
-    }
-
-
-def pairs(path: Any) -> list[tuple[str, str]]:
-    return [(p.prompt, p.answer) for p in load_dataset(path).problems]
+WriteFile = Callable[..., Path]
+Pairs = Callable[[Any], list[tuple[str, str]]]
 
 
 @pytest.fixture
@@ -33,10 +15,12 @@ def hub() -> Any:
     return pytest.importorskip("datasets", reason="needs the library datasets")
 
 
-def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_file: WriteFile, pairs_of: Pairs
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    write_lines(tmp_path / "d.jsonl", {"question": "A", "answer": "1"})
-    assert pairs("~/d.jsonl") == [("A", "1")]
+    write_file(tmp_path / "d.jsonl", {"question": "A", "answer": "1"})
+    assert pairs_of("~/d.jsonl") == [("A", "1")]
 
 
 def test_a_missing_file_is_told_by_its_full_name(
@@ -64,10 +48,15 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         load_dataset(tmp_path)
 
 
-def test_a_data_set_saved_by_the_library_datasets_is_read(tmp_path: Path, hub: Any) -> None:
+def test_a_data_set_saved_by_the_library_datasets_is_read(
+    tmp_path: Path, hub: Any, pairs_of: Pairs
+) -> None:
     parts = {
-        "train": [dapo_row("A", "1", 7), dapo_row("B", "2", 8)],
-        "test": [dapo_row("C", "3", 9)],
+        "train": [
+            {"question": "A", "answer": "1", "id": 7},
+            {"question": "B", "answer": "2", "id": 8},
+        ],
+        "test": [{"question": "C", "answer": "3", "id": 9}],
     }
     made = hub.DatasetDict({name: hub.Dataset.from_list(rows) for name, rows in parts.items()})
     made.save_to_disk(tmp_path / "saved")
@@ -78,21 +67,21 @@ def test_a_data_set_saved_by_the_library_datasets_is_read(tmp_path: Path, hub: A
         ("A", "1", "saved/7"),
         ("B", "2", "saved/8"),
     ]
-    assert pairs(source | {"split": "test"}) == [("C", "3")]
-    assert pairs({"dataset": str(tmp_path / "one")}) == [("C", "3")]
+    assert pairs_of(source | {"split": "test"}) == [("C", "3")]
+    assert pairs_of({"dataset": str(tmp_path / "one")}) == [("C", "3")]
 
 
 def test_a_folder_of_data_files_is_read_as_a_data_set_and_mixes_with_files(
-    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch, write_file: WriteFile
 ) -> None:
     monkeypatch.setattr(hub.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "folder").mkdir()
-    write_lines(
+    write_file(
         tmp_path / "folder" / "train.jsonl",
         {"question": "A", "answer": "1"},
         {"question": "B", "answer": "2"},
     )
-    other = write_lines(
+    other = write_file(
         tmp_path / "other.jsonl", {"question": "B", "answer": "2"}, {"question": "C", "answer": "3"}
     )
 

@@ -27,6 +27,13 @@ from rllib_dapo.models import load_tokenizer
 
 VOCABULARY = 100
 TEMPERATURE = 0.7
+# Ways to cut the same groups into micro-batches and rows.
+CUTS = (
+    {},
+    {"max_tokens_per_microbatch": 40},
+    {"max_tokens_per_microbatch": 1},
+    {"max_row_tokens": 20},
+)
 REWARDS = (-1.0, 1.0, 0.25, 0.5)
 
 
@@ -56,6 +63,24 @@ def learner_config(raw_model: Path) -> Callable[..., DAPOConfig]:
         )
 
     return make
+
+
+@pytest.fixture
+def config(learner_config: Callable[..., DAPOConfig]) -> DAPOConfig:
+    """In float64, where rounding hardly matters: only the model's norms round to float32."""
+    return learner_config().language_model(dtype="float64")
+
+
+@pytest.fixture(params=CUTS, ids=str)
+def plan(request: pytest.FixtureRequest) -> dict[str, int]:
+    """Each of the cuts, one a test."""
+    return dict(request.param)
+
+
+@pytest.fixture
+def plans() -> list[dict[str, int]]:
+    """All of the cuts in one test."""
+    return [dict(cut) for cut in CUTS]
 
 
 @pytest.fixture(scope="session")
@@ -310,6 +335,10 @@ class Trainer:
             minibatches, learner.config, forward=learner.forward_micro_batch, reference=reference
         )
         return minibatches
+
+    def prepared_batches(self, data: GroupTrainingData) -> list[dict[str, Tensor]]:
+        """The same, micro-batch by micro-batch."""
+        return [batch for minibatch in self.prepared(data) for batch in minibatch.batches]
 
     def weights(self) -> dict[str, np.ndarray]:
         return self.group.get_weights()[DEFAULT_MODULE_ID]

@@ -10,37 +10,13 @@ import torch
 from torch import Tensor
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import kl_estimates
-from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches
+from rllib_dapo.learner.training_data import GroupTrainingData
 
 LearnerConfig = Callable[..., DAPOConfig]
 MakeTrainer = Callable[[DAPOConfig], Any]
 Data = Callable[..., GroupTrainingData]
 ByResponse = Callable[..., dict[tuple[int, int], Tensor]]
 Change = Callable[[DAPOConfig], DAPOConfig]
-
-CUTS = [
-    {},
-    {"max_tokens_per_microbatch": 40},
-    {"max_tokens_per_microbatch": 1},
-    {"max_row_tokens": 20},
-]
-
-
-@pytest.fixture
-def config(learner_config: LearnerConfig) -> DAPOConfig:
-    """In float64, where rounding hardly matters: only the model's norms round to float32."""
-    return learner_config().language_model(dtype="float64")
-
-
-def flat(minibatches: list[MicroBatches]) -> list[dict[str, Tensor]]:
-    return [batch for minibatch in minibatches for batch in minibatch.batches]
-
-
-def kl_of(batch: dict[str, Tensor], estimator: str = "k3") -> Tensor:
-    return kl_estimates(
-        batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=estimator
-    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +80,7 @@ def test_the_ratios_denominator_is_the_samplers_throughout_or_the_trainers_throu
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, change: Change, source: str
 ) -> None:
     trainer = make_trainer(change(config.training(old_logprobs=source)))
-    batches = flat(trainer.prepared(make_data(minibatches=3)))
+    batches = trainer.prepared_batches(make_data(minibatches=3))
     for batch in batches:
         if source == "sampler":
             assert torch.equal(batch["old_logprobs"], batch["sampler_logprobs"])
@@ -123,7 +99,7 @@ def test_nothing_that_is_prepared_has_a_gradient(
     config.training(advantage_estimator="gae", entropy_mask_fraction=0.5).kl(
         coefficient=0.1, placement=placement
     )
-    for batch in flat(make_trainer(config).prepared(make_data(minibatches=2))):
+    for batch in make_trainer(config).prepared_batches(make_data(minibatches=2)):
         made = {
             "old_logprobs",
             "old_values",

@@ -11,37 +11,13 @@ import torch
 from torch import Tensor
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import kl_estimates
-from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches
+from rllib_dapo.learner.training_data import GroupTrainingData
 
 LearnerConfig = Callable[..., DAPOConfig]
 MakeTrainer = Callable[[DAPOConfig], Any]
 Data = Callable[..., GroupTrainingData]
 ByResponse = Callable[..., dict[tuple[int, int], Tensor]]
 Change = Callable[[DAPOConfig], DAPOConfig]
-
-CUTS = [
-    {},
-    {"max_tokens_per_microbatch": 40},
-    {"max_tokens_per_microbatch": 1},
-    {"max_row_tokens": 20},
-]
-
-
-@pytest.fixture
-def config(learner_config: LearnerConfig) -> DAPOConfig:
-    """In float64, where rounding hardly matters: only the model's norms round to float32."""
-    return learner_config().language_model(dtype="float64")
-
-
-def flat(minibatches: list[MicroBatches]) -> list[dict[str, Tensor]]:
-    return [batch for minibatch in minibatches for batch in minibatch.batches]
-
-
-def kl_of(batch: dict[str, Tensor], estimator: str = "k3") -> Tensor:
-    return kl_estimates(
-        batch["policy_logprobs"], batch["ref_logprobs"], batch["mask"], estimator=estimator
-    )
 
 
 @pytest.mark.parametrize("fraction", [0.2, 0.5, 1.0])
@@ -68,12 +44,16 @@ def test_the_entropy_mask_keeps_the_most_uncertain_share_of_each_minibatch(
 
 
 def test_the_entropy_mask_is_the_same_however_a_minibatch_is_cut(
-    make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data, by_response: ByResponse
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    by_response: ByResponse,
+    plans: list[dict[str, int]],
 ) -> None:
     trainer = make_trainer(config.training(entropy_mask_fraction=0.3))
     whole, *others = (
-        by_response(flat(trainer.prepared(make_data(minibatches=2, plan=plan))), "token_mask")
-        for plan in CUTS
+        by_response(trainer.prepared_batches(make_data(minibatches=2, plan=plan)), "token_mask")
+        for plan in plans
     )
     assert len(whole) == 16
     for cut in others:
@@ -98,7 +78,7 @@ def test_a_users_mask_may_be_a_function_or_its_name(
     monkeypatch.syspath_prepend(str(tmp_path))
     for setting in (even_ids, "my_token_masks:even_ids"):
         trainer = make_trainer(config.copy(copy_frozen=False).training(token_mask=setting))
-        for batch in flat(trainer.prepared(make_data(plan={"max_tokens_per_microbatch": 40}))):
+        for batch in trainer.prepared_batches(make_data(plan={"max_tokens_per_microbatch": 40})):
             assert torch.equal(
                 batch["token_mask"], batch["mask"] & (batch["response_ids"] % 2 == 0)
             )
@@ -116,7 +96,7 @@ def test_a_users_mask_is_given_ids_entropies_and_mask_and_narrows_the_entropy_ma
     alone = make_trainer(config.copy(copy_frozen=False).training(entropy_mask_fraction=0.5))
     both = make_trainer(config.training(entropy_mask_fraction=0.5, token_mask=note))
     expected, found = (
-        flat(trainer.prepared(make_data(minibatches=2))) for trainer in (alone, both)
+        trainer.prepared_batches(make_data(minibatches=2)) for trainer in (alone, both)
     )
     for batch, plain, tensors in zip(found, expected, given, strict=True):
         assert tensors.keys() == {"response_ids", "entropy", "mask"}
