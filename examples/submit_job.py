@@ -24,7 +24,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 import rllib_dapo
+from rllib_dapo.run.layers import file_layers, merge_layers
 
 
 def pack(folder: Path) -> None:
@@ -42,7 +45,8 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
 
     Args:
         address: URL of the cluster's dashboard.
-        folder: Folder with the packed package, to which a run file of this machine is added.
+        folder: Folder with the packed package, to which a run file of this machine is added, in one
+            piece with the files that it is based on.
         arguments: Arguments of `rllib-dapo train`.
 
     Returns:
@@ -50,7 +54,7 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
     """
     run_file, *options = arguments
     if Path(run_file).is_file():
-        run_file = Path(shutil.copy(run_file, folder)).name
+        run_file = take_along(Path(run_file), folder).name
 
     # The dashboard shows both.
     metadata = {"job_name": Path(run_file).stem, "options": " ".join(options)}
@@ -60,6 +64,14 @@ def submit(address: str, folder: Path, arguments: list[str]) -> int:
     what = ["python", "-m", "rllib_dapo", "train", run_file, *options]
     command = [str(word) for word in (ray, "job", "submit", *where, "--", *what)]
     return subprocess.run(command, env=with_token(os.environ), check=False).returncode
+
+
+def take_along(run_file: Path, folder: Path) -> Path:
+    """Writes a run file into a folder, in one piece with the files that it is based on."""
+    whole = merge_layers(file_layers(run_file))
+    copy = folder / run_file.name
+    copy.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return copy
 
 
 def with_token(environment: Mapping[str, str]) -> dict[str, str]:

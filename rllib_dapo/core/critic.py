@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rllib_dapo.core.normalizer import weighted_sum
 
@@ -63,18 +64,39 @@ def generalized_advantages(
 
     Source: DAPO, Eq. 2 and 3 (arXiv 2503.14476); GAE, Eq. 16 (arXiv 1506.02438).
     """
-    columns = []
-    next_value = next_advantage = values.new_zeros(len(values))
+    # Tokens of the mask first, in their order: "next" is then the column to the right, and what
+    # stands behind them is 0.
+    order = mask.logical_not().long().argsort(stable=True)
+    here = mask.gather(-1, order)
+    reward, value = (torch.where(here, x.gather(-1, order), 0.0) for x in (rewards, values))
 
-    for reward, value, here in reversed(list(zip(rewards.T, values.T, mask.T, strict=True))):
-        advantage = reward + gamma * next_value - value + gamma * gae_lambda * next_advantage
-        columns.append(torch.where(here, advantage, 0.0))
-        # Outside the mask the step is skipped: its successor stays the next one.
-        next_advantage = torch.where(here, advantage, next_advantage)
-        next_value = torch.where(here, value, next_value)
+    next_value = functional.pad(value[:, 1:], (0, min(1, value.shape[-1])))
+    errors = reward + gamma * next_value - value
 
-    advantages = torch.stack(columns[::-1], -1) if columns else torch.zeros_like(values)
-    return advantages, torch.where(mask, advantages + values, 0.0)
+    ordered = discounted_sums(errors, gamma * gae_lambda)
+    advantages = torch.zeros_like(ordered).scatter(-1, order, ordered)
+    return torch.where(mask, advantages, 0.0), torch.where(mask, advantages + values, 0.0)
+
+
+def discounted_sums(values: Float[Tensor, "B T"], factor: float) -> Float[Tensor, "B T"]:
+    """`S_t = Σ_k factor^k x_{t+k}`, by doubling: `⌈log2 T⌉` steps instead of `T`.
+
+    A sum over `2n` columns is one over `n` and, `n` columns further on, another one.
+
+    Args:
+        values: `[B, T]` the `x`.
+        factor: Discount per column, from 0 to 1.
+
+    Returns:
+        `[B, T]` sums.
+
+    Source: Hillis and Steele, "Data Parallel Algorithms" (1986).
+    """
+    reach, columns = 1, values.shape[-1]
+    while reach < columns:
+        values = values + factor**reach * functional.pad(values[:, reach:], (0, reach))
+        reach *= 2
+    return values
 
 
 def whiten(

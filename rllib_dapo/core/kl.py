@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 KLEstimator = Literal["k1", "k2", "k3"]
 KL_ESTIMATORS: tuple[str, ...] = get_args(KLEstimator)
+# Of one token, in nats. Without it a token that the policy has all but given up would own the step:
+# at d = -30, k3 is 5e8.
+MAX_K3 = 10.0
+# A range of d that no policies leave: k2 grows with the square of d alone, and its gradient is what
+# brings a distant token back.
+MAX_K2_LOG_RATIO = 1e4
 
 
 def kl_estimates(
@@ -44,15 +50,16 @@ def kl_estimates(
         estimator: Name of the formula.
 
     Returns:
-        `[B, T]` estimates in nats, 0 outside the mask. `d` is clamped to ±20 first.
+        `[B, T]` estimates in nats, 0 outside the mask. In `k1` and `k3` `d` is clamped to ±20, and
+        `k3` itself to 10: a token beyond that has no gradient. `k2` is as it is.
 
     Source: Schulman, "Approximating KL Divergence" (2020); k3 is Eq. 4 of arXiv 2402.03300.
     """
-    difference = log_ratios(logprobs, ref_logprobs, mask)
     match estimator:
         case "k1":
-            return difference
+            return log_ratios(logprobs, ref_logprobs, mask)
         case "k2":
-            return difference.square() / 2
+            return log_ratios(logprobs, ref_logprobs, mask, limit=MAX_K2_LOG_RATIO).square() / 2
         case "k3":
-            return torch.expm1(-difference) + difference
+            difference = log_ratios(logprobs, ref_logprobs, mask)
+            return (torch.expm1(-difference) + difference).clamp(max=MAX_K3)

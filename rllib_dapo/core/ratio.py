@@ -17,9 +17,13 @@ MAX_LOG_RATIO = 20.0
 
 
 def log_ratios(
-    logprobs: Float[Tensor, "B T"], other: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
+    logprobs: Float[Tensor, "B T"],
+    other: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    limit: float = MAX_LOG_RATIO,
 ) -> Float[Tensor, "B T"]:
-    """`log π(o_t) - log π_other(o_t)`, clamped to ±20.
+    """`log π(o_t) - log π_other(o_t)`, clamped to ±`limit`.
 
     The result is finite for any input, and its gradient is 0 or 1. Two probabilities of zero
     (`-inf - -inf`) count as equal.
@@ -28,6 +32,7 @@ def log_ratios(
         logprobs: `[B, T]` log-probabilities under the policy.
         other: `[B, T]` log-probabilities under the other policy.
         mask: `[B, T]` True where a token counts.
+        limit: Largest difference, in nats.
 
     Returns:
         `[B, T]` in nats, 0 outside the mask.
@@ -35,8 +40,8 @@ def log_ratios(
     Source: logarithm of DAPO, Eq. 6 (arXiv 2503.14476).
     """
     difference = torch.where(mask, logprobs - other, 0.0)
-    finite = difference.nan_to_num(nan=0.0, posinf=MAX_LOG_RATIO, neginf=-MAX_LOG_RATIO)
-    return finite.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    finite = difference.nan_to_num(nan=0.0, posinf=limit, neginf=-limit)
+    return finite.clamp(-limit, limit)
 
 
 def token_ratios(

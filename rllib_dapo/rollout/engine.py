@@ -18,8 +18,6 @@ from torch import Tensor
 
 from rllib_dapo.core.types import FinishReason
 
-ENGINES = ("vllm", "transformers")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:

@@ -31,6 +31,9 @@ def make_engine(
         cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
         seed: Seed of the engine's own random state.
         engine_kwargs: Passed unchanged to `vllm.LLM` (or to transformers' `generate`).
+
+    Raises:
+        ValueError: For any other kind.
     """
     # Each engine's library is imported only where that engine is used: vLLM takes many seconds.
     if kind == "vllm":
@@ -47,12 +50,15 @@ def make_engine(
             engine_kwargs=engine_kwargs,
         )
 
-    from rllib_dapo.rollout.transformers_engine import TransformersEngine
+    if kind == "transformers":
+        from rllib_dapo.rollout.transformers_engine import TransformersEngine
 
-    return TransformersEngine(
-        model=model,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        max_num_seqs=max_concurrent_responses,
-        generate_kwargs=engine_kwargs,
-    )
+        return TransformersEngine(
+            model=model,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            max_num_seqs=max_concurrent_responses,
+            generate_kwargs=engine_kwargs,
+        )
+
+    raise ValueError(f"rollout.engine={kind!r}: must be 'vllm' or 'transformers'")

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rllib_dapo.core import generalized_advantages, terminal_rewards, value_loss, whiten
 
@@ -29,6 +30,18 @@ def random_batch(seed: int, *, rows: int = 3, width: int = 7) -> tuple[Tensor, T
     return rewards, values, torch.rand(rows, width, generator=generator) < 0.7
 
 
+class CountOperations(TorchDispatchMode):
+    """Counts the tensor operations that run."""
+
+    operations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
 def test_a_responses_reward_lies_on_its_last_token_with_loss() -> None:
     mask = torch.tensor(
         [[True, True, True], [True, True, False], [True, False, True], [False, False, False]]
@@ -40,9 +53,11 @@ def test_a_responses_reward_lies_on_its_last_token_with_loss() -> None:
 
 def test_advantages_and_returns_by_hand_with_a_hole_in_the_mask() -> None:
     # gamma 0.9, gamma lambda 0.72. The second token is the environment's: the first one's next
-    # value is 0.25. t = 3: delta = 2 - 1 = 1                       A = 1 t = 2: delta = 1 + 0.9 * 1
-    # - 0.25 = 1.65       A = 1.65 + 0.72 * 1 = 2.37 t = 0: delta = 0 + 0.9 * 0.25 - 0.5 = -0.275
-    # A = -0.275 + 0.72 * 2.37 = 1.4314
+    # value is 0.25.
+    #
+    # t = 3: delta = 2 - 1 = 1, A = 1
+    # t = 2: delta = 1 + 0.9 * 1 - 0.25 = 1.65, A = 1.65 + 0.72 * 1 = 2.37
+    # t = 0: delta = 0 + 0.9 * 0.25 - 0.5 = -0.275, A = -0.275 + 0.72 * 2.37 = 1.4314
     advantages, returns = generalized_advantages(
         float64([[0.0, 7.0, 1.0, 2.0, math.nan]]),
         float64([[0.5, 8.0, 0.25, 1.0, math.nan]]),
@@ -91,6 +106,26 @@ def test_an_advantage_is_the_discounted_sum_of_the_later_errors(
     torch.testing.assert_close(
         returns, torch.where(mask, expected + values, 0.0), rtol=1e-10, atol=1e-10
     )
+
+
+@pytest.mark.parametrize(("gamma", "gae_lambda"), [(1.0, 1.0), (0.999, 0.95), (1.0, 0.0)])
+def test_a_long_responses_advantages_take_few_operations(gamma: float, gae_lambda: float) -> None:
+    """As many as a loop over 200 of its 20,480 tokens, and they are the loop's."""
+    width = 20_480
+    rewards, values, mask = random_batch(0, rows=1, width=width)
+
+    with CountOperations() as counted:
+        advantages, _ = generalized_advantages(
+            rewards, values, mask, gamma=gamma, gae_lambda=gae_lambda
+        )
+    assert counted.operations < 6 * width / 100
+
+    expected, following, next_value = [0.0] * width, 0.0, 0.0
+    for t in reversed(mask[0].nonzero().flatten().tolist()):
+        error = rewards[0, t].item() + gamma * next_value - values[0, t].item()
+        expected[t] = following = error + gamma * gae_lambda * following
+        next_value = values[0, t].item()
+    torch.testing.assert_close(advantages, float64([expected]), rtol=1e-9, atol=1e-9)
 
 
 def test_advantages_have_no_gradient_and_may_be_of_nothing() -> None:

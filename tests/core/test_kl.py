@@ -92,6 +92,28 @@ def test_k3_keeps_its_precision_where_the_policies_are_close() -> None:
     assert estimate.item() == pytest.approx(2**-25, rel=2e-3)
 
 
+@pytest.mark.parametrize("difference", [-3.0, -5.0, -12.0, -30.0, -1e6])
+def test_k3_of_one_token_never_exceeds_ten(difference: float) -> None:
+    logprobs = torch.tensor([[difference]], dtype=torch.float64, requires_grad=True)
+    estimate = kl_estimates(
+        logprobs, torch.zeros_like(logprobs), torch.tensor([[True]]), estimator="k3"
+    ).sum()
+    exact = math.expm1(-difference) + difference if difference > -20 else math.inf
+    assert estimate.item() == pytest.approx(min(exact, 10.0))
+    (gradient,) = torch.autograd.grad(estimate, logprobs)
+    assert gradient.item() == pytest.approx(1 - math.exp(-difference) if exact < 10 else 0.0)
+
+
+@pytest.mark.parametrize("difference", [-3.0, 25.0, -30.0, 500.0, -4000.0])
+def test_k2_is_not_clamped(difference: float) -> None:
+    logprobs = torch.tensor([[difference]], dtype=torch.float64, requires_grad=True)
+    estimate = kl_estimates(
+        logprobs, torch.zeros_like(logprobs), torch.tensor([[True]]), estimator="k2"
+    ).sum()
+    assert estimate.item() == pytest.approx(difference**2 / 2)
+    assert torch.autograd.grad(estimate, logprobs)[0].item() == pytest.approx(difference)
+
+
 @pytest.mark.parametrize("estimator", KL_ESTIMATORS)
 @pytest.mark.parametrize(
     ("logprob", "reference"),

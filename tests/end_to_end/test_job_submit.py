@@ -148,12 +148,14 @@ def test_the_submitted_run_succeeds(
         **quick_settings,
         "evaluation.evaluation_interval": 0,
         "evaluation.evaluate_before_training": "false",
-        "stop.training_iteration": 2,
     }
     words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    # A file of one's own, on a file of one's own, on a preset.
+    (tmp_path / "below.yaml").write_text("base: tiny_arithmetic\nstop: {training_iteration: 2}\n")
+    (tmp_path / "mine.yaml").write_text("base: below.yaml\ntraining: {lr: 1.0e-4}\n")
     done = _run(
         *(sys.executable, EXAMPLE, "--address", cluster_address),
-        *("tiny_arithmetic", "--storage", tmp_path / "shared", *words),
+        *(tmp_path / "mine.yaml", "--storage", tmp_path / "shared", *words),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     submission = re.search(r"raysubmit_\w+", done.stdout + done.stderr)
@@ -164,9 +166,9 @@ def test_the_submitted_run_succeeds(
     assert "succeeded" in status.stdout + status.stderr
     listed = _run(RAY, "job", "list", "--address", cluster_address, **with_token({}))
     assert re.search(rf"{submission.group()}.*SUCCEEDED", listed.stdout + listed.stderr, re.S)
-    assert "'job_name': 'tiny_arithmetic'" in listed.stdout + listed.stderr
+    assert "'job_name': 'mine'" in listed.stdout + listed.stderr
     assert re.search(r"^2/2 ", done.stdout, re.M), "the log of the job is followed"
-    assert len(list((tmp_path / "shared").glob("tiny_arithmetic_*/trial_00000/result.json"))) == 1
+    assert len(list((tmp_path / "shared").glob("mine_*/trial_00000/result.json"))) == 1
 
 
 def test_a_job_that_fails_says_so(cluster_address: str, tmp_path: Path) -> None:

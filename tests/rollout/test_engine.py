@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from rllib_dapo.config.model_sections import EngineName
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
-from rllib_dapo.rollout.engine import ENGINES, Completion, Engine, Sampling
+from rllib_dapo.rollout.engine import Completion, Engine, Sampling
 from rllib_dapo.rollout.make_engine import make_engine
 
 SAMPLING = Sampling(num_responses=6, max_tokens=2, temperature=0.7)
@@ -56,7 +58,7 @@ def start(kind: str, folder: Path) -> Engine:
     )
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=get_args(EngineName))
 def started(request: pytest.FixtureRequest, raw_model: Path) -> Iterator[Engine]:
     engine = start(request.param, raw_model)
     yield engine
