@@ -29,6 +29,7 @@ from rllib_dapo.checkpoint.whole_checkpoints import WholeCheckpoints
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.objective_checks import idle_clip_warning
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
+from rllib_dapo.metrics.learner_metrics import check_skipped_updates
 from rllib_dapo.metrics.rollout_log import describe_shortfall, log_rollout
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
@@ -201,6 +202,7 @@ class DAPO(WholeCheckpoints):
                 },
             )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        check_skipped_updates(self.metrics, self.config)
 
         # Line 3 of the next iteration: the new policy becomes the old one.
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
@@ -354,21 +356,25 @@ class DAPO(WholeCheckpoints):
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """RLlib's state, and the place in the stream of prompts."""
+        """RLlib's state, the place in the stream of prompts, and what the guard has found."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         state[ROLLOUT_STATE] = {
             "next_seed": self._next_seed,
             "acceptance_rate": self._acceptance_rate,
+            "start_guard": self._start_guard.get_state(),
         }
         return state
 
     @override(Checkpointable)
     def set_state(self, state: dict[str, Any]) -> None:
-        """RLlib's state, and the place in the stream of prompts where the state has one."""
+        """RLlib's state, and what `get_state` adds where the state has it."""
         super().set_state(state)
         if ROLLOUT_STATE in state:
-            self._next_seed = state[ROLLOUT_STATE]["next_seed"]
-            self._acceptance_rate = state[ROLLOUT_STATE]["acceptance_rate"]
+            rollout = state[ROLLOUT_STATE]
+            self._next_seed = rollout["next_seed"]
+            self._acceptance_rate = rollout["acceptance_rate"]
+            if "start_guard" in rollout:
+                self._start_guard.set_state(rollout["start_guard"], self.learner_group)
 
     @override(WholeCheckpoints)
     def restore_from_path(self, path: Any, **kwargs: Any) -> None:
@@ -379,7 +385,6 @@ class DAPO(WholeCheckpoints):
             **kwargs: See `WholeCheckpoints.restore_from_path`; so are the errors.
         """
         super().restore_from_path(path, **kwargs)
-        self._start_guard = StartGuard(self.config)
         self._sync_weights()
 
 

@@ -10,7 +10,7 @@ limit of 0.2 nats is well over what bfloat16 brings, which is a few hundredths.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -56,6 +56,7 @@ class StartGuard:
         """
         self._config = config
         self._is_due = config.start_gap_limit is not None
+        self._corrects = False
 
     def check(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:
         """Has the Learners score a few groups, the first time it is called.
@@ -93,9 +94,26 @@ class StartGuard:
             logger.warning(
                 "truncated importance sampling is on from here, with a cap of %s", CORRECTION_CAP
             )
-            ask_learners(
-                learner_group, lambda learner: setattr(learner, "importance_cap", CORRECTION_CAP)
-            )
+            self._set_correction(True, learner_group)
+
+    def _set_correction(self, corrects: bool, learner_group: LearnerGroup) -> None:
+        self._corrects = corrects
+        cap = CORRECTION_CAP if corrects else self._config.importance_cap
+        ask_learners(learner_group, lambda learner: setattr(learner, "importance_cap", cap))
+
+    def get_state(self) -> dict[str, bool]:
+        """What a checkpoint keeps: whether the guard has looked, and what it has switched on."""
+        return {"is_due": self._is_due, "corrects": self._corrects}
+
+    def set_state(self, state: Mapping[str, bool], learner_group: LearnerGroup) -> None:
+        """Goes on as the run that wrote the checkpoint would have.
+
+        Args:
+            state: See `get_state`.
+            learner_group: Learners that have restored the same checkpoint.
+        """
+        self._is_due = state["is_due"] and self._config.start_gap_limit is not None
+        self._set_correction(state["corrects"], learner_group)
 
     def _explain(self, report: GapReport, sampled: SampledGroup) -> str:
         config = self._config

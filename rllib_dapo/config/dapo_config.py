@@ -92,6 +92,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.adam_betas = (0.9, 0.999)
         self.adam_epsilon = 1e-8
         self.grad_clip: float | None = 1.0
+        self.max_skipped_updates: int | None = 10
         self.prompts_per_step = 512
         self.group_size = 16
         self.minibatch_size = 512

@@ -37,6 +37,7 @@ class ObjectiveSections(AlgorithmConfig):
         adam_betas: tuple[float, float] = NotProvided,
         adam_epsilon: float = NotProvided,
         grad_clip: float | None = NotProvided,
+        max_skipped_updates: int | None = NotProvided,
         prompts_per_step: int = NotProvided,
         group_size: int = NotProvided,
         minibatch_size: int = NotProvided,
@@ -70,6 +71,8 @@ class ObjectiveSections(AlgorithmConfig):
             adam_betas: Decay rates of AdamW's two moments.
             adam_epsilon: Term in the denominator of AdamW's step.
             grad_clip: Bound on the global norm of the gradient; `null` for none. Source: recipe.
+            max_skipped_updates: Optimizer steps in a row that may be left out since their gradient
+                is not finite; with more the trial ends. `null` for no limit.
             prompts_per_step: Number of informative groups that a training step wants. Source:
                 paper 4.1.
             group_size: `G`, responses per prompt. Source: paper 4.1.

@@ -142,6 +142,8 @@ def _check_update(config: DAPOConfig) -> Iterator[str]:
         yield f"training.adam_betas={betas!r} must be two numbers in [0, 1), such as [0.9, 0.999]"
     if config.grad_clip is not None and not config.grad_clip > 0:
         yield f"training.grad_clip={config.grad_clip} must be positive, or null to switch it off"
+    if config.max_skipped_updates is not None:
+        yield from at_least("training.max_skipped_updates", config.max_skipped_updates, 0)
     if config.grad_clip_by != "global_norm":
         yield f"training.grad_clip_by={config.grad_clip_by!r} must be global_norm"
     if config.num_epochs != 1:

@@ -127,7 +127,12 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "Optimizer steps",
                 NUMBER,
-                ("gradient_updates", "skipped_updates", "num_gradient_updates_lifetime"),
+                (
+                    "gradient_updates",
+                    "skipped_updates",
+                    "skipped_updates_in_a_row",
+                    "num_gradient_updates_lifetime",
+                ),
             ),
             Panel(
                 "Gap between sampler and trainer",

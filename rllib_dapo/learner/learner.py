@@ -35,7 +35,7 @@ from rllib_dapo.learner.training_data import (
     collate_minibatch,
 )
 from rllib_dapo.metrics.learner_metrics import learner_metrics
-from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME
+from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME, SKIPPED_IN_A_ROW
 from rllib_dapo.threads import set_num_threads
 from rllib_dapo.weight_pieces import cut_into_pieces
 
@@ -79,6 +79,7 @@ class DAPOTorchLearner(CheckpointedLearner):
 
         self._statistics = TokenStatistics()
         self.updates_after_warmup = 0
+        self.skipped_in_a_row = 0
         self.importance_cap = self.config.importance_cap  # the guard at the start may set it
         super().build()
 
@@ -226,12 +227,18 @@ class DAPOTorchLearner(CheckpointedLearner):
         losses = {
             module_id: self._train_minibatch(module_id, micro) for module_id, micro in batch.items()
         }
-        return {}, losses, {}
+        return {}, {name: loss for name, loss in losses.items() if loss is not None}, {}
 
-    def _train_minibatch(self, module_id: str, minibatch: MicroBatches) -> Tensor:
-        """Accumulates the gradient of one mini-batch and takes one optimizer step."""
+    def _train_minibatch(self, module_id: str, minibatch: MicroBatches) -> Tensor | None:
+        """Accumulates the gradient of one mini-batch and takes one optimizer step.
+
+        Returns:
+            The loss; None if the step was left out.
+        """
         config = self.config.get_config_for_module(module_id)
         total = torch.zeros((), device=self._device)
+        before = self._statistics.copy()
+
         for i, batch in enumerate(minibatch.batches):
             with self._accumulation(module_id, is_last=i == len(minibatch.batches) - 1):
                 fwd_out = self.forward_micro_batch(batch)
@@ -247,14 +254,17 @@ class DAPOTorchLearner(CheckpointedLearner):
             logger.warning(
                 "the gradient of %s is not finite; this optimizer step is left out", module_id
             )
+            # Its figures would make NaN of those of the steps that were taken.
+            self._statistics = before
+            self.skipped_in_a_row += 1
             self._statistics.add_common(skipped_updates=1)
-        else:
-            self._statistics.add_common(gradient_updates=1, gradient_norm=norm)
-            self._statistics.maximum(gradient_norm_max=norm)
-            self.updates_after_warmup += minibatch.progress >= config.warmup_steps
+            return None
 
         self._statistics.add(total_loss=total)
-        self._statistics.add_common(minibatches=1)
+        self._statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=norm)
+        self._statistics.maximum(gradient_norm_max=norm)
+        self.skipped_in_a_row = 0
+        self.updates_after_warmup += minibatch.progress >= config.warmup_steps
         return total * world_size()  # RLlib takes the mean over Learners
 
     def forward_micro_batch(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -329,7 +339,9 @@ class DAPOTorchLearner(CheckpointedLearner):
         """Logs the update's totals as token-weighted figures, the same on every Learner."""
         super().after_gradient_based_update(timesteps=timesteps)
         self._statistics.reduce()
-        self.metrics.log_dict(learner_metrics(self._statistics), key=DEFAULT_MODULE_ID, window=1)
+        figures = learner_metrics(self._statistics)
+        figures[SKIPPED_IN_A_ROW] = self.skipped_in_a_row
+        self.metrics.log_dict(figures, key=DEFAULT_MODULE_ID, window=1)
         self.metrics.log_value(
             (DEFAULT_MODULE_ID, NUM_GRADIENT_UPDATES_LIFETIME),
             # RLlib adds up what Learners report.

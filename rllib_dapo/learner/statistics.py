@@ -6,6 +6,7 @@ So every mean is one division of two totals.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -24,6 +25,14 @@ class TokenStatistics:
         self._sums: defaultdict[str, float | Tensor] = defaultdict(float)
         self._maxima: dict[str, Tensor] = {}
         self._common: defaultdict[str, float | Tensor] = defaultdict(float)
+
+    def copy(self) -> Self:
+        """Totals as they are now, whatever is added later."""
+        copied = type(self)()
+        copied._sums |= self._sums
+        copied._maxima |= self._maxima
+        copied._common |= self._common
+        return copied
 
     def add(self, **values: Tensor | float) -> None:
         """Adds to sums; nothing is moved off the device."""

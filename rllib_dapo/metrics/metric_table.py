@@ -43,6 +43,7 @@ ACCURACY = "accuracy"
 ENTROPY = "entropy"
 RESPONSE_LENGTH_MEAN = "response_length_mean"
 NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
+SKIPPED_IN_A_ROW = "skipped_updates_in_a_row"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 REWARD_COMPONENTS = "reward_components/"
 
@@ -128,6 +129,7 @@ METRICS: tuple[Metric, ...] = (
     _update("gradient_updates", "steps", "optimizer steps taken"),
     _update(NUM_GRADIENT_UPDATES_LIFETIME, "steps", "optimizer steps taken", reduction=RUN),
     _update("skipped_updates", "steps", "optimizer steps left out: gradient not finite"),
+    _update(SKIPPED_IN_A_ROW, "steps", "steps left out since the last one that was taken"),
     # Sampler and trainer
     _update("sampler_logprob_gap_mean", "nats", "mean |log-prob of trainer - log-prob of sampler|"),
     _update("sampler_logprob_gap_max", "nats", "largest such gap"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -88,19 +88,23 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(
         assert min(updates) >= 1, result
 
 
-TRACKED = (
-    "stop.training_iteration=2",
-    "rollout.engine=transformers",
-    "env_runners.num_env_runners=0",
-)
+@pytest.fixture
+def tracked(quick_settings: Mapping[str, object]) -> list[str]:
+    """Overrides for a short run that is evaluated as the preset is."""
+    settings = {
+        **quick_settings,
+        "evaluation.evaluation_samples_per_prompt": 8,
+        "stop.training_iteration": 2,
+    }
+    return [f"{name}={value}" for name, value in settings.items()]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="needs the package mlflow-skinny")
 def test_mlflow_gets_every_figure(
-    run_example: Callable[..., list[str]], tmp_path: Path, raw_model: Path
+    run_example: Callable[..., list[str]], tmp_path: Path, tracked: list[str]
 ) -> None:
-    lines = run_example("mlflow_tracking.py", *TRACKED, f"language_model.name={raw_model}")
+    lines = run_example("mlflow_tracking.py", *tracked)
     assert lines[-1].startswith("accuracy 0.")
     with sqlite3.connect(tmp_path / "outputs" / "mlflow" / "mlflow.db") as store:
         rows = store.execute(
@@ -118,9 +122,9 @@ def test_mlflow_gets_every_figure(
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("wandb") is None, reason="needs the package wandb")
 def test_wandb_keeps_a_run_without_an_account(
-    run_example: Callable[..., list[str]], tmp_path: Path, raw_model: Path
+    run_example: Callable[..., list[str]], tmp_path: Path, tracked: list[str]
 ) -> None:
-    lines = run_example("wandb_tracking.py", *TRACKED, f"language_model.name={raw_model}")
+    lines = run_example("wandb_tracking.py", *tracked)
     assert lines[-1].startswith("accuracy 0.")
     (kept,) = (tmp_path / "outputs" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"rollout_tokens_per_second" in kept.read_bytes()

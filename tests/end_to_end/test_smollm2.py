@@ -1,4 +1,4 @@
-"""Real weights on real problems: the preset for SmolLM2, for three iterations."""
+"""Real weights on real problems: the preset for SmolLM2, for three short iterations."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(
     overrides = [
         f"environment.env_config.path={DATA}",
         f"evaluation.evaluation_config.env_config.path={DATA}",
+        # Every group trains: where bfloat16 is emulated, as on many CPUs, it takes a quarter of an
+        # hour to find informative ones. Responses of different lengths have different penalties.
+        "dynamic_sampling.enabled=false",
+        "overlong.buffer_tokens=31",
     ]
     settings = read_settings(ROOT / "tune_configs" / "smollm2_mawps.yaml", overrides)
     algo = settings.config.copy(copy_frozen=False).build_algo()
     try:
-        with_signal = 0
         for _ in range(3):
-            result = algo.train()
-            rollout, learner = result["env_runners"], result["learners"].get(DEFAULT_MODULE_ID, {})
+            learner = algo.train()["learners"][DEFAULT_MODULE_ID]
+            assert learner["gradient_norm"] > 0
+            assert learner["gradient_updates"] > 0
+
             gap = text_gap(algo)
-            if rollout["groups_accepted"]:
-                with_signal += 1
-                assert learner["gradient_norm"] > 0
-                assert learner["gradient_updates"] > 0
             assert gap.mean() < 0.05
             assert gap.max() < 0.5
-        assert with_signal
     finally:
         algo.stop()
 

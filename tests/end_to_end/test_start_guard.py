@@ -71,6 +71,51 @@ def test_told_to_correct_it_trains_with_truncated_importance_sampling(
     assert second["sampler_logprob_gap_max"] < 1e-4
 
 
+def test_a_restored_run_goes_on_correcting(
+    cluster: None, small_config: Make, other_raw_model: Path, tmp_path: Path
+) -> None:
+    config = small_config(engine="transformers").dynamic_sampling(enabled=False)
+    config.start_guard(limit=0.01, action="correct")
+    with running(config) as algo:
+        with_other_weights(algo, other_raw_model)
+        algo.train()
+        algo.save_to_path(tmp_path)
+
+    with running(config.copy(copy_frozen=False)) as algo:
+        algo.restore_from_path(tmp_path)
+        learner = algo.train()["learners"][DEFAULT_MODULE_ID]
+    assert "importance_capped_fraction" in learner
+
+
+def test_a_guard_that_has_looked_does_not_end_the_restored_run(
+    cluster: None, small_config: Make, other_raw_model: Path, tmp_path: Path
+) -> None:
+    config = small_config(engine="transformers").dynamic_sampling(enabled=False)
+    config.start_guard(limit=0.01)
+    with running(config) as algo:
+        algo.train()
+        algo.save_to_path(tmp_path)
+
+    with running(config.copy(copy_frozen=False)) as algo:
+        algo.restore_from_path(tmp_path)
+        with_other_weights(algo, other_raw_model)  # a gap as it grows while a policy is trained
+        assert algo.train()["learners"][DEFAULT_MODULE_ID]["sampler_logprob_gap_mean"] > 0.01
+
+
+def test_gradients_that_stay_infinite_end_the_run(cluster: None, small_config: Make) -> None:
+    config = small_config(engine="transformers").dynamic_sampling(enabled=False)
+    config.training(max_skipped_updates=2)
+    with running(config) as algo:
+        algo.learner_group.foreach_learner(
+            lambda learner: learner.policy_module.lm.get_output_embeddings().weight.register_hook(
+                lambda gradient: gradient * float("inf")
+            )
+        )
+        algo.train()  # two optimizer steps
+        with pytest.raises(RuntimeError, match=r"max_skipped_updates=2; lower training\.lr"):
+            algo.train()
+
+
 def test_a_run_without_a_gap_starts_without_a_word(
     cluster: None, small_config: Make, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,12 +29,29 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_counted(
     assert trainer.learner.updates_after_warmup == 0  # the schedule counts steps that were taken
     assert metrics["num_gradient_updates_lifetime"] == 0
     assert trainer.has_weights(before)
+    assert metrics["skipped_updates_in_a_row"] == 1
+    assert "total_loss" not in metrics, "no step was taken, so there is none"
 
     metrics = trainer.update(make_data())
     assert (metrics["skipped_updates"], metrics["gradient_updates"]) == (0, 1)
+    assert metrics["skipped_updates_in_a_row"] == 0
+    assert np.isfinite(metrics["total_loss"])
     assert trainer.learner.updates_after_warmup == 1
     assert all(np.isfinite(array).all() for array in trainer.weights().values())
     assert not trainer.has_weights(before)
+
+
+def test_a_step_that_is_left_out_makes_no_nan_of_the_figures_of_the_others(
+    make_trainer: MakeTrainer, learner_config: LearnerConfig, make_data: Data
+) -> None:
+    trainer = make_trainer(learner_config().training(warmup_steps=0))
+    factors = iter([float("nan"), 1.0])
+    trainer.module.lm.get_output_embeddings().weight.register_hook(
+        lambda gradient: gradient * next(factors)
+    )
+    metrics = trainer.update(make_data(minibatches=2))
+    assert (metrics["skipped_updates"], metrics["gradient_updates"]) == (1, 1)
+    assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_the_learning_rate_warms_up_over_training_steps_and_stays(

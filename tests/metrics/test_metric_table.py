@@ -220,11 +220,12 @@ def test_an_updates_figures_by_hand() -> None:
     statistics.add(policy_loss_sum=torch.tensor(0.5), total_loss=torch.tensor(0.75))
     statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(2.0))
     statistics.add(policy_loss_sum=torch.tensor(-0.25), total_loss=torch.tensor(0.25))
-    statistics.add_common(minibatches=1, skipped_updates=1)
+    statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=torch.tensor(4.0))
+    statistics.add_common(skipped_updates=1)
     statistics.add(gap_sum=0.5, gap_tokens=2)
     statistics.maximum(
         ratio_max=torch.tensor(2.0),
-        gradient_norm_max=torch.tensor(2.0),
+        gradient_norm_max=torch.tensor(4.0),
         gap_max=torch.tensor(0.375),
     )
     metrics = learner_metrics(statistics)
@@ -239,9 +240,9 @@ def test_an_updates_figures_by_hand() -> None:
             "clip_fraction_high": 0.25,
             "ratio_mean": 1.25,
             "ratio_max": 2.0,
-            "gradient_norm": 2.0,
-            "gradient_norm_max": 2.0,
-            "gradient_updates": 1,
+            "gradient_norm": 3.0,
+            "gradient_norm_max": 4.0,
+            "gradient_updates": 2,
             "skipped_updates": 1,
             "sampler_logprob_gap_mean": 0.25,
             "sampler_logprob_gap_max": 0.375,
@@ -276,7 +277,10 @@ def test_figures_of_what_is_switched_on_by_hand() -> None:
     }
 
     assert {name: metrics[name] for name in switched_on} == pytest.approx(switched_on)
-    assert metrics.keys() == names("learners/default_policy") - {"num_gradient_updates_lifetime"}
+    assert metrics.keys() == names("learners/default_policy") - {
+        "num_gradient_updates_lifetime",
+        "skipped_updates_in_a_row",
+    }
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
@@ -289,6 +293,7 @@ def test_returns_that_are_all_equal_have_nothing_to_explain(value: float) -> Non
         return_sum=3 * value,
         return_square_sum=sum([value * value] * 3),
     )
+    statistics.add_common(minibatches=1)
     assert learner_metrics(statistics)["explained_variance"] == 0.0
 
 
