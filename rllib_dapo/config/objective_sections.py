@@ -98,7 +98,9 @@ class ObjectiveSections(AlgorithmConfig):
             entropy_coefficient: Factor on the mean entropy, which is subtracted from the loss; 0,
                 the paper's, leaves it out.
             entropy_mask_fraction: Train only this share of a mini-batch's tokens, those of highest
-                entropy, in (0, 1]; the source has 0.2. `null` trains all. Source: 2506.01939.
+                entropy, in (0, 1]; the source has 0.2. `null` trains all. Masks narrow the loss of
+                the policy, its divergence and its entropy; a critic learns from all tokens, and
+                the ratio of a whole response is that of all of them. Source: 2506.01939.
             token_mask: Chooses the tokens to train: `package.module:function`, or in Python a
                 function. It is called with `response_ids`, `entropy` and `mask`, each `[B, T]`, and
                 returns bool `[B, T]`. `null` trains all.

@@ -145,7 +145,8 @@ def value_loss(
     Returns:
         The scalar loss, and detached sums over tokens: `value_loss_sum` (weighted, the loss
         itself), `value_error_square_sum`, `return_sum`, `return_square_sum` (from which the
-        explained variance follows), and `value_clip_count` (tokens whose gradient the clip stops).
+        explained variance follows), `value_clip_count` (tokens whose gradient the clip stops), and
+        `value_tokens` (all of them).
 
     Source: PPO (arXiv 1707.06347), with the clipped values of its authors' implementation.
     """
@@ -164,5 +165,6 @@ def value_loss(
             "return_sum": known.sum(),
             "return_square_sum": known.square().sum(),
             "value_clip_count": (worse > square).sum(),
+            "value_tokens": mask.sum(),
         }
     return loss, statistics

@@ -26,6 +26,7 @@ def dapo_policy_loss(
     dual_clip: float | None = None,
     ratio_level: RatioLevel = "token",
     token_weights: Float[Tensor, "B T"] | None = None,
+    selected: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, Shaped[Tensor, ""]]]:
     """`-Σ_i w_i Σ_t min(r_it A_i, clip(r_it, 1 - ε_low, 1 + ε_high) A_i)`, to be minimised.
 
@@ -44,6 +45,8 @@ def dapo_policy_loss(
         ratio_level: `"token"`, or `"sequence"` for one ratio per response (GSPO).
         token_weights: `[B, T]` factors without gradient on the token losses, such as
             `importance_weights`.
+        selected: `[B, T]` True where a token of the mask is trained; all are by default. A ratio of
+            a whole response is that of its whole mask.
 
     Returns:
         The scalar loss, and detached statistics: the sums over tokens `tokens`, `ratio_sum`,
@@ -56,6 +59,8 @@ def dapo_policy_loss(
     ratio = (token_ratios if ratio_level == "token" else sequence_ratios)(
         logprobs, old_logprobs, mask
     )
+    trained = mask if selected is None else mask & selected
+
     advantage = advantages.to(ratio.dtype)
     if advantage.dim() == 1:
         advantage = advantage[:, None]
@@ -68,15 +73,15 @@ def dapo_policy_loss(
         )
     if token_weights is not None:
         token_loss = token_loss * token_weights.detach().to(ratio.dtype)
-    loss = weighted_sum(token_loss, mask, weights)
+    loss = weighted_sum(token_loss, trained, weights)
 
     with torch.no_grad():
-        known = torch.where(mask, ratio, 0.0)
+        known = torch.where(trained, ratio, 0.0)
         statistics = {
-            "tokens": mask.sum(),
+            "tokens": trained.sum(),
             "ratio_sum": known.sum(),
             "ratio_max": known.amax() if mask.numel() else ratio.new_zeros(()),
-            "clip_low_count": (mask & (advantage < 0) & (ratio < 1.0 - epsilon_low)).sum(),
-            "clip_high_count": (mask & (advantage > 0) & (ratio > 1.0 + epsilon_high)).sum(),
+            "clip_low_count": (trained & (advantage < 0) & (ratio < 1.0 - epsilon_low)).sum(),
+            "clip_high_count": (trained & (advantage > 0) & (ratio > 1.0 + epsilon_high)).sum(),
         }
     return loss, statistics

@@ -28,6 +28,7 @@ def dapo_objective(
     dual_clip: float | None = None,
     ratio_level: RatioLevel = "token",
     token_weights: Float[Tensor, "B T"] | None = None,
+    selected: Bool[Tensor, "B T"] | None = None,
     entropy: Float[Tensor, "B T"] | None = None,
     entropy_coefficient: float = 0.0,
     ref_logprobs: Float[Tensor, "B T"] | None = None,
@@ -41,7 +42,7 @@ def dapo_objective(
 ) -> tuple[Float[Tensor, ""], dict[str, Shaped[Tensor, ""]]]:
     """`loss = L_policy + β KL(π || π_ref) - c_H H(π) + c_V L_value`, to be minimised.
 
-    Every term is a sum over the mask with the same weights, so the loss is the same however a
+    Every term is a sum over tokens with the same weights, so the loss is the same however a
     mini-batch is cut. A term with the coefficient 0 costs nothing, except that the divergence is
     reported wherever a reference is given.
 
@@ -57,6 +58,9 @@ def dapo_objective(
         ratio_level: `"token"` or `"sequence"`, see `core.ratio`.
         token_weights: `[B, T]` factors on the policy loss of each token, such as
             `importance_weights`.
+        selected: `[B, T]` True where a token of the mask trains the policy, by its loss, its
+            divergence and its entropy; all do by default. Values learn from the whole mask, and a
+            ratio of a whole response is that of its whole mask.
         entropy: `[B, T]` entropy `H` of the distribution that each token was drawn from, in nats,
             with gradient.
         entropy_coefficient: Coefficient `c_H` of the entropy bonus.
@@ -91,7 +95,9 @@ def dapo_objective(
         dual_clip=dual_clip,
         ratio_level=ratio_level,
         token_weights=token_weights,
+        selected=selected,
     )
+    trained = mask if selected is None else mask & selected
     statistics["policy_loss_sum"] = loss.detach()
 
     if kl_coefficient or ref_logprobs is not None:
@@ -99,13 +105,13 @@ def dapo_objective(
         # Without a coefficient the divergence is only reported: nothing is kept for a backward
         # pass.
         policy = logprobs if kl_coefficient else logprobs.detach()
-        divergence = kl_estimates(policy, reference, mask, estimator=kl_estimator)
+        divergence = kl_estimates(policy, reference, trained, estimator=kl_estimator)
         statistics["kl_sum"] = divergence.detach().sum()
         if kl_coefficient:
-            loss = loss + kl_coefficient * weighted_sum(divergence, mask, weights)
+            loss = loss + kl_coefficient * weighted_sum(divergence, trained, weights)
 
     if entropy_coefficient:
-        bonus = weighted_sum(_required(entropy, "entropy_coefficient", "entropy"), mask, weights)
+        bonus = weighted_sum(_required(entropy, "entropy_coefficient", "entropy"), trained, weights)
         loss = loss - entropy_coefficient * bonus
 
     if value_loss_coefficient:

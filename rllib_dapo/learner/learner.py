@@ -126,19 +126,20 @@ class DAPOTorchLearner(CheckpointedLearner):
         """
         logprobs = fwd_out["logprobs"]
         old_logprobs = batch.get("old_logprobs", logprobs.detach())
-        mask, token_weights = self._correct_sampler(batch, old_logprobs, config)
+        selected, token_weights = self._correct_sampler(batch, old_logprobs, config)
 
         loss, statistics = dapo_objective(
             logprobs=logprobs,
             old_logprobs=old_logprobs,
             advantages=batch["advantages"],
-            mask=mask,
+            mask=batch["mask"],
             weights=batch["weights"],
             epsilon_low=config.epsilon_low,
             epsilon_high=config.epsilon_high,
             dual_clip=config.dual_clip,
             ratio_level=config.ratio_level,
             token_weights=token_weights,
+            selected=selected,
             entropy=fwd_out["entropy"],
             entropy_coefficient=config.entropy_coefficient,
             ref_logprobs=batch.get("ref_logprobs"),
@@ -170,7 +171,7 @@ class DAPOTorchLearner(CheckpointedLearner):
         """Accounts for the gap between the old policy and the engine's probabilities.
 
         Returns:
-            Which tokens have a gradient, `[B, T]`, and their importance weights, `[B, T]` or None.
+            Which tokens train the policy, `[B, T]`, and their importance weights, `[B, T]` or None.
         """
         mask, sampler = batch.get("token_mask", batch["mask"]), batch["sampler_logprobs"]
 

@@ -86,10 +86,10 @@ def check_skipped_updates(metrics: MetricsLogger, config: DAPOConfig) -> None:
 
 
 def _value_metrics(statistics: TokenStatistics) -> dict[str, float]:
-    tokens = statistics.sum("tokens")
-    mean_square = statistics.mean("return_square_sum")
-    variance = mean_square - statistics.mean("return_sum") ** 2
-    error = statistics.mean("value_error_square_sum")
+    tokens = statistics.sum("value_tokens")
+    mean_square = statistics.mean("return_square_sum", over="value_tokens")
+    variance = mean_square - statistics.mean("return_sum", over="value_tokens") ** 2
+    error = statistics.mean("value_error_square_sum", over="value_tokens")
     return {
         "value_loss": statistics.mean("value_loss_sum", over="minibatches"),
         "value_clip_fraction": share(statistics.sum("value_clip_count"), tokens),

@@ -165,6 +165,7 @@ def test_the_value_loss_is_half_the_weighted_squared_error() -> None:
             "return_sum": 3 + 1 + 0.5 + 1 + 3,
             "return_square_sum": 9 + 1 + 0.25 + 1 + 9,
             "value_clip_count": 0,
+            "value_tokens": 5,
         }
     )
 

@@ -48,6 +48,26 @@ def test_values_begin_at_zero_and_learn_the_returns(
     assert min(losses) < first["value_loss"] / 10
 
 
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        lambda config: config.training(entropy_mask_fraction=0.3),
+        lambda config: config.importance_sampling(sequence_bounds=(0.999, 1.001)),
+    ],
+    ids=["entropy mask", "sequences left out"],
+)
+def test_what_is_left_out_of_the_policys_loss_still_teaches_the_values(
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    narrow: Callable[[DAPOConfig], DAPOConfig],
+) -> None:
+    whole = make_trainer(config.copy(copy_frozen=False)).update(make_data(reward=0.5))
+    narrowed = make_trainer(narrow(config)).update(make_data(reward=0.5))
+    assert narrowed["trained_tokens"] < whole["trained_tokens"]
+    assert narrowed["value_loss"] == pytest.approx(whole["value_loss"]) != 0
+
+
 def test_the_value_head_is_among_the_optimizers_parameters_and_moves(
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
 ) -> None:

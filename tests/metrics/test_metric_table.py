@@ -264,7 +264,7 @@ def test_figures_of_what_is_switched_on_by_hand() -> None:
     )
     # returns 1, 1, 0, 0: their variance is 0.25; the values miss them by a mean square of 0.05
     statistics.add(value_loss_sum=0.25, value_clip_count=1, return_sum=2.0, return_square_sum=2.0)
-    statistics.add(value_error_square_sum=0.2)
+    statistics.add(value_error_square_sum=0.2, value_tokens=4)
     statistics.add_common(minibatches=2)
     metrics = learner_metrics(statistics)
     switched_on = {
@@ -288,6 +288,7 @@ def test_returns_that_are_all_equal_have_nothing_to_explain(value: float) -> Non
     statistics = TokenStatistics()
     statistics.add(
         tokens=3,
+        value_tokens=3,
         value_loss_sum=1.0,
         value_error_square_sum=0.3,
         return_sum=3 * value,
