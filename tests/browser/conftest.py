@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 HERE = Path(__file__).parent
 
 # Pages are waited for this long at most: only against hanging, however busy the machine.
-PATIENCE_MS = 300_000
+PATIENCE_MS = 800_000
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,7 +19,7 @@ from rllib_dapo.reporting.write_report import write_report
 from rllib_dapo.tracking.sample_record import Sample
 
 DRAWN = "html[data-drawn-after]"
-PATIENCE_MS = 300_000  # only against hanging, however busy the machine
+PATIENCE_MS = 800_000  # only against hanging, however busy the machine
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>"
