@@ -12,6 +12,7 @@ import pytest
 import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import (
@@ -24,6 +25,7 @@ from rllib_dapo.core import (
 )
 from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.envs import TextSpace
+from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.training_data import GroupTrainingData
@@ -105,17 +107,15 @@ def training_data(
     return GroupTrainingData(groups=references, shards=list(zip(*plans, strict=True)))
 
 
-@contextmanager
-def learners(
+def learner_config(
     model: Path,
     num_learners: int,
     *,
     deepspeed: dict[str, Any] | None = None,
     dtype: str = "float32",
     **training: Any,
-) -> Iterator[LearnerGroup]:
-    """A LearnerGroup alone: neither engine nor environment."""
-    config = (
+) -> DAPOConfig:
+    return (
         DAPOConfig()
         .environment("rllib_dapo/Arithmetic-v0")
         .language_model(str(model), dtype=dtype, num_threads=1)
@@ -125,10 +125,18 @@ def learners(
         .learners(num_learners=num_learners)
         .deepspeed(deepspeed)
     )
+
+
+def module_spec(config: DAPOConfig) -> MultiRLModuleSpec:
     spaces = {DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))}
-    group = config.build_learner_group(
-        rl_module_spec=config.get_multi_rl_module_spec(spaces=spaces)
-    )
+    return config.get_multi_rl_module_spec(spaces=spaces)
+
+
+@contextmanager
+def learners(model: Path, num_learners: int, **settings: Any) -> Iterator[LearnerGroup]:
+    """A LearnerGroup alone: neither engine nor environment."""
+    config = learner_config(model, num_learners, **settings)
+    group = config.build_learner_group(rl_module_spec=module_spec(config))
     try:
         yield group
     finally:
@@ -152,7 +160,10 @@ def gradient(group: LearnerGroup, data: GroupTrainingData) -> np.ndarray:
 
 def weights(group: LearnerGroup) -> np.ndarray:
     """All weights, as the engines would get them."""
-    pieces = ask_learners(group, lambda learner: learner.weight_pieces())[0]
+    return as_array(ask_learners(group, lambda learner: learner.weight_pieces())[0])
+
+
+def as_array(pieces: list[ray.ObjectRef]) -> np.ndarray:
     named = sorted((name, array) for piece in pieces for name, array in ray.get(piece))
     flat = np.concatenate([array.flatten() for _, array in named])
     return (flat.astype(np.uint32) << 16).view(np.float32) if flat.dtype == np.uint16 else flat
@@ -187,17 +198,46 @@ def test_the_gradient_does_not_depend_on_micro_batches_or_on_the_number_of_learn
 
 
 @pytest.fixture(scope="module")
-def after_five_updates(cluster: None, raw_model: Path) -> Callable[..., np.ndarray]:
+def two_processes(cluster: None, raw_model: Path) -> Iterator[LearnerGroup]:
+    """Two Learners, in whose processes other pairs are made: starting a process takes long."""
+    with learners(raw_model, 2) as group:
+        yield group
+
+
+def train_in(group: LearnerGroup, config: DAPOConfig, data: GroupTrainingData) -> np.ndarray:
+    """Weights of Learners of another kind, trained in the processes of a group."""
+    spec, shards = module_spec(config), [shard for shard, _ in data.shard(config.num_learners)]
+
+    def train(_: DAPOTorchLearner) -> list[ray.ObjectRef]:
+        learner = config.learner_class(config=config, module_spec=spec)
+        learner.build()
+        result = learner.update(training_data=shards[rank()])
+        assert result[DEFAULT_MODULE_ID]["gradient_updates"].peek() == 5
+        return learner.weight_pieces()
+
+    return as_array(ask_learners(group, train)[0])
+
+
+@pytest.fixture(scope="module")
+def after_five_updates(
+    cluster: None, raw_model: Path, request: pytest.FixtureRequest
+) -> Callable[..., np.ndarray]:
     """Weights after five optimizer steps."""
 
     def train(
         num_learners: int, *, stage: int | None, dtype: str = "float32", **zero: Any
     ) -> np.ndarray:
         deepspeed = None if stage is None else {"zero_optimization": {"stage": stage, **zero}}
-        with learners(raw_model, num_learners, deepspeed=deepspeed, dtype=dtype, lr=1e-3) as group:
-            (result, *_) = group.update(
-                training_data=training_data(num_learners=num_learners, minibatches=5)
+        settings = {"deepspeed": deepspeed, "dtype": dtype, "lr": 1e-3}
+        data = training_data(num_learners=num_learners, minibatches=5)
+        if num_learners:
+            return train_in(
+                request.getfixturevalue("two_processes"),
+                learner_config(raw_model, num_learners, **settings),
+                data,
             )
+        with learners(raw_model, num_learners, **settings) as group:
+            (result, *_) = group.update(training_data=data)
             assert result[DEFAULT_MODULE_ID]["gradient_updates"].peek() == 5
             return weights(group)
 
