@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-PATIENCE_S = 300  # only against hanging, however busy the machine
+PATIENCE_S = 800  # only against hanging, however busy the machine
 RUN_FILE = """
 environment:
   env: rllib_dapo/Arithmetic-v0
@@ -142,7 +142,8 @@ def test_every_actor_has_a_telling_name(page: Page) -> None:
 def test_the_log_of_the_trials_actor_tells_of_its_iterations(page: Page) -> None:
     _open(page, "/actors")
     page.get_by_role("row").filter(has_text="DAPO trial_00000").get_by_role("link").first.click()
-    line = page.get_by_text(re.compile(r"iteration 9: .*entropy")).first
+    # Whichever of them is in view: the page draws no others, and the run goes on meanwhile.
+    line = page.get_by_text(re.compile(r"iteration \d+: .*entropy")).first
     expect(line).to_be_visible()
     line.scroll_into_view_if_needed()
     _picture(page, "log")

@@ -339,3 +339,20 @@ def test_the_gradient_is_the_finite_difference_of_the_loss_through_a_model(
     assert torch.autograd.gradcheck(
         lambda e, h: loss(e, h)[0], (embedding, head), eps=1e-6, atol=1e-8, rtol=1e-6
     )
+
+
+def test_the_ratio_of_a_response_is_that_of_all_its_tokens() -> None:
+    """By hand: log-ratios 0.1 and 0.3, of which the second token alone is trained."""
+    loss, statistics = dapo_policy_loss(
+        float64([[-0.9, -0.7]]),
+        float64([[-1.0, -1.0]]),
+        float64([1.0]),
+        torch.tensor([[True, True]]),
+        float64([1.0]),
+        epsilon_low=0.9,
+        epsilon_high=0.9,
+        ratio_level="sequence",
+        selected=torch.tensor([[False, True]]),
+    )
+    assert loss.item() == pytest.approx(-math.exp(0.2))
+    assert statistics["ratio_sum"].item() == pytest.approx(math.exp(0.2))

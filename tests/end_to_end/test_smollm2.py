@@ -44,6 +44,9 @@ def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(
         # hour to find informative ones. Responses of different lengths have different penalties.
         "dynamic_sampling.enabled=false",
         "overlong.buffer_tokens=31",
+        "training.prompts_per_step=2",
+        "training.group_size=4",
+        "training.minibatch_size=4",
     ]
     settings = read_settings(ROOT / "tune_configs" / "smollm2_mawps.yaml", overrides)
     algo = settings.config.copy(copy_frozen=False).build_algo()
