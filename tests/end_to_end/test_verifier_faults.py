@@ -98,7 +98,8 @@ def with_faults(config: DAPOConfig, faults: Mapping[int, str], log: Path) -> DAP
     return config.dynamic_sampling(enabled=False, max_rounds=1)
 
 
-@pytest.mark.parametrize("num_env_runners", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_env_runners", [0, 1])
 def test_training_goes_on_and_only_the_bad_verdicts_are_missing(
     cluster: None, small_config: Make, tmp_path: Path, num_env_runners: int
 ) -> None:

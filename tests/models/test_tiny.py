@@ -81,6 +81,7 @@ def test_every_warm_up_record_is_right() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_tiny_model_is_right_on_some_but_not_most_problems(tiny: Path) -> None:
     tokenizer, model = load_tokenizer(tiny), load_causal_lm(tiny, dtype=torch.float32)
     env = ArithmeticEnv({"max_operand": TinyRecipe().max_operand, "split": "heldout"})

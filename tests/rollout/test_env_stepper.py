@@ -131,6 +131,7 @@ REASONS = {
 def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
     rollout_config: MakeConfig,
 ) -> None:
+    others = set(psutil.Process().children())  # of tests before this one
     runner = TextEnvRunner(config=rollout_config(hostile_env(), **HOSTILE_SETTINGS))
     responses = [response for group in groups_of(runner, range(10)) for response in group.responses]
 
@@ -143,13 +144,12 @@ def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
             assert response.is_correct is (digit in ("1", "3", "5", "7", "9"))
     assert {response.text[-1:] for response in responses} >= REASONS.keys()
 
-    processes = psutil.Process().children()
+    children = set(psutil.Process().children()) - others
+    own = [child for child in children if "serve.py" in str(child.cmdline())]
+    assert own
     runner.stop()
-    assert not [
-        process
-        for process in processes
-        if process.is_running() and "serve.py" in str(process.cmdline())
-    ]
+    _, alive = psutil.wait_procs(own, timeout=120)
+    assert not alive
 
 
 @pytest.mark.slow

@@ -115,6 +115,7 @@ def test_an_environment_rewards_every_hostile_answer_or_says_why_not(
     assert all((reward, info["is_correct"]) == (-1.0, False) for reward, info in outcomes)
 
 
+@pytest.mark.slow
 def test_an_environment_that_knows_mathematics_rewards_them_too_or_says_why_not(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
