@@ -128,6 +128,13 @@ REASONS = {
 }
 
 
+def is_scorer(process: psutil.Process) -> bool:
+    try:
+        return "serve.py" in str(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+
+
 def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
     rollout_config: MakeConfig,
 ) -> None:
@@ -144,9 +151,7 @@ def test_a_scorer_that_hangs_exits_or_eats_memory_costs_its_own_verdicts_alone(
             assert response.is_correct is (digit in ("1", "3", "5", "7", "9"))
     assert {response.text[-1:] for response in responses} >= REASONS.keys()
 
-    children = set(psutil.Process().children()) - others
-    own = [child for child in children if "serve.py" in str(child.cmdline())]
-    assert own
+    own = [p for p in psutil.Process().children() if p not in others and is_scorer(p)]
     runner.stop()
     _, alive = psutil.wait_procs(own, timeout=120)
     assert not alive
