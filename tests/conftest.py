@@ -45,6 +45,9 @@ GROUPS = {
         "tests/end_to_end/test_replay.py",
     ),
     "sweep": ("tests/reporting/", "tests/tracking/test_sample_table.py"),
+    # A second Ray that starts meanwhile takes the port from which the first one's dashboard reads
+    # logs.
+    "browser": ("tests/browser/",),
 }
 
 
