@@ -17,7 +17,8 @@ demo: setup  ## train a tiny model to add, here and now
 	.venv/bin/python examples/demo.py
 
 # Two workers; tests/conftest.py says which tests stay together on one of them, and in which order.
-PYTEST = .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Every process of a test would compile the package again where byte code is not kept.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup  ## tests of every part, and a few whole runs: 8 minutes on two idle cores
 	$(PYTEST) $(TESTS)
