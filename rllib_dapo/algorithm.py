@@ -31,6 +31,7 @@ from rllib_dapo.config.objective_checks import idle_clip_warning
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
 from rllib_dapo.metrics.rollout_log import describe_shortfall, log_rollout
+from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
 from rllib_dapo.ray_internals import construction_errors_raised, trial_storage
@@ -40,6 +41,7 @@ from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
 from rllib_dapo.start_guard import StartGuard
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
+from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import recording_folder, write_step
 from rllib_dapo.tracking.sample_table import SampleTable
 from rllib_dapo.weight_transfer import transfer_weights
@@ -100,12 +102,12 @@ class DAPO(WholeCheckpoints):
 
         # A model that is made on the spot is made once here, before every actor looks for it.
         resolve_model(str(self.config.model_name))
+        self._model_check = ModelCheck(self.config)
         with construction_errors_raised(self):
             super().setup(config)
         self._built_config = self.config
 
-        self._make_stream()
-        self._sync_weights()
+        self._begin()
 
     def _start_counting(self) -> None:
         """Nothing has been sampled, trained or evaluated yet."""
@@ -116,13 +118,19 @@ class DAPO(WholeCheckpoints):
         self._sample_table = SampleTable()
         self.evaluation_at_start: dict[str, Any] | None = None
 
-    def _make_stream(self) -> None:
+    def _begin(self) -> None:
+        """Tries once what the model can do, and gives the EnvRunners the Learners' weights."""
+        # From here on, with settings that are right for this model.
+        self.config = self._model_check.compare(self.learner_group, self.config)
+        write_model_report(self._model_check.report, self)
+
         self._stream = RolloutStream(
             self.env_runner_group,
             max_groups_in_flight=self.config.max_groups_in_flight,
             timeout_seconds=self.config.sample_timeout_s,
             restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
         )
+        self._sync_weights()
 
     @override(Algorithm)
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -153,8 +161,7 @@ class DAPO(WholeCheckpoints):
         self._start_counting()
         build_anew(self)
 
-        self._make_stream()
-        self._sync_weights()
+        self._begin()
         return True
 
     @override(Algorithm)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rllib_dapo.commands.check_env_command import check_env
+from rllib_dapo.commands.check_model_command import check_model
 from rllib_dapo.commands.dashboard_command import dashboard
 from rllib_dapo.commands.evaluate_command import evaluate
 from rllib_dapo.commands.export_command import export
@@ -30,6 +31,7 @@ app.command()(export)
 app.command()(dashboard)
 app.command()(replay)
 app.command("check-env")(check_env)
+app.command("check-model")(check_model)
 app.command()(prepare)
 
 

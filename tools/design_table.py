@@ -31,30 +31,36 @@ ROOMS = {
     "weight_pieces": "",
     "metrics": "core envs",
     "models": "envs",
-    "rollout": "core envs models threads ray_internals",
+    "rollout": "core envs findings models threads ray_internals",
     "learner": "core metrics models threads weight_pieces",
     "weight_transfer": "learner",
     "checkpoint": "learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
+    "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
-    "tracking": "core ray_internals metrics rollout config",
+    "tracking": "core ray_internals metrics rollout model_check config",
     "reset": "config",
     "algorithm": (
         "ray_internals metrics models rollout weight_transfer checkpoint planning start_guard"
-        " config tracking reset"
+        " model_check config tracking reset"
     ),
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",
-    "run": "envs findings ray_internals metrics models rollout learner config algorithm run/search",
+    "run": (
+        "envs findings ray_internals metrics models rollout learner model_check config algorithm"
+        " run/search"
+    ),
     "env_check": "envs rollout",
     "evaluation": (
         "core findings ray_internals metrics models rollout learner checkpoint config run"
     ),
     "replay": "envs findings rollout planning config tracking run",
-    "reporting": "findings metrics config tracking run",
+    "reporting": "findings metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
-    "commands": "envs findings checkpoint run env_check evaluation replay reporting dashboards",
+    "commands": (
+        "envs findings checkpoint model_check run env_check evaluation replay reporting dashboards"
+    ),
     "cli": "run commands",
     "__main__": "cli",
 }

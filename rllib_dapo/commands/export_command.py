@@ -16,6 +16,12 @@ def export(
         typer.Argument(help="Path of a run's checkpoint, as `train` prints it at its end."),
     ],
     folder: Annotated[Path, typer.Argument(help="Path of the model's new folder.")],
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Type of the weights, such as float32; by default that of the model's own files."
+        ),
+    ] = "original",
 ) -> None:
     """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
     from rllib_dapo.checkpoint.export import export_checkpoint
@@ -23,5 +29,5 @@ def export(
 
     silence()
     with refusals(ValueError, OSError):
-        written = export_checkpoint(checkpoint, folder)
+        written = export_checkpoint(checkpoint, folder, dtype=dtype)
     typer.echo(f"model: {written}")

@@ -62,6 +62,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.model_name: str | None = None
         self.model_dtype: ModelDtype = "bfloat16"
         self.trust_remote_code = False
+        self.attn_implementation = "auto"
         self.gradient_checkpointing = False
         self.freeze_fraction = 0.0
         self.logprob_chunk_tokens = 2048
@@ -299,6 +300,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
             "name": self.model_name,
             "dtype": self.model_dtype,
             "trust_remote_code": self.trust_remote_code,
+            "attn_implementation": self.attn_implementation,
             "gradient_checkpointing": self.gradient_checkpointing,
             "freeze_fraction": self.freeze_fraction,
             "value_head": self.has_critic,

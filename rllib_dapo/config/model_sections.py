@@ -22,6 +22,7 @@ class ModelSections(AlgorithmConfig):
         *,
         dtype: ModelDtype = NotProvided,
         trust_remote_code: bool = NotProvided,
+        attn_implementation: str = NotProvided,
         gradient_checkpointing: bool = NotProvided,
         freeze_fraction: float = NotProvided,
         logprob_chunk_tokens: int = NotProvided,
@@ -37,6 +38,9 @@ class ModelSections(AlgorithmConfig):
                 `transformers` alone.
             trust_remote_code: Whether the model may run code of its own. Leave it off unless you
                 have read that code.
+            attn_implementation: Transformers' name of the attention that Learners compute with,
+                such as `sdpa`, `eager` or `flash_attention_2`. `auto` takes the fastest one that
+                computes what the model is: `sdpa`, and `eager` where attention has caps or sinks.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a
                 third slower.
             freeze_fraction: Share of the decoder layers, counted from the first, that is not

@@ -16,6 +16,7 @@ from rllib_dapo.core.batching import (
 from rllib_dapo.core.chunked import chunked_logprobs
 from rllib_dapo.core.critic import generalized_advantages, terminal_rewards, value_loss, whiten
 from rllib_dapo.core.kl import KL_ESTIMATORS, KLEstimator, kl_estimates
+from rllib_dapo.core.logit_adjustment import IDENTITY, LogitAdjustment
 from rllib_dapo.core.logprob import logprob_and_entropy
 from rllib_dapo.core.loss import dapo_policy_loss
 from rllib_dapo.core.normalizer import LOSS_AGGREGATIONS, LossAggregation, response_weights
@@ -35,12 +36,14 @@ from rllib_dapo.core.types import GroupSummary, PromptGroup, Response
 
 __all__ = [
     "ADVANTAGE_ESTIMATORS",
+    "IDENTITY",
     "KL_ESTIMATORS",
     "LOSS_AGGREGATIONS",
     "RATIO_LEVELS",
     "AdvantageEstimator",
     "GroupSummary",
     "KLEstimator",
+    "LogitAdjustment",
     "LossAggregation",
     "MicroBatchPlan",
     "PromptGroup",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rllib_dapo.core.linear_logprob import linear_logprobs
+from rllib_dapo.core.logit_adjustment import IDENTITY, LogitAdjustment
 from rllib_dapo.core.logprob import logprob_and_entropy
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ def chunked_logprobs(
     *,
     temperature: float,
     chunk_tokens: int,
+    adjustment: LogitAdjustment = IDENTITY,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
-    """`log p_y` and `H = -Σ_j p_j log p_j`, with `p = softmax(head(hidden) / temperature)`.
+    """`log p_y` and `H = -Σ_j p_j log p_j`, with `p = softmax(f(head(hidden)) / temperature)`.
 
     All logits `[N, V]` are never held, neither forward nor backward: logits in full are most of the
     memory of a small model. A plain `nn.Linear` is not even called, since `core.linear_logprob`
@@ -38,6 +40,7 @@ def chunked_logprobs(
         targets: `[N]` token ids `y`.
         temperature: Sampling temperature, positive.
         chunk_tokens: Largest number of rows in a chunk.
+        adjustment: What the model makes of its logits, the function `f`; by default nothing.
 
     Returns:
         `[N]` log-probabilities and `[N]` entropies, in nats, as from `logprob_and_entropy`.
@@ -52,10 +55,11 @@ def chunked_logprobs(
             targets,
             temperature=temperature,
             chunk_tokens=chunk_tokens,
+            adjustment=adjustment,
         )
 
     def one_chunk(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        return logprob_and_entropy(head(rows), ids, temperature=temperature)
+        return logprob_and_entropy(adjustment(head(rows)), ids, temperature=temperature)
 
     if len(targets) <= chunk_tokens:
         return one_chunk(hidden, targets)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rllib_dapo.core.logit_adjustment import IDENTITY, LogitAdjustment
 from rllib_dapo.core.logprob import (
     LOWEST_LOGIT,
     full_precision,
@@ -27,7 +28,7 @@ CPU_TILE_WORDS, TILE_WORDS = 1024, 16_384
 
 
 class _LinearLogprobs(torch.autograd.Function):
-    """`logprob_and_entropy` of `hidden @ weight.T + bias`, one tile of rows and words at a time.
+    """`logprob_and_entropy` of `f(hidden @ weight.T + bias)`, a tile of rows and words at a time.
 
     The maximum, total and first moment of the softmax are carried from tile to tile. The backward
     pass computes every tile again and adds its products to the gradients: one matrix product more,
@@ -44,13 +45,17 @@ class _LinearLogprobs(torch.autograd.Function):
         temperature: float,
         chunk_tokens: int,
         dtype: torch.dtype,
+        adjustment: LogitAdjustment,
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.temperature, ctx.chunk_tokens, ctx.dtype = temperature, chunk_tokens, dtype
+        ctx.adjustment = adjustment
 
         with full_precision(hidden):
             parts = [
-                _forward_rows(hidden[rows].to(dtype), weight, bias, targets[rows], temperature)
+                _forward_rows(
+                    hidden[rows].to(dtype), weight, bias, targets[rows], temperature, adjustment
+                )
                 for rows in _slices(len(hidden), chunk_tokens)
             ]
 
@@ -61,7 +66,7 @@ class _LinearLogprobs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, log_z, entropy = ctx.saved_tensors
-        nothing = (None,) * 4
+        nothing = (None,) * 5
         incoming = incoming_gradients(gradients, like=log_z, temperature=ctx.temperature)
         if incoming is None:
             return None, None, None, *nothing
@@ -76,9 +81,9 @@ class _LinearLogprobs(torch.autograd.Function):
             inputs, of_chosen = hidden[rows].to(ctx.dtype), of_logprob[rows]
             for words in _slices(len(weight), _tile_words(hidden)):
                 # The gradient with respect to the logits of this tile, ...
-                log_p = _tile_logits(inputs, weight, bias, words, ctx.temperature).sub_(
-                    log_z[rows, None]
-                )
+                adjusted = _tile_logits(inputs, weight, bias, words, ctx.adjustment)
+                slope = ctx.adjustment.slope(adjusted)
+                log_p = scaled_logits(adjusted, ctx.temperature, copy=False).sub_(log_z[rows, None])
                 tile = softmax_gradient(
                     log_p,
                     entropy[rows],
@@ -87,6 +92,8 @@ class _LinearLogprobs(torch.autograd.Function):
                 )
                 index, inside = _places(targets[rows], words)
                 tile.scatter_add_(-1, index, torch.where(inside, of_chosen, 0.0)[:, None])
+                if not ctx.adjustment.is_identity:
+                    tile.mul_(slope)
 
                 # ... and its share of the gradients with respect to what the logits are made of.
                 if of_bias is not None:
@@ -111,8 +118,9 @@ def linear_logprobs(
     *,
     temperature: float,
     chunk_tokens: int,
+    adjustment: LogitAdjustment = IDENTITY,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
-    """`log p_y` and `H = -Σ_j p_j log p_j`, `p = softmax((h @ weight.T + bias) / temperature)`.
+    """`log p_y` and `H = -Σ_j p_j log p_j`, `p = softmax(f(h @ weight.T + bias) / temperature)`.
 
     The product is computed in the type that autocast would compute it in.
 
@@ -123,6 +131,7 @@ def linear_logprobs(
         targets: `[N]` token ids `y`.
         temperature: Sampling temperature, positive.
         chunk_tokens: Largest number of rows in a tile.
+        adjustment: What the model makes of its logits, the function `f`; by default nothing.
 
     Returns:
         `[N]` log-probabilities and `[N]` entropies in nats, in at least float32, with gradient to
@@ -134,7 +143,7 @@ def linear_logprobs(
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     logprobs, entropy = _LinearLogprobs.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, temperature, chunk_tokens, dtype
+        hidden, weight, bias, targets, temperature, chunk_tokens, dtype, adjustment
     )
     return logprobs, entropy
 
@@ -145,6 +154,7 @@ def _forward_rows(
     bias: Float[Tensor, "V"] | None,
     targets: Int[Tensor, "n"],
     temperature: float,
+    adjustment: LogitAdjustment,
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"], Float[Tensor, "n"]]:
     """`log p_y`, `H` and `log Z` of each row, where `Z` is the denominator of the softmax.
 
@@ -157,7 +167,8 @@ def _forward_rows(
     shift = torch.full_like(total, LOWEST_LOGIT)
 
     for words in _slices(len(weight), _tile_words(inputs)):
-        tile = _tile_logits(inputs, weight, bias, words, temperature)
+        adjusted = _tile_logits(inputs, weight, bias, words, adjustment)
+        tile = scaled_logits(adjusted, temperature, copy=False)
         index, inside = _places(targets, words)
         chosen = torch.where(inside, tile.gather(-1, index).squeeze(-1), chosen)
 
@@ -177,13 +188,15 @@ def _tile_logits(
     weight: Float[Tensor, "V H"],
     bias: Float[Tensor, "V"] | None,
     words: slice,
-    temperature: float,
+    adjustment: LogitAdjustment,
 ) -> Float[Tensor, "n v"]:
-    """Scaled logits of some of the words."""
+    """Logits of some of the words, as the model gives them."""
     logits = inputs @ weight[words].to(inputs.dtype).T
     if bias is not None:
         logits += bias[words]
-    return scaled_logits(logits, temperature, copy=False)
+    if adjustment.is_identity:
+        return logits
+    return adjustment.apply_(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 def _places(

@@ -66,7 +66,8 @@ def _start_engines(
     model: Path | str = evaluation.model
     if checkpoint is not None:
         exported = stack.enter_context(TemporaryDirectory(prefix="rllib-dapo-"))
-        model = export_checkpoint(checkpoint, Path(exported))
+        # As trained: the engine rounds weights to the type that it is asked for.
+        model = export_checkpoint(checkpoint, Path(exported), dtype="float32")
 
     if config.num_env_runners > 0:
         if not ray.is_initialized():

@@ -10,8 +10,9 @@ Under ZeRO-3, too, each Learner loads the whole model before DeepSpeed takes it 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,12 @@ class DeepSpeedLearner(DAPOTorchLearner):
 
     @override(DAPOTorchLearner)
     def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in self._whole_weights(self.policy_module.lm):
-            if rank() == 0:
-                yield name, tensor
+        module = self.policy_module
+        weights = self._whole_weights(module.lm)
+        if rank() == 0:
+            yield from module.checkpoint_format.to_checkpoint(weights)
+        else:
+            deque(weights, maxlen=0)  # takes part in the gathering, and keeps nothing
 
     def _whole_weights(self, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """All weights and buffers by name, on every Learner.
@@ -141,19 +145,28 @@ class DeepSpeedLearner(DAPOTorchLearner):
             own = dict(
                 module.named_parameters(prefix=prefix, recurse=False, remove_duplicate=False)
             )
-            with self._gathered(list(own.values())):
-                yield from ((name, p.data) for name, p in own.items() if name in saved)
+            with self._gathered(list(own.values())) as is_gathered:
+                # A gathered weight is gone when the next one comes, but a layer may be converted
+                # as a whole.
+                yield from (
+                    (name, p.data.clone() if is_gathered else p.data)
+                    for name, p in own.items()
+                    if name in saved
+                )
 
             buffers = module.named_buffers(prefix=prefix, recurse=False)
             yield from ((name, buffer) for name, buffer in buffers if name in saved)
 
-    def _gathered(self, params: list[nn.Parameter]) -> AbstractContextManager[None]:
+    @contextmanager
+    def _gathered(self, params: list[nn.Parameter]) -> Iterator[bool]:
+        """Gathers what is sharded among some parameters, and says whether anything was."""
         sharded = [
             p
             for p in params
             if hasattr(p, "ds_status") and p.ds_status is not ZeroParamStatus.AVAILABLE
         ]
-        return deepspeed.zero.GatheredParameters(sharded) if sharded else nullcontext()
+        with deepspeed.zero.GatheredParameters(sharded) if sharded else nullcontext():
+            yield bool(sharded)
 
     @override(DAPOTorchLearner)
     def training_state(self, checkpoint: Path) -> dict[str, Any]:
@@ -167,12 +180,11 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def _write_model(self, folder: Path) -> None:
         """Writes what the module cannot save by itself; see `CausalLMModule.save_to_path`."""
         module = self.policy_module
-        heads = [] if module.value_head is None else [(VALUE_HEAD, module.value_head)]
-        weights = {}
-        for prefix, part in (("", module.lm), *heads):
-            for name, tensor in self._whole_weights(part):
-                if rank() == 0:
-                    weights[prefix + name] = tensor.detach().to("cpu", copy=True)
+        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self._engine_weights()}
+        if module.value_head is not None:
+            for name, tensor in self._whole_weights(module.value_head):
+                weights[VALUE_HEAD + name] = tensor.to("cpu", copy=True)
+
         if rank() == 0:
             folder.mkdir(parents=True, exist_ok=True)
             module.write_model(folder, weights)

@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rllib_dapo.core import attention_mask, chunked_logprobs
+from rllib_dapo.core import IDENTITY, LogitAdjustment, chunked_logprobs
+from rllib_dapo.learner.row_masks import shared_row_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Settings of transformers models that change logits after the output projection.
-LOGIT_ADJUSTMENTS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "lm_head_multiplier",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +24,14 @@ class ForwardSettings:
         dtype: Type of the computation, which runs under autocast where the parameters are wider.
         temperature: Sampling temperature that logits are divided by.
         chunk_tokens: Number of rows of logits held at a time.
+        adjustment: What the model makes of its logits after the output projection. None where that
+            is not known: then the model is asked for its logits in full, which takes more memory.
     """
 
     dtype: torch.dtype
     temperature: float
     chunk_tokens: int
+    adjustment: LogitAdjustment | None = IDENTITY
 
 
 def token_outputs(
@@ -60,7 +56,12 @@ def token_outputs(
     mask = batch["mask"]
     wider = next(lm.parameters()).dtype != settings.dtype
     with torch.autocast(mask.device.type, dtype=settings.dtype, enabled=wider):
-        features, inputs, head = _features(lm, batch, needs_features=value_head is not None)
+        features, inputs, head = _features(
+            lm,
+            batch,
+            needs_features=value_head is not None,
+            full_logits=settings.adjustment is None,
+        )
 
         # Only positions that predict a response token are projected to the vocabulary: for a small
         # model, the projection of prompts and padding takes a large part of the time, and full
@@ -72,6 +73,7 @@ def token_outputs(
             batch["response_ids"][mask],
             temperature=settings.temperature,
             chunk_tokens=settings.chunk_tokens,
+            adjustment=settings.adjustment or IDENTITY,
         )
         outputs = {"logprobs": logprobs, "entropy": entropy}
 
@@ -83,27 +85,39 @@ def token_outputs(
     return {name: empty.masked_scatter(mask, values) for name, values in outputs.items()}
 
 
+def model_inputs(lm: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Any]:
+    """What the model is called with.
+
+    Rows of one response need no mask: padding is on the right, where causal attention never looks.
+    A mask rules out the fastest attention kernels, so only shared rows have one.
+
+    Args:
+        lm: The language model.
+        batch: Micro-batch of `core.collate`.
+    """
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
+    if bool((batch["segment_ids"] > 1).any()):
+        inputs["position_ids"] = batch["position_ids"]
+        inputs["attention_mask"] = shared_row_mask(
+            lm.config.get_text_config(), batch["segment_ids"], batch["position_ids"]
+        )
+    return inputs
+
+
 def _features(
-    lm: PreTrainedModel, batch: dict[str, Tensor], *, needs_features: bool
+    lm: PreTrainedModel, batch: dict[str, Tensor], *, needs_features: bool, full_logits: bool
 ) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
     """Hidden states, the input of the output projection, and the projection.
 
-    A model that adjusts its logits after the projection is asked for the logits themselves: they
-    are the input then, and the projection is the identity.
+    Where the logits themselves are asked for, they are the input, and the projection is the
+    identity.
 
     Returns:
         Hidden states `[R, S, H]`, input `[R, S, H]` or `[R, S, V]`, projection `[n, .] -> [n, V]`.
         Where hidden states are not needed, what is given for them may be anything.
     """
-    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-
-    # Rows of one response need no mask: padding is on the right, where causal attention never
-    # looks. A mask rules out the fastest attention kernels, so only shared rows have one.
-    if bool((batch["segment_ids"] > 1).any()):
-        inputs["position_ids"] = batch["position_ids"]
-        inputs["attention_mask"] = attention_mask(batch["segment_ids"])
-
-    if any(getattr(lm.config, name, None) for name in LOGIT_ADJUSTMENTS):
+    inputs = model_inputs(lm, batch)
+    if full_logits:
         output = lm(**inputs, output_hidden_states=needs_features)
         return (
             (output.hidden_states[-1] if needs_features else output.logits),

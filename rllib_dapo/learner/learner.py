@@ -381,9 +381,10 @@ class DAPOTorchLearner(CheckpointedLearner):
         return [ray.put(piece) for piece in cut_into_pieces(self._engine_weights(), dtype=dtype)]
 
     def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The language model's weights by Hugging Face names, on the first Learner alone."""
+        """The language model's weights by their checkpoint's names, on the first Learner alone."""
         if rank() == 0:
-            yield from self.policy_module.lm.state_dict().items()
+            module = self.policy_module
+            yield from module.checkpoint_format.to_checkpoint(module.lm.state_dict().items())
 
     @property
     def weights_version(self) -> int:

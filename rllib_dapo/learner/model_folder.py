@@ -5,7 +5,9 @@ So an export is a copy, and no weight of the model has to be unpickled to be use
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,10 @@ from ray.rllib.core import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rllib_dapo.models import GENERATION_CONFIG, load_config, load_tokenizer, model_file
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 # The prefix of the names of the value head's weights, and the head's own folder: it is not part of
 # the language model, and an export leaves it behind.
@@ -33,62 +37,63 @@ MODULE_PATH = Path(
 )
 
 
-def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor]) -> None:
-    """Loads a whole state dict; weights that are tied to others may be missing in it.
-
-    Args:
-        model: Model that takes the weights.
-        state: Weights by name, as in `model.state_dict()`.
-
-    Raises:
-        ValueError: If a parameter of the model has no weight in `state`, or the other way round, or
-            a shape differs.
-    """
-    own = model.state_dict()
-    missing = sorted(set(dict(model.named_parameters())) - set(state))
-    unexpected = sorted(set(state) - set(own))
-    reshaped = sorted(
-        name for name in set(state) & set(own) if state[name].shape != own[name].shape
-    )
-    if missing or unexpected or reshaped:
-        raise ValueError(
-            f"these weights belong to another model: missing {missing[:3]}, "
-            f"unknown {unexpected[:3]}, of another shape {reshaped[:3]}"
-        )
-
-    # Not strict, for tied weights alone: what else is missing has been refused.
-    model.load_state_dict(dict(state), strict=False)
-
-
 def write_model(
     folder: Path,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     weights: Mapping[str, Tensor],
+    *,
+    source: str,
+    trust_remote_code: bool = False,
 ) -> None:
     """Writes weights, configuration and tokenizer as transformers does.
 
-    A value head goes into a folder of its own.
+    The weights keep their type, so that training can go on from them. Everything else comes out as
+    it went in: the start model's configuration, with the type it was published in, and its
+    generation configuration, which is copied, since transformers refuses to write some that it
+    reads. A value head goes into a folder of its own.
 
     Args:
         folder: An existing folder.
-        model: Model with the configuration to write; its own weights are not looked at.
-        tokenizer: The model's tokenizer.
-        weights: Weights by name; those of a value head begin with `VALUE_HEAD`.
+        model: Model whose class writes the weights; its own weights are not looked at.
+        weights: Weights by their names in a checkpoint; those of a value head begin with
+            `VALUE_HEAD`.
+        source: Folder or hub name of the start model.
+        trust_remote_code: Whether code that comes with the model may run.
     """
     value_head = {
         k.removeprefix(VALUE_HEAD): v.contiguous()
         for k, v in weights.items()
         if k.startswith(VALUE_HEAD)
     }
-    model.save_pretrained(
-        folder, state_dict={k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)}
-    )
-    tokenizer.save_pretrained(folder)
+    with _no_generation_config(model):
+        model.save_pretrained(
+            folder,
+            state_dict={k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)},
+            save_original_format=False,  # these names are the checkpoint's already
+        )
+    load_config(source, trust_remote_code=trust_remote_code).save_pretrained(folder)
+    load_tokenizer(source, trust_remote_code=trust_remote_code).save_pretrained(folder)
+
+    (folder / GENERATION_CONFIG).unlink(missing_ok=True)
+    if (original := model_file(source, GENERATION_CONFIG)) is not None:
+        shutil.copyfile(original, folder / GENERATION_CONFIG)
 
     if value_head:
         (folder / VALUE_HEAD_FOLDER).mkdir(exist_ok=True)
         save_file(value_head, folder / VALUE_HEAD_FOLDER / "model.safetensors")
+
+
+@contextmanager
+def _no_generation_config(model: PreTrainedModel) -> Iterator[None]:
+    """Lets transformers save a model whose generation configuration it would refuse to write."""
+    from transformers import GenerationConfig
+
+    before = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = before
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

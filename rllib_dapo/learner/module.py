@@ -18,10 +18,11 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
-from rllib_dapo.learner.model_folder import VALUE_HEAD, load_weights, read_weights, write_model
+from rllib_dapo.learner.logit_adjustment import find_logit_adjustment
+from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
-from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
-from rllib_dapo.rollout.engine import Engine
+from rllib_dapo.models import CheckpointFormat, load_causal_lm, resolve_model
+from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
 from rllib_dapo.weight_pieces import to_numpy, to_tensors
 
@@ -68,6 +69,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             return
 
         self.lm = self._load()
+        self.checkpoint_format = CheckpointFormat(self.lm)
+        self.settings = replace(self.settings, adjustment=find_logit_adjustment(self.lm))
         freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
             self.lm.gradient_checkpointing_enable(
@@ -129,6 +132,15 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         finally:
             self.settings = before
 
+    def set_attention(self, kernel: str) -> None:
+        """Computes attention in another way, in the policy and its reference.
+
+        Args:
+            kernel: Transformers' name of the implementation.
+        """
+        for model in (self.lm, *self._reference):
+            model.set_attn_implementation(kernel)
+
     @override(TorchRLModule)
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         raise NotImplementedError(
@@ -144,7 +156,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, np.ndarray]:
-        """The weights under their Hugging Face names, as NumPy arrays.
+        """The weights under the names of a checkpoint, as NumPy arrays.
 
         Args:
             components: Unused, since a module has no components.
@@ -161,15 +173,14 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             raise RuntimeError(
                 "one Learner alone does not hold the weights: save a checkpoint and export it"
             )
-        tensors = {**self.lm.state_dict(), **self._value_head_state()}
-        return {name: to_numpy(tensor, tensor.dtype) for name, tensor in tensors.items()}
+        return {name: to_numpy(tensor, tensor.dtype) for name, tensor in self._weights().items()}
 
     @override(TorchRLModule)
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         """Takes the weights of `get_state`; a module with an engine takes none.
 
         Args:
-            state: Weights under their Hugging Face names.
+            state: Weights under the names of a checkpoint.
         """
         if state and self.engine is None:
             self._load_weights(dict(to_tensors(state.items())))
@@ -209,10 +220,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         if self.is_sharded:
             return path
 
-        if state:
-            weights = dict(to_tensors(state.items()))
-        else:
-            weights = {**self.lm.state_dict(), **self._value_head_state()}
+        weights = dict(to_tensors(state.items())) if state else self._weights()
         with tempfile.TemporaryDirectory() as folder:
             self.write_model(Path(folder), weights)
             pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
@@ -223,12 +231,16 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
         Args:
             folder: An existing folder.
-            weights: All weights by name; those of the value head begin with `value_head.`.
+            weights: All weights by their names in a checkpoint; those of the value head begin with
+                `value_head.`.
         """
-        tokenizer = load_tokenizer(
-            self._name, trust_remote_code=self.model_config["trust_remote_code"]
+        write_model(
+            folder,
+            self.lm,
+            weights,
+            source=self._name,
+            trust_remote_code=self.model_config["trust_remote_code"],
         )
-        write_model(folder, self.lm, tokenizer, weights)
 
     @override(TorchRLModule)
     def restore_from_path(self, path: Any, *, filesystem: Any = None, **kwargs: Any) -> None:
@@ -259,8 +271,17 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """The start model in float32 or wider, without dropout."""
         dtype = torch.promote_types(self.settings.dtype, torch.float32)
         model = load_causal_lm(
-            self._name, dtype=dtype, trust_remote_code=self.model_config["trust_remote_code"]
+            self._name,
+            dtype=dtype,
+            trust_remote_code=self.model_config["trust_remote_code"],
+            attn_implementation=self.model_config["attn_implementation"],
         )
+        if (name := type(model).__name__) in CHANGED_CLASSES:
+            raise ValueError(
+                "env_runners.num_env_runners=0 and learners.num_learners=0 put engine and Learner "
+                f"into one process, in which vLLM has changed transformers' {name}: set "
+                "env_runners.num_env_runners to 1, or rollout.engine to transformers"
+            )
         disable_dropout(model)
         return model
 
@@ -273,14 +294,18 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         nn.init.zeros_(head.bias)
         return head
 
-    def _value_head_state(self) -> dict[str, Tensor]:
-        if self.value_head is None:
-            return {}
-        return {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
+    def _weights(self) -> dict[str, Tensor]:
+        """All weights by their names in a checkpoint."""
+        weights = dict(self.checkpoint_format.to_checkpoint(self.lm.state_dict().items()))
+        if self.value_head is not None:
+            weights |= {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
+        return weights
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         """Loads the model's weights, and the value head's, which an exported model has not."""
-        load_weights(self.lm, {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)})
+        of_model = {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)}
+        # Not strict, for second names of tied weights alone: what else is missing was refused.
+        self.lm.load_state_dict(self.checkpoint_format.from_checkpoint(of_model), strict=False)
 
         own = {
             k.removeprefix(VALUE_HEAD): v for k, v in weights.items() if k.startswith(VALUE_HEAD)

@@ -13,14 +13,33 @@
 - a name on the Hugging Face hub, such as `"Qwen/Qwen2.5-0.5B"`.
 """
 
-from rllib_dapo.models.chat_template import observation_token_ids, prompt_token_ids
-from rllib_dapo.models.loading import load_causal_lm, load_tokenizer
-from rllib_dapo.models.model_names import check_model_name, resolve_model
+from rllib_dapo.models.attention import EAGER
+from rllib_dapo.models.chat_template import (
+    appends_end,
+    observation_token_ids,
+    prompt_token_ids,
+)
+from rllib_dapo.models.checkpoint_format import CheckpointFormat
+from rllib_dapo.models.loading import (
+    GENERATION_CONFIG,
+    load_causal_lm,
+    load_config,
+    load_tokenizer,
+    model_file,
+)
+from rllib_dapo.models.model_names import check_model_name, folder_if_there, resolve_model
 
 __all__ = [
+    "EAGER",
+    "GENERATION_CONFIG",
+    "CheckpointFormat",
+    "appends_end",
     "check_model_name",
+    "folder_if_there",
     "load_causal_lm",
+    "load_config",
     "load_tokenizer",
+    "model_file",
     "observation_token_ids",
     "prompt_token_ids",
     "resolve_model",

@@ -16,14 +16,16 @@ def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[in
 
     The template writes the beginning-of-sequence token where the model wants one, so the tokenizer
     adds none. Without a template the prompt is encoded as it stands, with the special tokens that
-    the tokenizer adds by itself.
+    the tokenizer puts in front of a text by itself. One that it puts behind, to say that the text
+    has ended, is left out: the policy is to go on from there.
 
     Args:
         tokenizer: The model's tokenizer.
         prompt: Text of the prompt.
     """
     if not tokenizer.chat_template:
-        return list(tokenizer(prompt)["input_ids"])
+        ids = list(tokenizer(prompt)["input_ids"])
+        return ids[:-1] if appends_end(tokenizer) else ids
 
     messages = [{"role": "user", "content": prompt}]
     return list(
@@ -31,6 +33,19 @@ def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[in
             messages, add_generation_prompt=True, tokenize=True, return_dict=False
         )
     )
+
+
+def appends_end(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer puts the end-of-sequence token behind every text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+    """
+    end = tokenizer.eos_token_id
+    bare, wrapped = (
+        list(tokenizer("1", add_special_tokens=flag)["input_ids"]) for flag in (False, True)
+    )
+    return end is not None and wrapped[-1:] == [end] and bare[-1:] != [end]
 
 
 def observation_token_ids(
@@ -52,6 +67,9 @@ def observation_token_ids(
         observation: Text that the environment returned.
         after: Last token that was sampled. Where it ends the assistant's message already, the
             template's own end of the message is left out.
+
+    Raises:
+        ValueError: If the template does not keep the observation; one line.
     """
     for token in tokenizer.all_special_tokens:
         observation = observation.replace(str(token), "")
@@ -67,5 +85,10 @@ def observation_token_ids(
         # The first placeholder is ours: the observation comes after it.
         _, _, between = str(rendered).partition(_PLACEHOLDER)
         between = between.removeprefix(str(tokenizer.convert_ids_to_tokens(after)))
+        if observation.strip() not in between:
+            raise ValueError(
+                "the model's chat_template does not keep what an environment answers: set "
+                "rollout.max_turns to 1, or mend the template"
+            )
 
     return list(tokenizer(between, add_special_tokens=False)["input_ids"])

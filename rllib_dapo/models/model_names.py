@@ -62,6 +62,34 @@ def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) ->
     return folder.absolute() if folder.is_dir() else name
 
 
+def folder_if_there(name: str) -> Path | None:
+    """The folder of a model that is on this machine already; nothing is made or fetched.
+
+    Args:
+        name: Value of the setting.
+
+    Returns:
+        The folder. None for a built-in model that is not in the cache yet, and for a hub name.
+    """
+    from rllib_dapo.models.model_cache import default_cache_dir
+
+    if name == TINY:
+        from rllib_dapo.models.tiny import TinyRecipe
+
+        folder = default_cache_dir() / TinyRecipe().folder_name()
+    elif name == TINY_CALCULATOR:
+        from rllib_dapo.models.tiny_calculator import CalculatorRecipe
+
+        folder = default_cache_dir() / CalculatorRecipe().folder_name()
+    elif name == SMOLLM2:
+        from rllib_dapo.models.smollm2 import FOLDER
+
+        folder = default_cache_dir() / FOLDER
+    else:
+        folder = Path(name).expanduser().absolute()
+    return folder if (folder / "config.json").is_file() else None
+
+
 def check_model_name(name: str) -> None:
     """Refuses a `language_model.name` that cannot work, before anything heavy is imported.
 

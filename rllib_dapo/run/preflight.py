@@ -18,6 +18,9 @@ from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
+from rllib_dapo.model_check.files import Lengths, check_files
+from rllib_dapo.model_check.model_report import refuse
+from rllib_dapo.models import folder_if_there
 from rllib_dapo.ray_internals import (
     find_bootstrap_address,
     get_accelerator_manager_for_resource,
@@ -54,6 +57,40 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
         available = {} if uses_cluster() else machine_resources()
     for config in settings.checked:
         check_placement(config, available)
+
+
+def check_models(settings: RunSettings) -> None:
+    """Checks the files of a run's models: sizes, ids, tokenizer and template.
+
+    A model that is not on this machine yet is checked when a trial has it. So is the computation of
+    any model.
+
+    Args:
+        settings: The run, checked by `check_run`.
+
+    Raises:
+        SettingsError: For the first finding; one line.
+    """
+    different = {
+        (folder_if_there(str(c.model_name)), c.max_prompt_tokens, c.max_response_tokens): c
+        for c in reversed(settings.checked)
+    }
+    for (folder, max_prompt_tokens, max_response_tokens), config in different.items():
+        if folder is None:
+            continue
+        lengths = Lengths(
+            max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
+        )
+        try:
+            findings = check_files(
+                str(folder),
+                trust_remote_code=config.trust_remote_code,
+                lengths=lengths,
+                max_turns=1,
+            )
+            refuse(findings, model=str(config.model_name))
+        except ValueError as error:
+            raise SettingsError(f"{_source(config, settings)}: {one_line(error)}") from error
 
 
 def warnings(settings: RunSettings) -> list[str]:

@@ -116,6 +116,30 @@ function makeCheckpoints() {
   list.append(element("p", { class: "muted" }, "To make a model of one: ", command));
 }
 
+function modelTable({ model, architecture, findings, trials }) {
+  const rows = findings.map(({ check, verdict, detail }) =>
+    element(
+      "tr",
+      {},
+      element("td", {}, check),
+      element("td", { class: verdict === "right" ? "muted" : "" }, verdict),
+      element("td", {}, detail),
+    ),
+  );
+  const where = report.trials.length > trials.length ? ` (${trials.join(", ")})` : "";
+  return element(
+    "div",
+    { class: "scroll" },
+    element("p", {}, element("code", {}, model), ` ${architecture}${where}`),
+    element("table", {}, element("tbody", {}, ...rows)),
+  );
+}
+
+function makeModel() {
+  if (!report.models.length) $("model").hidden = true;
+  $("model-list").append(...report.models.map(modelTable));
+}
+
 function makeConfiguration() {
   for (const setting of report.settings) {
     const isChanged = setting.is_changed || setting.is_varied;
@@ -155,6 +179,7 @@ async function start() {
   makeSweep();
   makeTable();
   makeResponses();
+  makeModel();
   if (report.trials.some((trial) => trial.iterations)) plots.set("time-plot", timePlot);
   else $("time").hidden = true;
   makeCheckpoints();

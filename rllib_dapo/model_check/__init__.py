@@ -1,0 +1,1 @@
+"""What a model can do: its computation, files, tokenizer and template, tried before training."""

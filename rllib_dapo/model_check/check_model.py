@@ -1,0 +1,178 @@
+"""The whole check: of a run's model before its first step, and of any model by command."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner_group import LearnerGroup
+
+from rllib_dapo.learner.collectives import rank
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
+from rllib_dapo.model_check.files import Lengths, check_files
+from rllib_dapo.model_check.model_report import Finding, ModelReport, refuse
+from rllib_dapo.model_check.round_trip import check_round_trip
+from rllib_dapo.models import load_config, resolve_model
+
+if TYPE_CHECKING:
+    from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.learner.learner import DAPOTorchLearner
+    from rllib_dapo.learner.module import CausalLMModule
+logger = logging.getLogger(__name__)
+
+
+class ModelCheck:
+    """The check of a run's model: its files before anything heavy starts, then its computation.
+
+    Attributes:
+        report: Everything that was found, once `compare` has been called.
+    """
+
+    report: ModelReport
+
+    def __init__(self, config: DAPOConfig) -> None:
+        """Checks the model's files.
+
+        Args:
+            config: The algorithm's configuration.
+
+        Raises:
+            ValueError: If the model cannot be trained as it is; one line.
+        """
+        self._of_files = check_files(
+            str(resolve_model(str(config.model_name))),
+            trust_remote_code=config.trust_remote_code,
+            lengths=Lengths(
+                max_prompt_tokens=config.max_prompt_tokens,
+                max_response_tokens=config.max_response_tokens,
+            ),
+            # Whether an environment answers back turns out only when it does.
+            max_turns=1,
+        )
+        refuse(self._of_files, model=str(config.model_name))
+
+    def compare(self, learner_group: LearnerGroup, config: DAPOConfig) -> DAPOConfig:
+        """Compares the Learners' computation with the model's own; they then take the right way.
+
+        Args:
+            learner_group: The Learners, before the first update.
+            config: The algorithm's configuration.
+
+        Returns:
+            The configuration to go on with: without shared rows where these are wrong.
+
+        Raises:
+            ValueError: If the model cannot be trained as it is; one line.
+        """
+        started = time.perf_counter()
+        longest = config.max_prompt_tokens + config.max_response_tokens
+        shares_rows = config.max_shared_row_tokens > 0
+        found, architecture = ask_learners(
+            learner_group,
+            lambda learner: check_learner(learner, longest=longest, shares_rows=shares_rows),
+        )[0]
+
+        self.report = ModelReport(
+            model=str(config.model_name),
+            architecture=architecture,
+            findings=(*self._of_files, *found),
+            seconds=time.perf_counter() - started,
+        )
+        refuse(self.report.findings, model=self.report.model)
+        for finding in found:
+            if finding.verdict == "slower":
+                logger.warning("%s: %s", finding.check, finding.detail)
+        return _without_wrong_shortcuts(config, self.report)
+
+
+def check_learner(
+    learner: DAPOTorchLearner, *, longest: int, shares_rows: bool
+) -> tuple[list[Finding], str]:
+    """Checks the model that a Learner holds; all Learners do so at the same time.
+
+    Args:
+        learner: The Learner.
+        longest: Longest sequence of the run, in tokens.
+        shares_rows: Whether responses are to share rows.
+
+    Returns:
+        What was found, and the name of the model's class.
+    """
+    module = learner.policy_module
+    findings = check_computation(
+        module,
+        learner.forward_micro_batch,
+        device=learner.device,
+        longest=longest,
+        shares_rows=shares_rows,
+    )
+    if rank() == 0:
+        findings.append(check_round_trip(module))
+    return findings, type(module.lm).__name__
+
+
+def check_folder(
+    config: DAPOConfig, *, lengths: Lengths | None, say: Callable[[str], None] = lambda line: None
+) -> ModelReport:
+    """Checks any model, in this process and without a run.
+
+    Args:
+        config: Names the model and how it is to be computed.
+        lengths: How long sequences get; None if that is not known yet.
+        say: Receives lines about progress.
+    """
+    started = time.perf_counter()
+    model = str(resolve_model(str(config.model_name)))
+
+    say("reading configuration, tokenizer and template")
+    architecture = type(load_config(model, trust_remote_code=config.trust_remote_code)).__name__
+    findings = check_files(
+        model, trust_remote_code=config.trust_remote_code, lengths=lengths, max_turns=1
+    )
+
+    say("loading the weights")
+    try:
+        module = _build_module(config)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"language_model.name={model!r}: ")
+        findings.append(Finding(check="weights", verdict="refused", detail=reason))
+    else:
+        say("computing log-probabilities in several ways, and writing a checkpoint")
+        findings += check_computation(
+            module,
+            module.forward_train,
+            device="cpu",
+            longest=lengths.total if lengths else 2**31,
+            shares_rows=True,
+        )
+        findings.append(check_round_trip(module))
+        architecture = type(module.lm).__name__
+
+    return ModelReport(
+        model=str(config.model_name),
+        architecture=architecture,
+        findings=tuple(findings),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _build_module(config: DAPOConfig) -> CausalLMModule:
+    from rllib_dapo.envs import TextSpace
+
+    spaces = {DEFAULT_MODULE_ID: (TextSpace(1), TextSpace(1))}
+    spec = config.get_multi_rl_module_spec(spaces=spaces, inference_only=False)
+    module: CausalLMModule = spec.build()[DEFAULT_MODULE_ID]
+    return module
+
+
+def _without_wrong_shortcuts(config: DAPOConfig, report: ModelReport) -> DAPOConfig:
+    if not any(f.check == SHARED_ROWS and f.verdict == "slower" for f in report.findings):
+        return config
+    changed = config.copy(copy_frozen=False)
+    changed.max_shared_row_tokens = 0
+    changed.freeze()
+    return changed

@@ -1,0 +1,346 @@
+"""What a model's files say before any weight is loaded: sizes, ids, tokenizer, template."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rllib_dapo.model_check.model_report import Finding
+from rllib_dapo.models import (
+    GENERATION_CONFIG,
+    appends_end,
+    load_config,
+    load_tokenizer,
+    model_file,
+    observation_token_ids,
+    prompt_token_ids,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+# Prompts and observations as environments write them: letters, digits, signs, several lines.
+PROMPT_TEXT = "What is 12+34=? Write x^2 and 'y'.\nSecond line"
+OBSERVATION_TEXT = "The result is 46.\nGo on"
+
+# Placeholders of other kinds of input that text models of a family keep in their tokenizers; no
+# text has them.
+_OTHER_INPUTS = re.compile("image|audio|video|vision", re.IGNORECASE)
+
+FEWEST_POSITIONS = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lengths:
+    """How long sequences get.
+
+    Attributes:
+        max_prompt_tokens: `rollout.max_prompt_tokens`.
+        max_response_tokens: `rollout.max_response_tokens`.
+    """
+
+    max_prompt_tokens: int
+    max_response_tokens: int
+
+    @property
+    def total(self) -> int:
+        """Longest sequence, in tokens."""
+        return self.max_prompt_tokens + self.max_response_tokens
+
+
+def check_files(
+    model: str, *, trust_remote_code: bool, lengths: Lengths | None, max_turns: int
+) -> list[Finding]:
+    """Checks what can be known without the weights.
+
+    Args:
+        model: A model folder or a hub name.
+        trust_remote_code: Whether code that comes with the model may run.
+        lengths: How long sequences get; None if that is not known yet.
+        max_turns: Number of responses in an episode at most. Where it is 1, a template need not
+            keep what comes after the first response.
+
+    Returns:
+        Findings on the tokenizer, positions, ids, the template and the generation configuration.
+
+    Raises:
+        ValueError: If configuration or tokenizer do not load.
+    """
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    text_config = config.get_text_config()
+
+    return [
+        _check_vocabulary(text_config, tokenizer),
+        _check_positions(text_config, lengths),
+        *_check_generation_config(model, text_config, tokenizer),
+        _check_prompt(tokenizer),
+        _check_later_turns(tokenizer, is_needed=max_turns > 1),
+    ]
+
+
+def position_limit(config: PreTrainedConfig) -> int | None:
+    """Number of tokens that a sequence may have, None where the model sets no limit.
+
+    Args:
+        config: Configuration of the text model.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    if not isinstance(longest, int):
+        return None  # no positions, or relative ones without end
+
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    kinds = [scaling, *scaling.values()] if isinstance(scaling, dict) else []
+    extended = [
+        int(kind["factor"] * kind["original_max_position_embeddings"])
+        for kind in kinds
+        if isinstance(kind, dict)
+        and kind.get("factor")
+        and kind.get("original_max_position_embeddings")
+    ]
+    return max([longest, *extended])
+
+
+def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Finding:
+    """Every id that the tokenizer gives must have a row in the model's embeddings."""
+    size = config.vocab_size
+    beyond = sorted(
+        (index, token)
+        for token, index in tokenizer.get_vocab().items()
+        if index >= size and not _OTHER_INPUTS.search(token)
+    )
+    if not beyond:
+        return Finding(
+            check="vocabulary",
+            verdict="right",
+            detail=f"{len(tokenizer)} tokens, {size} in the model",
+        )
+
+    index, token = beyond[0]
+    return Finding(
+        check="vocabulary",
+        verdict="refused",
+        detail=f"the tokenizer has {len(beyond)} tokens that the model does not know, {token!r} "
+        f"(id {index}) for one, but vocab_size={size}: take the tokenizer that belongs to the "
+        "model, or enlarge its embeddings",
+    )
+
+
+def _check_positions(config: PreTrainedConfig, lengths: Lengths | None) -> Finding:
+    limit = position_limit(config)
+    if limit is None:
+        return Finding(check="positions", verdict="right", detail="the model sets no limit")
+    if lengths is None and limit >= FEWEST_POSITIONS:
+        return Finding(
+            check="positions",
+            verdict="right",
+            detail=f"{limit}, for rollout.max_prompt_tokens and rollout.max_response_tokens "
+            "together",
+        )
+    if lengths is None:
+        return Finding(
+            check="positions",
+            verdict="refused",
+            detail=f"max_position_embeddings={limit} leaves no room for a prompt and a response",
+        )
+
+    asked = (
+        f"rollout.max_prompt_tokens={lengths.max_prompt_tokens} and "
+        f"rollout.max_response_tokens={lengths.max_response_tokens}"
+    )
+    if lengths.total <= limit:
+        return Finding(check="positions", verdict="right", detail=f"{limit}, enough for {asked}")
+    return Finding(
+        check="positions",
+        verdict="refused",
+        detail=f"{asked} are {lengths.total} tokens together, but the model has {limit} positions: "
+        "lower one of them",
+    )
+
+
+def _check_generation_config(
+    model: str, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[Finding]:
+    """The ids that end a response, and the sampling that the model's authors recommend."""
+    settings: dict[str, Any] = {}
+    file = model_file(model, GENERATION_CONFIG)
+    if file is not None:
+        try:
+            with open(file, encoding="utf-8") as stream:
+                settings = json.load(stream)
+            if not isinstance(settings, dict):
+                raise ValueError("it holds no settings by name")
+        except ValueError as error:
+            yield Finding(
+                check="generation config",
+                verdict="refused",
+                detail=f"{GENERATION_CONFIG} cannot be read ({error}): mend or remove it",
+            )
+            return
+
+    yield _check_end(settings, config, tokenizer)
+    if file is not None:
+        yield _check_recommendations(settings)
+
+
+def _check_end(
+    settings: dict[str, Any], config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> Finding:
+    ids = settings.get("eos_token_id", getattr(config, "eos_token_id", None))
+    ends = [ids] if isinstance(ids, int) else list(ids or [])
+    wrong = [index for index in ends if not 0 <= index < config.vocab_size]
+    if wrong:
+        return Finding(
+            check="end of a response",
+            verdict="refused",
+            detail=f"eos_token_id={wrong[0]} is not in the vocabulary of {config.vocab_size} "
+            f"tokens: set it in {GENERATION_CONFIG}",
+        )
+    if not ends:
+        return Finding(
+            check="end of a response",
+            verdict="note",
+            detail="the model names no eos_token_id, so every response goes on to the limit: set "
+            f"it in {GENERATION_CONFIG}",
+        )
+
+    names = ", ".join(f"{tokenizer.convert_ids_to_tokens(index)!r} ({index})" for index in ends)
+    ended = tokenizer.eos_token_id
+    if ended is not None and ended not in ends:
+        return Finding(
+            check="end of a response",
+            verdict="note",
+            detail=f"a response ends with {names}, but the tokenizer's own end is "
+            f"{tokenizer.eos_token!r} ({ended}): add it to eos_token_id in {GENERATION_CONFIG} if "
+            "the model writes it",
+        )
+    return Finding(check="end of a response", verdict="right", detail=names)
+
+
+def _check_recommendations(settings: dict[str, Any]) -> Finding:
+    """No sampling of the model's files reaches an engine; transformers may not write it either."""
+    from transformers import GenerationConfig
+
+    neutral = GenerationConfig()
+    recommended = sorted(
+        name
+        for name, value in settings.items()
+        if name in _SAMPLING and value not in (None, getattr(neutral, name, None), *_OFF[name])
+    )
+    try:
+        GenerationConfig(**settings).validate(strict=True)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:160]
+        return Finding(
+            check="generation config",
+            verdict="note",
+            detail=f"transformers would refuse to write {GENERATION_CONFIG} ({reason}): "
+            "checkpoints copy it as it is, and its sampling is not used",
+        )
+
+    if recommended:
+        given = ", ".join(f"{name}={settings[name]}" for name in recommended)
+        return Finding(
+            check="generation config",
+            verdict="note",
+            detail=f"its {given} are not used: a run samples as rollout.* and evaluation.* say",
+        )
+    return Finding(check="generation config", verdict="right", detail="names no sampling")
+
+
+# Settings of a generation configuration that change the distribution of tokens, and the values
+# that leave it alone.
+_OFF: dict[str, tuple[Any, ...]] = {
+    "temperature": (1.0,),
+    "top_p": (1.0,),
+    "top_k": (0, -1),
+    "min_p": (0.0,),
+    "typical_p": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+    "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,),
+    "no_repeat_ngram_size": (0,),
+    "bad_words_ids": ([],),
+    "suppress_tokens": ([],),
+    "begin_suppress_tokens": ([],),
+    "sequence_bias": ({},),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "exponential_decay_length_penalty": (),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "guidance_scale": (1.0,),
+}
+_SAMPLING = frozenset(_OFF)
+
+
+def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> Finding:
+    """The prompt's ids must hold the text that went in."""
+    text = _known_part(PROMPT_TEXT, tokenizer)
+    try:
+        ids = prompt_token_ids(tokenizer, text)
+        rendered = str(tokenizer.decode(ids))
+    except Exception as error:  # a template may raise anything
+        ids, rendered = [], f"{type(error).__name__}: {error}"
+
+    if not ids or _letters(text) not in _letters(rendered):
+        return Finding(
+            check="chat template",
+            verdict="refused",
+            detail=f"the prompt does not hold the text that went in: {text[:20]!r} becomes "
+            f"{rendered[:80]!r}; mend chat_template",
+        )
+    if tokenizer.chat_template:
+        return Finding(
+            check="chat template", verdict="right", detail=f"{len(ids)} tokens, the text among them"
+        )
+    if appends_end(tokenizer):
+        return Finding(
+            check="chat template",
+            verdict="note",
+            detail=f"none; the tokenizer appends {tokenizer.eos_token!r} to a text, which is left "
+            "out of prompts",
+        )
+    return Finding(
+        check="chat template", verdict="note", detail="none: prompts are encoded as they stand"
+    )
+
+
+def _check_later_turns(tokenizer: PreTrainedTokenizerBase, *, is_needed: bool) -> Finding:
+    """What stands between two responses must hold the observation."""
+    text = _known_part(OBSERVATION_TEXT, tokenizer)
+    try:
+        ids = observation_token_ids(tokenizer, text, after=tokenizer.eos_token_id or 0)
+        rendered = str(tokenizer.decode(ids))
+    except Exception as error:  # a template may raise anything
+        rendered = f"{type(error).__name__}: {error}"
+
+    if _letters(text) in _letters(rendered):
+        return Finding(
+            check="later turns", verdict="right", detail="an observation follows what was sampled"
+        )
+    return Finding(
+        check="later turns",
+        verdict="refused" if is_needed else "note",
+        detail=f"the template does not keep an observation ({rendered[:80]!r}): the model suits "
+        "environments of one turn; set rollout.max_turns to 1, or mend chat_template",
+    )
+
+
+def _known_part(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The characters that a tokenizer can give back: some know digits and signs alone."""
+
+    def is_known(character: str) -> bool:
+        ids = tokenizer(character, add_special_tokens=False)["input_ids"]
+        return character in str(tokenizer.decode(ids))
+
+    return "".join(filter(is_known, text))
+
+
+def _letters(text: str) -> str:
+    """Without white space, which some tokenizers add or remove."""
+    return "".join(text.split())

@@ -1,0 +1,46 @@
+"""Which of transformers' attention implementations computes what a model is."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+EAGER, SDPA = "eager", "sdpa"
+
+# A cap on attention scores, under any name: `attn_logit_softcapping`, `attention_logit_cap`, ...
+_SCORE_CAP = re.compile(r"att(n|ention).*cap")
+
+
+def choose_attention(config: PreTrainedConfig) -> str:
+    """The fastest attention that computes what the model is.
+
+    That is PyTorch's `scaled_dot_product_attention` (SDPA). It cannot cap scores, as Gemma 2 does,
+    and transformers names the classes of models that do not work with it (attention sinks, for
+    one). These are computed by `eager`, which every model is defined by.
+
+    Args:
+        config: The model's configuration.
+
+    Returns:
+        `"sdpa"` or `"eager"`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    cls = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    if cls is None:  # the model's own code says what it can
+        return SDPA
+    classes = cls if isinstance(cls, list | tuple) else [cls]
+    works = all(getattr(one, "_supports_sdpa", False) for one in classes)
+    return SDPA if works and not _caps_scores(config.to_dict()) else EAGER
+
+
+def _caps_scores(settings: dict[Any, Any]) -> bool:
+    return any(
+        _caps_scores(value)
+        if isinstance(value, dict)
+        else bool(_SCORE_CAP.search(str(name))) and bool(value)
+        for name, value in settings.items()
+    )
