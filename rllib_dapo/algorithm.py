@@ -131,6 +131,7 @@ class DAPO(WholeCheckpoints):
             restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
         )
         self._sync_weights()
+        self._start_guard.probe(self.learner_group, self.env_runner_group)
 
     @override(Algorithm)
     def reset_config(self, new_config: dict[str, Any]) -> bool:

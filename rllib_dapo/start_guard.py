@@ -4,7 +4,11 @@ A wrong temperature, raw instead of processed log-probabilities, a weight that d
 of it raises, and no loss curve shows it. So both sides are compared once, before the first update,
 on responses that the engines have just sampled with the Learners' weights: as they are, at
 temperature 1, and in float32. A gap that shrinks under one of these is put down to it. The default
-limit of 0.2 nats is well over what bfloat16 brings, which is a few hundredths.
+limit is well over what rounding brings: 0.2 nats in bfloat16, which brings a few hundredths, and
+0.00005 in float32, which brings a few millionths.
+
+Before that, right at the start, both are compared on made-up prompts that are longer than every
+window of the model's attention. Where vLLM and transformers compute two models, that shows.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.logprob_gap import GapReport
@@ -28,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 # How many groups are scored: a few hundred tokens give a mean that is precise enough.
 GUARD_GROUPS = 4
+
+# Length of a made-up prompt, where no window asks for more, and the room behind one for a response.
+MADE_UP_TOKENS, MADE_UP_ROOM = 16, 8
+
+# `start_guard.limit: auto`: well over what rounding brings.
+AUTO_LIMITS = {"bfloat16": 0.2, "float32": 5e-5, "float64": 5e-5}
 
 # Cap on the importance weights that `start_guard.action: correct` switches on.
 CORRECTION_CAP = 2.0
@@ -55,7 +66,8 @@ class StartGuard:
             config: The algorithm's configuration.
         """
         self._config = config
-        self._is_due = config.start_gap_limit is not None
+        self._limit = gap_limit(config)
+        self._is_due = self._limit is not None
         self._corrects = False
 
     def check(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:
@@ -75,13 +87,42 @@ class StartGuard:
         if not self._is_due:
             return
 
-        config = self._config
-        shards = plan_scoring(groups[:GUARD_GROUPS], config)
-        report = ask_learners(learner_group, lambda learner: learner.measure_start_gap(shards))[0]
         self._is_due = False
-        if config.start_gap_limit is None or report.mean <= config.start_gap_limit:
+        self._compare(learner_group, groups[:GUARD_GROUPS])
+
+    def probe(self, learner_group: LearnerGroup, env_runner_group: EnvRunnerGroup) -> None:
+        """The same on made-up prompts, before anything is sampled for training.
+
+        Args:
+            learner_group: The Learners.
+            env_runner_group: EnvRunners whose engines have the Learners' weights.
+
+        Raises:
+            RuntimeError: As `check`; or if an engine cannot run the model.
+        """
+        if not self._is_due:
             return
 
+        config = self._config
+        longest = config.max_prompt_tokens + config.max_response_tokens - MADE_UP_ROOM
+        window = ask_learners(learner_group, lambda learner: learner.policy_module.longest_window)
+        prompt_tokens = max(1, min(window[0] or MADE_UP_TOKENS, longest))
+        sampled = env_runner_group.foreach_env_runner(
+            lambda runner: runner.sample_made_up(prompt_tokens=prompt_tokens),
+            local_env_runner=config.num_env_runners == 0,
+        )
+        groups = [group for of_one in sampled for group in of_one]
+        if groups:
+            self._compare(learner_group, groups[:GUARD_GROUPS])
+
+    def _compare(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:
+        config = self._config
+        shards = plan_scoring(groups, config)
+        report = ask_learners(learner_group, lambda learner: learner.measure_start_gap(shards))[0]
+        if self._limit is None or report.mean <= self._limit:
+            return
+
+        self._is_due = False  # said once
         line = self._explain(report, groups[0])
         if config.on_start_gap == "raise":
             raise RuntimeError(
@@ -112,7 +153,7 @@ class StartGuard:
             state: See `get_state`.
             learner_group: Learners that have restored the same checkpoint.
         """
-        self._is_due = state["is_due"] and self._config.start_gap_limit is not None
+        self._is_due = state["is_due"] and self._limit is not None
         self._set_correction(state["corrects"], learner_group)
 
     def _explain(self, report: GapReport, sampled: SampledGroup) -> str:
@@ -126,7 +167,18 @@ class StartGuard:
             prompt_ids=sampled.group().prompt_ids.tolist(),
             bos_token_id=tokenizer.bos_token_id,
         )
-        return f"{line}. The limit is start_guard.limit={config.start_gap_limit}"
+        return f"{line}. The limit is start_guard.limit={self._limit:g}"
+
+
+def gap_limit(config: DAPOConfig) -> float | None:
+    """Largest mean difference per token that goes on, in nats; None if nothing is compared.
+
+    Args:
+        config: The algorithm's configuration.
+    """
+    if config.start_gap_limit == "auto":
+        return AUTO_LIMITS[config.model_dtype]
+    return config.start_gap_limit
 
 
 def describe_gap(

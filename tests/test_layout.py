@@ -24,10 +24,10 @@ EXCEPTIONS = {
     # A configuration names its algorithm's class, as RLlib's do, when an object of it is made.
     ("rllib_dapo.config.dapo_config", "rllib_dapo.algorithm"),
 }
-# Heavy libraries, each behind the one module that needs it.
-SOLE_IMPORTER = {
-    "vllm": "rllib_dapo.rollout.vllm_engine",
-    "deepspeed": "rllib_dapo.learner.deepspeed_learner",
+# Heavy libraries, each behind the modules that need it.
+IMPORTERS = {
+    "vllm": {"rllib_dapo.rollout.vllm_engine", "rllib_dapo.rollout.vllm_worker"},
+    "deepspeed": {"rllib_dapo.learner.deepspeed_learner"},
 }
 WITHOUT_RAY = {"core", "envs"}
 PRIVATE_NAMES_OF_RAY = "rllib_dapo.ray_internals"
@@ -124,8 +124,8 @@ def _problem(module: str, imported: Import) -> str | None:
             return None
         return None if target in ALLOWED.get(room, ()) else f"{room} may not import {target}"
 
-    if top in SOLE_IMPORTER and module != SOLE_IMPORTER[top]:
-        return f"only {SOLE_IMPORTER[top]} imports {top}"
+    if module not in IMPORTERS.get(top, {module}):
+        return f"only {' and '.join(sorted(IMPORTERS[top]))} may import {top}"
     if top == "ray":
         if room in WITHOUT_RAY:
             return f"{room} works without ray"

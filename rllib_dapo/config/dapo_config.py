@@ -121,7 +121,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.importance_sequence_bounds: tuple[float, float] | None = None
 
         # `self.start_guard()`
-        self.start_gap_limit: float | None = 0.2
+        self.start_gap_limit: float | Literal["auto"] | None = "auto"
         self.on_start_gap: GuardAction = "raise"
 
         # `self.critic()`

@@ -130,8 +130,8 @@ def _check_importance_sampling(config: DAPOConfig) -> Iterator[str]:
         )
 
     limit = config.start_gap_limit
-    if limit is not None and not limit > 0:
-        yield f"start_guard.limit={limit} must be positive, or null to switch the guard off"
+    if limit is not None and limit != "auto" and not limit > 0:
+        yield f"start_guard.limit={limit} must be positive, auto, or null to switch the guard off"
 
     if config.old_logprobs != "sampler":
         return

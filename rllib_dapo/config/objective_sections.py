@@ -171,13 +171,17 @@ class ObjectiveSections(AlgorithmConfig):
 
     @settings_section(limit="start_gap_limit", action="on_start_gap")
     def start_guard(
-        self, *, limit: float | None = NotProvided, action: GuardAction = NotProvided
+        self,
+        *,
+        limit: float | Literal["auto"] | None = NotProvided,
+        action: GuardAction = NotProvided,
     ) -> Self:
         """A check before the first update: is what samples the same model as what is trained?
 
         Args:
             limit: Largest mean difference between trainer and sampler of a token's log-probability
-                that the first step may show, in nats. `null` does not look.
+                that the first step may show, in nats. `auto` is 0.2 in bfloat16, whose rounding
+                brings a few hundredths, and 0.00005 in float32. `null` does not look.
             action: What is done beyond the limit: `raise` stops, `correct` switches truncated
                 importance sampling on with a cap of 2, `warn` goes on.
         """

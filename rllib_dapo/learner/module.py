@@ -18,9 +18,10 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
-from rllib_dapo.learner.logit_adjustment import find_logit_adjustment
+from rllib_dapo.learner.logits_probe import find_logit_adjustment
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
+from rllib_dapo.learner.row_masks import longest_window
 from rllib_dapo.models import CheckpointFormat, load_causal_lm, resolve_model
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
@@ -131,6 +132,11 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             yield
         finally:
             self.settings = before
+
+    @property
+    def longest_window(self) -> int | None:
+        """Number of tokens that sliding windows cover; None where attention has none."""
+        return longest_window(self.lm.config.get_text_config())
 
     def set_attention(self, kernel: str) -> None:
         """Computes attention in another way, in the policy and its reference.

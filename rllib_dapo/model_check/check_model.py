@@ -14,7 +14,7 @@ from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
 from rllib_dapo.model_check.files import Lengths, check_files
-from rllib_dapo.model_check.model_report import Finding, ModelReport, refuse
+from rllib_dapo.model_check.model_report import ModelFinding, ModelReport, refuse
 from rllib_dapo.model_check.round_trip import check_round_trip
 from rllib_dapo.models import load_config, resolve_model
 
@@ -91,7 +91,7 @@ class ModelCheck:
 
 def check_learner(
     learner: DAPOTorchLearner, *, longest: int, shares_rows: bool
-) -> tuple[list[Finding], str]:
+) -> tuple[list[ModelFinding], str]:
     """Checks the model that a Learner holds; all Learners do so at the same time.
 
     Args:
@@ -139,7 +139,7 @@ def check_folder(
         module = _build_module(config)
     except ValueError as error:
         reason = str(error).removeprefix(f"language_model.name={model!r}: ")
-        findings.append(Finding(check="weights", verdict="refused", detail=reason))
+        findings.append(ModelFinding(check="weights", verdict="refused", detail=reason))
     else:
         say("computing log-probabilities in several ways, and writing a checkpoint")
         findings += check_computation(

@@ -24,9 +24,10 @@ from rllib_dapo.core import (
     TrainResponse,
     plan_minibatch,
 )
+from rllib_dapo.findings import one_line
 from rllib_dapo.learner.row_masks import FULL, SLIDING, layer_kinds, longest_window
 from rllib_dapo.learner.training_data import collate_minibatch
-from rllib_dapo.model_check.model_report import Finding
+from rllib_dapo.model_check.model_report import ModelFinding
 from rllib_dapo.models import EAGER
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check_computation(
     device: torch.device | str,
     longest: int,
     shares_rows: bool,
-) -> list[Finding]:
+) -> list[ModelFinding]:
     """Compares log-probabilities computed in several ways, and sets the module to a right one.
 
     Args:
@@ -85,7 +86,7 @@ class _Comparison:
         self._dtype = next(module.lm.parameters()).dtype
         self._tolerance = TOLERANCE.get(self._dtype, TOLERANCE[torch.bfloat16])
 
-    def logits(self) -> Finding:
+    def logits(self) -> ModelFinding:
         """Log-probabilities from the last hidden states, against the model's own logits."""
         module = self._module
         adjustment = module.settings.adjustment
@@ -97,25 +98,27 @@ class _Comparison:
             gap = _largest(ours, own)
             if gap <= self._tolerance:
                 what = "" if adjustment.is_identity else f", with {_describe(adjustment)}"
-                return Finding(
+                return ModelFinding(
                     check="log-probabilities",
                     verdict="right",
                     detail=f"those of the model's own logits{what}: {gap:.1e} nats apart",
                 )
 
         module.settings = replace(module.settings, adjustment=None)
-        return Finding(
+        return ModelFinding(
             check="log-probabilities",
             verdict="slower",
             detail="the model makes of its logits what is neither a scale nor a cap: they are "
             "computed in full, which takes more memory",
         )
 
-    def attention(self) -> Finding:
+    def attention(self) -> ModelFinding:
         """The attention kernel in use, against the eager one."""
         kernel = str(self._module.lm.config._attn_implementation)
         if kernel == EAGER:
-            return Finding(check="attention", verdict="right", detail=f"{EAGER}, as it is defined")
+            return ModelFinding(
+                check="attention", verdict="right", detail=f"{EAGER}, as it is defined"
+            )
 
         window = longest_window(self._config) or 0
         prompt = window if PROMPT_TOKENS < window <= 512 else PROMPT_TOKENS
@@ -126,20 +129,20 @@ class _Comparison:
 
         gap = _largest(ours, defined)
         if gap <= self._tolerance:
-            return Finding(
+            return ModelFinding(
                 check="attention",
                 verdict="right",
                 detail=f"{kernel} and {EAGER} are {gap:.1e} nats apart",
             )
         self._module.set_attention(EAGER)
-        return Finding(
+        return ModelFinding(
             check="attention",
             verdict="slower",
             detail=f"{kernel} and {EAGER} are {gap:.2g} nats apart: {EAGER} is used; set "
             f"language_model.attn_implementation={EAGER} to say so",
         )
 
-    def shared_rows(self, longest: int) -> Finding:
+    def shared_rows(self, longest: int) -> ModelFinding:
         """Responses that share a row, against rows of their own, beyond every window."""
         kinds = layer_kinds(self._config)
         if unknown := kinds - {FULL, SLIDING}:
@@ -155,14 +158,14 @@ class _Comparison:
             row = prompt + NUM_RESPONSES * RESPONSE_TOKENS
             shared = self._logprobs(self._batches(prompt, max_row_tokens=row))
         except (ValueError, RuntimeError, NotImplementedError, TypeError, KeyError) as error:
-            return _separate(" ".join(str(error).split())[:120])
+            return _separate(f"the model does not take a mask ({one_line(error)[:80]})")
         own = self._logprobs(self._batches(prompt))
 
         gap = _largest(shared, own)
         if gap > self._tolerance:
             return _separate(f"shared and separate rows are {gap:.2g} nats apart")
         what = f", with the window of {window} tokens in their mask" if window else ""
-        return Finding(
+        return ModelFinding(
             check=SHARED_ROWS,
             verdict="right",
             detail=f"those of separate rows{what}: {gap:.1e} nats apart",
@@ -255,8 +258,8 @@ def _largest(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     return gap if gap == gap else float("inf")
 
 
-def _separate(why: str) -> Finding:
-    return Finding(
+def _separate(why: str) -> ModelFinding:
+    return ModelFinding(
         check=SHARED_ROWS,
         verdict="slower",
         detail=f"{why}: each response has a row of its own; set training.max_shared_row_tokens=0 "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rllib_dapo.model_check.model_report import Finding
+from rllib_dapo.model_check.model_report import ModelFinding
 from rllib_dapo.models import (
     GENERATION_CONFIG,
     appends_end,
@@ -53,7 +53,7 @@ class Lengths:
 
 def check_files(
     model: str, *, trust_remote_code: bool, lengths: Lengths | None, max_turns: int
-) -> list[Finding]:
+) -> list[ModelFinding]:
     """Checks what can be known without the weights.
 
     Args:
@@ -104,7 +104,7 @@ def position_limit(config: PreTrainedConfig) -> int | None:
     return max([longest, *extended])
 
 
-def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Finding:
+def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
     """Every id that the tokenizer gives must have a row in the model's embeddings."""
     size = config.vocab_size
     beyond = sorted(
@@ -113,14 +113,14 @@ def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
         if index >= size and not _OTHER_INPUTS.search(token)
     )
     if not beyond:
-        return Finding(
+        return ModelFinding(
             check="vocabulary",
             verdict="right",
             detail=f"{len(tokenizer)} tokens, {size} in the model",
         )
 
     index, token = beyond[0]
-    return Finding(
+    return ModelFinding(
         check="vocabulary",
         verdict="refused",
         detail=f"the tokenizer has {len(beyond)} tokens that the model does not know, {token!r} "
@@ -129,19 +129,19 @@ def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBa
     )
 
 
-def _check_positions(config: PreTrainedConfig, lengths: Lengths | None) -> Finding:
+def _check_positions(config: PreTrainedConfig, lengths: Lengths | None) -> ModelFinding:
     limit = position_limit(config)
     if limit is None:
-        return Finding(check="positions", verdict="right", detail="the model sets no limit")
+        return ModelFinding(check="positions", verdict="right", detail="the model sets no limit")
     if lengths is None and limit >= FEWEST_POSITIONS:
-        return Finding(
+        return ModelFinding(
             check="positions",
             verdict="right",
             detail=f"{limit}, for rollout.max_prompt_tokens and rollout.max_response_tokens "
             "together",
         )
     if lengths is None:
-        return Finding(
+        return ModelFinding(
             check="positions",
             verdict="refused",
             detail=f"max_position_embeddings={limit} leaves no room for a prompt and a response",
@@ -152,8 +152,10 @@ def _check_positions(config: PreTrainedConfig, lengths: Lengths | None) -> Findi
         f"rollout.max_response_tokens={lengths.max_response_tokens}"
     )
     if lengths.total <= limit:
-        return Finding(check="positions", verdict="right", detail=f"{limit}, enough for {asked}")
-    return Finding(
+        return ModelFinding(
+            check="positions", verdict="right", detail=f"{limit}, enough for {asked}"
+        )
+    return ModelFinding(
         check="positions",
         verdict="refused",
         detail=f"{asked} are {lengths.total} tokens together, but the model has {limit} positions: "
@@ -163,7 +165,7 @@ def _check_positions(config: PreTrainedConfig, lengths: Lengths | None) -> Findi
 
 def _check_generation_config(
     model: str, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
-) -> Iterator[Finding]:
+) -> Iterator[ModelFinding]:
     """The ids that end a response, and the sampling that the model's authors recommend."""
     settings: dict[str, Any] = {}
     file = model_file(model, GENERATION_CONFIG)
@@ -174,7 +176,7 @@ def _check_generation_config(
             if not isinstance(settings, dict):
                 raise ValueError("it holds no settings by name")
         except ValueError as error:
-            yield Finding(
+            yield ModelFinding(
                 check="generation config",
                 verdict="refused",
                 detail=f"{GENERATION_CONFIG} cannot be read ({error}): mend or remove it",
@@ -188,19 +190,19 @@ def _check_generation_config(
 
 def _check_end(
     settings: dict[str, Any], config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
-) -> Finding:
+) -> ModelFinding:
     ids = settings.get("eos_token_id", getattr(config, "eos_token_id", None))
     ends = [ids] if isinstance(ids, int) else list(ids or [])
     wrong = [index for index in ends if not 0 <= index < config.vocab_size]
     if wrong:
-        return Finding(
+        return ModelFinding(
             check="end of a response",
             verdict="refused",
             detail=f"eos_token_id={wrong[0]} is not in the vocabulary of {config.vocab_size} "
             f"tokens: set it in {GENERATION_CONFIG}",
         )
     if not ends:
-        return Finding(
+        return ModelFinding(
             check="end of a response",
             verdict="note",
             detail="the model names no eos_token_id, so every response goes on to the limit: set "
@@ -210,17 +212,17 @@ def _check_end(
     names = ", ".join(f"{tokenizer.convert_ids_to_tokens(index)!r} ({index})" for index in ends)
     ended = tokenizer.eos_token_id
     if ended is not None and ended not in ends:
-        return Finding(
+        return ModelFinding(
             check="end of a response",
             verdict="note",
             detail=f"a response ends with {names}, but the tokenizer's own end is "
             f"{tokenizer.eos_token!r} ({ended}): add it to eos_token_id in {GENERATION_CONFIG} if "
             "the model writes it",
         )
-    return Finding(check="end of a response", verdict="right", detail=names)
+    return ModelFinding(check="end of a response", verdict="right", detail=names)
 
 
-def _check_recommendations(settings: dict[str, Any]) -> Finding:
+def _check_recommendations(settings: dict[str, Any]) -> ModelFinding:
     """No sampling of the model's files reaches an engine; transformers may not write it either."""
     from transformers import GenerationConfig
 
@@ -234,7 +236,7 @@ def _check_recommendations(settings: dict[str, Any]) -> Finding:
         GenerationConfig(**settings).validate(strict=True)
     except ValueError as error:
         reason = " ".join(str(error).split())[:160]
-        return Finding(
+        return ModelFinding(
             check="generation config",
             verdict="note",
             detail=f"transformers would refuse to write {GENERATION_CONFIG} ({reason}): "
@@ -243,12 +245,12 @@ def _check_recommendations(settings: dict[str, Any]) -> Finding:
 
     if recommended:
         given = ", ".join(f"{name}={settings[name]}" for name in recommended)
-        return Finding(
+        return ModelFinding(
             check="generation config",
             verdict="note",
             detail=f"its {given} are not used: a run samples as rollout.* and evaluation.* say",
         )
-    return Finding(check="generation config", verdict="right", detail="names no sampling")
+    return ModelFinding(check="generation config", verdict="right", detail="names no sampling")
 
 
 # Settings of a generation configuration that change the distribution of tokens, and the values
@@ -278,7 +280,7 @@ _OFF: dict[str, tuple[Any, ...]] = {
 _SAMPLING = frozenset(_OFF)
 
 
-def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> Finding:
+def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
     """The prompt's ids must hold the text that went in."""
     text = _known_part(PROMPT_TEXT, tokenizer)
     try:
@@ -288,29 +290,29 @@ def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> Finding:
         ids, rendered = [], f"{type(error).__name__}: {error}"
 
     if not ids or _letters(text) not in _letters(rendered):
-        return Finding(
+        return ModelFinding(
             check="chat template",
             verdict="refused",
             detail=f"the prompt does not hold the text that went in: {text[:20]!r} becomes "
             f"{rendered[:80]!r}; mend chat_template",
         )
     if tokenizer.chat_template:
-        return Finding(
+        return ModelFinding(
             check="chat template", verdict="right", detail=f"{len(ids)} tokens, the text among them"
         )
     if appends_end(tokenizer):
-        return Finding(
+        return ModelFinding(
             check="chat template",
             verdict="note",
             detail=f"none; the tokenizer appends {tokenizer.eos_token!r} to a text, which is left "
             "out of prompts",
         )
-    return Finding(
+    return ModelFinding(
         check="chat template", verdict="note", detail="none: prompts are encoded as they stand"
     )
 
 
-def _check_later_turns(tokenizer: PreTrainedTokenizerBase, *, is_needed: bool) -> Finding:
+def _check_later_turns(tokenizer: PreTrainedTokenizerBase, *, is_needed: bool) -> ModelFinding:
     """What stands between two responses must hold the observation."""
     text = _known_part(OBSERVATION_TEXT, tokenizer)
     try:
@@ -320,10 +322,10 @@ def _check_later_turns(tokenizer: PreTrainedTokenizerBase, *, is_needed: bool) -
         rendered = f"{type(error).__name__}: {error}"
 
     if _letters(text) in _letters(rendered):
-        return Finding(
+        return ModelFinding(
             check="later turns", verdict="right", detail="an observation follows what was sampled"
         )
-    return Finding(
+    return ModelFinding(
         check="later turns",
         verdict="refused" if is_needed else "note",
         detail=f"the template does not keep an observation ({rendered[:80]!r}): the model suits "

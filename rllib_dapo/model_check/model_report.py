@@ -15,7 +15,7 @@ FILE_NAME = "model_check.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class ModelFinding:
     """What one comparison has found.
 
     Attributes:
@@ -42,11 +42,11 @@ class ModelReport:
 
     model: str
     architecture: str
-    findings: tuple[Finding, ...]
+    findings: tuple[ModelFinding, ...]
     seconds: float
 
     @property
-    def refusals(self) -> list[Finding]:
+    def refusals(self) -> list[ModelFinding]:
         """What keeps the model from being trained."""
         return [finding for finding in self.findings if finding.verdict == "refused"]
 
@@ -66,7 +66,7 @@ class ModelReport:
         """
         try:
             tree = json.loads(text)
-            findings = tuple(Finding(**finding) for finding in tree.pop("findings"))
+            findings = tuple(ModelFinding(**finding) for finding in tree.pop("findings"))
             return cls(findings=findings, **tree)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"this is no report of a model: {error}") from None
@@ -80,7 +80,7 @@ class ModelReport:
         ]
 
 
-def refuse(findings: Iterable[Finding], *, model: str) -> None:
+def refuse(findings: Iterable[ModelFinding], *, model: str) -> None:
     """Refuses a model that cannot be trained as it is.
 
     Args:

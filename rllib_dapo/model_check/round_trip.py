@@ -10,7 +10,7 @@ import torch
 
 from rllib_dapo.findings import one_line
 from rllib_dapo.learner.model_folder import read_weights
-from rllib_dapo.model_check.model_report import Finding
+from rllib_dapo.model_check.model_report import ModelFinding
 from rllib_dapo.models import load_config, load_tokenizer
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_BYTES = 2 * 2**30
 
 
-def check_round_trip(module: CausalLMModule) -> Finding:
+def check_round_trip(module: CausalLMModule) -> ModelFinding:
     """Tries once what every checkpoint does, so that the first one cannot end a run.
 
     Args:
@@ -33,13 +33,13 @@ def check_round_trip(module: CausalLMModule) -> Finding:
         with tempfile.TemporaryDirectory() as folder:
             detail = _write_and_read(module, Path(folder))
     except Exception as error:  # whatever a checkpoint would have ended with
-        return Finding(
+        return ModelFinding(
             check="checkpoint",
             verdict="refused",
             detail=f"it cannot be written and read again: {type(error).__name__}: "
             f"{one_line(error)[:200]}",
         )
-    return Finding(check="checkpoint", verdict="right", detail=detail)
+    return ModelFinding(check="checkpoint", verdict="right", detail=detail)
 
 
 def _write_and_read(module: CausalLMModule, folder: Path) -> str:

@@ -24,10 +24,12 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.rollout.engine import Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.episodes import to_episode
+from rllib_dapo.rollout.made_up_group import made_up_group
 from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
@@ -214,6 +216,35 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         groups = [sampled.group() for sampled in self.sample_groups(seeds).groups]
         return [to_episode(group, response) for group in groups for response in group.responses]
+
+    def sample_made_up(self, *, prompt_tokens: int) -> list[SampledGroup]:
+        """Samples a little after a prompt of random tokens, to be compared with a Learner.
+
+        Args:
+            prompt_tokens: Length of the prompt.
+
+        Returns:
+            One group without rewards; none where this process has no engine.
+
+        Raises:
+            RuntimeError: If the engine cannot run the model; one line.
+        """
+        if self.module is None:
+            return []
+        try:
+            group = made_up_group(
+                self.module[DEFAULT_MODULE_ID].engine,
+                self.tokenizer,
+                self._sampling(evaluation=False),
+                prompt_tokens=prompt_tokens,
+                weights_version=self._weights_version,
+            )
+        except Exception as error:  # an engine may find out only now what it cannot compute
+            raise RuntimeError(
+                f"rollout.engine={self.config.engine} cannot sample from language_model.name="
+                f"{self.config.model_name!r}: {one_line(error)[:300]}"
+            ) from error
+        return [self._hand_over(group)]
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:

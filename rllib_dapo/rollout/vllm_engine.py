@@ -128,9 +128,10 @@ class VLLMEngine(Engine):
         """See `Engine.load_weights`: in place; then the old weights' prefix cache is dropped."""
         for lacking in self.llm.collective_rpc("receive_weights", args=(iter(weights),)):
             if lacking:
+                others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
                 raise RuntimeError(
-                    f"vLLM's model has weights that it was not given: {', '.join(lacking[:3])}"
-                    f"{' and others' * (len(lacking) > 3)}. Set rollout.engine to transformers"
+                    f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}"
+                    f"{others}: set rollout.engine to transformers"
                 )
         self.llm.reset_prefix_cache()
 

@@ -18,38 +18,72 @@ class WeightReceiver:
     def receive_weights(self, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
         """Loads weights in place.
 
-        vLLM keeps the old value of a weight that it is not given, and logs a warning at most. So
-        the names that it has loaded are compared with those that its model has.
+        vLLM keeps the old value of a weight that it is not given, or that its class of the model
+        writes past the loader, and logs a warning at most. So what it has loaded is compared with
+        what its model has.
 
         Args:
             weights: Every weight under its name in a Hugging Face checkpoint.
 
         Returns:
-            Names of the weights of vLLM's model that were not loaded. None are named for a
-            quantized model, which has weights that no checkpoint has, and where vLLM's class of the
-            model does not tell what it has loaded.
+            Names of weights, and of layers, of vLLM's model that were not loaded. None are named
+            for a quantized model, which has weights that no checkpoint has.
         """
         model = self.model_runner.get_model()
-        loaded: set[str] | None = None
+        tied = _modules_with_tied_weights(model)
+        expected = {name for name, _ in model.named_parameters()}
+        lacking: list[str] = []
         load = model.load_weights
 
-        def note(weights: Iterable[tuple[str, Tensor]]) -> set[str] | None:
-            nonlocal loaded
-            loaded = load(weights)
+        def load_and_compare(weights: Iterable[tuple[str, Tensor]]) -> set[str] | None:
+            loaded: set[str] | None = load(weights)
+            if self.model_config.quantization is None:
+                lacking.extend(sorted(expected - loaded) if loaded is not None else ())
+                lacking.extend(name for name in _untouched_layers(model) if name not in tied)
             return loaded
 
-        expected = {name for name, _ in model.named_parameters()}
         _forget_packed_experts(model)
-        model.load_weights = note
+        model.load_weights = load_and_compare
         try:
             self.reload_weights(weights_iterator=weights)
         finally:
             del model.load_weights
 
-        if loaded is None or self.model_config.quantization is not None:
-            return []
-        _process_tied_again(model, loaded)
-        return sorted(expected - loaded)
+        for module in tied.values():
+            module.quant_method.process_weights_after_loading(module)
+        return lacking
+
+
+def _modules_with_tied_weights(model: nn.Module) -> dict[str, Any]:
+    """Modules whose weight is that of a module before them, by name.
+
+    vLLM processes the module that is given the weight. On CPUs an output projection keeps a packed
+    copy of its own, which would stay that of the old weights: it has to be processed after it.
+    """
+    seen: set[int] = set()
+    tied: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        own = {id(parameter) for parameter in module.parameters(recurse=False)}
+        if own & seen:
+            tied[name] = module
+        seen |= own
+    return tied
+
+
+def _untouched_layers(model: nn.Module) -> list[str]:
+    """Layers of which no weight has come, while vLLM waits for them."""
+    from vllm.model_executor.layers.attention import is_deferred_attention_layer
+    from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+
+    return [
+        name
+        for name, layer in model.named_modules()
+        if list(layer.parameters(recurse=False))
+        and (info := get_layerwise_info(layer)).can_load()
+        and info.load_numel <= 0
+        and (info.load_numel_total or 0) > 0
+        and not is_deferred_attention_layer(layer)
+    ]
 
 
 def _forget_packed_experts(model: nn.Module) -> None:
@@ -67,25 +101,3 @@ def _forget_packed_experts(model: nn.Module) -> None:
         method: Any = getattr(module, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
-
-
-def _process_tied_again(model: nn.Module, loaded: set[str]) -> None:
-    """Brings modules up to date whose weight is another module's, and came under its name alone.
-
-    vLLM processes the module that was given the weight. On CPUs the output projection keeps a
-    packed copy of its own, which would stay that of the old weights.
-
-    Args:
-        model: vLLM's model.
-        loaded: Names of the weights that it was given.
-    """
-    owners: dict[int, list[tuple[str, nn.Module]]] = {}
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(prefix=prefix, recurse=False):
-            owners.setdefault(id(parameter), []).append((name, module))
-
-    for shared in owners.values():
-        for name, module in shared if len(shared) > 1 else ():
-            if name not in loaded:
-                method: Any = module.quant_method
-                method.process_weights_after_loading(module)

@@ -2,7 +2,7 @@
 
 Configurations name such things differently (`logit_scale`, `logits_scaling`,
 `final_logit_softcapping`, `logits_soft_cap`, ...), some nest them, and the next architecture will
-have another name. So names are not looked at. The model is run on one token, with chosen numbers in
+have another name. So names are not looked at. The model is run on a few tokens, with chosen numbers in
 place of what its output projection gives; the logits that it returns are its function of them.
 """
 
@@ -45,8 +45,10 @@ def find_logit_adjustment(lm: PreTrainedModel) -> LogitAdjustment | None:
     if not isinstance(head, nn.Module):
         return None
 
-    device = lm.get_input_embeddings().weight.device
-    inputs = {"input_ids": torch.zeros(1, 1, dtype=torch.long, device=device), "use_cache": False}
+    # Several tokens: the embedding of one that pads may be zero, and then so is all else.
+    embeddings = lm.get_input_embeddings().weight
+    ids = torch.tensor([[len(embeddings) - 1, len(embeddings) // 2, 1]], device=embeddings.device)
+    inputs = {"input_ids": ids, "use_cache": False}
     seen: dict[str, Tensor] = {}
     with _head_replaced(head, seen):
         logits = lm(**inputs).logits
