@@ -2,8 +2,9 @@
 
 Configurations name such things differently (`logit_scale`, `logits_scaling`,
 `final_logit_softcapping`, `logits_soft_cap`, ...), some nest them, and the next architecture will
-have another name. So names are not looked at. The model is run on a few tokens, with chosen numbers in
-place of what its output projection gives; the logits that it returns are its function of them.
+have another name. So names are not looked at. The model is run on a few tokens, with chosen
+numbers in place of what its output projection gives; the logits that it returns are its function of
+them.
 """
 
 from __future__ import annotations

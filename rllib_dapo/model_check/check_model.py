@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
+from rllib_dapo.findings import one_line
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
@@ -137,8 +138,8 @@ def check_folder(
     say("loading the weights")
     try:
         module = _build_module(config)
-    except ValueError as error:
-        reason = str(error).removeprefix(f"language_model.name={model!r}: ")
+    except Exception as error:  # a model's own code may raise anything
+        reason = one_line(error).removeprefix(f"language_model.name={model!r}: ")
         findings.append(ModelFinding(check="weights", verdict="refused", detail=reason))
     else:
         say("computing log-probabilities in several ways, and writing a checkpoint")

@@ -90,11 +90,17 @@ class _Comparison:
         """Log-probabilities from the last hidden states, against the model's own logits."""
         module = self._module
         adjustment = module.settings.adjustment
+        with module.settings_changed(adjustment=None):
+            own = self._logprobs(self._batches(PROMPT_TOKENS))
+        if not all(bool(torch.isfinite(row).all()) for row in own):
+            return ModelFinding(
+                check="log-probabilities",
+                verdict="refused",
+                detail="the model's own are not finite numbers: its weights are damaged",
+            )
+
         if adjustment is not None:
             ours = self._logprobs(self._batches(PROMPT_TOKENS))
-            with module.settings_changed(adjustment=None):
-                own = self._logprobs(self._batches(PROMPT_TOKENS))
-
             gap = _largest(ours, own)
             if gap <= self._tolerance:
                 what = "" if adjustment.is_identity else f", with {_describe(adjustment)}"

@@ -77,6 +77,7 @@ def check_files(
         _check_vocabulary(text_config, tokenizer),
         _check_positions(text_config, lengths),
         *_check_generation_config(model, text_config, tokenizer),
+        _check_encoding(tokenizer),
         _check_prompt(tokenizer),
         _check_later_turns(tokenizer, is_needed=max_turns > 1),
     ]
@@ -300,15 +301,21 @@ def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
         return ModelFinding(
             check="chat template", verdict="right", detail=f"{len(ids)} tokens, the text among them"
         )
-    if appends_end(tokenizer):
-        return ModelFinding(
-            check="chat template",
-            verdict="note",
-            detail=f"none; the tokenizer appends {tokenizer.eos_token!r} to a text, which is left "
-            "out of prompts",
-        )
     return ModelFinding(
         check="chat template", verdict="note", detail="none: prompts are encoded as they stand"
+    )
+
+
+def _check_encoding(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
+    """Whether the tokenizer ends every text, as those of encoders do."""
+    if appends_end(tokenizer):
+        return ModelFinding(
+            check="tokenizer",
+            verdict="note",
+            detail=f"it appends {tokenizer.eos_token!r} to every text; prompts are made without it",
+        )
+    return ModelFinding(
+        check="tokenizer", verdict="right", detail=f"{type(tokenizer).__name__}, appends no end"
     )
 
 

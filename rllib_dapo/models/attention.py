@@ -29,12 +29,12 @@ def choose_attention(config: PreTrainedConfig) -> str:
     """
     from transformers import AutoModelForCausalLM
 
-    cls = AutoModelForCausalLM._model_mapping.get(type(config), None)
-    if cls is None:  # the model's own code says what it can
-        return SDPA
-    classes = cls if isinstance(cls, list | tuple) else [cls]
-    works = all(getattr(one, "_supports_sdpa", False) for one in classes)
-    return SDPA if works and not _caps_scores(config.to_dict()) else EAGER
+    if _caps_scores(config.to_dict()):
+        return EAGER
+    found = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    classes = found if isinstance(found, list | tuple) else [found] if found else []
+    # A model with code of its own is in no list: it says itself what it cannot do.
+    return SDPA if all(getattr(cls, "_supports_sdpa", False) for cls in classes) else EAGER
 
 
 def _caps_scores(settings: dict[Any, Any]) -> bool:
