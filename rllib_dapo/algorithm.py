@@ -114,7 +114,6 @@ class DAPO(WholeCheckpoints):
         self._next_seed = 0
         self._acceptance_rate = 1.0
         self._weights_version = 0
-        self._start_guard = StartGuard(self.config)
         self._sample_table = SampleTable()
         self.evaluation_at_start: dict[str, Any] | None = None
 
@@ -131,6 +130,7 @@ class DAPO(WholeCheckpoints):
             restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
         )
         self._sync_weights()
+        self._start_guard = StartGuard(self.config)
         self._start_guard.probe(self.learner_group, self.env_runner_group)
 
     @override(Algorithm)

@@ -109,8 +109,8 @@ class ObjectiveSections(AlgorithmConfig):
             max_tokens_per_microbatch: Bound on a micro-batch's padded size, in tokens. It bounds
                 memory and does not change the result.
             max_shared_row_tokens: Responses of one prompt share its computation in rows of up to
-                this many tokens; 0 computes the prompt anew for each response. Only for models with
-                plain causal attention.
+                this many tokens; 0 computes the prompt anew for each response. Where a model would
+                be computed otherwise, the check at the start takes 0.
             **kwargs: Other arguments of RLlib's own method.
         """
         super().training(**kwargs)

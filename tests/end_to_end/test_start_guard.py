@@ -35,12 +35,9 @@ def test_raw_log_probabilities_stop_the_run_and_are_named(
 ) -> None:
     config = small_config(engine="vllm").dynamic_sampling(enabled=False)
     config.rollout(temperature=0.4, engine_kwargs={"logprobs_mode": "raw_logprobs"})
-    with (
-        running(config) as algo,
-        pytest.raises(RuntimeError, match="raw log-probabilities") as caught,
-    ):
-        algo.train()
-    assert "start_guard.limit=0.2" in str(caught.value)
+    with pytest.raises(RuntimeError, match="raw log-probabilities") as caught:
+        config.build_algo()
+    assert "start_guard.limit=5e-05" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
