@@ -6,6 +6,7 @@ vLLM changes some of transformers' classes in its process.
 from __future__ import annotations
 
 import multiprocessing
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from architectures import PROMPT_TOKENS, RESPONSE_TOKENS
+
+# The folder of the model, which is another one every time.
+_NAME = re.compile(r"language_model\.name='[^']*'")
 
 
 def prompts() -> list[list[int]]:
@@ -124,4 +128,5 @@ def _serve(pipe: Any) -> None:
 def refusal(error: BaseException) -> str:
     """An error as one line of the table."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = _NAME.sub("", text).removeprefix("rollout.engine=vllm cannot run ").lstrip(": ")
     return f"refused: {text[:160]}"

@@ -22,7 +22,7 @@ from rllib_dapo.learner.logits_probe import find_logit_adjustment
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
 from rllib_dapo.learner.row_masks import longest_window
-from rllib_dapo.models import CheckpointFormat, load_causal_lm, resolve_model
+from rllib_dapo.models import CheckpointFormat, load_causal_lm, load_config, resolve_model
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
 from rllib_dapo.weight_pieces import to_numpy, to_tensors
@@ -275,19 +275,22 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
     def _load(self) -> PreTrainedModel:
         """The start model in float32 or wider, without dropout."""
+        trust_remote_code = self.model_config["trust_remote_code"]
+        config = load_config(self._name, trust_remote_code=trust_remote_code)
+        if changed := CHANGED_CLASSES.intersection(config.architectures or ()):
+            raise ValueError(
+                "env_runners.num_env_runners=0 and learners.num_learners=0 put engine and Learner "
+                f"into one process, in which vLLM has changed transformers' {min(changed)}: set "
+                "env_runners.num_env_runners to 1, or rollout.engine to transformers"
+            )
+
         dtype = torch.promote_types(self.settings.dtype, torch.float32)
         model = load_causal_lm(
             self._name,
             dtype=dtype,
-            trust_remote_code=self.model_config["trust_remote_code"],
+            trust_remote_code=trust_remote_code,
             attn_implementation=self.model_config["attn_implementation"],
         )
-        if (name := type(model).__name__) in CHANGED_CLASSES:
-            raise ValueError(
-                "env_runners.num_env_runners=0 and learners.num_learners=0 put engine and Learner "
-                f"into one process, in which vLLM has changed transformers' {name}: set "
-                "env_runners.num_env_runners to 1, or rollout.engine to transformers"
-            )
         disable_dropout(model)
         return model
 
