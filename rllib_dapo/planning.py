@@ -68,7 +68,7 @@ def plan_update(
     plans = [_plan_minibatch(part, config) for part in split_evenly(responses, count)]
 
     data = GroupTrainingData(
-        groups={index: groups[group.seed].data for index, group in enumerate(accepted)},
+        groups={index: groups[group.seed].tokens for index, group in enumerate(accepted)},
         shards=list(zip(*plans, strict=True)),
     )
     return data, {
@@ -93,7 +93,7 @@ def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[Gro
         for i in range(len(group.summary.rewards))
         if group.summary.loss_tokens[i]
     ]
-    data = {index: group.data for index, group in enumerate(groups)}
+    data = {index: group.tokens for index, group in enumerate(groups)}
     return [
         GroupTrainingData(groups=data, shards=[[plan]])
         for plan in _plan_minibatch(responses, config)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rllib_dapo.core.normalizer import LossAggregation, response_weights
-from rllib_dapo.core.types import PromptGroup
+from rllib_dapo.core.types import GroupTokens, PromptGroup
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
@@ -219,7 +219,7 @@ def plan_minibatch(
 
 
 def collate(
-    plan: MicroBatchPlan, groups: Mapping[int, PromptGroup], *, pad_token_id: int
+    plan: MicroBatchPlan, groups: Mapping[int, PromptGroup | GroupTokens], *, pad_token_id: int
 ) -> dict[str, Tensor]:
     """`input_ids = [prompt, o_1, o_2, ..., padding]` per row, and where each token is predicted.
 
@@ -229,7 +229,8 @@ def collate(
 
     Args:
         plan: Which responses go together, and in which rows.
-        groups: Groups with the token arrays, by `TrainResponse.group`.
+        groups: Groups, or of each at least the tokens of the planned responses, by
+            `TrainResponse.group`.
         pad_token_id: Id of the padding, any valid one, as padding has neither attention nor loss.
 
     Returns:

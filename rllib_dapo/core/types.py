@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -30,8 +30,8 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Response:
-    """One sampled response `o_i` and the environment's verdict on it.
+class ResponseTokens:
+    """The tokens of one sampled response: all of it that an update reads.
 
     Attributes:
         token_ids: `[T]` int32, every token after the prompt, exactly as sampled (end-of-sequence
@@ -40,6 +40,18 @@ class Response:
             tokens).
         logprobs: `[T]` float32, the sampler's log-probability of each token, in nats, at the
             sampling temperature.
+    """
+
+    token_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+    logprobs: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response(ResponseTokens):
+    """One sampled response `o_i` and the environment's verdict on it.
+
+    Attributes:
         finish_reason: The finish reason that the engine reports; `"length"` is the only sign of
             truncation.
         reward: Raw reward of the environment, summed over its steps; NaN if there was no verdict
@@ -56,9 +68,6 @@ class Response:
             speaks back.
     """
 
-    token_ids: NDArray[np.int32]
-    loss_mask: NDArray[np.bool_]
-    logprobs: NDArray[np.float32]
     finish_reason: FinishReason
     reward: float
     is_correct: bool | None
@@ -67,6 +76,13 @@ class Response:
     prediction: str = ""
     components: Mapping[str, float] = field(default_factory=dict)
     turns: tuple[TurnRecord, ...] = ()
+
+    @property
+    def tokens(self) -> ResponseTokens:
+        """The tokens alone, without text and verdict."""
+        return ResponseTokens(
+            token_ids=self.token_ids, loss_mask=self.loss_mask, logprobs=self.logprobs
+        )
 
     @property
     def num_turns(self) -> int:
@@ -97,6 +113,13 @@ class PromptGroup:
     responses: tuple[Response, ...]
     weights_version: int
 
+    def tokens_of(self, indices: Iterable[int]) -> GroupTokens:
+        """Returns the tokens of the responses at these places in the group, and of the prompt."""
+        return GroupTokens(
+            prompt_ids=self.prompt_ids,
+            responses={i: self.responses[i].tokens for i in indices},
+        )
+
     def summary(self) -> GroupSummary:
         """Returns everything that the driver bases its decisions on, without a token array."""
         responses = self.responses
@@ -113,6 +136,25 @@ class PromptGroup:
             predictions=tuple(r.prediction for r in responses),
             components=tuple(r.components for r in responses),
             num_turns=tuple(r.num_turns for r in responses),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupTokens:
+    """The tokens of some responses of a group, and of their prompt.
+
+    Attributes:
+        prompt_ids: `[P]` int32, the tokens of the prompt.
+        responses: The tokens of each response, by its place in the group.
+    """
+
+    prompt_ids: NDArray[np.int32]
+    responses: Mapping[int, ResponseTokens]
+
+    def tokens_of(self, indices: Iterable[int]) -> GroupTokens:
+        """Returns the responses at these places in the group alone."""
+        return GroupTokens(
+            prompt_ids=self.prompt_ids, responses={i: self.responses[i] for i in indices}
         )
 
 

@@ -55,11 +55,16 @@ ROWS: tuple[Row, ...] = (
     Row(
         "Learning",
         (
-            Panel("Accuracy", SHARE, ("accuracy",)),
+            Panel("Accuracy", SHARE, ("accuracy", "completed_and_correct")),
             Panel(
                 "Evaluation",
                 SHARE,
-                ("evaluation_avg_at_k", "evaluation_pass_at_k", "evaluation_maj_at_k"),
+                (
+                    "evaluation_avg_at_k",
+                    "evaluation_completed_and_correct",
+                    "evaluation_pass_at_k",
+                    "evaluation_maj_at_k",
+                ),
             ),
             Panel(
                 "Reward",

@@ -19,6 +19,7 @@ from rllib_dapo.metrics.estimators import (
     sample_counts,
     tally,
 )
+from rllib_dapo.metrics.metric_table import COMPLETED_AND_CORRECT
 
 if TYPE_CHECKING:
     import pandas
@@ -37,6 +38,7 @@ PROBLEM_COLUMNS = {
     "missing": "int32",
     "truncated": "int32",
     "majority": "string",
+    COMPLETED_AND_CORRECT: "float64",
     "reward_mean": "float64",
     "tokens_mean": "float64",
 }
@@ -69,6 +71,9 @@ class DataSetMetrics:
         counts: The `K` numbers of samples of the curves; the last is `num_samples`.
         curves: A curve for each measure. `maj` is absent if the environment finds no predictions;
             all are absent if it only grades.
+        completed: Mean over problems of the share of responses that are correct and ended by
+            themselves, and the ends of its interval; None where there is no accuracy. As in avg@k,
+            a response without a verdict is not correct.
         reward: Mean reward of the responses that have a verdict, and the ends of its interval; None
             if no response has one.
         totals: Number of responses, and of those that are correct, have no verdict, or are
@@ -82,6 +87,7 @@ class DataSetMetrics:
     too_long: int
     counts: tuple[int, ...]
     curves: Mapping[str, AccuracyCurve]
+    completed: tuple[float, float, float] | None
     reward: tuple[float, float, float] | None
     totals: Mapping[str, float]
     missing: Mapping[str, int]
@@ -118,6 +124,11 @@ def data_set_metrics(
         too_long=num_problems - len(problems),
         counts=counts,
         curves=_curves(values, measures, len(counts), seed),
+        completed=(
+            _with_interval([_completed_share(rows, num_samples) for rows in problems], seed)
+            if measures
+            else None
+        ),
         reward=_with_interval(rewards, seed),
         totals={
             "responses": len(responses),
@@ -149,10 +160,15 @@ def as_json_values(metrics: DataSetMetrics) -> dict[str, Any]:
     measured: dict[str, Any] = {
         f"{m}@{k}": float(curves[m].value[-1]) if m in curves else None for m in MEASURES
     }
+    intervals = {f"{m}@{k}": [float(c.low[-1]), float(c.high[-1])] for m, c in curves.items()}
+    if metrics.completed is not None:
+        intervals[COMPLETED_AND_CORRECT] = list(metrics.completed[1:])
+
     return {
         **measured,
+        COMPLETED_AND_CORRECT: None if metrics.completed is None else metrics.completed[0],
         "problems": metrics.num_problems,
-        "intervals": {f"{m}@{k}": [float(c.low[-1]), float(c.high[-1])] for m, c in curves.items()},
+        "intervals": intervals,
         "curves": {
             m: dict(zip(map(str, metrics.counts), c.value.tolist(), strict=True))
             for m, c in curves.items()
@@ -230,6 +246,7 @@ def _problem_row(
         "truncated": int((rows["finish_reason"] == "length").sum()),
         # Of predictions that tie, the one that was given first.
         "majority": predictions.most_common(1)[0][0] if predictions else None,
+        COMPLETED_AND_CORRECT: _completed_share(rows, num_samples) if measures else None,
         "reward_mean": None if math.isnan(reward) else float(reward),
         "tokens_mean": float(rows["tokens"].mean()),
         **{f"{m}@{num_samples}": float(value) for m, value in zip(measures, values, strict=True)},
@@ -250,6 +267,12 @@ def _with_interval(values: Sequence[float], seed: int) -> tuple[float, float, fl
 
     low, high = bootstrap(np.array(values)[:, None], seed=seed)
     return mean(values), float(low[0]), float(high[0])
+
+
+def _completed_share(rows: pandas.DataFrame, num_samples: int) -> float:
+    """The share of the responses to one problem that are correct and ended by themselves."""
+    completed = _is_true(rows) & (rows["finish_reason"] != "length")
+    return average_at(int(completed.sum()), num_samples)
 
 
 def _is_true(rows: pandas.DataFrame) -> Any:

@@ -26,7 +26,9 @@ def table_lines(result: EvaluationResult) -> list[str]:
     rows = [
         [
             "",
-            *(f"{measure}@{samples}" for measure in MEASURES),
+            f"avg@{samples}",
+            "completed and correct",
+            *(f"{measure}@{samples}" for measure in MEASURES[1:]),
             "reward",
             "problems",
             "correct",
@@ -43,7 +45,9 @@ def table_lines(result: EvaluationResult) -> list[str]:
         rows.append(
             [
                 name,
-                *(_with_interval(curves.get(measure)) for measure in MEASURES),
+                _with_interval(curves.get("avg")),
+                _with_interval(metrics.completed),
+                *(_with_interval(curves.get(measure)) for measure in MEASURES[1:]),
                 _with_interval(metrics.reward),
                 str(metrics.num_problems),
                 f"{totals['correct']:.0f}/{count:.0f}",

@@ -1,4 +1,4 @@
-"""What `LearnerGroup.update` is given: groups, or references to them, and the plan of the update.
+"""What `LearnerGroup.update` is given: tokens, or references to them, and the plan of the update.
 
 Lengths are known before a token moves, so the driver fixes mini-batches, token-balanced
 micro-batches and the loss's weights (`planning`), whatever the number of Learners. No collective is
@@ -7,18 +7,19 @@ needed to agree on them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
 import torch
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
 from rllib_dapo.core.batching import MiniBatchPlan, collate
-from rllib_dapo.core.types import PromptGroup
+from rllib_dapo.core.types import GroupTokens, PromptGroup
+from rllib_dapo.stored_group import CutTokens, StoredTokens, WholeGroup, fetch_tokens
 
 MicroBatch = dict[str, Tensor]
 
@@ -29,15 +30,15 @@ class GroupTrainingData(TrainingData):
 
     RLlib would shard episodes by count and cut mini-batches by rows, wrapping round where they do
     not divide. Here both are decided beforehand, in tokens, from the groups' summaries
-    (`core.batching`), and each Learner fetches only the groups it trains on. As a subclass of
-    RLlib's it goes through `LearnerGroup.update`.
+    (`core.batching`), and each Learner is sent, or fetches, only the responses that it trains on.
+    As a subclass of RLlib's it goes through `LearnerGroup.update`.
 
     Attributes:
-        groups: Groups, or references to them, by index.
+        groups: Groups, their tokens, or references to these, by index.
         shards: For each Learner, its part of every mini-batch, in order.
     """
 
-    groups: dict[int, PromptGroup | ray.ObjectRef] = field(default_factory=dict)
+    groups: Mapping[int, PromptGroup | GroupTokens | StoredTokens] = field(default_factory=dict)
     shards: Sequence[Sequence[MiniBatchPlan]] = ()
 
     @override(TrainingData)
@@ -56,7 +57,7 @@ class GroupTrainingData(TrainingData):
 
     @override(TrainingData)
     def shard(self, num_shards: int, **kwargs: Any) -> list[tuple[TrainingData, dict[str, Any]]]:
-        """Gives each Learner its plan and the groups in it.
+        """Gives each Learner its plan and the tokens, or references to them, of responses in it.
 
         Args:
             num_shards: Number of Learners.
@@ -71,7 +72,11 @@ class GroupTrainingData(TrainingData):
         return [
             (
                 GroupTrainingData(
-                    groups={g: self.groups[g] for g in _groups_of(shard)}, shards=[shard]
+                    groups={
+                        group: self.groups[group].tokens_of(indices)
+                        for group, indices in _planned([shard]).items()
+                    },
+                    shards=[shard],
                 ),
                 {},
             )
@@ -80,14 +85,26 @@ class GroupTrainingData(TrainingData):
 
     @override(TrainingData)
     def solve_refs(self) -> None:
-        """Fetches the groups, all at once."""
-        references = {g: data for g, data in self.groups.items() if isinstance(data, ray.ObjectRef)}
-        if references:
-            self.groups |= dict(zip(references, ray.get(list(references.values())), strict=True))
+        """Fetches what references stand for, of the planned responses alone, all at once."""
+        stored = {
+            group: tokens.tokens_of(indices)
+            for group, indices in _planned(self.shards).items()
+            if isinstance(tokens := self.groups[group], (WholeGroup, CutTokens))
+        }
+        if stored:
+            fetched = fetch_tokens(list(stored.values()))
+            self.groups = {**self.groups, **dict(zip(stored, fetched, strict=True))}
 
 
-def _groups_of(shard: Sequence[MiniBatchPlan]) -> set[int]:
-    return {r.group for minibatch in shard for micro in minibatch for r in micro.responses}
+def _planned(shards: Sequence[Sequence[MiniBatchPlan]]) -> dict[int, list[int]]:
+    """For each group the places of its responses that are in the plan."""
+    indices: defaultdict[int, list[int]] = defaultdict(list)
+    for shard in shards:
+        for minibatch in shard:
+            for micro in minibatch:
+                for response in micro.responses:
+                    indices[response.group].append(response.index)
+    return dict(indices)
 
 
 @dataclass(frozen=True)
@@ -128,7 +145,7 @@ class MicroBatches:
 
 def collate_minibatch(
     plan: MiniBatchPlan,
-    groups: Mapping[int, PromptGroup],
+    groups: Mapping[int, PromptGroup | GroupTokens | StoredTokens],
     *,
     pad_token_id: int,
     device: torch.device | str,
@@ -137,7 +154,7 @@ def collate_minibatch(
 
     Args:
         plan: Micro-batches of one Learner.
-        groups: Groups by index; those in the plan have been fetched.
+        groups: Groups, or their tokens, by index; what the plan names has been fetched.
         pad_token_id: Token id for padding.
         device: Device of the tensors.
 
@@ -145,9 +162,16 @@ def collate_minibatch(
         For each micro-batch what `core.collate` gives, and the group and the index within the group
         of each response, `groups` and `indices`, `[B]`.
     """
+    # Groups of which nothing is planned here may still be references.
+    fetched = {
+        group: tokens
+        for group, tokens in groups.items()
+        if not isinstance(tokens, (WholeGroup, CutTokens))
+    }
+
     batches = []
     for micro in plan:
-        batch = collate(micro, groups, pad_token_id=pad_token_id)
+        batch = collate(micro, fetched, pad_token_id=pad_token_id)
         batch["groups"] = torch.tensor([r.group for r in micro.responses], dtype=torch.long)
         batch["indices"] = torch.tensor([r.index for r in micro.responses], dtype=torch.long)
         batches.append({name: tensor.to(device) for name, tensor in batch.items()})

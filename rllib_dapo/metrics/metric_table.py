@@ -40,6 +40,7 @@ class Metric(NamedTuple):
 
 
 ACCURACY = "accuracy"
+COMPLETED_AND_CORRECT = "completed_and_correct"
 ENTROPY = "entropy"
 RESPONSE_LENGTH_MEAN = "response_length_mean"
 NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
@@ -70,6 +71,11 @@ METRICS: tuple[Metric, ...] = (
     _rollout(EPISODE_LEN_MAX, "steps", "most environment steps of an episode"),
     _rollout(
         ACCURACY, "share", "correct responses over responses with a verdict, before filtering"
+    ),
+    _rollout(
+        COMPLETED_AND_CORRECT,
+        "share",
+        "correct responses that ended before the length limit, over responses with a verdict",
     ),
     _rollout(
         "shaped_reward_mean",

@@ -21,7 +21,13 @@ from ray.rllib.utils.metrics import (
 
 from rllib_dapo.core.types import GroupSummary
 from rllib_dapo.envs.verify.verdict import MissingReason
-from rllib_dapo.metrics.metric_table import ACCURACY, RESPONSE_LENGTH_MEAN, REWARD_COMPONENTS, share
+from rllib_dapo.metrics.metric_table import (
+    ACCURACY,
+    COMPLETED_AND_CORRECT,
+    RESPONSE_LENGTH_MEAN,
+    REWARD_COMPONENTS,
+    share,
+)
 
 if TYPE_CHECKING:
     from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
@@ -58,7 +64,12 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
         Figures by name; those that nothing is known about are not there.
     """
     rewards = [r for g in groups for r in g.rewards if not math.isnan(r)]
-    verdicts = [c for g in groups for c in g.is_correct if c is not None]
+    verdicts = [
+        (is_correct, is_truncated)
+        for group in groups
+        for is_correct, is_truncated in zip(group.is_correct, group.is_truncated, strict=True)
+        if is_correct is not None
+    ]
     lengths = [n for g in groups for n in g.response_tokens]
 
     result: dict[str, float] = {}
@@ -69,7 +80,14 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
             EPISODE_RETURN_MAX: max(rewards),
         }
     if verdicts:
-        result[ACCURACY] = sum(verdicts) / len(verdicts)
+        result |= {
+            ACCURACY: sum(is_correct for is_correct, _ in verdicts) / len(verdicts),
+            # An answer that never ends may be right as far as it goes.
+            COMPLETED_AND_CORRECT: sum(
+                is_correct and not is_truncated for is_correct, is_truncated in verdicts
+            )
+            / len(verdicts),
+        }
     if lengths:
         turns = [n for g in groups for n in g.num_turns]
         result |= {

@@ -11,7 +11,11 @@ import pandas as pd
 from ray.tune.utils import flatten_dict
 
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.metrics.metric_table import ACCURACY, NUM_GRADIENT_UPDATES_LIFETIME
+from rllib_dapo.metrics.metric_table import (
+    ACCURACY,
+    COMPLETED_AND_CORRECT,
+    NUM_GRADIENT_UPDATES_LIFETIME,
+)
 from rllib_dapo.reporting.downsample import downsampled_indices, points_per_curve
 from rllib_dapo.reporting.report_panels import (
     ENV,
@@ -35,6 +39,7 @@ _ABOUT = {"environment": "env", "model": "model_name", "engine": "engine"}
 # What the table of trials shows beside the run's metric: headings, and the columns whose last
 # values are under them.
 _SUMMARY = {
+    "completed and correct": f"{ENV}/{COMPLETED_AND_CORRECT}",
     "entropy": f"{LEARNER}/entropy",
     "reward": f"{ENV}/episode_return_mean",
     "response length": f"{ENV}/response_length_mean",

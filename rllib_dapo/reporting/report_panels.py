@@ -66,7 +66,10 @@ class ReportPanel(NamedTuple):
 _ACCURACY = ReportPanel(
     "Accuracy",
     "share correct",
-    [PlottedCurve(f"{ENV}/{metrics.ACCURACY}", "training")],
+    [
+        PlottedCurve(f"{ENV}/{metrics.ACCURACY}", "training"),
+        PlottedCurve(f"{ENV}/{metrics.COMPLETED_AND_CORRECT}", "training, and ended by itself"),
+    ],
     is_share=True,
     figure="Figures 2a, 5a and 6",
 )
@@ -125,8 +128,15 @@ _ALL_CORRECT = ReportPanel(
     figure="Figure 3b",
 )
 
-# The five panels of the picture, and all panels of the page.
-PICTURE_PANELS = (_ACCURACY, _ENTROPY, _LENGTH, _CLIPPED, _SIGNAL)
+# The five panels of the picture, and all panels of the page. The picture has room for one curve of
+# training beside avg@k.
+PICTURE_PANELS = (
+    _ACCURACY._replace(curves=_ACCURACY.curves[:1]),
+    _ENTROPY,
+    _LENGTH,
+    _CLIPPED,
+    _SIGNAL,
+)
 PAPER_PANELS = (
     _ACCURACY,
     _ENTROPY,

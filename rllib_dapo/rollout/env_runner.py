@@ -35,6 +35,7 @@ from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM, sampling_seed
 from rllib_dapo.rollout.user_callbacks import UserCallbacks
+from rllib_dapo.stored_group import store_group
 from rllib_dapo.threads import set_num_threads
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._after_sampling(groups)
 
         return RolloutResult(
-            groups=[self._hand_over(group) for group in groups],
+            groups=[self._hand_over(group, evaluation=evaluation) for group in groups],
             generation_seconds=engine_seconds,
             scoring_seconds=scoring_seconds,
         )
@@ -244,7 +245,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
                 f"rollout.engine={self.config.engine} cannot sample from language_model.name="
                 f"{self.config.model_name!r}: {one_line(error)[:300]}"
             ) from error
-        return [self._hand_over(group)]
+        return [self._hand_over(group, evaluation=True)]
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:
@@ -369,7 +370,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         self._callbacks.after_sampling(self, groups)
 
-    def _hand_over(self, group: PromptGroup) -> SampledGroup:
-        """Leaves the tokens in the object store, unless the driver runs in this process."""
-        data = ray.put(group) if self.worker_index > 0 else group
-        return SampledGroup(summary=group.summary(), data=data)
+    def _hand_over(self, group: PromptGroup, *, evaluation: bool) -> SampledGroup:
+        """Leaves the group in the object store, unless the driver runs in this process."""
+        summary = group.summary()
+        if self.worker_index == 0:
+            return SampledGroup(summary=summary, data=group)
+
+        is_divided = self.config.num_learners > 1 and not evaluation
+        return SampledGroup(summary=summary, data=store_group(group, cut=is_divided))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ray
-
 from rllib_dapo.core.types import GroupSummary, PromptGroup
+from rllib_dapo.stored_group import StoredGroup, StoredTokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,15 +14,20 @@ class SampledGroup:
 
     Attributes:
         summary: Lengths, rewards and verdicts: all that the driver decides on.
-        data: The group with its tokens, or a reference to it in Ray's object store.
+        data: The group with its tokens, or what refers to it in Ray's object store.
     """
 
     summary: GroupSummary
-    data: ray.ObjectRef | PromptGroup
+    data: StoredGroup | PromptGroup
 
     def group(self) -> PromptGroup:
         """Returns the group itself, fetched from the object store if need be."""
-        return ray.get(self.data) if isinstance(self.data, ray.ObjectRef) else self.data
+        return self.data if isinstance(self.data, PromptGroup) else self.data.fetch()
+
+    @property
+    def tokens(self) -> StoredTokens | PromptGroup:
+        """What Learners are given: references, or the group itself where it is here."""
+        return self.data if isinstance(self.data, PromptGroup) else self.data.tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

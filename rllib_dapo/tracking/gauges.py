@@ -23,6 +23,7 @@ from ray.util.metrics import Gauge
 
 from rllib_dapo.metrics.metric_table import (
     ACCURACY,
+    COMPLETED_AND_CORRECT,
     ENTROPY,
     METRICS,
     ROLLOUT_TOKENS_PER_SECOND,
@@ -115,6 +116,12 @@ GAUGES: tuple[GaugeSpec, ...] = (
             ("pass", "evaluation: problems with a correct response among k"),
             ("maj", "evaluation: problems whose most frequent answer among k is correct"),
         )
+    ),
+    GaugeSpec(
+        name=f"evaluation_{COMPLETED_AND_CORRECT}",
+        key=f"{_EVALUATION}/{COMPLETED_AND_CORRECT}",
+        unit="share",
+        meaning="evaluation: correct responses that ended before the length limit",
     ),
     GaugeSpec(
         name="evaluation_response_length_mean",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def test_a_checkpoint_is_evaluated_on_the_held_out_problems_of_its_run(
     told = json.loads((folder / "figures.json").read_text())
     assert {"avg@4", "pass@4", "maj@4", "problems", "seconds"} <= set(told)
     assert (told["problems"], told["responses"]) == (24, 96)
-    assert 0 <= told["avg@4"] <= told["pass@4"] <= 1
+    assert 0 <= told["completed_and_correct"] <= told["avg@4"] <= told["pass@4"] <= 1
     assert "on Arithmetic-v0 (24 problems): k=4, temperature 1.0, top_p 1.0, up to 8 tokens" in out
     settings = json.loads((folder / "results" / "settings.json").read_text())
     assert settings["datasets"]["Arithmetic-v0"]["env_config"] == {
@@ -71,7 +72,8 @@ def test_what_is_printed_is_lines_and_a_table(whole: tuple[Path, str]) -> None:
     ours = ("evaluate: ", "results: ", "Arithmetic-v0  ", "  ")
     assert [line for line in out.splitlines() if not line.startswith(ours)] == []
     header, row = out.splitlines()[-2:]
-    assert header.split()[:4] == ["avg@4", "pass@4", "maj@4", "reward"]
+    headings = re.split(r"  +", header.strip())
+    assert headings[:5] == ["avg@4", "completed and correct", "pass@4", "maj@4", "reward"]
     assert row.split()[0] == "Arithmetic-v0"
 
 
@@ -81,6 +83,8 @@ def test_everything_is_kept(whole: tuple[Path, str]) -> None:
     responses = _responses(results, "Arithmetic-v0")
     assert len(responses) == 96
     assert responses["is_correct"].mean() == pytest.approx(told["avg@4"])
+    completed = responses["is_correct"] & (responses["finish_reason"] == "stop")
+    assert completed.mean() == pytest.approx(told["completed_and_correct"])
     problems = pandas.read_parquet(results / "problems" / "Arithmetic-v0.parquet")
     assert problems["seed"].tolist() == list(range(24))
     assert problems["maj@4"].mean() == pytest.approx(told["maj@4"])

@@ -29,6 +29,7 @@ from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.training_data import GroupTrainingData
+from rllib_dapo.stored_group import store_group
 
 VOCABULARY, MAX_TOKENS = 30, 8
 # Bounds on a micro-batch in tokens, and the micro-batches that one Learner makes of it.
@@ -103,7 +104,8 @@ def training_data(
         )
         for part in split_evenly(responses, minibatches)
     ]
-    references = {index: ray.put(group) for index, group in groups.items()}
+    is_cut = num_learners > 1
+    references = {index: store_group(g, cut=is_cut).tokens for index, g in groups.items()}
     return GroupTrainingData(groups=references, shards=list(zip(*plans, strict=True)))
 
 

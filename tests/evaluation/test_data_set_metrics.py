@@ -63,6 +63,24 @@ def test_what_is_missing_or_left_out_is_counted_apart(responses: pandas.DataFram
     assert values["reward_mean"] == pytest.approx((0 + (-1 + 1 - 1) / 3) / 2)
 
 
+def test_a_right_answer_that_never_ends_is_not_completed(make_rows: MakeRows) -> None:
+    responses = pandas.concat(
+        [
+            make_rows(0, ["1", "1", "2", "1"], cut_off=[1, 2]),
+            make_rows(1, ["1", "2", "1", "1"], cut_off=[0], missing=[3]),
+        ],
+        ignore_index=True,
+    )
+    found = data_set_metrics(responses, num_samples=4, num_problems=2, seed=0)
+    values = as_json_values(found)
+
+    # Right are 3 and, as a missing verdict is no right answer, 2; of each one was cut off.
+    assert values["avg@4"] == (3 / 4 + 2 / 4) / 2
+    assert values["completed_and_correct"] == (2 / 4 + 1 / 4) / 2
+    assert values["intervals"]["completed_and_correct"] == [0.25, 0.5]
+    assert [row["completed_and_correct"] for row in found.per_problem] == [0.5, 0.25]
+
+
 def test_intervals_hold_the_figure_and_are_the_seeds(responses: pandas.DataFrame) -> None:
     values = as_json_values(data_set_metrics(responses, num_samples=4, num_problems=2, seed=0))
     for name, (low, high) in values["intervals"].items():
@@ -88,6 +106,8 @@ def test_an_environment_that_only_grades_has_rewards_and_no_accuracy(make_rows: 
     )
     values = as_json_values(found)
     assert (values["avg@2"], values["pass@2"], values["maj@2"]) == (None, None, None)
+    assert values["completed_and_correct"] is None
+    assert found.per_problem[0]["completed_and_correct"] is None
     assert values["reward_mean"] == 0.5
     assert "avg@2" not in problem_columns(found)
     assert json.loads(json.dumps(values)) == values

@@ -39,7 +39,7 @@ def places(shard: list[MiniBatchPlan]) -> set[tuple[int, int]]:
     }
 
 
-def test_each_learner_gets_its_responses_and_their_groups_alone(
+def test_each_learner_gets_its_own_responses_alone(
     groups: dict[int, PromptGroup], plans: list[list[MiniBatchPlan]]
 ) -> None:
     data = GroupTrainingData(groups=groups, shards=list(zip(*plans, strict=True)))
@@ -49,7 +49,10 @@ def test_each_learner_gets_its_responses_and_their_groups_alone(
     assert one | two == {(key, i) for key in groups for i in range(4)}
     assert not one & two
     for shard, mine in zip(shards, (one, two), strict=True):
-        assert shard.groups == {key: groups[key] for key, _ in mine}
+        assert {(key, i) for key, part in shard.groups.items() for i in part.responses} == mine
+        for key, i in mine:
+            assert shard.groups[key].prompt_ids is groups[key].prompt_ids
+            assert shard.groups[key].responses[i] == groups[key].responses[i].tokens
         shard.validate()
         shard.solve_refs()
         assert len(shard.shards[0]) == 2

@@ -61,6 +61,7 @@ def test_an_evaluation_reports_accuracies_beside_rewards_and_lengths(
             rewards=(1, nan, 1),
             is_correct=(True, None, True),
             response_tokens=(2, 4, 6),
+            is_truncated=(False, False, True),
             predictions=("7", "", "7"),
         ),
     ]
@@ -71,10 +72,11 @@ def test_an_evaluation_reports_accuracies_beside_rewards_and_lengths(
         "maj@3": 1 / 2,  # the first problem's majority is wrong
         "problems": 2,
         "accuracy": 3 / 5,  # of the verdicts there are
+        "completed_and_correct": 2 / 5,  # one of the three was cut off
         "episode_return_mean": 1 / 5,
         "response_length_mean": 4,
         "response_length_max": 8,
-        "truncated_fraction": 1 / 6,
+        "truncated_fraction": 2 / 6,
     }
 
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)

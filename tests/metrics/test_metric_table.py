@@ -121,6 +121,8 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "episode_len_max": 3,
             # of 8 verdicts on correctness 4 are right
             "accuracy": 0.5,
+            # of the 8 the two that were cut off are wrong, so all 4 that are right also ended
+            "completed_and_correct": 0.5,
             # 15 responses: 2 4 1 1 8 8 3 5 1 3 2 2 2 6 8
             "response_length_mean": 56 / 15,
             "response_length_max": 8,
@@ -165,6 +167,29 @@ def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None
 def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSampler) -> None:
     in_the_table = {re.sub("/.*", "/*", name) for name in rollout_metrics(sampler)}
     assert in_the_table == names("env_runners") - LOGGED_BY_THE_LOOP
+
+
+def test_a_response_that_is_right_and_never_ends_is_correct_but_not_completed(
+    make_summary: MakeSummary,
+) -> None:
+    groups = [
+        make_summary(
+            0,
+            rewards=(1, 1, -1, -1),
+            is_correct=(True, True, False, False),
+            is_truncated=(False, True, True, False),
+        ),
+        # Without a verdict: neither figure knows of it, cut off or not.
+        make_summary(
+            1,
+            rewards=(nan, nan, 1),
+            is_correct=(None, None, True),
+            is_truncated=(True, False, True),
+        ),
+    ]
+    figures = verdict_metrics(groups)
+    assert figures["accuracy"] == 3 / 5
+    assert figures["completed_and_correct"] == 1 / 5
 
 
 @pytest.mark.parametrize(
@@ -302,12 +327,13 @@ def test_figures_over_nothing_are_left_out(make_summary: MakeSummary) -> None:
     assert verdict_metrics([]) == verdict_metrics([make_summary()]) == {}
 
     graded = verdict_metrics([make_summary(rewards=(0.5, 0.25))])
-    assert "accuracy" not in graded
+    assert not graded.keys() & {"accuracy", "completed_and_correct"}
     assert graded["episode_return_mean"] == 0.375
 
     missing = verdict_metrics([make_summary(rewards=(nan, nan), response_tokens=(2, 4))])
     assert not missing.keys() & {
         "accuracy",
+        "completed_and_correct",
         "episode_return_mean",
         "episode_return_min",
         "episode_return_max",

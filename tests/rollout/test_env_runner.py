@@ -18,6 +18,7 @@ from rllib_dapo.core import PromptGroup
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.stored_group import CutGroup, WholeGroup
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -210,6 +211,31 @@ def test_a_state_leaves_engine_and_version_alone(
     runner.set_state({WEIGHTS_SEQ_NO: 5, "num_env_steps_sampled_lifetime": 100, **weights})
     assert runner.get_state() == {WEIGHTS_SEQ_NO: 0, "num_env_steps_sampled_lifetime": 100}
     assert tokens_of(groups_of(runner, range(2))) == before
+
+
+@pytest.mark.parametrize(
+    ("num_learners", "evaluation", "kind"),
+    [(2, False, CutGroup), (2, True, WholeGroup), (1, False, WholeGroup), (0, False, WholeGroup)],
+)
+def test_a_group_is_cut_where_several_learners_will_train_on_it(
+    cluster: None,
+    rollout_config: MakeConfig,
+    runner: TextEnvRunner,
+    num_learners: int,
+    evaluation: bool,
+    kind: type,
+) -> None:
+    """And is otherwise one object, or none where the driver runs in the same process."""
+    config = rollout_config().learners(num_learners=num_learners)
+    remote = TextEnvRunner(config=config, worker_index=1, num_workers=1)
+    try:
+        (sampled,) = remote.sample_groups([3], evaluation=evaluation).groups
+        assert isinstance(sampled.data, kind)
+        assert sampled.group().summary() == sampled.summary
+    finally:
+        remote.stop()
+    (here,) = runner.sample_groups([3]).groups
+    assert isinstance(here.data, PromptGroup)
 
 
 def test_an_env_runner_without_an_engine_keeps_its_version(rollout_config: MakeConfig) -> None:

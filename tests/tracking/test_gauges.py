@@ -37,7 +37,7 @@ RESULT: dict[str, Any] = {
         "default_policy": {"entropy": 1.5, "module": "text"},
         "__all_modules__": {"entropy": 9.0},
     },
-    "evaluation": {"env_runners": {"avg@8": 0.75, "accuracy": 9.0}},
+    "evaluation": {"env_runners": {"avg@8": 0.75, "completed_and_correct": 0.5, "accuracy": 9.0}},
     "timers": {"synch_weights": 0.125},
     SETTINGS: {"epsilon_low": 0.2, "epsilon_high": 0.28},
 }
@@ -73,6 +73,7 @@ def test_a_result_gives_what_is_finite_and_known() -> None:
         ("rollout_tokens_per_second", ""): 100.4,
         ("entropy", ""): 1.5,
         ("evaluation_avg_at_k", "8"): 0.75,
+        ("evaluation_completed_and_correct", ""): 0.5,
         ("weight_sync_seconds", ""): 0.125,
         ("epsilon_low", ""): 0.2,
         ("epsilon_high", ""): 0.28,

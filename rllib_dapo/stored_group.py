@@ -1,0 +1,171 @@
+"""A group in Ray's object store, cut so that a Learner fetches the responses that it trains on.
+
+The plan of an update balances tokens, so the responses to one prompt go to several Learners. Were a
+group one object, each of these would fetch all of it. The cut is by response because the plan is
+made after the EnvRunner has let go of the group. Texts and verdicts, which no Learner reads, are
+apart from tokens.
+
+To put an object into the store takes up to a millisecond, whatever its size. That is nothing beside
+sampling a response of thousands of tokens, but much beside one of ten. So a group that only one
+process will fetch is not cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import ray
+
+from rllib_dapo.core.types import GroupTokens, PromptGroup, Response
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WholeGroup:
+    """Reference to a group that is one object.
+
+    Attributes:
+        reference: Reference to the `PromptGroup`.
+    """
+
+    reference: ray.ObjectRef
+
+    @property
+    def tokens(self) -> WholeGroup:
+        """What Learners are given."""
+        return self
+
+    def tokens_of(self, indices: Iterable[int]) -> WholeGroup:
+        """Returns the same, since no part of it can be fetched alone."""
+        return self
+
+    def references(self) -> list[ray.ObjectRef]:
+        """All references."""
+        return [self.reference]
+
+    def assemble(self, parts: Sequence[Any]) -> PromptGroup:
+        """Returns the group, given what `references` refer to."""
+        (group,) = parts
+        return group
+
+    def fetch(self) -> PromptGroup:
+        """Fetches the group."""
+        return ray.get(self.reference)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutTokens:
+    """References to the tokens of some responses of a group, and of their prompt.
+
+    Attributes:
+        prompt_ids: Reference to `GroupTokens.prompt_ids`.
+        responses: Reference to the `ResponseTokens` of each response, by its place in the group.
+    """
+
+    prompt_ids: ray.ObjectRef
+    responses: Mapping[int, ray.ObjectRef]
+
+    def tokens_of(self, indices: Iterable[int]) -> CutTokens:
+        """Returns the references to the responses at these places in the group alone."""
+        return CutTokens(
+            prompt_ids=self.prompt_ids, responses={i: self.responses[i] for i in indices}
+        )
+
+    def references(self) -> list[ray.ObjectRef]:
+        """All references: the prompt's first, then those of the responses in their order."""
+        return [self.prompt_ids, *self.responses.values()]
+
+    def assemble(self, parts: Sequence[Any]) -> GroupTokens:
+        """Returns the tokens, given what `references` refer to."""
+        prompt_ids, *responses = parts
+        return GroupTokens(
+            prompt_ids=prompt_ids, responses=dict(zip(self.responses, responses, strict=True))
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutGroup:
+    """References to all parts of a group.
+
+    Attributes:
+        tokens: The tokens of all responses, which Learners are given.
+        rest: Reference to the group as it is without its tokens.
+    """
+
+    tokens: CutTokens
+    rest: ray.ObjectRef
+
+    def fetch(self) -> PromptGroup:
+        """Fetches all parts and returns the group as it was."""
+        rest, *parts = ray.get([self.rest, *self.tokens.references()])
+        tokens = self.tokens.assemble(parts)
+
+        responses = [
+            replace(
+                response,
+                token_ids=tokens.responses[i].token_ids,
+                loss_mask=tokens.responses[i].loss_mask,
+                logprobs=tokens.responses[i].logprobs,
+            )
+            for i, response in enumerate(rest.responses)
+        ]
+        return replace(rest, prompt_ids=tokens.prompt_ids, responses=tuple(responses))
+
+
+StoredGroup = WholeGroup | CutGroup
+StoredTokens = WholeGroup | CutTokens
+
+
+def store_group(group: PromptGroup, *, cut: bool) -> StoredGroup:
+    """Puts a group into the object store.
+
+    Args:
+        group: The group. In the store it lives as long as this process and the references to it.
+        cut: Whether each response is an object of its own; for groups that several Learners train
+            on.
+    """
+    if not cut:
+        return WholeGroup(reference=ray.put(group))
+
+    return CutGroup(
+        tokens=CutTokens(
+            prompt_ids=ray.put(group.prompt_ids),
+            responses={i: ray.put(response.tokens) for i, response in enumerate(group.responses)},
+        ),
+        rest=ray.put(_without_tokens(group)),
+    )
+
+
+def fetch_tokens(stored: Sequence[StoredTokens]) -> list[PromptGroup | GroupTokens]:
+    """Fetches tokens of several groups, all at once.
+
+    Args:
+        stored: References of each group.
+
+    Returns:
+        What they refer to, in the same order.
+    """
+    references = [one.references() for one in stored]
+    found = iter(ray.get([reference for of_one in references for reference in of_one]))
+    return [
+        one.assemble([next(found) for _ in of_one])
+        for one, of_one in zip(stored, references, strict=True)
+    ]
+
+
+def _without_tokens(group: PromptGroup) -> PromptGroup:
+    def emptied(response: Response) -> Response:
+        return replace(
+            response,
+            token_ids=np.empty_like(response.token_ids, shape=0),
+            loss_mask=np.empty_like(response.loss_mask, shape=0),
+            logprobs=np.empty_like(response.logprobs, shape=0),
+        )
+
+    return replace(
+        group,
+        prompt_ids=np.empty_like(group.prompt_ids, shape=0),
+        responses=tuple(map(emptied, group.responses)),
+    )
