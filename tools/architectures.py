@@ -60,6 +60,24 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         HEADS | WINDOWED | {"final_logit_softcapping": 3.0, "attn_logit_softcapping": 2.0},
     ),
     "Gemma 3": ("Gemma3TextConfig", HEADS | WINDOWED | TWO_KINDS),
+    "Gemma 4": (
+        "Gemma4Config",
+        {
+            "text_config": HEADS
+            | WINDOWED
+            | TWO_KINDS
+            | {
+                "num_key_value_heads": 1,
+                "global_head_dim": 32,
+                "vocab_size_per_layer_input": VOCABULARY,
+                "hidden_size_per_layer_input": 8,
+                "final_logit_softcapping": 3.0,
+            },
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+    ),
     "Phi-3, window": ("Phi3Config", LLAMA | WINDOWED),
     "GPT-2": ("GPT2Config", GPT2_SIZES),
     "GPT-NeoX": ("GPTNeoXConfig", LLAMA),

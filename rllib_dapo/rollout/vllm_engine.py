@@ -161,16 +161,23 @@ def _start(settings: dict[str, Any]) -> LLM:
     try:
         llm = LLM(**settings)
     except Exception as error:
-        reason = one_line(error)[:300]
         raise ValueError(
-            f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: {reason}; "
-            "mend that, or set rollout.engine to transformers"
+            f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: "
+            f"{_reason(error)[:300]}; mend that, or set rollout.engine to transformers"
         ) from error
 
     model_config = llm.llm_engine.model_config
     if model_config.using_transformers_backend():
         CHANGED_CLASSES.update(model_config.architectures)
     return llm
+
+
+def _reason(error: Exception) -> str:
+    """What pydantic, which wraps vLLM's own messages, was told; else the message."""
+    details = getattr(error, "errors", None)
+    if callable(details):
+        return str(details()[0]["msg"]).removeprefix("Value error, ")
+    return one_line(error)
 
 
 def _sampling_params(sampling: Sampling, seed: int) -> SamplingParams:

@@ -224,6 +224,12 @@ def test_the_configuration_tells_what_was_changed(visit: Visit) -> None:
     expect(row).to_contain_text("default: 16")
 
 
+def test_the_model_tells_what_its_check_has_found(visit: Visit) -> None:
+    model = visit.page.locator("#model")
+    expect(model.locator("tr", has_text="log-probabilities")).to_contain_text("right")
+    expect(model).to_contain_text("LlamaForCausalLM")
+
+
 def _background(page: Page) -> str:
     return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
 

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
     Gemma2Config,
+    Gemma4Config,
     GraniteConfig,
     LlamaConfig,
     OPTConfig,
@@ -46,6 +47,20 @@ LLAMA_LIKE = SMALL | {"intermediate_size": 32, "num_key_value_heads": 2}
                 **LLAMA_LIKE | {"num_hidden_layers": 3}, lru_width=32, logits_soft_cap=5.0
             ),
             LogitAdjustment(cap=5.0),
+        ),
+        (
+            Gemma4Config(
+                text_config=LLAMA_LIKE
+                | {
+                    "head_dim": 16,
+                    "global_head_dim": 16,
+                    "num_key_value_heads": 1,
+                    "vocab_size_per_layer_input": 64,
+                    "hidden_size_per_layer_input": 8,
+                    "final_logit_softcapping": 3.0,  # in a configuration inside another
+                }
+            ),
+            LogitAdjustment(cap=3.0),
         ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, PretrainedConfig) else "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -209,3 +211,32 @@ def test_an_engine_goes_on_after_an_abort(
     engine.abort()
     groups = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
     assert largest_gap(model, prompts, groups) < 1e-4
+
+
+def test_a_weight_that_is_not_given_is_named(engine: Engine, model: PreTrainedModel) -> None:
+    """vLLM would go on with the old one, and log a warning at most."""
+    weights = model.state_dict()
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    with pytest.raises((RuntimeError, ValueError), match=r"model\.layers\.1\.mlp\.down_proj"):
+        engine.load_weights(iter(weights.items()))
+
+
+@pytest.mark.parametrize("kind", get_args(EngineName))
+def test_sampling_that_the_models_files_recommend_is_not_used(
+    raw_model: Path, prompts: list[list[int]], tmp_path: Path, kind: str
+) -> None:
+    """The Learner would know nothing of it."""
+    folder = tmp_path / "model"
+    shutil.copytree(raw_model, folder)
+    recommended = json.loads((folder / "generation_config.json").read_text())
+    recommended |= {"repetition_penalty": 1.5, "min_new_tokens": 2, "top_k": 3, "temperature": 0.1}
+    (folder / "generation_config.json").write_text(json.dumps(recommended))
+
+    def sampled(folder: Path) -> list[list[list[int]]]:
+        engine = start(kind, folder)
+        try:
+            return tokens(engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS))
+        finally:
+            engine.close()
+
+    assert sampled(folder) == sampled(raw_model)
