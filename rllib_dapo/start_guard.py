@@ -104,9 +104,13 @@ class StartGuard:
             return
 
         config = self._config
-        longest = config.max_prompt_tokens + config.max_response_tokens - MADE_UP_ROOM
-        window = ask_learners(learner_group, lambda learner: learner.policy_module.longest_window)
-        prompt_tokens = max(1, min(window[0] or MADE_UP_TOKENS, longest))
+        longest = config.max_prompt_tokens + config.max_response_tokens
+        window = ask_learners(learner_group, lambda learner: learner.policy_module.longest_window)[
+            0
+        ]
+        if window is None or window >= longest:  # or no sequence is long enough for it
+            window = MADE_UP_TOKENS
+        prompt_tokens = max(1, min(window, longest - MADE_UP_ROOM))
         sampled = env_runner_group.foreach_env_runner(
             lambda runner: runner.sample_made_up(prompt_tokens=prompt_tokens),
             local_env_runner=config.num_env_runners == 0,

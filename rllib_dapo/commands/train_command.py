@@ -38,8 +38,8 @@ def train(
     with refusals():
         settings = build(read_run_file(find_run_file(file), set_ or []))
         preflight.check_run(settings)
-        preflight.check_models(settings)
         folder = (newest_run if resume else new_run)(settings.name, storage)
+        preflight.check_models(settings)
 
     typer.echo(opening_line(settings))
     echo_lines(preflight.warnings(settings), err=True)

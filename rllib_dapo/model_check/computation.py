@@ -157,9 +157,9 @@ class _Comparison:
             return _separate("its layers carry state from token to token")
 
         window = longest_window(self._config)
-        prompt = PROMPT_TOKENS
-        if window is not None:
-            prompt = max(2, min(window, longest - RESPONSE_TOKENS))
+        if window is not None and window >= longest:
+            window = None  # no sequence is long enough for it
+        prompt = max(2, min(window or PROMPT_TOKENS, longest - RESPONSE_TOKENS))
         try:
             row = prompt + NUM_RESPONSES * RESPONSE_TOKENS
             shared = self._logprobs(self._batches(prompt, max_row_tokens=row))

@@ -135,6 +135,7 @@ def test_a_checkpoint_keeps_the_value_head_in_a_folder_of_its_own_and_an_export_
     export = export_checkpoint(tmp_path, tmp_path / "export")
     assert not (export / VALUE_HEAD_FOLDER).exists()
     exported = load_causal_lm(export, dtype=torch.float32).state_dict()
+    del exported["lm_head.weight"]  # which is tied
     assert all(np.array_equal(tensor.numpy(), expected[name]) for name, tensor in exported.items())
 
 

@@ -1,0 +1,74 @@
+"""Experts that Learners hold fused, and sharded, leave them as their checkpoint has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig
+
+from rllib_dapo import DAPOConfig
+from rllib_dapo.envs import TextSpace
+from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.models.tiny import make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixture")
+    config = Qwen3MoeConfig(
+        vocab_size=128,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_learners", "stage"), [(0, 3), (2, 3), (2, 1)])
+def test_weights_are_sent_as_the_files_have_them(
+    cluster: None, mixture: Path, num_learners: int, stage: int
+) -> None:
+    config = (
+        DAPOConfig()
+        .environment("rllib_dapo/Arithmetic-v0")
+        .language_model(str(mixture), dtype="float32", num_threads=1)
+        .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=8)
+        .overlong(buffer_tokens=2)
+        .learners(num_learners=num_learners)
+        .deepspeed({"zero_optimization": {"stage": stage}})
+    )
+    spaces = {DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))}
+    group = config.build_learner_group(
+        rl_module_spec=config.get_multi_rl_module_spec(spaces=spaces)
+    )
+    try:
+        pieces: list[Any] = ask_learners(group, lambda learner: learner.weight_pieces())[0]
+    finally:
+        group.shutdown()
+
+    sent = {name: array for piece in pieces for name, array in ray.get(piece)}
+    written = load_file(mixture / "model.safetensors")
+    assert sent.keys() == written.keys()
+    assert "model.layers.1.mlp.experts.3.down_proj.weight" in sent
+    for name, tensor in written.items():
+        np.testing.assert_array_equal(sent[name], tensor.float().numpy())
