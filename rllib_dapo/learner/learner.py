@@ -18,13 +18,14 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from rllib_dapo.core import dapo_objective, importance_weights, sequences_within
+from rllib_dapo.core import dapo_objective
 from rllib_dapo.core.batching import MiniBatchPlan
 from rllib_dapo.learner.collectives import rank, world_size
 from rllib_dapo.learner.logprob_gap import GapReport, measure_gap, token_gaps
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.learner.old_logprobs import prepare_minibatches
 from rllib_dapo.learner.rank_checkpoint import CheckpointedLearner
+from rllib_dapo.learner.sampler_correction import correct_sampler
 from rllib_dapo.learner.schedule import learning_rate_factor
 from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.learner.training_data import (
@@ -126,7 +127,13 @@ class DAPOTorchLearner(CheckpointedLearner):
         """
         logprobs = fwd_out["logprobs"]
         old_logprobs = batch.get("old_logprobs", logprobs.detach())
-        selected, token_weights = self._correct_sampler(batch, old_logprobs, config)
+        selected, token_weights = correct_sampler(
+            batch,
+            old_logprobs,
+            cap=self.importance_cap,
+            sequence_bounds=config.importance_sequence_bounds,
+            statistics=self._statistics,
+        )
 
         loss, statistics = dapo_objective(
             logprobs=logprobs,
@@ -164,30 +171,6 @@ class DAPOTorchLearner(CheckpointedLearner):
             probability_sum=logprobs.detach()[batch["mask"]].exp().sum(),
         )
         return loss
-
-    def _correct_sampler(
-        self, batch: MicroBatch, old_logprobs: Tensor, config: DAPOConfig
-    ) -> tuple[Tensor, Tensor | None]:
-        """Accounts for the gap between the old policy and the engine's probabilities.
-
-        Returns:
-            Which tokens train the policy, `[B, T]`, and their importance weights, `[B, T]` or None.
-        """
-        mask, sampler = batch.get("token_mask", batch["mask"]), batch["sampler_logprobs"]
-
-        if config.importance_sequence_bounds is not None:
-            low, high = config.importance_sequence_bounds
-            within = sequences_within(old_logprobs, sampler, batch["mask"], low=low, high=high)
-            self._statistics.add(responses=len(within), masked_responses=(~within).sum())
-            mask = mask & within[:, None]
-
-        if self.importance_cap is None:
-            return mask, None
-        weights = importance_weights(old_logprobs, sampler, batch["mask"], cap=self.importance_cap)
-        self._statistics.add(
-            importance_capped=(weights >= self.importance_cap)[batch["mask"]].sum()
-        )
-        return mask, weights
 
     # The update
 
