@@ -128,6 +128,8 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.gae_lambda = 1.0
         self.value_loss_coefficient = 0.5
         self.value_clip: float | None = 0.2
+        self.critic_lr: float | None = 1e-4
+        self.critic_warmup = 0
 
         # `self.dynamic_sampling()`
         self.dynamic_sampling_enabled = True

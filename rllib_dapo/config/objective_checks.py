@@ -168,5 +168,13 @@ def _check_advantages(config: DAPOConfig) -> Iterator[str]:
             f"critic.value_loss_coefficient={coefficient} would never train the value model that "
             "training.advantage_estimator=gae asks for: raise it, or use another estimator"
         )
+    yield from at_least("critic.warmup", config.critic_warmup, 0)
+    if config.critic_lr is not None:
+        yield from at_least("critic.lr", config.critic_lr, 0)
+    if config.has_critic and config.critic_lr == 0:
+        yield (
+            f"critic.lr={config.critic_lr} would never train the value model that "
+            "training.advantage_estimator=gae asks for: raise it, or set it to null for training.lr"
+        )
     if config.value_clip is not None and not config.value_clip > 0:
         yield f"critic.value_clip={config.value_clip} must be positive, or null to switch it off"

@@ -36,7 +36,7 @@ class ObjectivePresets(ObjectiveSections):
         return (
             self._clipped_objective_alone()
             .training(advantage_estimator="gae", gamma=1.0)
-            .critic(gae_lambda=1.0, value_loss_coefficient=0.5, value_clip=0.2)
+            .critic(gae_lambda=1.0, value_loss_coefficient=0.5, value_clip=0.2, lr=1e-4, warmup=0)
         )
 
     def _clipped_objective_alone(self) -> Self:

@@ -187,13 +187,15 @@ class ObjectiveSections(AlgorithmConfig):
         """
         return self
 
-    @settings_section()
+    @settings_section(lr="critic_lr", warmup="critic_warmup")
     def critic(
         self,
         *,
         gae_lambda: float = NotProvided,
         value_loss_coefficient: float = NotProvided,
         value_clip: float | None = NotProvided,
+        lr: float | None = NotProvided,
+        warmup: int = NotProvided,
     ) -> Self:
         """The value model of `training.advantage_estimator: gae`; without it of no effect.
 
@@ -204,6 +206,13 @@ class ObjectiveSections(AlgorithmConfig):
                 1707.06347.
             value_clip: How far a value may move in one update, in units of return; `null` for no
                 bound. Source: 1707.06347.
+            lr: Learning rate of the value head, with the same warm-up and decay as `training.lr`;
+                `null` takes `training.lr`. The head begins with zeros, and a step moves each of its
+                weights by about this much, so a value by up to about `lr` times the model's width:
+                0.02 for 192, 0.4 for 4096.
+            warmup: Training steps (rollouts) at the beginning in which the critic alone is trained,
+                with its full rate from the first one; no weight of the language model changes.
+                `training.warmup_steps` and the decay are counted from their end.
         """
         return self
 

@@ -32,10 +32,13 @@ from rllib_dapo.learner.collectives import rank, world_size
 from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config, zero_stage
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD
+from rllib_dapo.learner.optimizer import parameter_groups, set_learning_rates
 from rllib_dapo.learner.rank_checkpoint import fingerprint
+from rllib_dapo.learner.schedule import LearningRates
 from rllib_dapo.learner.training_data import MicroBatch
 
 FOLDER, TAG = "deepspeed", "state"
+PARAMETER_GROUPS = "parameter_groups"
 
 
 class DeepSpeedLearner(DAPOTorchLearner):
@@ -77,13 +80,10 @@ class DeepSpeedLearner(DAPOTorchLearner):
         self._engine, *_ = deepspeed.initialize(
             model=module,
             optimizer=None if "optimizer" in self._settings else own_optimizer,
-            model_parameters=[p for p in module.parameters() if p.requires_grad],
+            model_parameters=parameter_groups(module),
             config=self._settings,
         )
         module.is_sharded = self._stage == 3
-
-        # The optimizer that has the learning rate from now on.
-        self._step_optimizer = self._engine.basic_optimizer
 
     @override(DAPOTorchLearner)
     def forward_micro_batch(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -102,10 +102,22 @@ class DeepSpeedLearner(DAPOTorchLearner):
         """Adds to the gradient. DeepSpeed takes the mean over Learners of what is a sum."""
         self._engine.backward(loss * world_size())
 
+    @property
     @override(DAPOTorchLearner)
-    def _step(self, module_id: str, *, lr: float) -> Tensor | None:
-        for optimizer in (self.get_optimizer(module_id), self._step_optimizer):
-            self._set_optimizer_lr(optimizer, lr=lr)
+    def waits_for_every_gradient(self) -> bool:
+        """Always: it reduces, shards and releases as gradients come in."""
+        return True
+
+    @property
+    @override(DAPOTorchLearner)
+    def step_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer inside DeepSpeed's."""
+        return self._engine.basic_optimizer
+
+    @override(DAPOTorchLearner)
+    def _step(self, module_id: str, *, rates: LearningRates) -> Tensor | None:
+        for optimizer in (self.get_optimizer(module_id), self.step_optimizer):
+            set_learning_rates(optimizer, rates)
         if self._stage == 0:
             return self._step_unsharded()
 
@@ -175,7 +187,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
         self._engine.save_checkpoint(str(checkpoint / FOLDER), tag=TAG)
         if self._stage == 3:
             self._write_model(checkpoint / MODULE_PATH)
-        return {}
+        return {PARAMETER_GROUPS: len(self.step_optimizer.param_groups)}
 
     def _write_model(self, folder: Path) -> None:
         """Writes what the module cannot save by itself; see `CausalLMModule.save_to_path`."""
@@ -191,7 +203,21 @@ class DeepSpeedLearner(DAPOTorchLearner):
 
     @override(DAPOTorchLearner)
     def set_training_state(self, state: dict[str, Any], checkpoint: Path) -> None:
-        """Has DeepSpeed read its shards."""
+        """Has DeepSpeed read its shards.
+
+        Raises:
+            FileNotFoundError: If there are none.
+            ValueError: If parameters were in other groups then, by which shards are cut.
+        """
+        groups, own = state.get(PARAMETER_GROUPS, 1), len(self.step_optimizer.param_groups)
+        if groups != own:
+            raise ValueError(
+                f"{checkpoint} was written with {groups} group(s) of parameters under "
+                f"{self.sharding}, but policy and value head now make {own} (critic.lr), and "
+                "shards cannot be cut anew: resume with the version that wrote it, or go on from "
+                "its model (`rllib-dapo export`)"
+            )
+
         path, _ = self._engine.load_checkpoint(str(checkpoint / FOLDER), tag=TAG)
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {checkpoint / FOLDER}")

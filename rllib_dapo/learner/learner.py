@@ -18,14 +18,22 @@ from ray.rllib.utils.annotations import override
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from rllib_dapo.core import dapo_objective, importance_weights, sequences_within
+from rllib_dapo.core import dapo_objective
 from rllib_dapo.core.batching import MiniBatchPlan
 from rllib_dapo.learner.collectives import rank, world_size
+from rllib_dapo.learner.critic_warmup import critics_outputs, is_critic_alone
 from rllib_dapo.learner.logprob_gap import GapReport, measure_gap, token_gaps
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.learner.old_logprobs import prepare_minibatches
+from rllib_dapo.learner.optimizer import (
+    critic_steps_alone,
+    make_optimizer,
+    parameter_groups,
+    set_learning_rates,
+)
 from rllib_dapo.learner.rank_checkpoint import CheckpointedLearner
-from rllib_dapo.learner.schedule import learning_rate_factor
+from rllib_dapo.learner.sampler_correction import correct_sampler
+from rllib_dapo.learner.schedule import LearningRates, is_after_warmup, learning_rates
 from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.learner.training_data import (
     GroupTrainingData,
@@ -89,18 +97,11 @@ class DAPOTorchLearner(CheckpointedLearner):
     ) -> None:
         """AdamW.
 
-        Its learning rate is set before each step, so none of RLlib's schedules is attached.
+        Its learning rates are set before each step, so none of RLlib's schedules is attached.
         """
-        config = config or self.config
-        params = [p for p in self.get_parameters(self.module[module_id]) if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            params,
-            lr=config.lr,
-            betas=(config.adam_betas[0], config.adam_betas[1]),
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        groups = parameter_groups(self.module[module_id].unwrapped())
+        optimizer = make_optimizer(groups, config or self.config)
+        params = [p for group in groups for p in group["params"]]
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=params)
 
     @property
@@ -126,7 +127,13 @@ class DAPOTorchLearner(CheckpointedLearner):
         """
         logprobs = fwd_out["logprobs"]
         old_logprobs = batch.get("old_logprobs", logprobs.detach())
-        selected, token_weights = self._correct_sampler(batch, old_logprobs, config)
+        selected, token_weights = correct_sampler(
+            batch,
+            old_logprobs,
+            cap=self.importance_cap,
+            sequence_bounds=config.importance_sequence_bounds,
+            statistics=self._statistics,
+        )
 
         loss, statistics = dapo_objective(
             logprobs=logprobs,
@@ -164,30 +171,6 @@ class DAPOTorchLearner(CheckpointedLearner):
             probability_sum=logprobs.detach()[batch["mask"]].exp().sum(),
         )
         return loss
-
-    def _correct_sampler(
-        self, batch: MicroBatch, old_logprobs: Tensor, config: DAPOConfig
-    ) -> tuple[Tensor, Tensor | None]:
-        """Accounts for the gap between the old policy and the engine's probabilities.
-
-        Returns:
-            Which tokens train the policy, `[B, T]`, and their importance weights, `[B, T]` or None.
-        """
-        mask, sampler = batch.get("token_mask", batch["mask"]), batch["sampler_logprobs"]
-
-        if config.importance_sequence_bounds is not None:
-            low, high = config.importance_sequence_bounds
-            within = sequences_within(old_logprobs, sampler, batch["mask"], low=low, high=high)
-            self._statistics.add(responses=len(within), masked_responses=(~within).sum())
-            mask = mask & within[:, None]
-
-        if self.importance_cap is None:
-            return mask, None
-        weights = importance_weights(old_logprobs, sampler, batch["mask"], cap=self.importance_cap)
-        self._statistics.add(
-            importance_capped=(weights >= self.importance_cap)[batch["mask"]].sum()
-        )
-        return mask, weights
 
     # The update
 
@@ -237,12 +220,14 @@ class DAPOTorchLearner(CheckpointedLearner):
             The loss; None if the step was left out.
         """
         config = self.config.get_config_for_module(module_id)
+        critic_alone = is_critic_alone(config, minibatch.progress)
+        forward = self.critics_outputs if critic_alone else self.forward_micro_batch
         total = torch.zeros((), device=self._device)
         before = self._statistics.copy()
 
         for i, batch in enumerate(minibatch.batches):
             with self._accumulation(module_id, is_last=i == len(minibatch.batches) - 1):
-                fwd_out = self.forward_micro_batch(batch)
+                fwd_out = forward(batch)
                 loss = self.compute_loss_for_module(
                     module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
                 )
@@ -250,7 +235,15 @@ class DAPOTorchLearner(CheckpointedLearner):
             self._note_gap(batch, fwd_out, is_first=minibatch.is_first)
             total += loss.detach()
 
-        norm = self._step(module_id, lr=self._next_lr(minibatch.progress))
+        rates = learning_rates(
+            config,
+            progress=minibatch.progress,
+            updates_after_warmup=self.updates_after_warmup,
+        )
+
+        with critic_steps_alone(self.step_optimizer) if critic_alone else nullcontext():
+            norm = self._step(module_id, rates=rates)
+
         if norm is None:
             logger.warning(
                 "the gradient of %s is not finite; this optimizer step is left out", module_id
@@ -265,7 +258,7 @@ class DAPOTorchLearner(CheckpointedLearner):
         self._statistics.add_common(minibatches=1, gradient_updates=1, gradient_norm=norm)
         self._statistics.maximum(gradient_norm_max=norm)
         self.skipped_in_a_row = 0
-        self.updates_after_warmup += minibatch.progress >= config.warmup_steps
+        self.updates_after_warmup += is_after_warmup(config, minibatch.progress)
         return total * world_size()  # RLlib takes the mean over Learners
 
     def forward_micro_batch(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -280,6 +273,27 @@ class DAPOTorchLearner(CheckpointedLearner):
         module = self.module[DEFAULT_MODULE_ID]
         return (module if torch.is_grad_enabled() else module.unwrapped()).forward_train(batch)
 
+    def critics_outputs(self, batch: MicroBatch) -> dict[str, Tensor]:
+        """The same, for a loss that is to train the critic alone; see `learner.critic_warmup`."""
+        head = self.policy_module.value_head
+        assert head is not None  # as there is a critic
+        return critics_outputs(
+            batch,
+            forward=self.forward_micro_batch,
+            value_head=head,
+            zeros_elsewhere=self.waits_for_every_gradient,
+        )
+
+    @property
+    def waits_for_every_gradient(self) -> bool:
+        """Whether a backward pass must give every parameter a gradient, if only of zeros."""
+        return isinstance(self.module[DEFAULT_MODULE_ID], DistributedDataParallel)
+
+    @property
+    def step_optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer that takes the steps."""
+        return self.get_optimizer(DEFAULT_MODULE_ID)
+
     def _accumulation(self, module_id: str, *, is_last: bool) -> AbstractContextManager[None]:
         """DDP shares gradients in the last micro-batch's backward pass, and in no other."""
         module = self.module[module_id]
@@ -291,14 +305,14 @@ class DAPOTorchLearner(CheckpointedLearner):
         """Adds to the gradient. DDP takes the mean over Learners of what is a sum."""
         (loss * world_size()).backward()
 
-    def _step(self, module_id: str, *, lr: float) -> Tensor | None:
+    def _step(self, module_id: str, *, rates: LearningRates) -> Tensor | None:
         """Clips the gradient's global norm and takes an optimizer step, if the gradient is finite.
 
         Returns:
             The norm before clipping; None if the step was left out.
         """
         optimizer = self.get_optimizer(module_id)
-        self._set_optimizer_lr(optimizer, lr=lr)
+        set_learning_rates(optimizer, rates)
 
         limit = self.config.grad_clip if self.config.grad_clip is not None else float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self._optimizer_parameters[optimizer], limit)
@@ -308,17 +322,6 @@ class DAPOTorchLearner(CheckpointedLearner):
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm if is_finite else None
-
-    def _next_lr(self, progress: float) -> float:
-        config = self.config
-        return config.lr * learning_rate_factor(
-            progress=progress,
-            warmup_steps=config.warmup_steps,
-            updates_after_warmup=self.updates_after_warmup,
-            schedule=config.lr_schedule,
-            decay_updates=config.lr_decay_updates,
-            end_fraction=config.lr_end_fraction,
-        )
 
     @torch.no_grad()
     def _note_gap(self, batch: MicroBatch, fwd_out: dict[str, Tensor], *, is_first: bool) -> None:

@@ -18,6 +18,7 @@ from ray.rllib.utils.annotations import override
 
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.node_folder import folder_to_read, folder_to_write
+from rllib_dapo.learner.optimizer import in_groups
 
 RANKS = "ranks"
 
@@ -91,7 +92,8 @@ class CheckpointedLearner(TorchLearner):
         """
         if rank() > 0:
             state = read_rank(checkpoint, 0)
-        self.get_optimizer(DEFAULT_MODULE_ID).load_state_dict(state["optimizer"])
+        optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
+        optimizer.load_state_dict(in_groups(state["optimizer"], optimizer))
 
     def fingerprint(self) -> int:
         """A number that changes with any weight that this Learner holds."""

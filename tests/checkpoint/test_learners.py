@@ -109,6 +109,57 @@ def test_a_restored_learner_goes_on_as_if_it_had_never_stopped(
     assert {name: found[name] for name in names} == {name: expected[name] for name in names}
 
 
+@pytest.mark.parametrize("updates_before", [0, 3], ids=["a new Learner", "one that is further"])
+def test_a_critics_warm_up_goes_on_where_it_stopped(
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    tmp_path: Path,
+    updates_before: int,
+) -> None:
+    """Two of its three training steps are done; one that is further has left it."""
+    config.training(lr_schedule="linear", lr_decay_updates=10).critic(lr=2e-2, warmup=3)
+    trained, resumed = (make_trainer(config.copy(copy_frozen=False)) for _ in range(2))
+    for _ in range(2):
+        trained.update(make_data(minibatches=2))
+    for _ in range(2 * updates_before):
+        resumed.update(make_data(minibatches=1))
+    restore(resumed, save(trained, tmp_path / "checkpoint"))
+    steps = len(resumed.learner.rates)
+
+    for trainer in (trained, resumed):
+        for _ in range(3):
+            trainer.update(make_data(minibatches=2))
+    assert resumed.has_weights(trained.weights())
+    # One more training step of the critic alone; one in which the policy's rate rises to the full
+    # one; one in which both fall.
+    assert resumed.learner.rates[steps:] == trained.learner.rates[4:]
+    assert trained.learner.rates[4:] == pytest.approx([0, 0, 5e-3, 1e-2, 9e-3, 8e-3])
+    assert resumed.learner.critic_rates[steps:] == trained.learner.critic_rates[4:]
+    assert trained.learner.critic_rates[4:] == pytest.approx([2e-2] * 4 + [1.8e-2, 1.6e-2])
+    assert resumed.learner.updates_after_warmup == trained.learner.updates_after_warmup == 3
+
+
+def test_a_checkpoint_of_a_version_with_one_group_of_parameters_goes_on(
+    trained: Any, checkpoint: Path, make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
+) -> None:
+    """Value head and policy had the same rate then, and so one group."""
+    manifest, file = read_manifest(checkpoint), checkpoint / RANK
+    state = torch.load(file, weights_only=True)
+    policy, critic = state["optimizer"]["param_groups"]
+    state["optimizer"]["param_groups"] = [
+        policy | {"params": [*policy["params"], *critic["params"]]}
+    ]
+    torch.save(state, file)
+
+    resumed = make_trainer(config.copy(copy_frozen=False))
+    resumed.group.restore_from_path(checkpoint / COMPONENT_LEARNER_GROUP)
+    restore_learners(resumed.group, checkpoint, manifest)
+    for trainer in (trained, resumed):
+        trainer.update(make_data(minibatches=2))
+    assert resumed.has_weights(trained.weights())
+
+
 def test_a_state_that_is_copied_takes_weights_and_moments_along(
     trained: Any, make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
 ) -> None:

@@ -196,6 +196,10 @@ def valid_config() -> DAPOConfig:
             "would never train the value model",
         ),
         ("critic.value_clip", {"value_clip": 0.0}, "null to switch it off"),
+        ("critic.lr", {"critic_lr": -1e-4}, "at least 0"),
+        ("critic.lr", {"critic_lr": 0.0, "advantage_estimator": "gae"}, "would never train"),
+        ("critic.warmup", {"critic_warmup": -1}, "at least 0"),
+        ("critic.warmup", {"critic_warmup": 0.5}, "whole number"),
         (
             "dynamic_sampling.enabled",
             {"dynamic_sampling_enabled": True, "group_size": 1, "advantage_estimator": "gae"},
@@ -330,6 +334,8 @@ def test_each_of_several_findings_is_told() -> None:
             "dynamic_sampling_enabled": False,
             "value_clip": None,
         },
+        {"advantage_estimator": "gae", "critic_lr": None, "critic_warmup": 5},
+        {"critic_lr": 0.0, "critic_warmup": 5},  # without a critic of no effect
         pytest.param(
             {"deepspeed_config": {"zero_optimization": {"stage": 2}}}, marks=NEEDS_DEEPSPEED
         ),

@@ -89,7 +89,7 @@ def training_data(
             response_tokens=len(groups[g].responses[i].token_ids),
             loss_tokens=int(groups[g].responses[i].loss_mask.sum()),
             advantage=float(advantage),
-            reward=0.0,
+            reward=float(advantage),
         )
         for (g, i), advantage in zip(places, advantages, strict=True)
     ]

@@ -250,20 +250,23 @@ def random_model(raw_model: Path) -> Callable[[PretrainedConfig, Path], Path]:
 
 
 class Witness(DAPOTorchLearner):
-    """Keeps the loss's batches, each step's gradient and rate, and how each pass was made."""
+    """Keeps the loss's batches, each step's gradient and rates, and how each pass was made."""
 
     def build(self) -> None:
         super().build()
         self.losses: list[dict[str, Tensor]] = []
         self.gradients: list[Tensor] = []
         self.rates: list[float] = []
+        self.critic_rates: list[float] = []
         self.passes: list[str] = []
         self.get_optimizer(DEFAULT_MODULE_ID).register_step_pre_hook(self._note_step)
 
     def _note_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"]]
-        self.gradients.append(torch.cat([p.grad.flatten().clone() for p in params]))
+        gradients = [p.grad.flatten().clone() for p in params if p.grad is not None]
+        self.gradients.append(torch.cat(gradients))
         self.rates.append(optimizer.param_groups[0]["lr"])
+        self.critic_rates.append(optimizer.param_groups[-1]["lr"])
 
     def forward_micro_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         self.passes.append("train" if torch.is_grad_enabled() else "score")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rllib_dapo.learner.schedule import LR_SCHEDULES, LRSchedule, learning_rate_factor
+from rllib_dapo import DAPOConfig
+from rllib_dapo.learner.schedule import (
+    LR_SCHEDULES,
+    LRSchedule,
+    is_after_warmup,
+    learning_rate_factor,
+    learning_rates,
+)
 
 # A decay over 100 optimizer steps. By hand: cos(pi / 4) = 0.70711, so a quarter of the way leaves
 # 0.85355 by cosine.
@@ -91,3 +98,38 @@ def test_the_rate_never_rises_again_after_the_warm_up(schedule: LRSchedule) -> N
     assert factors[0] == 1.0
     assert factors == sorted(factors, reverse=True)
     assert factors[7:] == pytest.approx([0.3] * 5)
+
+
+@pytest.mark.parametrize(
+    ("progress", "updates", "policy", "critic", "counts"),
+    [
+        # 16 optimizer steps in a training step: 5 training steps of the critic alone, then 20 in
+        # which the policy's rate rises, then a linear decay over 100 optimizer steps.
+        (1 / 16, 0, 0.0, 1e-3, False),
+        (5, 0, 0.0, 1e-3, False),
+        (5 + 1 / 16, 0, 1e-6 / 320, 1e-3, False),
+        (15, 0, 0.5e-6, 1e-3, False),
+        (25, 0, 1e-6, 1e-3, True),
+        (25 + 1 / 16, 1, 0.99e-6, 0.99e-3, True),
+        (30, 80, 0.2e-6, 0.2e-3, True),
+        (40, 240, 0.0, 0.0, True),
+    ],
+)
+def test_the_policys_course_begins_where_the_critics_warm_up_ends(
+    progress: float, updates: int, policy: float, critic: float, counts: bool
+) -> None:
+    config = (
+        DAPOConfig()
+        .training(advantage_estimator="gae", lr=1e-6, warmup_steps=20)
+        .training(lr_schedule="linear", lr_decay_updates=DECAY)
+        .critic(lr=1e-3, warmup=5)
+    )
+    found = learning_rates(config, progress=progress, updates_after_warmup=updates)
+    assert found == pytest.approx((policy, critic))
+    assert is_after_warmup(config, progress) is counts
+
+
+def test_without_a_critic_its_warm_up_delays_nothing() -> None:
+    config = DAPOConfig().training(lr=1e-6, warmup_steps=0).critic(warmup=5)
+    assert learning_rates(config, progress=1 / 16, updates_after_warmup=0).policy == 1e-6
+    assert is_after_warmup(config, 1 / 16)

@@ -32,7 +32,7 @@ def test_values_begin_at_zero_and_learn_the_returns(
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
 ) -> None:
     """Every response earns 0.5: with lambda and gamma of 1 that is every token's return."""
-    trainer = make_trainer(config.training(lr=3e-3).critic(value_clip=None))
+    trainer = make_trainer(config.training(lr=3e-3).critic(value_clip=None, lr=3e-3))
     first = trainer.update(make_data(reward=0.5))
     assert first["value_loss"] == pytest.approx(0.5**2 / 2)
     assert float(trainer.learner.losses[0]["values"].abs().max()) == 0.0
