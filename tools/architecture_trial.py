@@ -65,7 +65,7 @@ def try_architecture(name: str, *, engine: EngineProcess, folder: Path) -> Row:
     from rllib_dapo.checkpoint.export import export_checkpoint
     from rllib_dapo.learner.model_folder import MODULE_PATH
     from rllib_dapo.model_check.check_model import check_folder
-    from rllib_dapo.model_check.files import Lengths
+    from rllib_dapo.model_check.sizes import Lengths
 
     row = Row(name=name)
     try:

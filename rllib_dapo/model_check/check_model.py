@@ -14,9 +14,10 @@ from rllib_dapo.findings import one_line
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
-from rllib_dapo.model_check.files import Lengths, check_files
+from rllib_dapo.model_check.files import check_files
 from rllib_dapo.model_check.model_report import ModelFinding, ModelReport, refuse
 from rllib_dapo.model_check.round_trip import check_round_trip
+from rllib_dapo.model_check.sizes import Lengths, check_sizes
 from rllib_dapo.models import load_config, resolve_model
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelCheck:
-    """The check of a run's model: its files before anything heavy starts, then its computation.
+    """The check of a run's model: its sizes before anything heavy starts, then all the rest.
 
     Attributes:
         report: Everything that was found, once `compare` has been called.
@@ -36,7 +37,7 @@ class ModelCheck:
     report: ModelReport
 
     def __init__(self, config: DAPOConfig) -> None:
-        """Checks the model's files.
+        """Checks sizes.
 
         Args:
             config: The algorithm's configuration.
@@ -44,20 +45,15 @@ class ModelCheck:
         Raises:
             ValueError: If the model cannot be trained as it is; one line.
         """
-        self._of_files = check_files(
-            str(resolve_model(str(config.model_name))),
-            trust_remote_code=config.trust_remote_code,
-            lengths=Lengths(
-                max_prompt_tokens=config.max_prompt_tokens,
-                max_response_tokens=config.max_response_tokens,
-            ),
-            # Whether an environment answers back turns out only when it does.
-            max_turns=1,
+        self._lengths = Lengths(
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_response_tokens=config.max_response_tokens,
         )
-        refuse(self._of_files, model=str(config.model_name))
+        sizes = check_sizes(resolve_model(str(config.model_name)), self._lengths)
+        refuse(sizes, model=str(config.model_name))
 
     def compare(self, learner_group: LearnerGroup, config: DAPOConfig) -> DAPOConfig:
-        """Compares the Learners' computation with the model's own; they then take the right way.
+        """Checks files and computation where the model is loaded; Learners then take the right way.
 
         Args:
             learner_group: The Learners, before the first update.
@@ -70,34 +66,33 @@ class ModelCheck:
             ValueError: If the model cannot be trained as it is; one line.
         """
         started = time.perf_counter()
-        longest = config.max_prompt_tokens + config.max_response_tokens
-        shares_rows = config.max_shared_row_tokens > 0
-        found, architecture = ask_learners(
+        lengths, shares_rows = self._lengths, config.max_shared_row_tokens > 0
+        findings, architecture = ask_learners(
             learner_group,
-            lambda learner: check_learner(learner, longest=longest, shares_rows=shares_rows),
+            lambda learner: check_learner(learner, lengths=lengths, shares_rows=shares_rows),
         )[0]
 
         self.report = ModelReport(
             model=str(config.model_name),
             architecture=architecture,
-            findings=(*self._of_files, *found),
+            findings=tuple(findings),
             seconds=time.perf_counter() - started,
         )
-        refuse(self.report.findings, model=self.report.model)
-        for finding in found:
+        refuse(findings, model=self.report.model)
+        for finding in findings:
             if finding.verdict == "slower":
                 logger.warning("%s: %s", finding.check, finding.detail)
         return _without_wrong_shortcuts(config, self.report)
 
 
 def check_learner(
-    learner: DAPOTorchLearner, *, longest: int, shares_rows: bool
+    learner: DAPOTorchLearner, *, lengths: Lengths, shares_rows: bool
 ) -> tuple[list[ModelFinding], str]:
     """Checks the model that a Learner holds; all Learners do so at the same time.
 
     Args:
         learner: The Learner.
-        longest: Longest sequence of the run, in tokens.
+        lengths: How long sequences get.
         shares_rows: Whether responses are to share rows.
 
     Returns:
@@ -108,11 +103,18 @@ def check_learner(
         module,
         learner.forward_micro_batch,
         device=learner.device,
-        longest=longest,
+        longest=lengths.total,
         shares_rows=shares_rows,
     )
     if rank() == 0:
-        findings.append(check_round_trip(module))
+        of_files = check_files(
+            str(resolve_model(str(learner.config.model_name))),
+            trust_remote_code=learner.config.trust_remote_code,
+            lengths=lengths,
+            # Whether an environment answers back turns out only when it does.
+            max_turns=1,
+        )
+        findings = [*of_files, *findings, check_round_trip(module)]
     return findings, type(module.lm).__name__
 
 

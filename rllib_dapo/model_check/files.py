@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.model_check.model_report import ModelFinding
+from rllib_dapo.model_check.sizes import Lengths, check_positions, check_vocabulary
 from rllib_dapo.models import (
     GENERATION_CONFIG,
     appends_end,
@@ -25,30 +24,6 @@ if TYPE_CHECKING:
 # Prompts and observations as environments write them: letters, digits, signs, several lines.
 PROMPT_TEXT = "What is 12+34=? Write x^2 and 'y'.\nSecond line"
 OBSERVATION_TEXT = "The result is 46.\nGo on"
-
-# Placeholders of other kinds of input that text models of a family keep in their tokenizers; no
-# text has them.
-_OTHER_INPUTS = re.compile("image|audio|video|vision", re.IGNORECASE)
-
-FEWEST_POSITIONS = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lengths:
-    """How long sequences get.
-
-    Attributes:
-        max_prompt_tokens: `rollout.max_prompt_tokens`.
-        max_response_tokens: `rollout.max_response_tokens`.
-    """
-
-    max_prompt_tokens: int
-    max_response_tokens: int
-
-    @property
-    def total(self) -> int:
-        """Longest sequence, in tokens."""
-        return self.max_prompt_tokens + self.max_response_tokens
 
 
 def check_files(
@@ -74,8 +49,8 @@ def check_files(
     text_config = config.get_text_config()
 
     return [
-        _check_vocabulary(text_config, tokenizer),
-        _check_positions(text_config, lengths),
+        check_vocabulary(tokenizer.get_vocab(), text_config.vocab_size),
+        check_positions(text_config.to_dict() | _under_usual_names(text_config), lengths),
         *_check_generation_config(model, text_config, tokenizer),
         _check_encoding(tokenizer),
         _check_prompt(tokenizer),
@@ -83,85 +58,10 @@ def check_files(
     ]
 
 
-def position_limit(config: PreTrainedConfig) -> int | None:
-    """Number of tokens that a sequence may have, None where the model sets no limit.
-
-    Args:
-        config: Configuration of the text model.
-    """
+def _under_usual_names(config: PreTrainedConfig) -> dict[str, Any]:
+    """The number of positions, which some models call otherwise, under its usual name."""
     longest = getattr(config, "max_position_embeddings", None)
-    if not isinstance(longest, int):
-        return None  # no positions, or relative ones without end
-
-    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-    kinds = [scaling, *scaling.values()] if isinstance(scaling, dict) else []
-    extended = [
-        int(kind["factor"] * kind["original_max_position_embeddings"])
-        for kind in kinds
-        if isinstance(kind, dict)
-        and kind.get("factor")
-        and kind.get("original_max_position_embeddings")
-    ]
-    return max([longest, *extended])
-
-
-def _check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
-    """Every id that the tokenizer gives must have a row in the model's embeddings."""
-    size = config.vocab_size
-    beyond = sorted(
-        (index, token)
-        for token, index in tokenizer.get_vocab().items()
-        if index >= size and not _OTHER_INPUTS.search(token)
-    )
-    if not beyond:
-        return ModelFinding(
-            check="vocabulary",
-            verdict="right",
-            detail=f"{len(tokenizer)} tokens, {size} in the model",
-        )
-
-    index, token = beyond[0]
-    return ModelFinding(
-        check="vocabulary",
-        verdict="refused",
-        detail=f"the tokenizer has {len(beyond)} tokens that the model does not know, {token!r} "
-        f"(id {index}) for one, but vocab_size={size}: take the tokenizer that belongs to the "
-        "model, or enlarge its embeddings",
-    )
-
-
-def _check_positions(config: PreTrainedConfig, lengths: Lengths | None) -> ModelFinding:
-    limit = position_limit(config)
-    if limit is None:
-        return ModelFinding(check="positions", verdict="right", detail="the model sets no limit")
-    if lengths is None and limit >= FEWEST_POSITIONS:
-        return ModelFinding(
-            check="positions",
-            verdict="right",
-            detail=f"{limit}, for rollout.max_prompt_tokens and rollout.max_response_tokens "
-            "together",
-        )
-    if lengths is None:
-        return ModelFinding(
-            check="positions",
-            verdict="refused",
-            detail=f"max_position_embeddings={limit} leaves no room for a prompt and a response",
-        )
-
-    asked = (
-        f"rollout.max_prompt_tokens={lengths.max_prompt_tokens} and "
-        f"rollout.max_response_tokens={lengths.max_response_tokens}"
-    )
-    if lengths.total <= limit:
-        return ModelFinding(
-            check="positions", verdict="right", detail=f"{limit}, enough for {asked}"
-        )
-    return ModelFinding(
-        check="positions",
-        verdict="refused",
-        detail=f"{asked} are {lengths.total} tokens together, but the model has {limit} positions: "
-        "lower one of them",
-    )
+    return {} if longest is None else {"max_position_embeddings": longest}
 
 
 def _check_generation_config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.model_check.files import Lengths
+from rllib_dapo.model_check.sizes import Lengths
 from rllib_dapo.run.layers import put_overrides, read_overrides
 from rllib_dapo.run.run_file import take_apart
 from rllib_dapo.run.run_settings import ready

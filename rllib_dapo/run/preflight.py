@@ -18,8 +18,8 @@ from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
-from rllib_dapo.model_check.files import Lengths, check_files
 from rllib_dapo.model_check.model_report import refuse
+from rllib_dapo.model_check.sizes import Lengths, check_sizes
 from rllib_dapo.models import folder_if_there
 from rllib_dapo.ray_internals import (
     find_bootstrap_address,
@@ -60,10 +60,10 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
 
 
 def check_models(settings: RunSettings) -> None:
-    """Checks the files of a run's models: sizes, ids, tokenizer and template.
+    """Checks the sizes of a run's models.
 
-    A model that is not on this machine yet is checked when a trial has it. So is the computation of
-    any model.
+    A model that is not on this machine yet is checked when a trial has it. So is everything that
+    takes loading a model.
 
     Args:
         settings: The run, checked by `check_run`.
@@ -82,13 +82,7 @@ def check_models(settings: RunSettings) -> None:
             max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
         )
         try:
-            findings = check_files(
-                str(folder),
-                trust_remote_code=config.trust_remote_code,
-                lengths=lengths,
-                max_turns=1,
-            )
-            refuse(findings, model=str(config.model_name))
+            refuse(check_sizes(folder, lengths), model=str(config.model_name))
         except ValueError as error:
             raise SettingsError(f"{_source(config, settings)}: {one_line(error)}") from error
 

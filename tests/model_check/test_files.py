@@ -11,8 +11,9 @@ import pytest
 from tokenizers import processors
 from transformers import AutoTokenizer, LlamaConfig, MambaConfig, PretrainedConfig
 
-from rllib_dapo.model_check.files import Lengths, check_files, position_limit
+from rllib_dapo.model_check.files import check_files
 from rllib_dapo.model_check.model_report import ModelFinding, refuse
+from rllib_dapo.model_check.sizes import Lengths, position_limit
 from rllib_dapo.models import prompt_token_ids
 from rllib_dapo.models.tiny import make_tokenizer
 
@@ -107,7 +108,7 @@ def test_without_lengths_positions_are_told_and_too_few_are_refused(
     ],
 )
 def test_the_number_of_positions(config: PretrainedConfig, limit: int | None) -> None:
-    assert position_limit(config) == limit
+    assert position_limit(config.to_dict()) == limit
 
 
 @pytest.mark.parametrize(
