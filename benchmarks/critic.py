@@ -31,6 +31,8 @@ evaluation: {{evaluation_interval: 0, evaluate_before_training: false}}
 stop: {{training_iteration: {STEPS}}}
 """
 FIGURES = ("value_loss", "explained_variance")
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "critic_curves.png"
+STYLES = (("#0072B2", "-"), ("#D55E00", "--"))
 
 
 def curves(*overrides: str) -> dict[str, list[float]]:
@@ -60,10 +62,29 @@ def curves(*overrides: str) -> dict[str, list[float]]:
     return found
 
 
+def picture(sides: dict[str, dict[str, list[float]]]) -> None:
+    """Draws the curves for docs/algorithm.md."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, name in zip(figure.subplots(1, 2), FIGURES, strict=True):
+        for (label, curve), (color, dashes) in zip(sides.items(), STYLES, strict=True):
+            ax.plot(range(1, STEPS + 1), curve[name], dashes, color=color, label=label)
+        ax.set_title(name, loc="left", fontsize=11)
+        ax.set_xlabel("training step")
+        ax.grid(color="0.9")
+        ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="lower left")  # where there is room, for both
+    figure.savefig(PICTURE)
+
+
 def main() -> None:
     """Trains both, and compares the ends of their curves."""
     resolve_model("tiny")
     ours, other = curves(), curves("critic.lr=null")
+    picture({"critic.lr of the preset": ours, "critic.lr: null": other})
     report(
         "critic",
         ours=Side(label="critic.lr of the preset", unit="", values=ours["value_loss"][-LAST:]),
