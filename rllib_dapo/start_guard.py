@@ -115,7 +115,10 @@ class StartGuard:
             lambda runner: runner.sample_made_up(prompt_tokens=prompt_tokens),
             local_env_runner=config.num_env_runners == 0,
         )
-        groups = [group for of_one in sampled for group in of_one]
+        for reason in sampled:
+            if isinstance(reason, str):
+                raise RuntimeError(reason)
+        groups = [group for group in sampled if group is not None]
         if groups:
             self._compare(learner_group, groups[:GUARD_GROUPS])
 

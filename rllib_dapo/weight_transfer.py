@@ -7,12 +7,16 @@ Learner alone cannot answer under ZeRO-3, where all of them must take part in ga
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
+from rllib_dapo.findings import one_line
 from rllib_dapo.learner.learner_group import ask_learners
+
+if TYPE_CHECKING:
+    from rllib_dapo.rollout.env_runner import TextEnvRunner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,23 +60,32 @@ def transfer_weights(
         env_runner_group: The EnvRunners with the engines.
         local_env_runner: Whether the EnvRunner in this process has an engine.
         timeout_seconds: Longest wait for the EnvRunners; None waits as long as it takes.
+
+    Raises:
+        RuntimeError: If an engine does not take them; one line.
     """
     # The first Learner's answer has the references to all pieces; those of the others are empty.
     pieces, version = ask_learners(
         learner_group, lambda learner: (learner.weight_pieces(), learner.weights_version)
     )[0]
 
+    # A refusal is returned rather than raised: where EnvRunners are restarted after errors, RLlib
+    # would log it and go on.
+    def load(runner: TextEnvRunner) -> tuple[int, str, int, Any]:
+        try:
+            held, refusal = runner.load_weights(pieces, version), ""
+        except (RuntimeError, ValueError) as error:
+            held, refusal = -1, one_line(error)
+        return held, refusal, runner.worker_index, runner.engine_facts
+
     loaded = env_runner_group.foreach_env_runner(
-        lambda runner: (
-            runner.load_weights(pieces, version),
-            runner.worker_index,
-            runner.engine_facts,
-        ),
-        local_env_runner=local_env_runner,
-        timeout_seconds=timeout_seconds,
+        load, local_env_runner=local_env_runner, timeout_seconds=timeout_seconds
     )
+    for _, refusal, _, _ in loaded:
+        if refusal:
+            raise RuntimeError(refusal)
     return WeightTransfer(
         version=version,
-        versions=[held for held, _, _ in loaded],
-        engines={str(index): facts for _, index, facts in loaded},
+        versions=[held for held, *_ in loaded],
+        engines={str(index): facts for _, _, index, facts in loaded},
     )

@@ -34,7 +34,7 @@ ROOMS = {
     "models": "envs",
     "rollout": "core envs findings models threads ray_internals stored_group",
     "learner": "core metrics models threads weight_pieces stored_group",
-    "weight_transfer": "learner",
+    "weight_transfer": "findings rollout learner",
     "checkpoint": "learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",

@@ -218,20 +218,19 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         groups = [sampled.group() for sampled in self.sample_groups(seeds).groups]
         return [to_episode(group, response) for group in groups for response in group.responses]
 
-    def sample_made_up(self, *, prompt_tokens: int) -> list[SampledGroup]:
+    def sample_made_up(self, *, prompt_tokens: int) -> SampledGroup | str | None:
         """Samples a little after a prompt of random tokens, to be compared with a Learner.
 
         Args:
             prompt_tokens: Length of the prompt.
 
         Returns:
-            One group without rewards; none where this process has no engine.
-
-        Raises:
-            RuntimeError: If the engine cannot run the model; one line.
+            One group without rewards. One line, if the engine cannot run the model: where
+            EnvRunners are restarted after errors, RLlib would log an error and go on. None, where
+            this process has no engine.
         """
         if self.module is None:
-            return []
+            return None
         try:
             group = made_up_group(
                 self.module[DEFAULT_MODULE_ID].engine,
@@ -241,11 +240,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
                 weights_version=self._weights_version,
             )
         except Exception as error:  # an engine may find out only now what it cannot compute
-            raise RuntimeError(
+            return (
                 f"rollout.engine={self.config.engine} cannot sample from language_model.name="
                 f"{self.config.model_name!r}: {one_line(error)[:300]}"
-            ) from error
-        return [self._hand_over(group, evaluation=True)]
+            )
+        return self._hand_over(group, evaluation=True)
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:

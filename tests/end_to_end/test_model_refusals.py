@@ -118,3 +118,37 @@ def test_what_vllm_cannot_run_rightly_is_refused_in_one_line(
     with pytest.raises((ValueError, RuntimeError), match=said) as caught:
         build(config)
     assert "\n" not in str(caught.value)
+
+
+def test_an_engine_elsewhere_that_takes_no_weights_ends_the_run(
+    cluster: None, small_config: Make
+) -> None:
+    """RLlib would log the error of a remote EnvRunner, restart it and go on."""
+    config = small_config(engine="transformers", num_env_runners=1)
+    config.dynamic_sampling(enabled=False).fault_tolerance(restart_failed_env_runners=True)
+
+    def refuse_weights(runner: Any) -> None:
+        def refuse(weights: Any) -> None:
+            raise RuntimeError("this engine has not taken model.norm.weight")
+
+        runner.module["default_policy"].engine.load_weights = refuse
+
+    algo = config.build_algo()
+    try:
+        algo.env_runner_group.foreach_env_runner(refuse_weights, local_env_runner=False)
+        with pytest.raises(RuntimeError, match=r"^this engine has not taken model\.norm\.weight$"):
+            algo.train()
+    finally:
+        algo.stop()
+
+
+def test_an_engine_elsewhere_that_cannot_sample_ends_the_run_at_its_start(
+    cluster: None, small_config: Make
+) -> None:
+    config = small_config(engine="transformers", num_env_runners=1)
+    config.rollout(engine_kwargs={"no_such_argument": 1})
+    config.fault_tolerance(restart_failed_env_runners=True)
+    with pytest.raises(RuntimeError, match=r"rollout\.engine=transformers cannot sample") as caught:
+        build(config)
+    assert "no_such_argument" in str(caught.value)
+    assert "\n" not in str(caught.value)
