@@ -120,6 +120,7 @@ def test_what_vllm_cannot_run_rightly_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_engine_elsewhere_that_takes_no_weights_ends_the_run(
     cluster: None, small_config: Make
 ) -> None:
@@ -142,6 +143,7 @@ def test_an_engine_elsewhere_that_takes_no_weights_ends_the_run(
         algo.stop()
 
 
+@pytest.mark.slow
 def test_an_engine_elsewhere_that_cannot_sample_ends_the_run_at_its_start(
     cluster: None, small_config: Make
 ) -> None:

@@ -221,7 +221,7 @@ def test_a_weight_that_is_not_given_is_named(engine: Engine, model: PreTrainedMo
         engine.load_weights(iter(weights.items()))
 
 
-@pytest.mark.parametrize("kind", get_args(EngineName))
+@pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.slow)])
 def test_sampling_that_the_models_files_recommend_is_not_used(
     raw_model: Path, prompts: list[list[int]], tmp_path: Path, kind: str
 ) -> None:

@@ -64,7 +64,7 @@ def test_a_rule_of_texts_finds_every_hostile_answer_wrong_within_milliseconds(ru
     assert slowest < 0.1
 
 
-@pytest.mark.parametrize("rule", ["strict", "math_verify"])
+@pytest.mark.parametrize("rule", ["strict", pytest.param("math_verify", marks=pytest.mark.slow)])
 def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(
     rule: str, eventually: Callable[[Callable[[], object]], None]
 ) -> None:
