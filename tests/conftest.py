@@ -24,7 +24,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Ray would give its workers the lowest share of a busy machine (15 degrees of niceness, a thirtieth
 # of what any other program gets), and tests that train would take hours beside one.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray reads it so)
 
 # Everything in the tests that waits, waits this long at most: only against hanging, however busy
 # the machine.
