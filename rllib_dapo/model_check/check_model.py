@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
     from rllib_dapo.learner.learner import DAPOTorchLearner
     from rllib_dapo.learner.module import CausalLMModule
+
 logger = logging.getLogger(__name__)
 
 

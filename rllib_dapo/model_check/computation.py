@@ -90,8 +90,9 @@ class _Comparison:
         """Log-probabilities from the last hidden states, against the model's own logits."""
         module = self._module
         adjustment = module.settings.adjustment
+        batches = self._batches(PROMPT_TOKENS)
         with module.settings_changed(adjustment=None):
-            own = self._logprobs(self._batches(PROMPT_TOKENS))
+            own = self._logprobs(batches)
         if not all(bool(torch.isfinite(row).all()) for row in own):
             return ModelFinding(
                 check="log-probabilities",
@@ -100,7 +101,7 @@ class _Comparison:
             )
 
         if adjustment is not None:
-            ours = self._logprobs(self._batches(PROMPT_TOKENS))
+            ours = self._logprobs(batches)
             gap = _largest(ours, own)
             if gap <= self._tolerance:
                 what = "" if adjustment.is_identity else f", with {_describe(adjustment)}"

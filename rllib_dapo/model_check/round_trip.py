@@ -52,8 +52,9 @@ def _write_and_read(module: CausalLMModule, folder: Path) -> str:
     else:
         weights = {"tried": torch.zeros(1)}
     module.write_model(folder, weights)
-    load_config(folder)
-    load_tokenizer(folder)
+    trust_remote_code = module.model_config["trust_remote_code"]
+    load_config(folder, trust_remote_code=trust_remote_code)
+    load_tokenizer(folder, trust_remote_code=trust_remote_code)
 
     if not is_whole:
         return "its files are written and read; its weights are too large to be tried"
