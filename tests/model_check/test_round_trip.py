@@ -85,3 +85,25 @@ def test_an_export_may_keep_the_precision_of_training(
     assert json.loads((exported / "config.json").read_text())["dtype"] == "float16"
     with pytest.raises(ValueError, match="--dtype int7: must be a type such as float32"):
         export_checkpoint(tmp_path / "checkpoint", tmp_path / "x", dtype="int7")
+
+
+def test_a_model_with_code_of_its_own_is_read_with_it_if_that_was_allowed(
+    model_folder: ModelFolder, module_of: ModuleOf
+) -> None:
+    folder = model_folder()
+    (folder / "mine.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n\n\n"
+        'class MineConfig(LlamaConfig):\n    model_type = "mine"\n\n\n'
+        "class Mine(LlamaForCausalLM):\n    config_class = MineConfig\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "mine",
+        "auto_map": {"AutoConfig": "mine.MineConfig", "AutoModelForCausalLM": "mine.Mine"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+    module = module_of(folder, trust_remote_code=True)
+    assert type(module.lm).__name__ == "Mine"
+    finding = check_round_trip(module)
+    assert finding.verdict == "right", finding.detail
