@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import gymnasium
 
 from rllib_dapo.envs.env_settings import check_choice, is_finite_number, merge_settings
+from rllib_dapo.envs.messages import Conversation, plain_text
 from rllib_dapo.envs.scoring import SCORING_SETTINGS, ProcessScoring
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.verify.sent_rule import Rule
@@ -29,14 +30,20 @@ class Problem:
     """A task and its ground truth.
 
     Attributes:
-        prompt: What the model reads, before any chat template.
+        prompt: What the model reads, before any chat template: a text, which is one message of the
+            user, or a conversation.
         answer: The ground truth, as text.
         problem_id: A name that is the same in every run, for logs and metrics of single problems.
     """
 
-    prompt: str
+    prompt: str | Conversation
     answer: str
     problem_id: str
+
+    @property
+    def text(self) -> str:
+        """The prompt as one text, for people to read."""
+        return plain_text(self.prompt)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

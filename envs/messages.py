@@ -1,0 +1,125 @@
+"""A prompt as a conversation: what a file holds, or an environment observes, as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+__all__ = ["ROLES", "Conversation", "Message", "as_conversation", "as_messages", "plain_text"]
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: Who speaks, one of `ROLES`.
+        content: What is said. It is untrusted text, whoever speaks.
+    """
+
+    role: str
+    content: str
+
+
+Conversation: TypeAlias = tuple[Message, ...]
+
+
+def as_conversation(value: Any) -> Conversation:
+    """Returns a prompt as a conversation.
+
+    A text is one message of the user. A list holds messages as chat templates know them, each a
+    mapping with a `role` and a `content`, where the content may be a list of parts of the type
+    `text`. Other keys of a message must be None or empty: what no template would be given is not
+    dropped without a word.
+
+    Args:
+        value: A text, a `Message`, or a list or tuple of mappings or messages.
+
+    Raises:
+        ValueError: If it is of another kind, empty, or ends with the assistant's words, after which
+            there is nothing to answer; one line that says what was found.
+    """
+    if isinstance(value, str):
+        return (Message(role="user", content=value),)
+    if isinstance(value, Message):
+        value = (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            f"a prompt must be a text or a list of messages, not {type(value).__name__}: "
+            f"{_shown(value)}"
+        )
+
+    conversation = tuple(_as_message(message) for message in value)
+    if not conversation:
+        raise ValueError("a prompt must have at least one message, and this list is empty")
+    if conversation[-1].role == "assistant":
+        raise ValueError(
+            "the last message of a prompt must not be the assistant's: the model is to write it"
+        )
+    return conversation
+
+
+def as_messages(conversation: Conversation) -> list[dict[str, str]]:
+    """Returns a conversation in the form that chat templates take: dicts of role and content."""
+    return [{"role": message.role, "content": message.content} for message in conversation]
+
+
+def plain_text(prompt: str | Sequence[Message]) -> str:
+    """Returns a prompt as one text, for people to read and for duplicates to be told.
+
+    Where it is more than one message of the user, each message begins with its role.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if len(prompt) == 1 and prompt[0].role == "user":
+        return prompt[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+def _as_message(value: Any) -> Message:
+    if isinstance(value, Message):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"a message must be a mapping with role and content, not {type(value).__name__}: "
+            f"{_shown(value)}"
+        )
+
+    role = value.get("role")
+    if role not in ROLES:
+        raise ValueError(f"a message has the role {_shown(role)}; known: {', '.join(ROLES)}")
+    unused = [str(key) for key in value if key not in ("role", "content") and value[key]]
+    if unused:
+        raise ValueError(
+            f"a message of the role {role} has {', '.join(unused)} beside its content, which no "
+            "chat template would be given; put it into the content"
+        )
+    return Message(role=role, content=_content(role, value.get("content")))
+
+
+def _content(role: str, content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple) or not content:
+        raise ValueError(f"the message of the role {role} has the content {_shown(content)}")
+
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        if kind != "text" or not isinstance(text, str):
+            raise ValueError(
+                f"the message of the role {role} has a part that is not a text: {_shown(part)}; "
+                "the policy reads texts only"
+            )
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _shown(value: Any) -> str:
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."
