@@ -17,7 +17,7 @@ from rllib_dapo.envs.datasets import (
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
-from rllib_dapo.envs.verify import ANSWER_RULES
+from rllib_dapo.envs.verify import ANSWER_RULES, ideal_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,7 @@ def select_problems(
     solvable = [
         p
         for p in dataset.problems
-        if ANSWER_RULES[rule](_ideal_response(rule, p), p.answer).is_correct
+        if ANSWER_RULES[rule](ideal_response(rule, p.answer), p.answer).is_correct
     ]
     unsolvable = len(dataset.problems) - len(solvable)
     if unsolvable:
@@ -169,11 +169,3 @@ def fill_template(template: str, prompt: str) -> str:
 def unwrap(prompt: str) -> str:
     """Takes the recipe's wording off a prompt, if it is there."""
     return prompt.removeprefix(_BEFORE).removesuffix(_AFTER)
-
-
-def _ideal_response(rule: str, problem: Problem) -> str:
-    if rule == "exact_integer":
-        return problem.answer
-    # No rule asks a library about an answer that is written like the truth, so this is quick under
-    # any of them.
-    return rf"\boxed{{{problem.answer}}}" if rule == "boxed" else f"Answer: {problem.answer}"
