@@ -20,6 +20,7 @@ from rllib_dapo.models.chat_template import (
     prompt_token_ids,
 )
 from rllib_dapo.models.checkpoint_format import CheckpointFormat
+from rllib_dapo.models.control_tokens import control_token_ids
 from rllib_dapo.models.loading import (
     GENERATION_CONFIG,
     load_causal_lm,
@@ -35,6 +36,7 @@ __all__ = [
     "CheckpointFormat",
     "appends_end",
     "check_model_name",
+    "control_token_ids",
     "folder_if_there",
     "load_causal_lm",
     "load_config",

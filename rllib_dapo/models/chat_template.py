@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from rllib_dapo.envs.messages import Conversation, Message, as_conversation
+from rllib_dapo.models.prompt_encoder import PromptEncoder, prompt_encoder, well_formed
+from rllib_dapo.models.rendered_template import Piece, Slot
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Stands for the assistant's message in a rendered template: plain letters, which none changes.
-_PLACEHOLDER = "assistantsaidthis"
 
+def prompt_token_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: str | Conversation, *, system_prompt: str = ""
+) -> list[int]:
+    """Returns the token ids of a prompt in the model's chat template.
 
-def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Returns the token ids of a prompt: one user message in the model's chat template.
+    All messages are untrusted: no text of theirs becomes a control token, and none steers what the
+    template writes. The template writes the beginning-of-sequence token where the model wants one,
+    so the tokenizer adds none.
 
-    The template writes the beginning-of-sequence token where the model wants one, so the tokenizer
-    adds none. Without a template the prompt is encoded as it stands, with the special tokens that
-    the tokenizer puts in front of a text by itself. One that it puts behind, to say that the text
-    has ended, is left out: the policy is to go on from there.
+    Without a template, a prompt of one user message is encoded as it stands, with the special
+    tokens that the tokenizer puts in front of a text by itself. One that it puts behind, to say
+    that the text has ended, is left out: the policy is to go on from there.
 
     Args:
         tokenizer: The model's tokenizer.
-        prompt: Text of the prompt.
-    """
-    if not tokenizer.chat_template:
-        ids = list(tokenizer(prompt)["input_ids"])
-        return ids[:-1] if appends_end(tokenizer) else ids
+        prompt: A text, which is one message of the user, or a conversation.
+        system_prompt: System message put in front of a conversation that has none of its own;
+            `""` puts none there.
 
-    messages = [{"role": "user", "content": prompt}]
-    return list(
-        tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-    )
+    Raises:
+        ValueError: If the template refuses such a conversation, leaves a message out or changes
+            what it says, or if there is no template for it; one line.
+    """
+    conversation = with_system_prompt(as_conversation(prompt), system_prompt)
+    encoder = prompt_encoder(tokenizer)
+    roles = [message.role for message in conversation]
+    contents = [message.content for message in conversation]
+
+    if not tokenizer.chat_template:
+        _refuse_roles(tokenizer, roles)
+        return _ids_without_template(tokenizer, encoder, well_formed(contents[0]))
+    return encoder.encode(encoder.template(roles, contents), contents, at_start=True)
+
+
+def with_system_prompt(conversation: Conversation, system_prompt: str) -> Conversation:
+    """Returns a conversation that begins with a system message, unless it has one of its own."""
+    if not system_prompt or any(m.role in ("system", "developer") for m in conversation):
+        return conversation
+    return (Message(role="system", content=system_prompt), *conversation)
 
 
 def appends_end(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -42,53 +61,104 @@ def appends_end(tokenizer: PreTrainedTokenizerBase) -> bool:
         tokenizer: The model's tokenizer.
     """
     end = tokenizer.eos_token_id
-    bare, wrapped = (
-        list(tokenizer("1", add_special_tokens=flag)["input_ids"]) for flag in (False, True)
-    )
+    bare, wrapped = _bare_and_wrapped(tokenizer)
     return end is not None and wrapped[-1:] == [end] and bare[-1:] != [end]
 
 
 def observation_token_ids(
-    tokenizer: PreTrainedTokenizerBase, observation: str, *, after: int
+    tokenizer: PreTrainedTokenizerBase, observation: str | Conversation, *, after: int
 ) -> list[int]:
-    """Returns the token ids between two turns of the policy: an observation as the user's message.
+    """Returns the token ids between two turns of the policy: what an environment observes.
 
     They are what the chat template puts between one message of the assistant and the next. They do
     not depend on the tokens before them, so they can follow whatever was sampled and leave it as it
     is. (This would not hold for templates that rewrite earlier messages, for instance to leave out
     what a model thought.)
 
-    Special tokens that the tokenizer names are removed from the observation. A tool may repeat what
-    a model wrote, and neither should be able to write a message of another role. Other special
-    tokens are the environment's to remove.
+    An observation is as untrusted as a prompt: a tool may repeat what a model wrote, and neither
+    can write a message of another role.
 
     Args:
         tokenizer: The model's tokenizer.
-        observation: Text that the environment returned.
+        observation: What the environment returned: a text, which is one message of the user, or
+            messages.
         after: Last token that was sampled. Where it ends the assistant's message already, the
             template's own end of the message is left out.
 
     Raises:
-        ValueError: If the template does not keep the observation; one line.
+        ValueError: If the template does not keep the observation, or there is no template for it;
+            one line.
     """
-    for token in tokenizer.all_special_tokens:
-        observation = observation.replace(str(token), "")
+    conversation = as_conversation(observation)
+    encoder = prompt_encoder(tokenizer)
+    if not tokenizer.chat_template:
+        _refuse_roles(tokenizer, [message.role for message in conversation])
+        return encoder.encode([Slot(index=0)], [conversation[0].content], at_start=False)
 
-    between = observation
-    if tokenizer.chat_template:
-        messages = [("user", "-"), ("assistant", _PLACEHOLDER), ("user", observation)]
-        rendered = tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            add_generation_prompt=True,
-            tokenize=False,
+    turns = (
+        Message(role="user", content="-"),
+        Message(role="assistant", content="-"),
+        *conversation,
+    )
+    roles, contents = [turn.role for turn in turns], [turn.content for turn in turns]
+    pieces = encoder.template(roles, contents)
+
+    places = {piece.index: place for place, piece in enumerate(pieces) if isinstance(piece, Slot)}
+    if any(place < places[1] for index, place in places.items() if index > 1):
+        raise ValueError(
+            "the chat template does not put what an environment answers behind what the model said:"
+            " set rollout.max_turns to 1, or mend the template"
         )
-        # The first placeholder is ours: the observation comes after it.
-        _, _, between = str(rendered).partition(_PLACEHOLDER)
-        between = between.removeprefix(str(tokenizer.convert_ids_to_tokens(after)))
-        if observation.strip() not in between:
-            raise ValueError(
-                "the model's chat_template does not keep what an environment answers: set "
-                "rollout.max_turns to 1, or mend the template"
-            )
+    return _after_turn(tokenizer, encoder, pieces[places[1] + 1 :], contents, after)
 
-    return list(tokenizer(between, add_special_tokens=False)["input_ids"])
+
+def _after_turn(
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: PromptEncoder,
+    pieces: Sequence[Piece],
+    contents: Sequence[str],
+    after: int,
+) -> list[int]:
+    """Encodes what follows the assistant's message, less the end that was sampled already."""
+    end = str(tokenizer.convert_ids_to_tokens(after))
+    if not pieces or not isinstance(pieces[0], str) or not pieces[0].startswith(end):
+        return encoder.encode(pieces, contents, at_start=False)
+
+    # Encoded with the end in front, as the template has it: what follows may depend on it.
+    ids = encoder.encode(pieces, contents, at_start=False)
+    if ids[:1] == [after]:
+        return ids[1:]
+    return encoder.encode([pieces[0].removeprefix(end), *pieces[1:]], contents, at_start=False)
+
+
+def _refuse_roles(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str]) -> None:
+    if list(roles) != ["user"]:
+        name = tokenizer.name_or_path or type(tokenizer).__name__
+        raise ValueError(
+            f"the tokenizer {name!r} has no chat template, and so no way to write messages of the "
+            f"roles {', '.join(roles)}: give one text as prompt, or set a chat_template"
+        )
+
+
+def _ids_without_template(
+    tokenizer: PreTrainedTokenizerBase, encoder: PromptEncoder, text: str
+) -> list[int]:
+    if encoder.is_inert(text):
+        ids = list(tokenizer(text)["input_ids"])
+        return ids[:-1] if appends_end(tokenizer) else ids
+
+    bare, wrapped = _bare_and_wrapped(tokenizer)
+    starts = range(len(wrapped) - len(bare) + 1)
+    start = next(at for at in starts if wrapped[at : at + len(bare)] == bare)
+    behind = wrapped[start + len(bare) :]
+    if appends_end(tokenizer):
+        behind = behind[:-1]
+    return wrapped[:start] + encoder.inert(text, at_start=True) + behind
+
+
+def _bare_and_wrapped(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The ids of a text alone, and with what the tokenizer puts around every text."""
+    bare, wrapped = (
+        list(tokenizer("1", add_special_tokens=flag)["input_ids"]) for flag in (False, True)
+    )
+    return bare, wrapped
