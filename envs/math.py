@@ -20,7 +20,7 @@ from rllib_dapo.envs.prompt_cells import with_last_text
 from rllib_dapo.envs.row_counts import LIMITED, OTHER_SPLIT, UNJUDGED, DataReport, RowFinding
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
-from rllib_dapo.envs.verify import ANSWER_RULES
+from rllib_dapo.envs.verify import ANSWER_RULES, ideal_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +145,7 @@ def select_problems(
     """
     solvable, unsolvable = [], []
     for problem in dataset.problems:
-        verdict = ANSWER_RULES[rule](_ideal_response(rule, problem), problem.answer)
+        verdict = ANSWER_RULES[rule](ideal_response(rule, problem.answer), problem.answer)
         (solvable if verdict.is_correct else unsolvable).append(problem)
     if unsolvable:
         message = "left out %d of %d problems: answer_rule=%r cannot accept their ground truth"
@@ -191,11 +191,3 @@ def fill_template(template: str, prompt: str | Conversation) -> str | Conversati
 def unwrap(prompt: str | Conversation) -> str | Conversation:
     """Takes the recipe's wording off a prompt, or off the user's last message, if it is there."""
     return with_last_text(prompt, lambda text: text.removeprefix(_BEFORE).removesuffix(_AFTER))
-
-
-def _ideal_response(rule: str, problem: Problem) -> str:
-    if rule == "exact_integer":
-        return problem.answer
-    # No rule asks a library about an answer that is written like the truth, so this is quick under
-    # any of them.
-    return rf"\boxed{{{problem.answer}}}" if rule == "boxed" else f"Answer: {problem.answer}"

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -16,6 +18,7 @@ from rllib_dapo.envs.verify import (
     exact_integer,
     last_number,
     numeric,
+    rules_that_read,
     strict,
 )
 
@@ -153,3 +156,34 @@ def test_a_number_at_the_end_of_any_text_is_found(number: int, before: str) -> N
     for text in (str(number), f"{number:,}"):
         assert last_number(f"{before} is {text}.", str(number)).is_correct is True
         assert strict(f"{before}\nAnswer: {text}.", str(number)).is_correct is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "rules"),
+    [
+        ("57", set(ANSWER_RULES)),
+        ("1,000", set(ANSWER_RULES) - {"exact_integer"}),
+        (
+            r"\frac{1}{2}",
+            set(ANSWER_RULES) - {"exact_integer"},
+        ),
+        ("Tuesday", set(ANSWER_RULES) - {"exact_integer", "numeric", "last_number"}),
+        ("two\nlines", {"boxed", "dapo_recipe_box", "math_verify"}),
+        ("x" * 3_000, set()),
+        ("", set()),
+        (" \n", set()),
+    ],
+)
+def test_which_rules_can_read_a_ground_truth_is_known(answer: str, rules: set[str]) -> None:
+    assert set(rules_that_read(answer)) == rules
+
+
+def test_to_know_it_no_library_is_loaded() -> None:
+    script = (
+        "import sys\n"
+        "for name in ('math_verify', 'sympy'): sys.modules[name] = None\n"
+        "from rllib_dapo.envs.verify import rules_that_read\n"
+        "for answer in ('5', 'x^2', '[1, 2]', 'two\\nlines', '9^{9^{9}}', '$' * 2000):\n"
+        "    rules_that_read(answer)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
