@@ -53,6 +53,7 @@ ROOMS = {
         " run/search"
     ),
     "env_check": "envs rollout",
+    "data_report": "envs findings models",
     "evaluation": (
         "core findings ray_internals metrics models rollout learner checkpoint config run"
     ),
@@ -60,7 +61,8 @@ ROOMS = {
     "reporting": "findings metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings checkpoint model_check run env_check evaluation replay reporting dashboards"
+        "envs findings checkpoint models model_check run env_check data_report evaluation replay"
+        " reporting dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",
