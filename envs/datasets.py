@@ -225,6 +225,9 @@ def _read(
         *(len(origins), dataset.duplicates, dataset.conflicts, dataset.incomplete),
         *(dataset.too_long, longest),
     )
+    for one in reports:
+        if any(finding.what == "changed" for finding in one.findings):
+            logger.info("%s", one.line())
     return dataset
 
 

@@ -89,6 +89,9 @@ class MathEnv(RuleScoredEnv):
         "limit": None,
     }
 
+    # Of the class: nothing has been read.
+    data_report: DataReport = DataReport(sources=(), problems=0)
+
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         given = self.settings
@@ -112,7 +115,7 @@ class MathEnv(RuleScoredEnv):
         self.problems = selected[:limit]
         over = len(selected) - len(self.problems)
         limited = RowFinding(what="left out", reason=LIMITED, rows=over)
-        self.data_report: DataReport = dataset.report.used(len(self.problems), (*left_out, limited))
+        self.data_report = dataset.report.used(len(self.problems), (*left_out, limited))
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
 
         if given["disjoint_from"] is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Self
 
 DATA_FILE: Final = "data.json"
@@ -124,25 +124,6 @@ class DataReport:
             lines.append(f"{self.problems:,} problems are used{_told(self.findings)}")
         return lines
 
-    def to_json(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote.
-
-        Args:
-            text: The JSON.
-
-        Raises:
-            ValueError: If it is not such JSON.
-        """
-        try:
-            return cls.from_tree(json.loads(text))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"this is not a report on data: {error}") from None
-
     @classmethod
     def from_tree(cls, tree: dict[str, Any]) -> Self:
         """Reads what `dataclasses.asdict` and JSON have made of a report.
@@ -162,6 +143,21 @@ class DataReport:
             for one in tree["sources"]
         )
         return cls(sources=sources, problems=tree["problems"], findings=_findings(tree["findings"]))
+
+
+def data_reports_from_json(text: str) -> dict[str, DataReport]:
+    """Reads the reports of a run's environments, by the name of their use.
+
+    Args:
+        text: JSON with a report under each name.
+
+    Raises:
+        ValueError: If it is not such JSON.
+    """
+    try:
+        return {name: DataReport.from_tree(tree) for name, tree in json.loads(text).items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"these are not reports on data: {error}") from None
 
 
 class RowCounts:

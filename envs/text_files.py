@@ -11,10 +11,10 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 # How files are unpacked that end so, by the standard library alone.
-PACKED: Final[dict[str, Callable[[Path], IO[bytes]]]] = {
+PACKED: Final[dict[str, Callable[[Path], Any]]] = {
     ".gz": gzip.GzipFile,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
@@ -65,14 +65,16 @@ def open_text(path: Path, where: str) -> IO[bytes]:
     if opener is None:
         file = io.BufferedReader(io.FileIO(path), _CHUNK)
     else:
-        file = io.BufferedReader(_Unpacked(opener(path), os.path.getsize(path), where), _CHUNK)
+        raw: Any = _Unpacked(opener(path), os.path.getsize(path), where)
+        file = io.BufferedReader(raw, _CHUNK)
 
     start = file.peek(4)[:4]
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
     if encoding is None and len(start) > 1 and (start[0] == 0) != (start[1] == 0):
         encoding = "utf-16-be" if start[0] == 0 else "utf-16-le"
     if encoding is not None:
-        return io.BufferedReader(_AsUtf8(file, encoding, where), _CHUNK)
+        as_utf8: Any = _AsUtf8(file, encoding, where)
+        return io.BufferedReader(as_utf8, _CHUNK)
 
     if start.startswith(codecs.BOM_UTF8):
         file.read(len(codecs.BOM_UTF8))

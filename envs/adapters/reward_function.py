@@ -72,6 +72,9 @@ class RewardFunctionEnv(SingleStepTextEnv):
         "limit": None,
     }
 
+    # Of the class: nothing has been read.
+    data_report: DataReport = DataReport(sources=(), problems=0)
+
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         given = self.settings
@@ -101,7 +104,7 @@ class RewardFunctionEnv(SingleStepTextEnv):
         dataset = load_dataset(given["path"], **reading)
         selected = _select(dataset, split, fraction)
         self.problems = selected[:limit]
-        self.data_report: DataReport = dataset.report.used(
+        self.data_report = dataset.report.used(
             len(self.problems),
             (
                 RowFinding(

@@ -87,10 +87,10 @@ def _answers(description: DataDescription) -> Iterator[str]:
 
     rule = description.answer_rule
     if rule is not None:
-        left_out = total - description.rules.get(rule.replace("-", "_"), 0)
+        left_out = total - description.rules.get(rule, 0)
         yield from _field("answer_rule", f"{rule}: {left_out:,} problems would be left out")
     if description.num_unread:
-        yield from _field("read by none", f"{description.num_unread:,} answers, such as")
+        yield from _field("by none", f"{description.num_unread:,} answers, such as")
         for problem_id, answer in description.unread:
             yield f"{'':14}{_cut(f'{problem_id}: {answer!r}', _WIDTH - 14)}"
 

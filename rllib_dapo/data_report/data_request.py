@@ -12,6 +12,7 @@ from rllib_dapo.envs.adapters.reward_function import RewardFunctionEnv
 from rllib_dapo.envs.env_settings import check_template, merge_settings
 from rllib_dapo.envs.math import MathEnv
 from rllib_dapo.envs.schema import SIDES
+from rllib_dapo.envs.verify import check_rule
 from rllib_dapo.findings import SettingsError, one_line
 
 
@@ -70,8 +71,12 @@ def data_request(
         template=check_template("env_config.template", given["template"], "problem"),
         max_prompt_characters=given["max_prompt_characters"],
         has_reward=environment is RewardFunctionEnv,
-        answer_rule=given.get("answer_rule"),
+        answer_rule=_rule(given.get("answer_rule")),
     )
+
+
+def _rule(value: Any) -> str | None:
+    return None if value is None else check_rule("env_config.answer_rule", value)
 
 
 def _path(text: str) -> Any:
