@@ -14,11 +14,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rllib_dapo.envs.base import Problem
 from rllib_dapo.envs.datasets import load_dataset
 from rllib_dapo.envs.math import unwrap
+from rllib_dapo.envs.messages import Conversation, as_conversation, as_messages
 from rllib_dapo.envs.normalize import normalize_answer
+from rllib_dapo.envs.prompt_cells import with_last_text
 
 _LONGEST = 200  # characters of an answer that may be turned into an integer
 _INTEGER = re.compile(r"-?[0-9]{1,100}")
@@ -77,11 +80,14 @@ class _Value:
         return letters | ({"d": self.d} if self.d > 1 else {})
 
 
-def integer_problem(prompt: str, answer: str) -> tuple[str, str] | None:
+def integer_problem(
+    prompt: str | Conversation, answer: str
+) -> tuple[str | Conversation, str] | None:
     """Returns a problem that asks for an integer, and its answer.
 
     Args:
-        prompt: The problem, with or without the recipe's wording.
+        prompt: The problem, with or without the recipe's wording. Of a conversation, the user's
+            last message is extended.
         answer: Its ground truth.
 
     Returns:
@@ -104,10 +110,11 @@ def integer_problem(prompt: str, answer: str) -> tuple[str, str] | None:
 
     letters = [f"${letter}$" for letter in parts]
     listed = f"{', '.join(letters[:-1])} and {letters[-1]}"
-    question = (
-        f"{unwrap(prompt)} The answer can be written as ${value.form()}$ with integers {listed}, "
+    asked_for = (
+        f" The answer can be written as ${value.form()}$ with integers {listed}, "
         f"where {' and '.join(conditions)}. Give ${' + '.join(parts)}$ as the final answer."
     )
+    question = with_last_text(unwrap(prompt), lambda text: text + asked_for)
     return question, str(sum(parts.values()))
 
 
@@ -138,7 +145,7 @@ def prepare(
             f"{source}: none of its {len(problems)} answers is an integer or can be made into one"
         )
 
-    _write(rows, target)
+    _write(_one_kind(rows), target)
     kept = sum(new is not None and new[0] == problem.prompt for problem, new in made)
     return Prepared(kept=kept, transformed=len(rows) - kept, dropped=len(problems) - len(rows))
 
@@ -183,11 +190,21 @@ def _lowest_terms(k: int, m: int, n: int, d: int) -> _Value | None:
     return _Value(k=k // common, m=m // common, n=n if m else 1, d=d // common)
 
 
-def _row(problem: Problem, question: str, answer: str) -> dict[str, str]:
+def _row(problem: Problem, question: str | Conversation, answer: str) -> dict[str, Any]:
     return {"problem_id": problem.problem_id, "question": question, "answer": answer}
 
 
-def _write(rows: Sequence[Mapping[str, str]], target: Path) -> None:
+def _one_kind(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns rows whose questions are texts, or all of them messages if one has several.
+
+    A Parquet column holds values of one kind.
+    """
+    if all(isinstance(row["question"], str) for row in rows):
+        return list(rows)
+    return [{**row, "question": as_messages(as_conversation(row["question"]))} for row in rows]
+
+
+def _write(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == ".jsonl":
         lines = (json.dumps(row) + "\n" for row in rows)

@@ -15,6 +15,9 @@ from rllib_dapo.envs.datasets import (
     visiting_order,
 )
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
+from rllib_dapo.envs.messages import Conversation, plain_text
+from rllib_dapo.envs.prompt_cells import with_last_text
+from rllib_dapo.envs.row_counts import LIMITED, OTHER_SPLIT, UNJUDGED, DataReport, RowFinding
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 from rllib_dapo.envs.verify import ANSWER_RULES, ideal_response
@@ -42,10 +45,10 @@ class MathEnv(RuleScoredEnv):
     order.
 
     Settings, with their defaults:
-        path: A Parquet, JSON-lines or CSV file, a Hugging Face data set, or a list of these; has no
-            default. See `sources.find_sources`.
-        columns: None; {"question": ..., "answer": ...} names the file's columns if they cannot be
-            told from their names.
+        path: A Parquet, JSON, JSON-lines or CSV file, a pattern or a folder of such files, a
+            Hugging Face data set, or a list of these; has no default. See `sources.find_sources`.
+        columns: None; {"question": ..., "answer": ..., "system": ...} names the file's columns if
+            they cannot be told from their names.
         weights: None; if set, a number for each entry of `path`: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
         disjoint_from: None; files like `path` that must not share a problem with it.
@@ -60,9 +63,11 @@ class MathEnv(RuleScoredEnv):
         seed: 0; chooses the order of the problems. Splits do not depend on it.
         limit: None; if set, only this many problems of the split are used, the first ones.
 
-    Problems whose own ground truth the answer rule would not accept are left out, and counted in
-    the log. Which problems are held out is decided by a hash of their text, without case and white
-    space, so that a near-copy cannot be on both sides.
+    A prompt may be a conversation with a system message and earlier turns: the template goes around
+    the user's last message. Problems whose own ground truth the answer rule would not accept are
+    left out. `data_report` says what was taken, left out and changed, with counts. Which problems
+    are held out is decided by a hash of their text, without case and white space, so that a
+    near-copy cannot be on both sides.
 
     Raises:
         FileNotFoundError: If a file is not there.
@@ -84,6 +89,9 @@ class MathEnv(RuleScoredEnv):
         "limit": None,
     }
 
+    # Of the class: nothing has been read.
+    data_report: DataReport = DataReport(sources=(), problems=0)
+
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         given = self.settings
@@ -103,7 +111,11 @@ class MathEnv(RuleScoredEnv):
         dataset = load_dataset(
             given["path"], columns=given["columns"], max_prompt_characters=longest
         )
-        self.problems = select_problems(dataset, self.rule, split, heldout_fraction)[:limit]
+        selected, left_out = select_problems(dataset, self.rule, split, heldout_fraction)
+        self.problems = selected[:limit]
+        over = len(selected) - len(self.problems)
+        limited = RowFinding(what="left out", reason=LIMITED, rows=over)
+        self.data_report = dataset.report.used(len(self.problems), (*left_out, limited))
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
 
         if given["disjoint_from"] is not None:
@@ -125,47 +137,60 @@ class MathEnv(RuleScoredEnv):
 @lru_cache(maxsize=8)
 def select_problems(
     dataset: Dataset, rule: str, split: str, heldout_fraction: float
-) -> tuple[Problem, ...]:
+) -> tuple[tuple[Problem, ...], tuple[RowFinding, ...]]:
     """Returns the problems of a split that can be solved under an answer rule.
+
+    Returns:
+        The problems, and what was left out.
 
     Raises:
         ValueError: If there are none.
     """
-    solvable = [
-        p
-        for p in dataset.problems
-        if ANSWER_RULES[rule](ideal_response(rule, p.answer), p.answer).is_correct
-    ]
-    unsolvable = len(dataset.problems) - len(solvable)
+    solvable, unsolvable = [], []
+    for problem in dataset.problems:
+        verdict = ANSWER_RULES[rule](ideal_response(rule, problem.answer), problem.answer)
+        (solvable if verdict.is_correct else unsolvable).append(problem)
     if unsolvable:
         message = "left out %d of %d problems: answer_rule=%r cannot accept their ground truth"
-        logger.warning(message, unsolvable, len(dataset.problems), rule)
+        logger.warning(message, len(unsolvable), len(dataset.problems), rule)
 
     # The wording around a problem is not part of it, nor are case and white space: all copies of a
     # problem are in one split.
     selected = tuple(
         p
         for p in solvable
-        if split in ("all", split_of(text_key(unwrap(p.prompt)), heldout_fraction))
+        if split in ("all", split_of(text_key(plain_text(unwrap(p.prompt))), heldout_fraction))
     )
     if not selected:
         raise ValueError(
             f"split={split!r}: no problem is left of {len(dataset.problems)} with "
-            f"heldout_fraction={heldout_fraction} and answer_rule={rule!r} ({unsolvable} cannot be "
-            "judged by it); change one of the three or use more data"
+            f"heldout_fraction={heldout_fraction} and answer_rule={rule!r} ({len(unsolvable)} "
+            "cannot be judged by it); change one of the three or use more data"
         )
-    return selected
+
+    first = unsolvable[0] if unsolvable else None
+    unjudged = RowFinding(
+        what="left out",
+        reason=f"{UNJUDGED} ({rule})",
+        rows=len(unsolvable),
+        example="" if first is None else f"{first.problem_id}: {first.answer}"[:100],
+    )
+    other = RowFinding(what="left out", reason=OTHER_SPLIT, rows=len(solvable) - len(selected))
+    return selected, (unjudged, other)
 
 
-def fill_template(template: str, prompt: str) -> str:
+def fill_template(template: str, prompt: str | Conversation) -> str | Conversation:
     """Puts a prompt into a template, in place of the recipe's wording if the prompt has that.
 
-    A prompt that asks for an answer line in words of its own stays as it is.
+    Of a conversation, the user's last message is what goes into the template. A prompt that asks
+    for an answer line in words of its own, in whichever message, stays as it is.
     """
     bare = unwrap(prompt)
-    return bare if _MARK in bare else template.format(problem=bare)
+    if _MARK in plain_text(bare):
+        return bare
+    return with_last_text(bare, lambda text: template.format(problem=text))
 
 
-def unwrap(prompt: str) -> str:
-    """Takes the recipe's wording off a prompt, if it is there."""
-    return prompt.removeprefix(_BEFORE).removesuffix(_AFTER)
+def unwrap(prompt: str | Conversation) -> str | Conversation:
+    """Takes the recipe's wording off a prompt, or off the user's last message, if it is there."""
+    return with_last_text(prompt, lambda text: text.removeprefix(_BEFORE).removesuffix(_AFTER))

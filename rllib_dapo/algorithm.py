@@ -40,6 +40,7 @@ from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
 from rllib_dapo.start_guard import StartGuard
+from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import recording_folder, write_step
@@ -122,6 +123,7 @@ class DAPO(WholeCheckpoints):
         # From here on, with settings that are right for this model.
         self.config = self._model_check.compare(self.learner_group, self.config)
         write_model_report(self._model_check.report, self)
+        write_data_report(self)
 
         self._stream = RolloutStream(
             self.env_runner_group,

@@ -9,6 +9,7 @@ import typer
 from rllib_dapo.commands.check_env_command import check_env
 from rllib_dapo.commands.check_model_command import check_model
 from rllib_dapo.commands.dashboard_command import dashboard
+from rllib_dapo.commands.data_command import data
 from rllib_dapo.commands.evaluate_command import evaluate
 from rllib_dapo.commands.export_command import export
 from rllib_dapo.commands.prepare_command import prepare
@@ -32,6 +33,7 @@ app.command()(dashboard)
 app.command()(replay)
 app.command("check-env")(check_env)
 app.command("check-model")(check_model)
+app.command()(data)
 app.command()(prepare)
 
 

@@ -40,7 +40,7 @@ ROOMS = {
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
-    "tracking": "core ray_internals metrics rollout model_check config",
+    "tracking": "core envs ray_internals metrics rollout model_check config",
     "reset": "config",
     "algorithm": (
         "ray_internals metrics models rollout weight_transfer checkpoint planning start_guard"
@@ -53,14 +53,16 @@ ROOMS = {
         " run/search"
     ),
     "env_check": "envs rollout",
+    "data_report": "envs findings models",
     "evaluation": (
         "core findings ray_internals metrics models rollout learner checkpoint config run"
     ),
     "replay": "envs findings rollout planning config tracking run",
-    "reporting": "findings metrics model_check config tracking run",
+    "reporting": "envs findings metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings checkpoint model_check run env_check evaluation replay reporting dashboards"
+        "envs findings checkpoint models model_check run env_check data_report evaluation replay"
+        " reporting dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",

@@ -16,6 +16,8 @@ from rllib_dapo.envs.datasets import (
     visiting_order,
 )
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
+from rllib_dapo.envs.prompt_cells import with_last_text
+from rllib_dapo.envs.row_counts import LIMITED, OTHER_SPLIT, DataReport, RowFinding
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 
 
@@ -23,20 +25,25 @@ class RewardFunctionEnv(SingleStepTextEnv):
     """Asks the prompts of a file, and rewards the responses with a function or several sources.
 
     Reset seeds 0 .. N-1 are the first epoch over the N prompts, N .. 2N-1 the second, in another
-    order. `info["reward_components"]` holds each source's value by name. Functions run in processes
-    that are killed if they hang, unless `verify_in` says otherwise or a classifier is among the
+    order. A prompt may be a conversation with a system message and earlier turns: the template goes
+    around the user's last message, and a function gets the whole as one text. Answers that are
+    lists or mappings reach a function as JSON. `data_report` says what was taken, left out and
+    changed.
+
+    `info["reward_components"]` holds each source's value by name. Functions run in processes that
+    are killed if they hang, unless `verify_in` says otherwise or a classifier is among the
     components.
 
     Settings, with their defaults:
-        path: A file of prompts, a Hugging Face data set, or a list of these; has no default. See
-            `sources.find_sources`. Answers are optional.
+        path: A file of prompts, a pattern or a folder of such files, a Hugging Face data set, or a
+            list of these; has no default. See `sources.find_sources`. Answers are optional.
         reward: A function of prompt and response (and answer, if it takes three),
             "package.module:function", or a weighted sum of named components; has no default. See
             `reward_sources.make_reward`.
         success_at: None; if set, a response whose reward is at least this is correct.
         template: "{problem}"; the text around a prompt.
-        columns: None; {"question": ..., "answer": ...} names the file's columns if they cannot be
-            told from their names.
+        columns: None; {"question": ..., "answer": ..., "system": ...} names the file's columns if
+            they cannot be told from their names.
         weights: None; if set, a number for each entry of `path`: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
         disjoint_from: None; files like `path` that must not share a problem with it.
@@ -65,6 +72,9 @@ class RewardFunctionEnv(SingleStepTextEnv):
         "limit": None,
     }
 
+    # Of the class: nothing has been read.
+    data_report: DataReport = DataReport(sources=(), problems=0)
+
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         given = self.settings
@@ -88,9 +98,25 @@ class RewardFunctionEnv(SingleStepTextEnv):
             "columns": given["columns"],
             "max_prompt_characters": longest,
             "need_answers": False,
+            # A rule compares a response with a short text; a function may be given anything.
+            "answers_as_data": not self._reward.has_rule,
         }
         dataset = load_dataset(given["path"], **reading)
-        self.problems = _select(dataset, split, fraction)[:limit]
+        selected = _select(dataset, split, fraction)
+        self.problems = selected[:limit]
+        self.data_report = dataset.report.used(
+            len(self.problems),
+            (
+                RowFinding(
+                    what="left out",
+                    reason=OTHER_SPLIT,
+                    rows=len(dataset.problems) - len(selected),
+                ),
+                RowFinding(
+                    what="left out", reason=LIMITED, rows=len(selected) - len(self.problems)
+                ),
+            ),
+        )
         self._order = visiting_order(dataset, self.problems, weights=given["weights"], seed=seed)
 
         if given["disjoint_from"] is not None:
@@ -100,7 +126,7 @@ class RewardFunctionEnv(SingleStepTextEnv):
     def problem(self, seed: int) -> Problem:
         """Returns the prompt at position `seed` of the endless visit to the file."""
         found = self.problems[self._order(seed)]
-        prompt = self._template.format(problem=found.prompt)
+        prompt = with_last_text(found.prompt, lambda text: self._template.format(problem=text))
         return Problem(prompt=prompt, answer=found.answer, problem_id=found.problem_id)
 
     def score(self, problem: Problem, response: str) -> Verdict:
@@ -111,6 +137,10 @@ class RewardFunctionEnv(SingleStepTextEnv):
         """Returns the reward alone: processes that score need no prompts."""
         return self._reward.of_texts
 
+    def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
+        """Returns the texts of the problem, and the response."""
+        return problem.text, problem.answer, problem.problem_id, response
+
 
 # The copies of an environment in a process share their problems.
 @lru_cache(maxsize=8)
@@ -118,7 +148,7 @@ def _select(dataset: Dataset, split: str, heldout_fraction: float) -> tuple[Prob
     selected = tuple(
         p
         for p in dataset.problems
-        if split in ("all", split_of(text_key(p.prompt), heldout_fraction))
+        if split in ("all", split_of(text_key(p.text), heldout_fraction))
     )
     if not selected:
         raise ValueError(

@@ -74,6 +74,11 @@ class WeightedReward:
         kinds = {part.kind for part in self.components}
         return bool(kinds & {"function", "slow rule"}) and "classifier" not in kinds
 
+    @property
+    def has_rule(self) -> bool:
+        """Whether a component compares the response with the ground truth."""
+        return any(part.kind in ("rule", "slow rule") for part in self.components)
+
     def __call__(self, problem: Problem, response: str) -> Verdict:
         """Judges a response.
 
@@ -189,14 +194,18 @@ def _source(setting: str, kind: str, value: Any, options: Mapping[str, Any]) -> 
 
 
 def _function(setting: str, function: Any) -> RewardSource:
-    """Wraps `function(prompt, response)` or `function(prompt, response, answer)`."""
+    """Wraps `function(prompt, response)` or `function(prompt, response, answer)`.
+
+    A prompt that is a conversation is handed over as one text, in which each message begins with
+    its role.
+    """
     if not callable(function):
         raise ValueError(f"{setting}={function!r}: {_HOW}")
     try:
         inspect.signature(function).bind("prompt", "response", "answer")
     except TypeError:
-        return lambda problem, response: _as_verdict(function(problem.prompt, response))
-    return lambda problem, response: _as_verdict(function(problem.prompt, response, problem.answer))
+        return lambda problem, response: _as_verdict(function(problem.text, response))
+    return lambda problem, response: _as_verdict(function(problem.text, response, problem.answer))
 
 
 def _as_verdict(result: Any) -> Verdict:

@@ -84,6 +84,7 @@ def report_content(
         "time_parts": list(PARTS),
         "trials": trials,
         "models": _models_content(run),
+        "data": _data_content(run),
         "settings": settings_table(run.trials, _paper_settings()),
     }
 
@@ -124,6 +125,17 @@ def _models_content(run: StoredRun) -> list[dict[str, Any]]:
             },
         )
         model["trials"].append(trial.name)
+    return list(found.values())
+
+
+def _data_content(run: StoredRun) -> list[dict[str, Any]]:
+    """What environments have read from files; trials that read the same stand together."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for trial in run.trials:
+        for use, report in trial.data_reports.items():
+            lines = report.lines()
+            entry = {"use": use, "lines": lines, "trials": []}
+            found.setdefault((use, "\n".join(lines)), entry)["trials"].append(trial.name)
     return list(found.values())
 
 

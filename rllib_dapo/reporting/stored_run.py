@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune import ExperimentAnalysis, ResultGrid
 from ray.tune.utils import flatten_dict
 
+from rllib_dapo.envs.row_counts import DATA_FILE, DataReport, data_reports_from_json
 from rllib_dapo.findings import SettingsError, suggest
 from rllib_dapo.model_check.model_report import FILE_NAME, ModelReport
 from rllib_dapo.reporting.report_panels import evaluation_curve
@@ -60,6 +61,7 @@ class StoredTrial:
         checkpoints: Checkpoints that still exist, oldest first.
         samples: Rows of its tables of sampled responses, in order.
         model_report: What the check of its model has found; None where there was none.
+        data_reports: What the environments of "training" and "evaluation" have read from files.
     """
 
     trial_id: str
@@ -72,6 +74,7 @@ class StoredTrial:
     checkpoints: tuple[StoredCheckpoint, ...]
     samples: tuple[Sample, ...]
     model_report: ModelReport | None = None
+    data_reports: Mapping[str, DataReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +170,7 @@ def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
         checkpoints=_read_checkpoints(result, filesystem, folder),
         samples=_read_samples(filesystem, f"{folder}/{FOLDER}"),
         model_report=_read_model_report(filesystem, f"{folder}/{FILE_NAME}"),
+        data_reports=_read_data_reports(filesystem, f"{folder}/{DATA_FILE}"),
     )
 
 
@@ -216,6 +220,16 @@ def _read_model_report(filesystem: FileSystem, path: str) -> ModelReport | None:
             return ModelReport.from_json(file.read().decode("utf-8"))
         except ValueError:
             return None  # cut short, or somebody else's
+
+
+def _read_data_reports(filesystem: FileSystem, path: str) -> dict[str, DataReport]:
+    if filesystem.get_file_info(path).type != FileType.File:
+        return {}
+    with filesystem.open_input_stream(path) as file:
+        try:
+            return data_reports_from_json(file.read().decode("utf-8"))
+        except ValueError:
+            return {}  # cut short, or somebody else's
 
 
 def _list(filesystem: FileSystem, folder: str, kind: FileType) -> list[FileInfo]:

@@ -24,6 +24,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.rollout.engine import Sampling
@@ -124,6 +125,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._make_callbacks_and_envs()
         if self.module is not None:
             self.module[DEFAULT_MODULE_ID].engine.forget_prompts()
+
+    def data_reports(self) -> dict[str, DataReport]:
+        """Returns what the environments of "training" and "evaluation" have read, if anything."""
+        return self._environments.data_reports()
 
     @property
     def engine_facts(self) -> dict[str, Any] | None:

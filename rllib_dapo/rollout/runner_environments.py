@@ -8,6 +8,7 @@ from ray.rllib.env.env_context import EnvContext
 
 from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
+from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.rollout.env_stepper import EnvStepper, make_env_stepper
 from rllib_dapo.rollout.make_environment import make_environment
 
@@ -77,6 +78,20 @@ class RunnerEnvironments:
                 bare=unwrap,
                 settings="environment.env_config or evaluation_config's env_config",
             )
+
+    def data_reports(self) -> dict[str, DataReport]:
+        """Returns what the environments of "training" and "evaluation" have read, if anything.
+
+        Environments that read files tell it by their attribute `data_report`. Evaluation's is left
+        out where none has been made.
+        """
+        made = {"training": self._training, "evaluation": self._evaluation}
+        found = {
+            name: getattr(stepper.env.unwrapped, "data_report", None)
+            for name, stepper in made.items()
+            if stepper is not None
+        }
+        return {name: one for name, one in found.items() if isinstance(one, DataReport)}
 
     def close(self) -> None:
         """Closes all environments. They are made anew if they are asked for again."""

@@ -26,6 +26,7 @@ from rllib_dapo.ray_internals import (
     get_accelerator_manager_for_resource,
     get_num_cpus,
 )
+from rllib_dapo.run.data_notes import data_notes
 from rllib_dapo.run.environments import try_environment
 from rllib_dapo.run.run_settings import RunSettings
 
@@ -94,7 +95,11 @@ def warnings(settings: RunSettings) -> list[str]:
         settings: The run, checked by `check_run`.
     """
     idle = {idle_clip_warning(c): _source(c, settings) for c in reversed(settings.checked)}
-    return [*settings.notes, *(f"{source}: {text}" for text, source in idle.items() if text)]
+    return [
+        *settings.notes,
+        *(f"{source}: {text}" for text, source in idle.items() if text),
+        *data_notes(settings.checked),
+    ]
 
 
 def uses_cluster() -> bool:

@@ -8,8 +8,9 @@ import pytest
 from pyarrow import parquet
 
 from rllib_dapo.envs import readers
+from rllib_dapo.envs.answer_cells import final_answer
 from rllib_dapo.envs.datasets import load_dataset
-from rllib_dapo.envs.readers import final_answer
+from rllib_dapo.envs.messages import as_conversation
 
 WriteFile = Callable[..., Path]
 Pairs = Callable[[Any], list[tuple[str, str]]]
@@ -59,18 +60,17 @@ def test_known_columns_are_read_from_any_kind_of_file(
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_of_a_chat_the_last_user_message_is_the_prompt(
+def test_a_chat_of_one_user_message_is_its_text_and_any_other_a_conversation(
     tmp_path: Path, ending: str, write_file: WriteFile, pairs_of: Pairs
 ) -> None:
     def message(role: str, content: str | None) -> dict[str, str | None]:
         return {"role": role, "content": content}
 
+    with_system = [message("system", "s"), message("user", "Q1")]
+    with_turns = [message("user", "x"), message("assistant", "y"), message("user", "Q2")]
     rows = [
-        {"prompt": [message("system", "s"), message("user", "Q1")], "answer": "1"},
-        {
-            "prompt": [message("user", "x"), message("assistant", "y"), message("user", "Q2")],
-            "answer": "2",
-        },
+        {"prompt": with_system, "answer": "1"},
+        {"prompt": with_turns, "answer": "2"},
         {"prompt": [message("system", "only")], "answer": "3"},
         {"prompt": [], "answer": "4"},
         {"prompt": None, "answer": "5"},
@@ -78,7 +78,11 @@ def test_of_a_chat_the_last_user_message_is_the_prompt(
         {"prompt": [message("user", "Q3")], "answer": "7"},
     ]
     path = write_file(tmp_path / f"chat{ending}", *rows)
-    assert pairs_of(path) == [("Q1", "1"), ("Q2", "2"), ("Q3", "7")]
+    assert pairs_of(path) == [
+        (as_conversation(with_system), "1"),
+        (as_conversation(with_turns), "2"),
+        ("Q3", "7"),
+    ]
     assert load_dataset(path).incomplete == 4
 
 
@@ -104,7 +108,10 @@ def test_blank_lines_unicode_and_a_byte_order_mark_do_no_harm(
 
 def test_an_unknown_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d.xlsx").write_text("question,answer\n")
-    with pytest.raises(ValueError, match=r"known endings: \.parquet \.jsonl \.json \.csv$"):
+    with pytest.raises(
+        ValueError,
+        match=r"known endings: \.parquet \.jsonl \.ndjson \.json \.csv \.tsv; of all but \.parquet",
+    ):
         load_dataset(tmp_path / "d.xlsx")
 
 
@@ -139,13 +146,11 @@ def test_a_malformed_line_is_told_by_its_number(tmp_path: Path, line: bytes) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_line_that_is_no_object_is_told_by_its_number(tmp_path: Path) -> None:
-    (tmp_path / "d.json").write_text('[{"question": "A", "answer": "1"}]\n')
-    with pytest.raises(
-        ValueError,
-        match="line 1 holds a JSON list, not an object; each line must be one JSON object",
-    ):
-        load_dataset(tmp_path / "d.json")
+@pytest.mark.parametrize("line", ["5", '"text"', "[1, 2]", "null"])
+def test_a_line_that_is_no_object_is_told_by_its_number(tmp_path: Path, line: str) -> None:
+    (tmp_path / "d.jsonl").write_text(f'{{"question": "A", "answer": "1"}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"line 2 holds a JSON \w+, not an object; each line"):
+        load_dataset(tmp_path / "d.jsonl")
 
 
 def test_a_broken_parquet_file_is_refused(tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ def test_csv_files_keep_texts_as_they_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"question,answer\nA,1,2\n", b"question,answer\nA\n", b"question,answer\n\xff,1\n", b""],
+    [b"question,answer\nA,1,2\n", b"question,answer\nA\n", b""],
 )
 def test_a_broken_csv_file_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "d.csv").write_bytes(content)

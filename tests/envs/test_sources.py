@@ -43,7 +43,7 @@ def test_a_path_that_is_none_is_refused(path: Any) -> None:
         load_dataset(path)
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_problem_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^path=.*: is a folder; name the file in it"):
         load_dataset(tmp_path)
 

@@ -140,6 +140,15 @@ function makeModel() {
   $("model-list").append(...report.models.map(modelTable));
 }
 
+function makeData() {
+  if (!report.data.length) $("data").hidden = true;
+  for (const { use, lines, trials } of report.data) {
+    const where = report.trials.length > trials.length ? ` (${trials.join(", ")})` : "";
+    const items = lines.map((line) => element("li", {}, line));
+    $("data-list").append(element("p", {}, `${use}${where}`), element("ul", {}, ...items));
+  }
+}
+
 function makeConfiguration() {
   for (const setting of report.settings) {
     const isChanged = setting.is_changed || setting.is_varied;
@@ -180,6 +189,7 @@ async function start() {
   makeTable();
   makeResponses();
   makeModel();
+  makeData();
   if (report.trials.some((trial) => trial.iterations)) plots.set("time-plot", timePlot);
   else $("time").hidden = true;
   makeCheckpoints();
