@@ -54,7 +54,7 @@ ROOMS = {
     ),
     "env_check": "envs rollout",
     "evaluation": (
-        "core findings ray_internals metrics models rollout learner checkpoint config run"
+        "core envs findings ray_internals metrics models rollout learner checkpoint config run"
     ),
     "replay": "envs findings rollout planning config tracking run",
     "reporting": "findings metrics model_check config tracking run",
