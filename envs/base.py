@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -12,7 +13,13 @@ from typing import Any, ClassVar
 import gymnasium
 
 from rllib_dapo.envs.env_settings import check_choice, is_finite_number, merge_settings
-from rllib_dapo.envs.messages import Conversation, plain_text
+from rllib_dapo.envs.messages import (
+    Conversation,
+    Observation,
+    as_conversation,
+    as_observation,
+    plain_text,
+)
 from rllib_dapo.envs.scoring import SCORING_SETTINGS, ProcessScoring
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.verify.sent_rule import Rule
@@ -59,7 +66,7 @@ class Ticket:
     outcome: tuple[float, dict[str, Any]] | Future[Verdict]
 
 
-class SingleStepTextEnv(gymnasium.Env[str, str]):
+class SingleStepTextEnv(gymnasium.Env[Observation, str]):
     """An environment whose episode is one prompt (the observation) and one response (the action).
 
     A subclass writes `problem` and `score`, and names its settings with their defaults::
@@ -156,11 +163,12 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
         """Returns what the scoring rule is called with."""
-        return problem.prompt, problem.answer, problem.problem_id, response
+        prompt = json.dumps(as_observation(problem.prompt))
+        return prompt, problem.answer, problem.problem_id, response
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Starts an episode.
 
         Args:
@@ -169,7 +177,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
             options: Not used.
 
         Returns:
-            The prompt, and `{"problem_id", "answer"}`.
+            The prompt (a text, or a list of messages), and `{"problem_id", "answer"}`.
         """
         super().reset(seed=seed)
         # Raises if the rule cannot be sent. That may stop a run: no model has written anything yet.
@@ -179,9 +187,10 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         chosen = int(self.np_random.integers(_SEED_BOUND)) if seed is None else seed
         self._problem = problem = self.problem(chosen)
         self._response = None
-        return problem.prompt, {"problem_id": problem.problem_id, "answer": problem.answer}
+        prompt = as_observation(problem.prompt)
+        return prompt, {"problem_id": problem.problem_id, "answer": problem.answer}
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Scores the response and ends the episode.
 
         Returns:
@@ -248,7 +257,7 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
 
     def render(self) -> str:  # type: ignore[override]  # Gymnasium annotates it with a free type variable
         """Returns the prompt, and below it the response if there is one."""
-        texts = (self._problem.prompt if self._problem else None, self._response)
+        texts = (self._problem.text if self._problem else None, self._response)
         return "\n".join(text for text in texts if text is not None)
 
     @property
@@ -290,8 +299,14 @@ class SingleStepTextEnv(gymnasium.Env[str, str]):
         self._scoring_failed = True
 
     def _score_copy(self, prompt: str, answer: str, problem_id: str, response: str) -> Verdict:
-        """Runs in a process of the pool."""
-        return self.score(Problem(prompt=prompt, answer=answer, problem_id=problem_id), response)
+        """Runs in a process of the pool, where a prompt arrives as JSON."""
+        read = json.loads(prompt)
+        problem = Problem(
+            prompt=read if isinstance(read, str) else as_conversation(read),
+            answer=answer,
+            problem_id=problem_id,
+        )
+        return self.score(problem, response)
 
 
 def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-__all__ = ["ROLES", "Conversation", "Message", "as_conversation", "as_messages", "plain_text"]
+__all__ = [
+    "ROLES",
+    "Conversation",
+    "Message",
+    "Observation",
+    "as_conversation",
+    "as_messages",
+    "as_observation",
+    "plain_text",
+]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _SHOWN_CHARACTERS = 80
@@ -26,6 +35,8 @@ class Message:
 
 
 Conversation: TypeAlias = tuple[Message, ...]
+# What `reset` and `step` return: a text, or messages in the form that chat templates take.
+Observation: TypeAlias = str | list[dict[str, str]]
 
 
 def as_conversation(value: Any) -> Conversation:
@@ -66,6 +77,18 @@ def as_conversation(value: Any) -> Conversation:
 def as_messages(conversation: Conversation) -> list[dict[str, str]]:
     """Returns a conversation in the form that chat templates take: dicts of role and content."""
     return [{"role": message.role, "content": message.content} for message in conversation]
+
+
+def as_observation(prompt: Any) -> Observation:
+    """Returns a prompt as an environment observes it: a text stays a text.
+
+    Args:
+        prompt: What `as_conversation` takes.
+
+    Raises:
+        ValueError: As `as_conversation`.
+    """
+    return prompt if isinstance(prompt, str) else as_messages(as_conversation(prompt))
 
 
 def plain_text(prompt: str | Sequence[Message]) -> str:

@@ -1,4 +1,4 @@
-"""A Gymnasium space of free text."""
+"""A Gymnasium space of free text, and of conversations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import string
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+
+from rllib_dapo.envs.messages import as_conversation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +17,10 @@ _LONGEST_SAMPLE = 32
 
 
 class TextSpace(gymnasium.spaces.Text):
-    """Text of any Unicode characters, from none up to `max_length` of them.
+    """Text of any Unicode characters, from none up to `max_length` of them; or messages.
+
+    A list of messages (see `envs.messages`) is in the space if their contents together are not too
+    long.
 
     Gymnasium's own `Text` keeps its character set: the default one refuses "x = 1/2", and one
     with every Unicode character pickles to 46 MB. This space checks type and length only and
@@ -48,8 +53,14 @@ class TextSpace(gymnasium.spaces.Text):
         return "".join(_PRINTABLE[i] for i in self.np_random.integers(len(_PRINTABLE), size=length))
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` is a text that is not too long, whatever its characters."""
-        return isinstance(x, str) and len(x) <= self.max_length
+        """Whether `x` is a text, or messages, that is not too long, whatever its characters."""
+        if isinstance(x, str):
+            return len(x) <= self.max_length
+        try:
+            conversation = as_conversation(x)
+        except ValueError:
+            return False
+        return sum(len(message.content) for message in conversation) <= self.max_length
 
     @property
     def is_np_flattenable(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import gymnasium
 
 from rllib_dapo.envs.env_settings import check_integer, is_finite_number, merge_settings
+from rllib_dapo.envs.messages import Conversation, Observation, as_observation
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.verify import MissingReason
 
@@ -22,7 +23,7 @@ class Turn:
     """What an environment returns to one response.
 
     Attributes:
-        observation: What the model reads next.
+        observation: What the model reads next: a text, or messages.
         reward: Reward of this response. None means 0 within an episode, and at its end that there
             is no verdict, unless `is_correct` gives one.
         is_correct: Whether the episode is a success; None if there is no such notion, or no
@@ -33,7 +34,7 @@ class Turn:
         info: What else `step` puts into its info, such as a `prediction`.
     """
 
-    observation: str = ""
+    observation: Observation | Conversation = ""
     reward: float | None = None
     is_correct: bool | None = None
     done: bool = True
@@ -41,7 +42,7 @@ class Turn:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
-class TurnsEnv(gymnasium.Env[str, str]):
+class TurnsEnv(gymnasium.Env[Observation, str]):
     """An environment of which a subclass writes `begin` and `turn`.
 
     A reward that is missing at the end of an episode, or is not a finite number, is NaN with the
@@ -75,8 +76,8 @@ class TurnsEnv(gymnasium.Env[str, str]):
             raise ValueError(f"success_at={self._success_at!r}: must be a number, or None")
         self._turns_left = 0
 
-    def begin(self, seed: int) -> str:
-        """Starts the episode of a seed and returns the prompt.
+    def begin(self, seed: int) -> Observation | Conversation:
+        """Starts the episode of a seed and returns the prompt: a text, or messages.
 
         A pure function of `seed` and the settings.
         """
@@ -88,7 +89,7 @@ class TurnsEnv(gymnasium.Env[str, str]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Starts an episode.
 
         Args:
@@ -97,16 +98,19 @@ class TurnsEnv(gymnasium.Env[str, str]):
 
         Returns:
             The prompt, and `{"problem_id"}`.
+
+        Raises:
+            ValueError: If `begin` gives neither a text nor messages; one line.
         """
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(_SEED_BOUND))
 
-        prompt = self.begin(seed)
+        prompt = as_observation(self.begin(seed))
         self._turns_left = self._max_turns
         return prompt, {"problem_id": str(seed)}
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Hands a response to the environment.
 
         Returns:
@@ -131,7 +135,8 @@ class TurnsEnv(gymnasium.Env[str, str]):
             self._turns_left = 0
 
         reward, info = self._judge(turn, is_over=turn.done or truncated)
-        return turn.observation, reward, turn.done, truncated, info
+        observation = turn.observation or ""
+        return as_observation(observation), reward, turn.done, truncated, info
 
     def _judge(self, turn: Turn, *, is_over: bool) -> tuple[float, dict[str, Any]]:
         info = dict(turn.info)

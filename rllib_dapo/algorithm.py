@@ -30,7 +30,7 @@ from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.objective_checks import idle_clip_warning
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
-from rllib_dapo.metrics.rollout_log import describe_shortfall, log_rollout
+from rllib_dapo.metrics.rollout_log import check_shortfall, describe_shortfall, log_rollout
 from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
@@ -225,8 +225,8 @@ class DAPO(WholeCheckpoints):
             The sampler with its decisions, and all sampled groups by prompt seed.
 
         Raises:
-            RuntimeError: If a group was sampled with other weights than the current ones, or if the
-                batch is not full and `dynamic_sampling.on_shortfall` is `"raise"`.
+            RuntimeError: If a group was sampled with other weights than the current ones, or as
+                `check_shortfall` says.
         """
         config = self.config
         sampler = DynamicSampler(
@@ -253,8 +253,7 @@ class DAPO(WholeCheckpoints):
             groups |= sampled
             self._rollout_results += results
 
-        if sampler.wanted and config.on_shortfall == "raise":
-            raise RuntimeError(describe_shortfall(sampler, config))
+        check_shortfall(sampler, config)
 
         # Prompts of informative groups beyond the batch come again: training on these groups later
         # would be training on older weights, and would put tokens into checkpoints.

@@ -55,7 +55,7 @@ ROOMS = {
     "env_check": "envs rollout",
     "data_report": "envs findings models",
     "evaluation": (
-        "core findings ray_internals metrics models rollout learner checkpoint config run"
+        "core envs findings ray_internals metrics models rollout learner checkpoint config run"
     ),
     "replay": "envs findings rollout planning config tracking run",
     "reporting": "envs findings metrics model_check config tracking run",

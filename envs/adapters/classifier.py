@@ -11,6 +11,7 @@ import torch
 
 from rllib_dapo.envs.base import Problem, Verdict
 from rllib_dapo.envs.env_settings import check_integer
+from rllib_dapo.envs.messages import as_conversation, as_messages
 
 _MAX_TOKENS = 512
 
@@ -45,16 +46,14 @@ def classifier_reward(
     absolute = str(path.absolute())
 
     def source(problem: Problem, response: str) -> Verdict:
-        return Verdict(
-            is_correct=None, reward=_rate(absolute, label, longest, problem.prompt, response)
-        )
+        return Verdict(is_correct=None, reward=_rate(absolute, label, longest, problem, response))
 
     return source
 
 
-def _rate(folder: str, label: Any, longest: int, prompt: str, response: str) -> float:
+def _rate(folder: str, label: Any, longest: int, problem: Problem, response: str) -> float:
     model, tokenizer = _load(folder)
-    ids = _token_ids(tokenizer, prompt, response)[-longest:]
+    ids = _token_ids(tokenizer, problem, response)[-longest:]
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids])).logits[0].float()
 
@@ -63,10 +62,11 @@ def _rate(folder: str, label: Any, longest: int, prompt: str, response: str) -> 
     return float(torch.softmax(logits, dim=-1)[_index(model.config, label)])
 
 
-def _token_ids(tokenizer: Any, prompt: str, response: str) -> list[int]:
+def _token_ids(tokenizer: Any, problem: Problem, response: str) -> list[int]:
     if not tokenizer.chat_template:
-        return list(tokenizer(prompt, response)["input_ids"])
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        return list(tokenizer(problem.text, response)["input_ids"])
+    prompt = as_messages(as_conversation(problem.prompt))
+    messages = [*prompt, {"role": "assistant", "content": response}]
     return list(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
 
 

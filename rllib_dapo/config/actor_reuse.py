@@ -32,6 +32,7 @@ _SECTIONS = (
     "debugging",  # its seed: every request to an engine brings a seed of its own
 )
 _SETTINGS = (
+    "language_model.system_prompt",
     "language_model.gradient_checkpointing",
     "language_model.freeze_fraction",
     "language_model.logprob_chunk_tokens",
@@ -39,6 +40,7 @@ _SETTINGS = (
     "rollout.top_p",
     "rollout.max_groups_in_flight",
     "rollout.max_turns",
+    "rollout.skip_special_tokens",
     "rollout.record_groups",
 )
 # RLlib's own, where values came from, and what `DAPOConfig.validate` computes.

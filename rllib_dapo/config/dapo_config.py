@@ -9,7 +9,12 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
-from rllib_dapo.config.model_sections import EngineName, ModelDtype, ModelSections
+from rllib_dapo.config.model_sections import (
+    EngineName,
+    ModelDtype,
+    ModelSections,
+    SkipSpecialTokens,
+)
 from rllib_dapo.config.objective_presets import ObjectivePresets
 from rllib_dapo.config.objective_sections import GuardAction, KLPlacement, OldLogprobs, OnShortfall
 from rllib_dapo.config.setting import settings_section
@@ -61,6 +66,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         # `self.language_model()`
         self.model_name: str | None = None
         self.model_dtype: ModelDtype = "bfloat16"
+        self.system_prompt = ""
         self.trust_remote_code = False
         self.attn_implementation = "auto"
         self.gradient_checkpointing = False
@@ -78,6 +84,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.max_concurrent_responses = 256
         self.max_groups_in_flight = 512
         self.max_turns = 16
+        self.skip_special_tokens: SkipSpecialTokens = "template"
         self.num_env_threads = 1
         self.cpu_kv_cache_gib = 1.0
         self.record_groups = False

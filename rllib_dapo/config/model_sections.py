@@ -10,6 +10,7 @@ from rllib_dapo.config.setting import settings_section
 
 ModelDtype = Literal["bfloat16", "float32", "float64"]
 EngineName = Literal["vllm", "transformers"]
+SkipSpecialTokens = bool | Literal["template"]
 
 
 class ModelSections(AlgorithmConfig):
@@ -21,6 +22,7 @@ class ModelSections(AlgorithmConfig):
         name: str = NotProvided,
         *,
         dtype: ModelDtype = NotProvided,
+        system_prompt: str = NotProvided,
         trust_remote_code: bool = NotProvided,
         attn_implementation: str = NotProvided,
         gradient_checkpointing: bool = NotProvided,
@@ -36,6 +38,9 @@ class ModelSections(AlgorithmConfig):
             dtype: Type of the engine's weights and of the Learner's computation. The Learner's
                 weights are float32 either way; `float64` is for proofs, and for the engine
                 `transformers` alone.
+            system_prompt: System message in front of every prompt that has none of its own; a
+                conversation that brings one (of the role `system` or `developer`) keeps it. Refused
+                where the model's chat template has no place for it.
             trust_remote_code: Whether the model may run code of its own. Leave it off unless you
                 have read that code.
             attn_implementation: Transformers' name of the attention that Learners compute with,
@@ -62,6 +67,7 @@ class ModelSections(AlgorithmConfig):
         max_concurrent_responses: int = NotProvided,
         max_groups_in_flight: int = NotProvided,
         max_turns: int = NotProvided,
+        skip_special_tokens: SkipSpecialTokens = NotProvided,
         num_env_threads: int = NotProvided,
         cpu_kv_cache_gib: float = NotProvided,
         engine_kwargs: dict[str, Any] = NotProvided,
@@ -84,6 +90,9 @@ class ModelSections(AlgorithmConfig):
             max_groups_in_flight: Number of groups under way on one EnvRunner.
             max_turns: Number of responses after which an episode is cut off, if the environment
                 does not end it before.
+            skip_special_tokens: Special tokens that are left out of the texts which environments,
+                rewards and people read: `template` those that end a turn or frame a message, so
+                that `<think>` is seen even where it is a special token; true all; false none.
             num_env_threads: Threads of an EnvRunner that step environments which take several steps
                 or do not derive from `SingleStepTextEnv`. Use more than 1 where they wait for a
                 server; with 1 the EnvRunner's own thread steps them.

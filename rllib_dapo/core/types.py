@@ -101,7 +101,7 @@ class PromptGroup:
 
     Attributes:
         seed: Reset seed of the environment; the problem is a pure function of it.
-        prompt: The observation as text.
+        prompt: The observation as one text, for people to read.
         prompt_ids: `[P]` int32, the tokens of the prompt, made once.
         responses: The `G` responses.
         weights_version: Version of the weights that sampled the group (RLlib's `weights_seq_no`).

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from rllib_dapo.envs.messages import as_conversation, plain_text
 from rllib_dapo.evaluation.evaluation_settings import DataSet
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.rollout.make_environment import make_environment
@@ -23,7 +24,7 @@ class Question:
     Attributes:
         seed: Reset seed of the environment.
         problem_id: The environment's name of the problem; the seed if it gives none.
-        prompt: Observation at reset.
+        prompt: Observation at reset, as one text.
         answer: Ground truth; `""` if the environment does not tell it.
     """
 
@@ -88,7 +89,7 @@ def _reset_with_seeds(env: gym.Env[Any, Any], name: str, count: int) -> tuple[Qu
             question = Question(
                 seed=seed,
                 problem_id=str(info.get("problem_id", seed)),
-                prompt=prompt,
+                prompt=plain_text(as_conversation(prompt)),
                 answer=str(info.get("answer", "")),
             )
             questions.append(question)

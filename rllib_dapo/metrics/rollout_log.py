@@ -67,6 +67,28 @@ def log_rollout(
         )
 
 
+def check_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> None:
+    """Ends a run that cannot go on with the groups of its last rounds.
+
+    Args:
+        sampler: Dynamic sampling after its last round.
+        config: The algorithm's configuration.
+
+    Raises:
+        RuntimeError: If no prompt of the step was short enough, or if the batch is not full and
+            `dynamic_sampling.on_shortfall` is `"raise"`; one line.
+    """
+    too_long = _too_long(sampler, config)
+    if too_long and len(too_long) == len(sampler.seen):
+        raise RuntimeError(
+            f"none of this step's {len(too_long)} prompts fits into rollout.max_prompt_tokens="
+            f"{config.max_prompt_tokens}: they have {min(too_long)} to {max(too_long)} tokens; "
+            "raise rollout.max_prompt_tokens, or give shorter prompts"
+        )
+    if sampler.wanted and config.on_shortfall == "raise":
+        raise RuntimeError(describe_shortfall(sampler, config))
+
+
 def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
     """One line: how many groups were informative, why others were not, and the way out.
 
@@ -75,9 +97,22 @@ def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
         config: The algorithm's configuration.
     """
     reasons = ", ".join(f"{count} {reason}" for reason, count in sampler.decisions.items())
+    too_long = _too_long(sampler, config)
+    raised = "Raise "
+    if too_long:
+        raised += (
+            f"rollout.max_prompt_tokens={config.max_prompt_tokens} (prompts that do not fit have "
+            f"{min(too_long)} to {max(too_long)} tokens), "
+        )
     return (
         f"{len(sampler.accepted)} of {config.prompts_per_step} groups were informative after "
-        f"{sampler.rounds} rounds ({reasons}). Raise "
+        f"{sampler.rounds} rounds ({reasons}). {raised}"
         f"dynamic_sampling.max_rounds={config.max_rounds} or "
         f"training.group_size={config.group_size}, or give problems nearer to what the model can do"
     )
+
+
+def _too_long(sampler: DynamicSampler, config: DAPOConfig) -> list[int]:
+    """Lengths of the prompts that were not sampled for it, in tokens."""
+    limit = config.max_prompt_tokens
+    return [g.prompt_tokens for g in sampler.seen if not g.rewards and g.prompt_tokens > limit]

@@ -14,11 +14,11 @@ from rllib_dapo.findings import one_line
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
-from rllib_dapo.model_check.files import check_files
+from rllib_dapo.model_check.files import check_files, check_system_prompt
 from rllib_dapo.model_check.model_report import ModelFinding, ModelReport, refuse
 from rllib_dapo.model_check.round_trip import check_round_trip
 from rllib_dapo.model_check.sizes import Lengths, check_sizes
-from rllib_dapo.models import load_config, resolve_model
+from rllib_dapo.models import load_config, load_tokenizer, resolve_model
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -52,6 +52,7 @@ class ModelCheck:
         )
         sizes = check_sizes(resolve_model(str(config.model_name)), self._lengths)
         refuse(sizes, model=str(config.model_name))
+        refuse_system_prompt(config)
 
     def compare(self, learner_group: LearnerGroup, config: DAPOConfig) -> DAPOConfig:
         """Checks files and computation where the model is loaded; Learners then take the right way.
@@ -86,6 +87,22 @@ class ModelCheck:
         return _without_wrong_shortcuts(config, self.report)
 
 
+def refuse_system_prompt(config: DAPOConfig) -> None:
+    """Refuses a system prompt for which the model's chat template has no place.
+
+    Args:
+        config: The algorithm's configuration; the model must be on this machine.
+
+    Raises:
+        ValueError: If the template refuses or drops it; one line.
+    """
+    if config.system_prompt:
+        model = str(resolve_model(str(config.model_name)))
+        tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
+        findings = check_system_prompt(tokenizer, config.system_prompt)
+        refuse(findings, model=str(config.model_name))
+
+
 def check_learner(
     learner: DAPOTorchLearner, *, lengths: Lengths, shares_rows: bool
 ) -> tuple[list[ModelFinding], str]:
@@ -114,6 +131,7 @@ def check_learner(
             lengths=lengths,
             # Whether an environment answers back turns out only when it does.
             max_turns=1,
+            system_prompt=learner.config.system_prompt,
         )
         findings = [*of_files, *findings, check_round_trip(module)]
     return findings, type(module.lm).__name__
@@ -135,7 +153,11 @@ def check_folder(
     say("reading configuration, tokenizer and template")
     architecture = type(load_config(model, trust_remote_code=config.trust_remote_code)).__name__
     findings = check_files(
-        model, trust_remote_code=config.trust_remote_code, lengths=lengths, max_turns=1
+        model,
+        trust_remote_code=config.trust_remote_code,
+        lengths=lengths,
+        max_turns=1,
+        system_prompt=config.system_prompt,
     )
 
     say("loading the weights")

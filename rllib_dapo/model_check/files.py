@@ -27,7 +27,12 @@ OBSERVATION_TEXT = "The result is 46.\nGo on"
 
 
 def check_files(
-    model: str, *, trust_remote_code: bool, lengths: Lengths | None, max_turns: int
+    model: str,
+    *,
+    trust_remote_code: bool,
+    lengths: Lengths | None,
+    max_turns: int,
+    system_prompt: str = "",
 ) -> list[ModelFinding]:
     """Checks what can be known without the weights.
 
@@ -37,6 +42,7 @@ def check_files(
         lengths: How long sequences get; None if that is not known yet.
         max_turns: Number of responses in an episode at most. Where it is 1, a template need not
             keep what comes after the first response.
+        system_prompt: System message in front of prompts; `""` if there is none.
 
     Returns:
         Findings on the tokenizer, positions, ids, the template and the generation configuration.
@@ -54,6 +60,7 @@ def check_files(
         *_check_generation_config(model, text_config, tokenizer),
         _check_encoding(tokenizer),
         _check_prompt(tokenizer),
+        *check_system_prompt(tokenizer, system_prompt),
         _check_later_turns(tokenizer, is_needed=max_turns > 1),
     ]
 
@@ -204,6 +211,36 @@ def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
     return ModelFinding(
         check="chat template", verdict="note", detail="none: prompts are encoded as they stand"
     )
+
+
+def check_system_prompt(
+    tokenizer: PreTrainedTokenizerBase, system_prompt: str
+) -> Iterator[ModelFinding]:
+    """Whether the template has a place for the run's system message.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        system_prompt: The setting; nothing is found where it is `""`.
+    """
+    if not system_prompt:
+        return
+    try:
+        ids = prompt_token_ids(tokenizer, PROMPT_TEXT, system_prompt=system_prompt)
+    except ValueError as error:
+        yield ModelFinding(
+            check="system prompt",
+            verdict="refused",
+            detail=f"language_model.system_prompt={_start(system_prompt)!r}: {error}; leave it out",
+        )
+        return
+    more = len(ids) - len(prompt_token_ids(tokenizer, PROMPT_TEXT))
+    yield ModelFinding(
+        check="system prompt", verdict="right", detail=f"{more} tokens in front of every prompt"
+    )
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _check_encoding(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:

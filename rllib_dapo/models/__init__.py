@@ -29,6 +29,7 @@ from rllib_dapo.models.loading import (
     model_file,
 )
 from rllib_dapo.models.model_names import check_model_name, folder_if_there, resolve_model
+from rllib_dapo.models.response_text import response_text
 
 __all__ = [
     "EAGER",
@@ -45,4 +46,5 @@ __all__ = [
     "observation_token_ids",
     "prompt_token_ids",
     "resolve_model",
+    "response_text",
 ]

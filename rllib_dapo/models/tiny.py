@@ -203,7 +203,7 @@ def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
     from rllib_dapo.envs.arithmetic import ArithmeticEnv
 
     env = ArithmeticEnv({"max_operand": recipe.max_operand, "seed": recipe.seed, "split": "train"})
-    return ((problem.prompt, problem.answer) for problem in map(env.problem, count()))
+    return ((problem.text, problem.answer) for problem in map(env.problem, count()))
 
 
 def _tensors(

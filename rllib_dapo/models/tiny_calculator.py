@@ -48,10 +48,10 @@ class CalculatorRecipe(TinyRecipe):
         for problem in map(ArithmeticEnv(settings).problem, count()):
             if rng.random() < self.call_share:
                 yield (
-                    problem.prompt,
+                    problem.text,
                     f"[{problem.problem_id}]",
                     f"{problem.answer}=",
                     problem.answer,
                 )
             else:
-                yield problem.prompt, problem.answer
+                yield problem.text, problem.answer

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rllib_dapo.core.types import FinishReason, Response, TurnRecord
+from rllib_dapo.envs.messages import plain_text
 from rllib_dapo.rollout.engine import Completion
 from rllib_dapo.rollout.env_stepper import StepResult
 
@@ -83,7 +84,11 @@ class Conversation:
     def add_step_result(self, result: StepResult) -> None:
         """Records what the environment returned for the latest turn."""
         self._turns.append(
-            TurnRecord(said=self.last_text, reward=result.reward, observation=result.observation)
+            TurnRecord(
+                said=self.last_text,
+                reward=result.reward,
+                observation=plain_text(result.observation),
+            )
         )
         self._info = result.info
 

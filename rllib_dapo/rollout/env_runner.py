@@ -26,11 +26,12 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.findings import one_line
-from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
+from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.episodes import to_episode
 from rllib_dapo.rollout.made_up_group import made_up_group
+from rllib_dapo.rollout.read_prompts import check_first_prompt, read_prompts
 from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
@@ -73,6 +74,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         # memory for nothing.
         self.module: Any = None
         if self.worker_index > 0 or config.num_env_runners == 0:
+            check_first_prompt(self.env, self.tokenizer, config)
             self.make_module()
 
     def __repr__(self) -> str:
@@ -176,11 +178,9 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         env_stepper = self._environments.stepper(evaluation=evaluation)
 
         # One prompt per seed, tokenized once for the whole group.
-        texts = [env_stepper.env.reset(seed=seed)[0] for seed in seeds]
-        prompts = [
-            Prompt(seed=seed, token_ids=prompt_token_ids(self.tokenizer, text))
-            for seed, text in zip(seeds, texts, strict=True)
-        ]
+        observations = ((seed, env_stepper.env.reset(seed=seed)[0]) for seed in seeds)
+        read = read_prompts(self.tokenizer, observations, self.config)
+        prompts = [prompt for _, prompt in read]
 
         started = time.perf_counter()
         responses, engine_seconds = self._respond(env_stepper, prompts, evaluation=evaluation)
@@ -194,7 +194,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
                 responses=group,
                 weights_version=self._weights_version,
             )
-            for prompt, text, group in zip(prompts, texts, responses, strict=True)
+            for (text, prompt), group in zip(read, responses, strict=True)
         ]
         self._after_sampling(groups)
 
@@ -336,6 +336,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             tokenizer=self.tokenizer,
             sampling=self._sampling(evaluation=evaluation),
             max_turns=self.config.max_turns,
+            skip_special_tokens=self.config.skip_special_tokens,
             sampling_seed=partial(
                 sampling_seed, self.config.seed or 0, stream, self._weights_version
             ),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from rllib_dapo.envs import SingleStepTextEnv
+from rllib_dapo.envs.messages import Conversation, as_conversation
 from rllib_dapo.rollout.environment_pool import EnvironmentPool
 
 logger = logging.getLogger(__name__)
@@ -22,13 +23,14 @@ class StepResult:
     """What one step of an environment returns.
 
     Attributes:
-        observation: Text that the model reads next.
+        observation: What the model reads next: a text, which is one message of the user, or
+            messages.
         reward: Reward of the step. NaN means that there is no verdict, which ends the episode.
         is_done: Whether the episode is over, terminated or truncated.
         info: The step's info.
     """
 
-    observation: str
+    observation: str | Conversation
     reward: float
     is_done: bool
     info: Mapping[str, Any]
@@ -185,13 +187,14 @@ class PooledEnvStepper:
         observation, reward, terminated, truncated, info = env.step(text)
 
         is_done = bool(terminated or truncated)
-        if not is_done and not isinstance(observation, str):
-            raise TypeError(
-                f"step must return a text to go on with, not {type(observation).__name__}"
-            )
-        return StepResult(
-            observation=str(observation), reward=float(reward), is_done=is_done, info=info
-        )
+        if not isinstance(observation, str):
+            # At the end of an episode the model reads nothing more, and it may be anything.
+            if not is_done and not isinstance(observation, list | tuple):
+                raise TypeError(
+                    f"step must return a text to go on with, not {type(observation).__name__}"
+                )
+            observation = "" if is_done else as_conversation(observation)
+        return StepResult(observation=observation, reward=float(reward), is_done=is_done, info=info)
 
 
 def _done(result: Any) -> Future[Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.models import control_token_ids
 from rllib_dapo.rollout.engine import Completion, Engine, Sampling
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def made_up_group(
 
     Args:
         engine: An engine that is idle; it has forgotten the prompt afterwards.
-        tokenizer: The model's tokenizer, whose special tokens are left out of the prompt.
+        tokenizer: The model's tokenizer, whose control tokens are left out of the prompt.
         sampling: How a run draws its responses; here they are few and short.
         prompt_tokens: Length of the prompt.
         weights_version: Version of the engine's weights.
@@ -37,8 +38,8 @@ def made_up_group(
     Returns:
         A group whose rewards are all 0.
     """
-    special = set(tokenizer.all_special_ids)
-    plain = [index for index in range(len(tokenizer)) if index not in special]
+    control = control_token_ids(tokenizer)
+    plain = [index for index in range(len(tokenizer)) if index not in control]
     prompt = np.random.default_rng(0).choice(plain, size=prompt_tokens).astype(np.int32)
 
     few = replace(sampling, num_responses=RESPONSES, max_tokens=min(TOKENS, sampling.max_tokens))

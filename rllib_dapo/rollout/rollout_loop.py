@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rllib_dapo.core.types import Response
-from rllib_dapo.models import observation_token_ids
+from rllib_dapo.models import observation_token_ids, response_text
 from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep, StepResult
@@ -52,6 +52,7 @@ class RolloutLoop:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         max_turns: int,
+        skip_special_tokens: bool | Literal["template"],
         sampling_seed: Callable[..., int],
     ) -> None:
         """Prepares a rollout.
@@ -63,6 +64,7 @@ class RolloutLoop:
             sampling: How to draw, and how many responses per prompt. Its `max_tokens` bounds a
                 whole episode after the prompt, observations included.
             max_turns: Number of the policy's turns after which an episode is cut off.
+            skip_special_tokens: Special tokens that environments do not see, see `response_text`.
             sampling_seed: Returns the engine's seed, given a prompt's reset seed and, from the
                 second turn on, the response's place in its group and the number of turns so far.
         """
@@ -71,6 +73,7 @@ class RolloutLoop:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._max_turns = max_turns
+        self._skip_special_tokens = skip_special_tokens
         self._sampling_seed = sampling_seed
 
         self._request_keys = count()
@@ -160,7 +163,9 @@ class RolloutLoop:
             del self._generating[finished.key]
 
         token_ids = finished.completion.token_ids.tolist()
-        text = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        text = response_text(
+            self._tokenizer, token_ids, skip_special_tokens=self._skip_special_tokens
+        )
         conversation.add_completion(finished.completion, text)
 
         step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)
@@ -168,17 +173,21 @@ class RolloutLoop:
 
     def _end_or_continue(self, conversation: Conversation, result: StepResult) -> None:
         """Ends the episode, or adds the observation and asks the engine for the next turn."""
+        # A template for single questions is right where the policy does not speak again.
+        speaks_again = (
+            conversation.policy_ended_turn and conversation.num_turns + 1 < self._max_turns
+        )
+        observation_ids: Sequence[int] = ()
+        if not result.is_done and math.isfinite(result.reward) and speaks_again:
+            result, observation_ids = self._read_observation(conversation, result)
+
         conversation.add_step_result(result)
         if result.is_done or not math.isfinite(result.reward):
             self._env_stepper.end_episode(conversation.episode_id)
             return
 
-        observation_ids = observation_token_ids(
-            self._tokenizer, result.observation, after=conversation.token_ids[-1]
-        )
         tokens_left = self._sampling.max_tokens - conversation.num_tokens - len(observation_ids)
-        has_room = tokens_left >= 1 and conversation.num_turns < self._max_turns
-        if not conversation.policy_ended_turn or not has_room:
+        if not speaks_again or tokens_left < 1:
             conversation.cut_off()
             self._env_stepper.end_episode(conversation.episode_id)
             return
@@ -190,3 +199,16 @@ class RolloutLoop:
             replace(self._sampling, num_responses=1, max_tokens=tokens_left),
             self._sampling_seed(conversation.seed, conversation.index, conversation.num_turns),
         )
+
+    def _read_observation(
+        self, conversation: Conversation, result: StepResult
+    ) -> tuple[StepResult, Sequence[int]]:
+        """Returns what the model reads next. If it cannot be read, the reward is missing."""
+        try:
+            ids = observation_token_ids(
+                self._tokenizer, result.observation, after=conversation.token_ids[-1]
+            )
+        except ValueError as error:
+            info = {"missing_reason": f"crash: what step returned cannot be read: {error}"}
+            return replace(result, reward=math.nan, is_done=True, info=info), ()
+        return result, ids

@@ -12,6 +12,7 @@ import gymnasium
 from ray import tune
 
 from rllib_dapo.envs import Problem
+from rllib_dapo.envs.messages import as_conversation
 from rllib_dapo.findings import SettingsError, one_line, suggest
 from rllib_dapo.rollout.make_environment import is_tune_name, make_environment
 
@@ -79,11 +80,14 @@ def try_environment(
         kind = "" if is_told else f"{type(error).__name__}: "
         raise SettingsError(f"{setting} of {_name(env)}: {kind}{one_line(error)}") from error
 
-    if not isinstance(observation, str):
+    try:
+        as_conversation(observation)
+    except ValueError as error:
         raise SettingsError(
-            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text: a "
-            "language model needs an environment whose observations and actions are texts"
-        )
+            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text "
+            f"({error}): a language model needs an environment whose observations and actions are "
+            "texts"
+        ) from error
     return problems
 
 

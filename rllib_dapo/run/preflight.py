@@ -18,6 +18,7 @@ from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
+from rllib_dapo.model_check.check_model import refuse_system_prompt
 from rllib_dapo.model_check.model_report import refuse
 from rllib_dapo.model_check.sizes import Lengths, check_sizes
 from rllib_dapo.models import folder_if_there
@@ -73,10 +74,15 @@ def check_models(settings: RunSettings) -> None:
         SettingsError: For the first finding; one line.
     """
     different = {
-        (folder_if_there(str(c.model_name)), c.max_prompt_tokens, c.max_response_tokens): c
+        (
+            folder_if_there(str(c.model_name)),
+            c.max_prompt_tokens,
+            c.max_response_tokens,
+            c.system_prompt,
+        ): c
         for c in reversed(settings.checked)
     }
-    for (folder, max_prompt_tokens, max_response_tokens), config in different.items():
+    for (folder, max_prompt_tokens, max_response_tokens, _), config in different.items():
         if folder is None:
             continue
         lengths = Lengths(
@@ -84,6 +90,7 @@ def check_models(settings: RunSettings) -> None:
         )
         try:
             refuse(check_sizes(folder, lengths), model=str(config.model_name))
+            refuse_system_prompt(config)
         except ValueError as error:
             raise SettingsError(f"{_source(config, settings)}: {one_line(error)}") from error
 

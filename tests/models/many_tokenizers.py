@@ -54,7 +54,7 @@ PLAIN = (
 
 def _wrap(
     tokenizer: Tokenizer,
-    template: str,
+    template: str | None,
     special: list[Any],
     *,
     added: tuple[Any, ...] = (),
@@ -67,7 +67,7 @@ def _wrap(
     return wrapped
 
 
-def _byte_level(template: str, special: list[Any], **rest: Any) -> PreTrainedTokenizerFast:
+def byte_level(template: str | None, special: list[Any], **rest: Any) -> PreTrainedTokenizerFast:
     ignore_merges = rest.pop("ignore_merges", False)
     prefix_space = rest.pop("prefix_space", False)
     tokenizer = Tokenizer(models.BPE(ignore_merges=ignore_merges))
@@ -83,7 +83,7 @@ def _byte_level(template: str, special: list[Any], **rest: Any) -> PreTrainedTok
 
 def qwen_like() -> PreTrainedTokenizerFast:
     """Added tokens that are not special, and nested ones."""
-    return _byte_level(
+    return byte_level(
         CHATML,
         ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         added=("<think>", "</think>", "<tool_call>", "<tool_call><think>", "\u4f60\u597d\u4e16"),
@@ -95,7 +95,7 @@ def qwen_like() -> PreTrainedTokenizerFast:
 
 def llama3_like() -> PreTrainedTokenizerFast:
     """Special tokens that no name of the tokenizer's map holds, and merges that are skipped."""
-    tokenizer = _byte_level(
+    tokenizer = byte_level(
         LLAMA3,
         [
             "<|begin_of_text|>",
@@ -117,7 +117,7 @@ def llama3_like() -> PreTrainedTokenizerFast:
 
 def gpt2_like() -> PreTrainedTokenizerFast:
     """One special token, a space in front of every text, and runs of spaces as added tokens."""
-    return _byte_level(
+    return byte_level(
         PLAIN,
         ["<|endoftext|>"],
         added=("  ", "    ", AddedToken("[PAD]", normalized=True)),
@@ -129,7 +129,7 @@ def gpt2_like() -> PreTrainedTokenizerFast:
 
 def phi_like() -> PreTrainedTokenizerFast:
     """Tokens that take the white space around them, and one that must be a whole word."""
-    return _byte_level(
+    return byte_level(
         "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
         [

@@ -1,0 +1,88 @@
+"""What a model wrote, as the text that rewards, environments and people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from rllib_dapo.models.control_tokens import template_source
+from rllib_dapo.models.rendered_template import Piece, Slot, render_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Special tokens with a name that says what they are for; none of them is an answer's.
+_NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def response_text(
+    tokenizer: PreTrainedTokenizerBase,
+    token_ids: Sequence[int],
+    *,
+    skip_special_tokens: bool | Literal["template"] = "template",
+) -> str:
+    """Returns the text of a response.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        token_ids: What was sampled, the end of the turn included.
+        skip_special_tokens: Which special tokens are left out: True all, False none, `"template"`
+            those that `framing_ids` names, so that a reward sees `<think>` and `<answer>` even
+            where these are special tokens.
+    """
+    if skip_special_tokens == "template":
+        framing = framing_ids(tokenizer)
+        kept = [index for index in token_ids if index not in framing]
+        return str(tokenizer.decode(kept, skip_special_tokens=False))
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+
+
+def framing_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Returns the special tokens that frame messages rather than belong to what they say.
+
+    They are those that the tokenizer names, such as the end-of-sequence and padding tokens, and
+    those that the chat template writes around messages. A token with a closing counterpart that
+    opens the model's message, as `<think>` does in the templates of reasoning models, is part of
+    what the model says.
+
+    Args:
+        tokenizer: The model's tokenizer.
+    """
+    return _made_once(tokenizer, template_source(tokenizer), len(tokenizer))
+
+
+@lru_cache(maxsize=4)
+def _made_once(tokenizer: PreTrainedTokenizerBase, template: str, size: int) -> frozenset[int]:
+    named = {getattr(tokenizer, f"{name}_token_id", None) for name in _NAMED} - {None}
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special |= set(tokenizer.all_special_ids) - named
+
+    names = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in special}
+    opening = {i for i, name in names.items() if f"{name[:1]}/{name[1:]}" in names.values()}
+    framing = set(named)
+    for text, may_open in _own_texts(tokenizer) if template else ():
+        own = special.intersection(tokenizer(text, add_special_tokens=False)["input_ids"])
+        framing |= own - opening if may_open else own
+    return frozenset(framing)
+
+
+def _own_texts(tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, bool]]:
+    """What the template writes itself, and whether the model's own message may follow directly."""
+    roles = ["user", "assistant", "user"]
+    try:
+        pieces = render_template(tokenizer, roles)
+    except ValueError:  # a template for single questions
+        roles = ["user"]
+        pieces = render_template(tokenizer, roles)
+
+    return [
+        (piece, _follows(pieces, place, roles))
+        for place, piece in enumerate(pieces)
+        if isinstance(piece, str)
+    ]
+
+
+def _follows(pieces: Sequence[Piece], place: int, roles: Sequence[str]) -> bool:
+    after = next((piece for piece in pieces[place:] if isinstance(piece, Slot)), None)
+    return after is None or roles[after.index] == "assistant"
