@@ -57,7 +57,10 @@ def environment_class(env: Any) -> type | None:
         env: A class, or the id or specification of a registered environment.
     """
     if isinstance(env, str):
-        env = gymnasium.registry.get(env)
+        try:
+            env = gymnasium.spec(env)
+        except (gymnasium.error.Error, ImportError):
+            return None
     if isinstance(env, gymnasium.envs.registration.EnvSpec):
         entry = env.entry_point
         if isinstance(entry, str):

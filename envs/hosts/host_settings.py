@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rllib_dapo.envs.base import SingleStepTextEnv
-from rllib_dapo.envs.env_settings import check_integer, is_finite_number
+from rllib_dapo.envs.env_settings import check_choice, check_integer, is_finite_number
 from rllib_dapo.envs.hosts.construction import environment_class
-from rllib_dapo.envs.scoring import PLACES, SCORING_SETTINGS, check_choice
+from rllib_dapo.envs.scoring import PLACES, SCORING_SETTINGS
 
 _OWN_PACKAGE = "rllib_dapo.envs"
 _LEAST_PROCESSES, _MOST_PROCESSES = 8, 64  # by default: one for each core, within these
@@ -63,8 +63,10 @@ def take_host_settings(
         given = {name: own.pop(name) for name in SCORING_SETTINGS if name in own}
         return _read(given), {**own, "verify_in": "here"}
 
+    place = check_choice("verify_in", own.get("verify_in", "auto"), PLACES)
+    if cls is None and place != "process":
+        return None, own  # what a function makes may be a `SingleStepTextEnv`
     given = {name: own.pop(name) for name in SCORING_SETTINGS if name in own}
-    place = check_choice("verify_in", given.get("verify_in", "auto"), PLACES)
     settings = _read(given)
     return settings if place == "process" else None, own
 

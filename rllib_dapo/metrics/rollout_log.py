@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,15 @@ def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
         config: The algorithm's configuration.
     """
     reasons = ", ".join(f"{count} {reason}" for reason, count in sampler.decisions.items())
+    missing = next((group.missing_reason for group in sampler.seen if group.missing_reason), "")
+    if missing and all(math.isnan(reward) for group in sampler.seen for reward in group.rewards):
+        return (
+            f"no response got a verdict in {sampler.rounds} rounds ({reasons}); the first reason: "
+            f"{missing}"
+        )
+
+    if missing:
+        reasons = f"{reasons}; the first missing verdict: {missing}"
     return (
         f"{len(sampler.accepted)} of {config.prompts_per_step} groups were informative after "
         f"{sampler.rounds} rounds ({reasons}). Raise "

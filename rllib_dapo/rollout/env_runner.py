@@ -24,6 +24,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.envs.messages import plain_text
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, prompt_token_ids, resolve_model
 from rllib_dapo.rollout.engine import Sampling
@@ -147,6 +148,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             DEFAULT_MODULE_ID: spaces,
         }
 
+    def prompt_fault(self) -> str:
+        """Returns why the training environment gives no prompt; empty if it gives one."""
+        return self._environments.prompt_fault()
+
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
         """Samples one group of responses for each prompt seed.
 
@@ -171,10 +176,16 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         env_stepper = self._environments.stepper(evaluation=evaluation)
 
         # One prompt per seed, tokenized once for the whole group.
-        texts = [env_stepper.env.reset(seed=seed)[0] for seed in seeds]
+        resets = env_stepper.prompts(seeds)
         prompts = [
-            Prompt(seed=seed, token_ids=prompt_token_ids(self.tokenizer, text))
-            for seed, text in zip(seeds, texts, strict=True)
+            Prompt(
+                seed=reset.seed,
+                token_ids=[]
+                if reset.prompt is None
+                else prompt_token_ids(self.tokenizer, plain_text(reset.prompt)),
+                lost=reset.reason,
+            )
+            for reset in resets
         ]
 
         started = time.perf_counter()
@@ -184,12 +195,13 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         groups = [
             PromptGroup(
                 seed=prompt.seed,
-                prompt=text,
+                prompt="" if reset.prompt is None else plain_text(reset.prompt),
                 prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
                 responses=group,
                 weights_version=self._weights_version,
+                lost=prompt.lost,
             )
-            for prompt, text, group in zip(prompts, texts, responses, strict=True)
+            for prompt, reset, group in zip(prompts, resets, responses, strict=True)
         ]
         self._after_sampling(groups)
 
@@ -321,8 +333,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """Samples and scores a group for each prompt within `rollout.max_prompt_tokens`.
 
         Returns:
-            The groups in the order of the prompts, empty for a prompt that is too long; and the
-            seconds spent in the engine.
+            The groups in the order of the prompts, empty for a prompt that is too long or that the
+            environment did not give; and the seconds spent in the engine.
         """
         stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
         loop = RolloutLoop(
@@ -336,9 +348,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             ),
         )
 
-        # A prompt that is too long keeps its place: the driver counts its group and drops it.
+        # A prompt that is too long or lost keeps its place: the driver counts its group and drops
+        # it.
         limit = self.config.max_prompt_tokens
-        fits = [len(prompt.token_ids) <= limit for prompt in prompts]
+        fits = [not prompt.lost and len(prompt.token_ids) <= limit for prompt in prompts]
         sampled = iter(loop.run([prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]))
         groups = [next(sampled) if fit else () for fit in fits]
 
