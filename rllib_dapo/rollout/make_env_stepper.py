@@ -9,11 +9,11 @@ import gymnasium as gym
 
 from rllib_dapo.envs import SingleStepTextEnv
 from rllib_dapo.envs.hosts.hosted_env import HostedEnv
+from rllib_dapo.envs.processes.daemon_threads import DaemonThreads
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.environment_guard import EnvironmentGuard
 from rllib_dapo.rollout.environment_places import EnvironmentPlaces
 from rllib_dapo.rollout.environment_pool import EnvironmentPool
-from rllib_dapo.rollout.environment_threads import EnvironmentThreads
 from rllib_dapo.rollout.pooled_env_stepper import PooledEnvStepper
 from rllib_dapo.rollout.submitting_env_stepper import SubmittingEnvStepper
 
@@ -34,7 +34,7 @@ def make_env_stepper(
     """
     # With one thread, all of an environment's code runs in that one: it may hold what no other
     # thread may touch, such as a connection to a data base.
-    threads = EnvironmentThreads(num_threads)
+    threads = DaemonThreads(num_threads, name="environment")
     try:
         env = threads.submit(make, 0).result()
     except BaseException:
@@ -47,7 +47,7 @@ def make_env_stepper(
         most = env.settings.processes
         return PooledEnvStepper(
             EnvironmentPool(env, make=make),
-            threads=EnvironmentThreads(2 * most),
+            threads=DaemonThreads(2 * most, name="environment"),
             guard=guard,
             places=EnvironmentPlaces(most),
         )

@@ -19,6 +19,7 @@ from rllib_dapo.envs.hosts.outcomes import (
     read_reset,
     read_step,
 )
+from rllib_dapo.envs.processes.daemon_threads import DaemonThreads
 from rllib_dapo.rollout.env_stepper import PendingStep
 from rllib_dapo.rollout.environment_guard import (
     EnvironmentFault,
@@ -28,7 +29,6 @@ from rllib_dapo.rollout.environment_guard import (
 )
 from rllib_dapo.rollout.environment_places import EnvironmentPlaces
 from rllib_dapo.rollout.environment_pool import EnvironmentPool
-from rllib_dapo.rollout.environment_threads import EnvironmentThreads
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,7 +60,7 @@ class PooledEnvStepper:
         self,
         pool: EnvironmentPool,
         *,
-        threads: EnvironmentThreads,
+        threads: DaemonThreads,
         guard: EnvironmentGuard,
         places: EnvironmentPlaces,
     ) -> None:

@@ -20,6 +20,7 @@ from rllib_dapo.envs.hosts.outcomes import (
     read_step,
     shown,
 )
+from rllib_dapo.envs.processes.daemon_threads import DaemonThreads
 from rllib_dapo.rollout.env_stepper import PendingStep
 from rllib_dapo.rollout.environment_guard import (
     EnvironmentFault,
@@ -28,7 +29,6 @@ from rllib_dapo.rollout.environment_guard import (
     refuse_another_problem,
 )
 from rllib_dapo.rollout.environment_pool import close_quietly
-from rllib_dapo.rollout.environment_threads import EnvironmentThreads
 
 
 class SubmittingEnvStepper:
@@ -41,7 +41,7 @@ class SubmittingEnvStepper:
     may_go_on = False
 
     def __init__(
-        self, env: SingleStepTextEnv, *, threads: EnvironmentThreads, guard: EnvironmentGuard
+        self, env: SingleStepTextEnv, *, threads: DaemonThreads, guard: EnvironmentGuard
     ) -> None:
         """Takes one environment for all episodes: a verdict depends on problem and text alone.
 
