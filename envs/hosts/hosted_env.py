@@ -13,11 +13,12 @@ from rllib_dapo.envs.hosts.environment_service import Recipe
 from rllib_dapo.envs.hosts.host_settings import HostSettings
 from rllib_dapo.envs.hosts.outcomes import BadOutcome
 from rllib_dapo.envs.processes.killable_process import Program
-from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure
+from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceFailed
 from rllib_dapo.envs.processes.restarting_process import RestartingProcess
 from rllib_dapo.envs.spaces import TextSpace
 
 _SERVICE = "rllib_dapo.envs.hosts.environment_service:EnvironmentService"
+OUT_OF_MEMORY = "out of memory"  # what a process says of it, see `serve`
 _MAKE_SECONDS = 60.0  # importing what a user's environment needs may take its time
 _CLOSE_SECONDS = 5.0
 _MAX_CHARACTERS = 1_000_000
@@ -134,12 +135,19 @@ class HostedEnv(gymnasium.Env[Any, str]):
                 raise ValueError(message if kind == "ValueError" else f"{kind}: {message}")
 
     def _call(self, method: str, *, seconds: float | None = None, **arguments: Any) -> Any:
-        value = self._process.call(
-            [method, arguments],
-            deadline=seconds or self.settings.seconds,
-            replace_worn=False,
-            while_overdue=self.while_overdue,
-        )
+        try:
+            value = self._process.call(
+                [method, arguments],
+                deadline=seconds or self.settings.seconds,
+                replace_worn=False,
+                while_overdue=self.while_overdue,
+            )
+        except ServiceFailed as failure:
+            if str(failure) != OUT_OF_MEMORY:
+                raise
+            bound = f"verify_memory_mib={self.settings.memory_mib}"
+            raise ServiceFailed(f"{OUT_OF_MEMORY} ({bound})") from None
+
         match value:
             case {"bad": str(fault)}:
                 raise BadOutcome(fault)

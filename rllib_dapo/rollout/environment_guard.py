@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from threading import Lock
 from typing import TypeVar
 
+from rllib_dapo.envs.hosts.hosted_env import OUT_OF_MEMORY
 from rllib_dapo.envs.hosts.outcomes import BadOutcome, ResetOutcome, one_line, shown
 from rllib_dapo.envs.messages import Conversation
 from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceFailed
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_PATIENCE_SECONDS = 60.0  # of waiting for environments in silence
 _NEEDS_MAIN_THREAD = (
     "; environments run beside the engine's thread, and verify_in='process' gives this one a main "
     "thread of its own"
@@ -98,6 +101,20 @@ class EnvironmentGuard:
         )
 
 
+def results_of(resets: Sequence[Future[PromptReset]]) -> list[PromptReset]:
+    """Waits for resets, and says so where that takes long."""
+    _, late = wait(resets, _PATIENCE_SECONDS)
+    if late:
+        logger.warning(
+            "%d of %d resets of the environment take more than %g s. "
+            "environment.env_config.verify_in=process bounds every call by verify_seconds",
+            len(late),
+            len(resets),
+            _PATIENCE_SECONDS,
+        )
+    return [future.result() for future in resets]
+
+
 def refuse_another_problem(seed: int, first: ResetOutcome, again: ResetOutcome) -> None:
     """Compares what two resets with one seed gave.
 
@@ -120,7 +137,7 @@ def _reason(what: str, error: BaseException) -> str:
         return f"{MissingReason.TIMEOUT}: {what}: {told}"
     if isinstance(error, BadOutcome):
         return f"{MissingReason.CRASH}: {told}"
-    if isinstance(error, ServiceFailed) and told != "out of memory":
+    if isinstance(error, ServiceFailed) and not told.startswith(OUT_OF_MEMORY):
         return f"{MissingReason.CRASH}: the environment raised {told}"
     if isinstance(error, ProcessFailure):
         return f"{MissingReason.CRASH}: {what}: {told}"

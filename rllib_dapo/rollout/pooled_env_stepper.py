@@ -26,6 +26,7 @@ from rllib_dapo.rollout.environment_guard import (
     EnvironmentGuard,
     PromptReset,
     refuse_another_problem,
+    results_of,
 )
 from rllib_dapo.rollout.environment_places import EnvironmentPlaces
 from rllib_dapo.rollout.environment_pool import EnvironmentPool
@@ -93,7 +94,7 @@ class PooledEnvStepper:
                 future,
                 lambda seed=seed, future=future: self._run(future, self._prompt, first, seed),
             )
-        return [future.result() for future in futures]
+        return results_of(futures)
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""

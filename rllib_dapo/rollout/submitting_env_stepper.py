@@ -27,6 +27,7 @@ from rllib_dapo.rollout.environment_guard import (
     EnvironmentGuard,
     PromptReset,
     refuse_another_problem,
+    results_of,
 )
 from rllib_dapo.rollout.environment_pool import close_quietly
 
@@ -65,8 +66,7 @@ class SubmittingEnvStepper:
     def prompts(self, seeds: Sequence[int]) -> list[PromptReset]:
         """See `EnvStepper.prompts`."""
         self._problems = {}
-        made = [self._threads.submit(self._prompt, seed) for seed in seeds]
-        return [future.result() for future in made]
+        return results_of([self._threads.submit(self._prompt, seed) for seed in seeds])
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""

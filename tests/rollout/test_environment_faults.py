@@ -308,6 +308,7 @@ def hanging_env() -> type[gym.Env]:
     return HangingEnv
 
 
+@pytest.mark.slow
 def test_in_processes_what_hangs_or_dies_is_missing_and_all_others_go_on(
     make: MakeStepper,
 ) -> None:

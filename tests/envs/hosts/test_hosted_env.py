@@ -97,7 +97,7 @@ def test_an_episode_of_several_turns_is_the_environments_own(make: Make) -> None
     [
         ("exit", ProcessDied, "the process ended with status 3"),
         ("segv", ProcessDied, "the process died of signal 11"),
-        ("eat", ServiceFailed, "out of memory"),
+        ("eat", ServiceFailed, r"^out of memory \(verify_memory_mib=1024\)$"),
         ("raise", ServiceFailed, "KeyError: 'lost'"),
         ("leave", ServiceFailed, "SystemExit: 2"),
         ("none", BadOutcome, "the reward is None: it must be a number"),
