@@ -180,10 +180,7 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
             The prompt (a text, or a list of messages), and `{"problem_id", "answer"}`.
         """
         super().reset(seed=seed)
-        # Raises if the rule cannot be sent. That may stop a run: no model has written anything yet.
-        if self._scores_apart:
-            self._processes.prepare(self.scoring_rule)
-
+        self.prepare_scoring()
         chosen = int(self.np_random.integers(_SEED_BOUND)) if seed is None else seed
         self._problem = problem = self.problem(chosen)
         self._response = None
@@ -223,16 +220,36 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
         cls = type(self)
         return cls.reset is SingleStepTextEnv.reset and cls.step is SingleStepTextEnv.step
 
-    def submit(self, seed: int, response: str) -> Ticket:
-        """Begins to score a response to the problem of a seed, and does not wait.
+    @property
+    def scores_apart(self) -> bool:
+        """Whether `submit` leaves the scoring to processes, and does not wait for it."""
+        return self._scores_apart
 
-        The episode is not touched. If responses are scored in processes, those submitted together
-        are scored side by side.
+    def prepare_scoring(self) -> None:
+        """Gets ready for scoring in processes, if that is where responses are scored.
+
+        Raises:
+            ValueError: If the rule cannot be sent to them. That may stop a run: no model has
+                written anything yet.
+        """
+        if self._scores_apart:
+            self._processes.prepare(self.scoring_rule)
+
+    def submit(self, seed: int, response: str) -> Ticket:
+        """Begins to score a response to the problem of a seed, see `submit_to`."""
+        return self.submit_to(self.problem(seed), response)
+
+    def submit_to(self, problem: Problem, response: str) -> Ticket:
+        """Begins to score a response to a problem.
+
+        The episode is not touched. If responses are scored in processes (`scores_apart`), this does
+        not wait, and those submitted together are scored side by side. Otherwise `score` is called
+        here.
 
         Returns:
             What `collect` takes.
         """
-        return self._begin(self.problem(seed), response)
+        return self._begin(problem, response)
 
     def collect(self, ticket: Ticket) -> tuple[float, dict[str, Any]]:
         """Waits for a verdict.

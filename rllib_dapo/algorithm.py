@@ -39,6 +39,7 @@ from rllib_dapo.reset import build_anew, following_config
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
+from rllib_dapo.rollout.round_checks import RoundChecks, refuse_without_prompts
 from rllib_dapo.start_guard import StartGuard
 from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
@@ -131,6 +132,8 @@ class DAPO(WholeCheckpoints):
             timeout_seconds=self.config.sample_timeout_s,
             restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
         )
+        refuse_without_prompts(self.env_runner_group, self.config)
+        self._round_checks = RoundChecks(self.config)
         self._sync_weights()
         self._start_guard = StartGuard(self.config)
         self._start_guard.probe(self.learner_group, self.env_runner_group)
@@ -225,8 +228,7 @@ class DAPO(WholeCheckpoints):
             The sampler with its decisions, and all sampled groups by prompt seed.
 
         Raises:
-            RuntimeError: If a group was sampled with other weights than the current ones, or as
-                `check_shortfall` says.
+            RuntimeError: As `check_shortfall` and `RoundChecks.check` say.
         """
         config = self.config
         sampler = DynamicSampler(
@@ -246,7 +248,7 @@ class DAPO(WholeCheckpoints):
             # Lines 2, 4 and 5: a batch of prompts, G responses to each, a reward for each.
             results = self._stream.sample(sampler.next_round())
             sampled = {g.summary.seed: g for result in results for g in result.groups}
-            self._check_versions(sampled)
+            self._round_checks.check(sampled, version=self._weights_version)
 
             # Line 6: informative groups go into the buffer (Eq. 11).
             sampler.offer(g.summary for g in sampled.values())
@@ -259,17 +261,6 @@ class DAPO(WholeCheckpoints):
         # would be training on older weights, and would put tokens into checkpoints.
         self._next_seed, self._acceptance_rate = sampler.next_seed, sampler.acceptance_rate
         return sampler, groups
-
-    def _check_versions(self, sampled: dict[int, SampledGroup]) -> None:
-        """Every response must come from the weights that are about to be trained."""
-        version = self._weights_version
-        stale = sorted(seed for seed, g in sampled.items() if g.summary.weights_version != version)
-        if stale:
-            raise RuntimeError(
-                f"prompts {stale[:8]} were sampled with other weights than version {version}: an "
-                "engine missed an update; raise "
-                f"weight_sync_timeout_s={self.config.weight_sync_timeout_s}"
-            )
 
     def _record(self, accepted: Sequence[SampledGroup]) -> None:
         """Writes the groups of this step, named by the number of updates before it."""

@@ -357,6 +357,7 @@ def _make_summary(
     predictions: Sequence[str] | None = None,
     components: Sequence[Mapping[str, float]] | None = None,
     num_turns: Sequence[int] | None = None,
+    lost: str = "",
 ) -> GroupSummary:
     """A group's summary.
 
@@ -378,6 +379,7 @@ def _make_summary(
         predictions=tuple(predictions or ("" for _ in rewards)),
         components=tuple(components or ({} for _ in rewards)),
         num_turns=tuple(num_turns or (1 for _ in rewards)),
+        lost=lost,
     )
 
 

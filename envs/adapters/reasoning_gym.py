@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Any, ClassVar
 
 from rllib_dapo.envs.adapters.reasoning_gym_tasks import BLOCK
-from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Ticket, Verdict
 from rllib_dapo.envs.env_settings import (
     check_choice,
     check_fraction,
@@ -19,9 +19,10 @@ from rllib_dapo.envs.env_settings import (
     check_template,
     is_finite_number,
 )
+from rllib_dapo.envs.processes.daemon_threads import DaemonThreads
 from rllib_dapo.envs.processes.killable_process import Program
+from rllib_dapo.envs.processes.process_team import ProcessTeam
 from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceRefused
-from rllib_dapo.envs.processes.restarting_process import RestartingProcess
 from rllib_dapo.envs.scoring import SCORING_SETTINGS
 from rllib_dapo.envs.splits import SPLITS, split_of
 from rllib_dapo.envs.verify import MissingReason
@@ -34,7 +35,8 @@ TEMPLATE = (
 _SERVICE = "rllib_dapo.envs.adapters.reasoning_gym_tasks:Tasks"
 _MEMORY_BYTES = 4 * 2**30
 _SEED_RANGE = 2**32 - BLOCK  # what NumPy's old generator, which one of the tasks seeds, takes
-_ENTRY_SECONDS = 60.0
+_ENTRY_SECONDS = 10.0  # at least; some tasks search for half a second on an idle machine
+_MOST_PROCESSES = 4  # by default: one for each core up to this
 _DRAWS = 1_000  # in search of an entry of the split
 _LONGEST_PREDICTION = 300  # characters of it that are kept
 
@@ -43,10 +45,10 @@ class ReasoningGymEnv(SingleStepTextEnv):
     """Asks the problems that a reasoning-gym task makes; each reset seed is one of its entries.
 
     The reward is the task's own score, from 0 to 1, and most tasks give some of it for what is
-    nearly right. Problems are made and scored in a process of the environment's own, which is
-    killed if it takes too long: the verdict is then missing. An answer is never evaluated as code,
-    which some of the library's scorers would do. `info["problem_id"]` names the entry: task, seed
-    of the data set, index in it.
+    nearly right. Problems are made and scored in processes of the environment's own, several side
+    by side. One that takes too long is killed: the verdict is then missing. An answer is never
+    evaluated as code, which some of the library's scorers would do. `info["problem_id"]` names the
+    entry: task, seed of the data set, index in it.
 
     Settings, with their defaults:
         task: The task's name, such as "leg_counting"; has no default. `composite` takes a list
@@ -61,7 +63,8 @@ class ReasoningGymEnv(SingleStepTextEnv):
         heldout_fraction: 0.1; share of problems that is held out, decided by a hash of their text.
         seed: 0; chooses among the streams of problems. Splits do not depend on it.
         Any other setting is one of the task's own, such as `max_animals`, or one of those of
-        every environment, of which `verify_seconds` bounds the scoring here too.
+        every environment, of which `verify_seconds` and `verify_processes` bound the scoring here
+        too.
 
     Raises:
         ValueError: If a setting is refused or the package is not installed.
@@ -97,11 +100,13 @@ class ReasoningGymEnv(SingleStepTextEnv):
         self.settings |= own
 
         # Started at once, for the task itself knows which settings it takes.
-        self._process = RestartingProcess(_program(self.settings["task"], own))
+        most = given.get("verify_processes") or min(_MOST_PROCESSES, os.cpu_count() or 1)
+        self._team = ProcessTeam(_program(self.settings["task"], own), most=most)
+        self._threads = DaemonThreads(most, name="reasoning-gym")
         try:
-            self._process.start()
+            self._team.start()
         except ServiceRefused as refusal:
-            self._process.close()
+            self._team.close()
             raise ValueError(f"{type(self).__name__}: {refusal}") from None
 
     def problem(self, seed: int) -> Problem:
@@ -109,10 +114,11 @@ class ReasoningGymEnv(SingleStepTextEnv):
 
         Raises:
             ValueError: If none of 1,000 draws lies in it.
-            RuntimeError: If the task does not make its problem in time.
+            ProcessFailure: If the task does not make its problem in time.
         """
+        deadline = max(_ENTRY_SECONDS, self._deadline)
         for entry in islice(self._draws(seed), _DRAWS):
-            made = self._process.call({"entry": entry}, deadline=_ENTRY_SECONDS)
+            made = self._team.call({"entry": entry}, deadline=deadline)
             question = made["question"]
             if self._split in ("all", split_of(question, self._heldout_fraction)):
                 return Problem(
@@ -134,7 +140,7 @@ class ReasoningGymEnv(SingleStepTextEnv):
         entry = [int(part) for part in problem.problem_id.split("/")[-2:]]
 
         try:
-            result = self._process.call({"entry": entry, "answer": answer}, deadline=self._deadline)
+            result = self._team.call({"entry": entry, "answer": answer}, deadline=self._deadline)
         except ProcessFailure as failure:
             is_late = isinstance(failure, DeadlineMissed)
             kind = MissingReason.TIMEOUT if is_late else MissingReason.CRASH
@@ -149,10 +155,26 @@ class ReasoningGymEnv(SingleStepTextEnv):
         found = self._tag.findall(response) if self._tag else []
         return (found[-1] if found else response).strip()
 
+    @property
+    def scores_apart(self) -> bool:
+        """Always: in the task's own processes, side by side."""
+        return True
+
     def close(self) -> None:
-        """Ends the process."""
-        self._process.close()
+        """Ends the processes."""
+        self._threads.close()
+        self._team.close()
         super().close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_threads": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._threads = DaemonThreads(self._team.most, name="reasoning-gym")
+
+    def _begin(self, problem: Problem, response: str) -> Ticket:
+        return Ticket(problem=problem, outcome=self._threads.submit(self.score, problem, response))
 
     def _draws(self, seed: int) -> Iterator[tuple[int, int]]:
         """Yields entries as (seed of a data set, index in it), different for every reset seed."""

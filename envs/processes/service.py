@@ -16,13 +16,16 @@ class Service:
     in the child, so it should import little.
     """
 
-    def load(self, content: Any) -> None:
+    def load(self, content: Any) -> Any:
         """Gets ready for certain calls, such as by importing what they need.
 
         Not bounded in memory, for what this takes is not the fault of any later call.
 
         Args:
             content: What the other side sent, made of JSON.
+
+        Returns:
+            What JSON can hold; most have nothing to say.
         """
         raise NotImplementedError
 

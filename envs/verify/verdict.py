@@ -22,6 +22,7 @@ class MissingReason(StrEnum):
     TIMEOUT = "timeout"
     CRASH = "crash"
     TOO_LONG = "too long"
+    NOT_SEEDED = "not seeded"  # the environment posed another problem than the prompt's
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -143,6 +143,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.max_rounds = 10
         self.max_oversampling = 3.0
         self.on_shortfall: OnShortfall = "train_partial"
+        self.max_rounds_without_verdict: int | None = 5
 
         # `self.overlong()`
         self.overlong_buffer_tokens = 4096

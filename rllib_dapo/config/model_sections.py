@@ -93,9 +93,9 @@ class ModelSections(AlgorithmConfig):
             skip_special_tokens: Special tokens that are left out of the texts which environments,
                 rewards and people read: `template` those that end a turn or frame a message, so
                 that `<think>` is seen even where it is a special token; true all; false none.
-            num_env_threads: Threads of an EnvRunner that step environments which take several steps
-                or do not derive from `SingleStepTextEnv`. Use more than 1 where they wait for a
-                server; with 1 the EnvRunner's own thread steps them.
+            num_env_threads: Threads of an EnvRunner that run environments, beside the engine's. Use
+                more than 1 where `score` or `step` waits for a server; a `SingleStepTextEnv` is
+                then called by several threads at a time. Environments in processes need none.
             cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
             engine_kwargs: Passed on to `vllm.LLM`, or to transformers' `generate`.
             record_groups: Keep the groups that are trained on as Parquet files in the trial's

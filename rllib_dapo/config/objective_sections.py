@@ -224,6 +224,7 @@ class ObjectiveSections(AlgorithmConfig):
         max_rounds: int = NotProvided,
         max_oversampling: float = NotProvided,
         on_shortfall: OnShortfall = NotProvided,
+        max_rounds_without_verdict: int | None = NotProvided,
     ) -> Self:
         """Filtering of groups without a signal, and sampling until the batch is full.
 
@@ -235,6 +236,9 @@ class ObjectiveSections(AlgorithmConfig):
                 Source: recipe.
             on_shortfall: What is done when the rounds are used up: `train_partial` trains on the
                 groups there are, `raise` stops.
+            max_rounds_without_verdict: Rounds in a row in which no response gets a verdict, as when
+                a reward server is down; one more ends the trial with the first reason. `null` goes
+                on for ever.
         """
         return self
 

@@ -164,6 +164,9 @@ def _check_update(config: DAPOConfig) -> Iterator[str]:
 
 def _check_sampling(config: DAPOConfig) -> Iterator[str]:
     yield from at_least("dynamic_sampling.max_rounds", config.max_rounds, 1)
+    if config.max_rounds_without_verdict is not None:
+        limit = config.max_rounds_without_verdict
+        yield from at_least("dynamic_sampling.max_rounds_without_verdict", limit, 0)
     yield from at_least("dynamic_sampling.max_oversampling", config.max_oversampling, 1)
 
     if not 0 <= config.overlong_buffer_tokens <= config.max_response_tokens:

@@ -105,6 +105,7 @@ class PromptGroup:
         prompt_ids: `[P]` int32, the tokens of the prompt, made once.
         responses: The `G` responses.
         weights_version: Version of the weights that sampled the group (RLlib's `weights_seq_no`).
+        lost: Why the environment gave no prompt, in one line; there are no responses then.
     """
 
     seed: int
@@ -112,6 +113,7 @@ class PromptGroup:
     prompt_ids: NDArray[np.int32]
     responses: tuple[Response, ...]
     weights_version: int
+    lost: str = ""
 
     def tokens_of(self, indices: Iterable[int]) -> GroupTokens:
         """Returns the tokens of the responses at these places in the group, and of the prompt."""
@@ -136,6 +138,7 @@ class PromptGroup:
             predictions=tuple(r.prediction for r in responses),
             components=tuple(r.components for r in responses),
             num_turns=tuple(r.num_turns for r in responses),
+            lost=self.lost,
         )
 
 
@@ -160,7 +163,10 @@ class GroupTokens:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupSummary:
-    """A `PromptGroup` without its tokens; every tuple has one entry per response."""
+    """A `PromptGroup` without its tokens; every tuple has one entry per response.
+
+    Where the environment gave no prompt, `lost` says why and all tuples are empty.
+    """
 
     seed: int
     weights_version: int
@@ -174,3 +180,14 @@ class GroupSummary:
     predictions: tuple[str, ...]
     components: tuple[Mapping[str, float], ...]
     num_turns: tuple[int, ...]
+    lost: str = ""
+
+    @property
+    def missing_reason(self) -> str:
+        """Why the prompt, or else the first verdict that is missing, is; empty if none is."""
+        if self.lost:
+            return self.lost
+        for reward, reason in zip(self.rewards, self.reasons, strict=True):
+            if math.isnan(reward):
+                return reason or "the environment gave no reason"
+        return ""

@@ -92,7 +92,13 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "Missing verdicts by cause",
                 NUMBER,
-                ("missing_timeout", "missing_crash", "missing_too_long", "missing_other"),
+                (
+                    "missing_timeout",
+                    "missing_crash",
+                    "missing_too_long",
+                    "missing_not_seeded",
+                    "missing_other",
+                ),
                 stacked=True,
             ),
             Panel("Turns", NUMBER, ("episode_len_mean", "episode_len_min", "episode_len_max")),
@@ -113,6 +119,7 @@ ROWS: tuple[Row, ...] = (
                     "groups_no_signal",
                     "groups_missing",
                     "groups_prompt_too_long",
+                    "groups_prompt_lost",
                 ),
                 stacked=True,
             ),

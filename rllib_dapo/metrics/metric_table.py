@@ -95,6 +95,11 @@ METRICS: tuple[Metric, ...] = (
         "missing_crash", "responses", "without a verdict: scoring raised, died or ran out of memory"
     ),
     _rollout("missing_too_long", "responses", "without a verdict: too long a text to score"),
+    _rollout(
+        "missing_not_seeded",
+        "responses",
+        "without a verdict: the environment posed another problem at the second reset",
+    ),
     _rollout("missing_other", "responses", "without a verdict: any other reason"),
     _rollout(
         f"{REWARD_COMPONENTS}*",
@@ -109,6 +114,7 @@ METRICS: tuple[Metric, ...] = (
     _rollout("groups_no_signal", "groups", "dropped: graded rewards all equal"),
     _rollout("groups_missing", "groups", "dropped: fewer than two verdicts"),
     _rollout("groups_prompt_too_long", "groups", "dropped: prompt over the limit"),
+    _rollout("groups_prompt_lost", "groups", "dropped: the environment gave no prompt"),
     _rollout(
         "groups_surplus", "groups", "informative, but the batch was full; the prompts come again"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,15 @@ def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
             f"rollout.max_prompt_tokens={config.max_prompt_tokens} (prompts that do not fit have "
             f"{min(too_long)} to {max(too_long)} tokens), "
         )
+    missing = next((group.missing_reason for group in sampler.seen if group.missing_reason), "")
+    if missing and all(math.isnan(reward) for group in sampler.seen for reward in group.rewards):
+        return (
+            f"no response got a verdict in {sampler.rounds} rounds ({reasons}); the first reason: "
+            f"{missing}"
+        )
+
+    if missing:
+        reasons = f"{reasons}; the first missing verdict: {missing}"
     return (
         f"{len(sampler.accepted)} of {config.prompts_per_step} groups were informative after "
         f"{sampler.rounds} rounds ({reasons}). {raised}"

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 
 
+# What `Decision` calls the reasons why groups are dropped.
+_DROPPED = ("all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long", "prompt_lost")
+
+
 def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
     """The figures of one step of dynamic sampling, by name.
 
@@ -49,7 +53,7 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
         "acceptance_rate": sampler.acceptance_rate,
         "sampling_rounds": sampler.rounds,
     }
-    for reason in ("all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long"):
+    for reason in _DROPPED:
         result[f"groups_{reason}"] = decisions.get(reason, 0)
     return result
 

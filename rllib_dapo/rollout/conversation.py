@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rllib_dapo.core.types import FinishReason, Response, TurnRecord
+from rllib_dapo.envs.hosts.outcomes import StepOutcome, missing_outcome
 from rllib_dapo.envs.messages import plain_text
 from rllib_dapo.rollout.engine import Completion
-from rllib_dapo.rollout.env_stepper import StepResult
 
 # Predictions travel to the driver with every summary. A longer one is wrong whatever follows.
 _PREDICTION_CHARACTERS = 256
@@ -48,7 +47,7 @@ class Conversation:
     _is_sampled: list[bool] = field(default_factory=list)
     _turns: list[TurnRecord] = field(default_factory=list)
     _finish_reason: FinishReason = "stop"
-    _info: Mapping[str, Any] = field(default_factory=dict)
+    _outcome: StepOutcome = field(default_factory=lambda: missing_outcome("not stepped"))
 
     @property
     def num_tokens(self) -> int:
@@ -81,7 +80,7 @@ class Conversation:
         self._finish_reason = completion.finish_reason
         self.last_text = text
 
-    def add_step_result(self, result: StepResult) -> None:
+    def add_step_result(self, result: StepOutcome) -> None:
         """Records what the environment returned for the latest turn."""
         self._turns.append(
             TurnRecord(
@@ -90,7 +89,7 @@ class Conversation:
                 observation=plain_text(result.observation),
             )
         )
-        self._info = result.info
+        self._outcome = result
 
     def add_observation(self, token_ids: Sequence[int]) -> None:
         """Adds an observation's tokens. They have no loss, and no log-probability."""
@@ -106,17 +105,18 @@ class Conversation:
         """
         self._finish_reason = "length"
 
-        extra = float(self._info.get("reward_if_cut_off", 0.0))
         last = self._turns[-1]
         self._turns[-1] = TurnRecord(
-            said=last.said, reward=last.reward + extra, observation=last.observation
+            said=last.said,
+            reward=last.reward + self._outcome.reward_if_cut_off,
+            observation=last.observation,
         )
 
     def response(self) -> Response:
         """Returns the finished response."""
         reward = sum(turn.reward for turn in self._turns)
         is_missing = not np.isfinite(reward)
-        info, correct = self._info, self._info.get("is_correct")
+        outcome = self._outcome
 
         return Response(
             token_ids=np.concatenate(self._token_ids),
@@ -124,13 +124,11 @@ class Conversation:
             logprobs=np.concatenate(self._logprobs),
             finish_reason=self._finish_reason,
             reward=float("nan") if is_missing else reward,
-            is_correct=None if is_missing or correct is None else bool(correct),
+            is_correct=None if is_missing else outcome.is_correct,
             text="".join(turn.said + turn.observation for turn in self._turns),
-            reason=str(info.get("missing_reason", f"the reward is {reward}")) if is_missing else "",
-            prediction=str(info.get("prediction", ""))[:_PREDICTION_CHARACTERS],
-            components={
-                str(name): float(value) for name, value in info.get("reward_components", {}).items()
-            },
+            reason=(outcome.reason or f"the reward is {reward}") if is_missing else "",
+            prediction=outcome.prediction[:_PREDICTION_CHARACTERS],
+            components=dict(outcome.components),
             turns=tuple(self._turns),
         )
 

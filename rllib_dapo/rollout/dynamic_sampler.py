@@ -27,6 +27,7 @@ class Decision(StrEnum):
     NO_SIGNAL = "no_signal"
     MISSING = "missing"
     PROMPT_TOO_LONG = "prompt_too_long"
+    PROMPT_LOST = "prompt_lost"
 
 
 def decide(
@@ -46,7 +47,7 @@ def decide(
             the baseline.
     """
     if not group.rewards:
-        return Decision.PROMPT_TOO_LONG
+        return Decision.PROMPT_LOST if group.lost else Decision.PROMPT_TOO_LONG
 
     known = [i for i, reward in enumerate(group.rewards) if not math.isnan(reward)]
     if len(known) < min_verdicts:

@@ -74,7 +74,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         # memory for nothing.
         self.module: Any = None
         if self.worker_index > 0 or config.num_env_runners == 0:
-            check_first_prompt(self.env, self.tokenizer, config)
+            check_first_prompt(self._environments.stepper(), self.tokenizer, config)
             self.make_module()
 
     def __repr__(self) -> str:
@@ -154,6 +154,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             DEFAULT_MODULE_ID: spaces,
         }
 
+    def prompt_fault(self) -> str:
+        """Returns why the training environment gives no prompt; empty if it gives one."""
+        return self._environments.prompt_fault()
+
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
         """Samples one group of responses for each prompt seed.
 
@@ -178,8 +182,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         env_stepper = self._environments.stepper(evaluation=evaluation)
 
         # One prompt per seed, tokenized once for the whole group.
-        observations = ((seed, env_stepper.env.reset(seed=seed)[0]) for seed in seeds)
-        read = read_prompts(self.tokenizer, observations, self.config)
+        read = read_prompts(self.tokenizer, env_stepper.prompts(seeds), self.config)
         prompts = [prompt for _, prompt in read]
 
         started = time.perf_counter()
@@ -193,6 +196,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
                 prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
                 responses=group,
                 weights_version=self._weights_version,
+                lost=prompt.lost,
             )
             for (text, prompt), group in zip(read, responses, strict=True)
         ]
@@ -326,8 +330,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """Samples and scores a group for each prompt within `rollout.max_prompt_tokens`.
 
         Returns:
-            The groups in the order of the prompts, empty for a prompt that is too long; and the
-            seconds spent in the engine.
+            The groups in the order of the prompts, empty for a prompt that is too long or that the
+            environment did not give; and the seconds spent in the engine.
         """
         stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
         loop = RolloutLoop(
@@ -342,9 +346,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             ),
         )
 
-        # A prompt that is too long keeps its place: the driver counts its group and drops it.
+        # A prompt that is too long or lost keeps its place: the driver counts its group and drops
+        # it.
         limit = self.config.max_prompt_tokens
-        fits = [len(prompt.token_ids) <= limit for prompt in prompts]
+        fits = [not prompt.lost and len(prompt.token_ids) <= limit for prompt in prompts]
         sampled = iter(loop.run([prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]))
         groups = [next(sampled) if fit else () for fit in fits]
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from threading import Lock
 from typing import Any
 
 import gymnasium as gym
+
+from rllib_dapo.envs.hosts.hosted_env import HostedEnv
+
+logger = logging.getLogger(__name__)
 
 
 class EnvironmentPool:
@@ -30,7 +36,11 @@ class EnvironmentPool:
         self._make = make
         self._all = [first]
         self._free = [first]
+        self._num_made = 1
         self._lock = Lock()
+        # A user's constructor need not be safe to run twice at a time, but processes start side by
+        # side.
+        self._making = nullcontext() if isinstance(first, HostedEnv) else Lock()
 
     @property
     def first(self) -> gym.Env[Any, Any]:
@@ -38,17 +48,24 @@ class EnvironmentPool:
         return self._all[0]
 
     def acquire(self) -> gym.Env[Any, Any]:
-        """Lends an environment, which the caller has to reset. Safe to call from any thread."""
+        """Lends an environment, which the caller has to reset. Safe to call from any thread.
+
+        Raises:
+            Exception: Whatever making an environment raises.
+        """
         with self._lock:
             if self._free:
                 return self._free.pop()
+            number, self._num_made = self._num_made, self._num_made + 1
 
-            # A wrapper does not know how to wrap a copy of its environment, so only a bare
-            # environment is asked for one.
-            fork = getattr(self.first, "fork", None) if self.first.unwrapped is self.first else None
-            env = fork() if fork is not None else self._make(len(self._all))
+        # A wrapper does not know how to wrap a copy of its environment, so only a bare environment
+        # is asked for one.
+        fork = getattr(self.first, "fork", None) if self.first.unwrapped is self.first else None
+        with self._making:
+            env: gym.Env[Any, Any] = fork() if fork is not None else self._make(number)
+        with self._lock:
             self._all.append(env)
-            return env
+        return env
 
     def release(self, env: gym.Env[Any, Any]) -> None:
         """Takes an environment back."""
@@ -56,6 +73,14 @@ class EnvironmentPool:
             self._free.append(env)
 
     def close(self) -> None:
-        """Closes all environments, lent ones included."""
+        """Closes all environments, lent ones included; one that raises does not stop the others."""
         for env in reversed(self._all):
-            env.close()
+            close_quietly(env)
+
+
+def close_quietly(env: gym.Env[Any, Any]) -> None:
+    """Closes an environment; what it raises is told and goes no further."""
+    try:
+        env.close()
+    except (Exception, SystemExit):
+        logger.warning("an environment raised while it was closed", exc_info=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +12,19 @@ from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 from rllib_dapo.core.types import Response
+from rllib_dapo.envs.hosts.outcomes import StepOutcome, missing_outcome
 from rllib_dapo.models import observation_token_ids, response_text
 from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
-from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep, StepResult
+from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 0.005  # what the engine may be kept waiting for environments that answer at once
+_PATIENCE_SECONDS = 60.0  # of waiting for environments in silence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +34,12 @@ class Prompt:
     Attributes:
         seed: Reset seed of the environment.
         token_ids: `[P]` token ids.
+        lost: Why the environment gave no prompt, in one line; empty if it gave one.
     """
 
     seed: int
     token_ids: Sequence[int]
+    lost: str = ""
 
 
 class RolloutLoop:
@@ -80,6 +89,7 @@ class RolloutLoop:
         # Request key -> the conversations that the engine still samples, by place in the request.
         self._generating: dict[int, dict[int, Conversation]] = {}
         self._stepping: list[tuple[Conversation, PendingStep]] = []
+        self._has_told = False
         self.engine_seconds = 0.0
 
     def run(self, prompts: Sequence[Prompt]) -> list[tuple[Response, ...]]:
@@ -130,8 +140,11 @@ class RolloutLoop:
 
             for response in finished:
                 self._begin_step(response)
+            if finished and self._env_stepper.may_go_on:
+                # A quick environment's episode goes on in the engine's next step.
+                wait([step.future for _, step in self._stepping], _GRACE_SECONDS)
         else:
-            wait([step.future for _, step in self._stepping], return_when=FIRST_COMPLETED)
+            self._wait_for_environments()
 
         still_stepping = []
         for conversation, step in self._stepping:
@@ -140,6 +153,21 @@ class RolloutLoop:
             else:
                 still_stepping.append((conversation, step))
         self._stepping = still_stepping
+
+    def _wait_for_environments(self) -> None:
+        """Waits for one of the environments, and says so where that takes long."""
+        futures = [step.future for _, step in self._stepping]
+        done, _ = wait(futures, _PATIENCE_SECONDS, return_when=FIRST_COMPLETED)
+        if not done and not self._has_told:
+            self._has_told = True
+            logger.warning(
+                "nothing to sample for %g s: %d responses wait for the environment, the first of "
+                "them to seed %d. environment.env_config.verify_in=process bounds every call by "
+                "verify_seconds",
+                _PATIENCE_SECONDS,
+                len(futures),
+                self._stepping[0][0].seed,
+            )
 
     def _request(
         self,
@@ -171,7 +199,7 @@ class RolloutLoop:
         step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)
         self._stepping.append((conversation, step))
 
-    def _end_or_continue(self, conversation: Conversation, result: StepResult) -> None:
+    def _end_or_continue(self, conversation: Conversation, result: StepOutcome) -> None:
         """Ends the episode, or adds the observation and asks the engine for the next turn."""
         # A template for single questions is right where the policy does not speak again.
         speaks_again = (
@@ -201,14 +229,13 @@ class RolloutLoop:
         )
 
     def _read_observation(
-        self, conversation: Conversation, result: StepResult
-    ) -> tuple[StepResult, Sequence[int]]:
+        self, conversation: Conversation, result: StepOutcome
+    ) -> tuple[StepOutcome, Sequence[int]]:
         """Returns what the model reads next. If it cannot be read, the reward is missing."""
         try:
             ids = observation_token_ids(
                 self._tokenizer, result.observation, after=conversation.token_ids[-1]
             )
         except ValueError as error:
-            info = {"missing_reason": f"crash: what step returned cannot be read: {error}"}
-            return replace(result, reward=math.nan, is_done=True, info=info), ()
+            return missing_outcome(f"crash: what step returned cannot be read: {error}"), ()
         return result, ids

@@ -9,11 +9,14 @@ from ray.rllib.env.env_context import EnvContext
 from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.envs.row_counts import DataReport
-from rllib_dapo.rollout.env_stepper import EnvStepper, make_env_stepper
-from rllib_dapo.rollout.make_environment import make_environment
+from rllib_dapo.rollout.env_stepper import EnvStepper
+from rllib_dapo.rollout.make_env_stepper import make_env_stepper
+from rllib_dapo.rollout.make_environment import environment_name, make_environment
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
+
+_TRIED_SEEDS = range(3)
 
 
 class RunnerEnvironments:
@@ -57,6 +60,17 @@ class RunnerEnvironments:
             vector_index=num_made,
             num_workers=self._num_workers,
         )
+
+    def prompt_fault(self) -> str:
+        """Returns why the first seeds of training give no prompt; empty if one of them does.
+
+        A single reset may fail for a reason that passes, and costs its prompt only.
+        """
+        for seed in _TRIED_SEEDS:
+            [reset] = self.stepper().prompts([seed])
+            if reset.prompt is not None:
+                return ""
+        return reset.reason
 
     def refuse_overlap(self) -> None:
         """Refuses an evaluation that asks problems which are trained on.
@@ -104,4 +118,5 @@ class RunnerEnvironments:
         return make_env_stepper(
             lambda num_made: make_environment(config.env, self.env_context(config, num_made)),
             num_threads=self._config.num_env_threads,
+            name=environment_name(config.env),
         )

@@ -12,8 +12,10 @@ import gymnasium
 from ray import tune
 
 from rllib_dapo.envs import Problem
-from rllib_dapo.envs.messages import as_conversation
+from rllib_dapo.envs.hosts.construction import construct
+from rllib_dapo.envs.hosts.outcomes import read_reset
 from rllib_dapo.findings import SettingsError, one_line, suggest
+from rllib_dapo.rollout.environment_pool import close_quietly
 from rllib_dapo.rollout.make_environment import is_tune_name, make_environment
 
 
@@ -45,12 +47,17 @@ def resolve_environment(env: Any) -> Any:
     if name in gymnasium.registry:
         tune.register_env(env, lambda config: gymnasium.make(f"{module_name}:{name}", **config))
         return env
-    if not isinstance(getattr(module, name, None), type):
+    made_by = getattr(module, name, None)
+    if not callable(made_by):
         near = suggest(name, vars(module))
         raise SettingsError(
             f"environment.env={env!r}: module {module_name} has no class {name!r}{near}"
         )
-    return getattr(module, name)
+    if isinstance(made_by, type):
+        return made_by
+    # RLlib takes a class or a name, and this is a function that makes the environment.
+    tune.register_env(env, lambda config: construct(made_by, config))
+    return env
 
 
 def try_environment(
@@ -67,27 +74,21 @@ def try_environment(
         All problems that it has, where it lists them: its attribute `problems`.
 
     Raises:
-        SettingsError: If that fails, or if what it observes is not text.
+        SettingsError: If that fails, or if what it observes is not a prompt.
     """
     # A user's environment may raise anything; one line is better than a traceback.
     try:
         made = make_environment(env, env_config)
-        observation, _ = made.reset(seed=0)
-        problems = _listed_problems(made)
-        made.close()
-    except Exception as error:
+        try:
+            read_reset(made.reset(seed=0))
+            problems = _listed_problems(made)
+        finally:
+            close_quietly(made)
+    except (Exception, SystemExit) as error:
         is_told = isinstance(error, ValueError | FileNotFoundError)
         kind = "" if is_told else f"{type(error).__name__}: "
         raise SettingsError(f"{setting} of {_name(env)}: {kind}{one_line(error)}") from error
 
-    try:
-        as_conversation(observation)
-    except ValueError as error:
-        raise SettingsError(
-            f"environment.env={_name(env)!r} observes {type(observation).__name__}, not text "
-            f"({error}): a language model needs an environment whose observations and actions are "
-            "texts"
-        ) from error
     return problems
 
 

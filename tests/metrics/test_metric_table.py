@@ -131,6 +131,7 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "missing_timeout": 2,
             "missing_crash": 1,
             "missing_too_long": 0,
+            "missing_not_seeded": 0,
             "missing_other": 0,
             # 1 0.5 0 and -1
             "reward_components/form": 0.5,
@@ -143,6 +144,7 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "groups_no_signal": 1,
             "groups_missing": 1,
             "groups_prompt_too_long": 1,
+            "groups_prompt_lost": 0,
             # three were informative, one of them surplus
             "acceptance_rate": 3 / 8,
             "sampling_rounds": 2,
@@ -160,6 +162,7 @@ def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None
         "no_signal",
         "missing",
         "prompt_too_long",
+        "prompt_lost",
     )
     assert sum(metrics[f"groups_{fate}"] for fate in fates) == metrics["groups_generated"]
 
@@ -198,6 +201,7 @@ def test_a_response_that_is_right_and_never_ends_is_correct_but_not_completed(
         ("timeout: no verdict within 5 s", "missing_timeout"),
         ("crash: the process ended with status 3", "missing_crash"),
         ("too long: a text of 3000001 characters", "missing_too_long"),
+        ("not seeded: reset(seed=3) gave the prompt '1', and then '2'", "missing_not_seeded"),
         ("the ground truth 'x' is not a number", "missing_other"),
         ("the reward is inf", "missing_other"),
         ("", "missing_other"),
@@ -216,7 +220,13 @@ def test_a_missing_verdict_is_counted_under_its_cause(
         for name, value in verdict_metrics([group]).items()
         if name.startswith("missing_")
     }
-    causes = ("missing_timeout", "missing_crash", "missing_too_long", "missing_other")
+    causes = (
+        "missing_timeout",
+        "missing_crash",
+        "missing_too_long",
+        "missing_not_seeded",
+        "missing_other",
+    )
     assert counts == {**dict.fromkeys(causes, 0), metric: 1, "missing_reward_fraction": 0.5}
 
 

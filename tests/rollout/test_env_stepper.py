@@ -122,9 +122,9 @@ HOSTILE_SETTINGS = {
 
 
 REASONS = {
-    "0": "timeout: no verdict",
-    "2": "crash: the process ended with status 1",
-    "4": "crash: out of memory",
+    "0": "timeout: step: no reply within 2 s",
+    "2": "crash: step: the process ended with status 1",
+    "4": "crash: the scorer raised MemoryError",
 }
 
 

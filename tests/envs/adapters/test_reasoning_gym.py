@@ -16,6 +16,7 @@ from gymnasium.utils.env_checker import check_env
 from rllib_dapo.envs.adapters import reasoning_gym
 from rllib_dapo.envs.adapters.evaluated_answers import EXPRESSIONS, LISTS
 from rllib_dapo.envs.adapters.reasoning_gym import ReasoningGymEnv
+from rllib_dapo.envs.processes.replies import DeadlineMissed
 
 HOSTILE = runpy.run_path(str(Path(__file__).parents[1] / "verify" / "hostile.py"))["HOSTILE"]
 pytestmark = pytest.mark.skipif(
@@ -179,6 +180,45 @@ def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
 
     _, info = env.reset(seed=0)
     assert env.step(info["answer"])[1] == 1.0
+
+
+def test_a_stopped_process_costs_its_call_and_is_replaced(
+    make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reasoning_gym, "_ENTRY_SECONDS", 1.0)
+    env = make("leg_counting", verify_seconds=1)
+    before = env.problem(3)
+    stopped = psutil.Process(env._team.pids[0])
+    stopped.suspend()
+    with pytest.raises(DeadlineMissed):
+        env.problem(3)
+    assert not stopped.is_running()
+
+    monkeypatch.setattr(env, "_deadline", 600.0)
+    assert env.problem(3) == before
+
+
+def test_answers_are_scored_side_by_side(
+    make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "meeting_tasks.py").write_text(
+        "import os, pathlib, time\n"
+        "from rllib_dapo.envs.adapters.reasoning_gym_tasks import Tasks\n\n"
+        "class MeetingTasks(Tasks):\n"
+        "    def score(self, seed, index, answer):\n"
+        f"        place = pathlib.Path({str(tmp_path)!r})\n"
+        "        (place / f'{os.getpid()}.here').touch()\n"
+        "        while len(list(place.glob('*.here'))) < 3:\n"
+        "            time.sleep(0.01)\n"
+        "        return super().score(seed, index, answer)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(reasoning_gym, "_SERVICE", "meeting_tasks:MeetingTasks")
+
+    env = make("leg_counting", verify_processes=3, verify_seconds=600)
+    problem = env.problem(0)
+    tickets = [env.submit_to(problem, problem.answer) for _ in range(3)]
+    assert [env.collect(ticket)[0] for ticket in tickets] == [1.0, 1.0, 1.0]
 
 
 def test_a_file_in_the_current_folder_that_is_called_like_the_library_does_no_harm(

@@ -1,0 +1,108 @@
+"""What every round of sampling must keep, or the run ends: right weights, and some verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from rllib_dapo.core.types import GroupSummary
+from rllib_dapo.envs.verify.verdict import MissingReason
+from rllib_dapo.rollout.make_environment import environment_name
+from rllib_dapo.rollout.rollout_result import SampledGroup
+
+if TYPE_CHECKING:
+    from ray.rllib.env.env_runner_group import EnvRunnerGroup
+
+    from rllib_dapo.config.dapo_config import DAPOConfig
+
+
+class RoundChecks:
+    """Looks at each round of training, and ends the run where going on would be for nothing.
+
+    Args:
+        config: The algorithm's configuration.
+    """
+
+    def __init__(self, config: DAPOConfig) -> None:
+        self._config = config
+        self._rounds_without_verdict = 0
+        self._first_reason = ""
+
+    def check(self, sampled: Mapping[int, SampledGroup], *, version: int) -> None:
+        """Checks one round.
+
+        Args:
+            sampled: The round's groups by prompt seed.
+            version: Version of the weights that are about to be trained.
+
+        Raises:
+            RuntimeError: If a group was sampled with other weights; if the environment poses
+                another problem at the second reset with a seed as a rule; or if more rounds in a
+                row brought no verdict than `dynamic_sampling.max_rounds_without_verdict`. One line.
+        """
+        self._check_versions(sampled, version)
+        summaries = [group.summary for group in sampled.values()]
+        self._check_seeding(summaries)
+        self._check_verdicts(summaries)
+
+    def _check_versions(self, sampled: Mapping[int, SampledGroup], version: int) -> None:
+        stale = sorted(seed for seed, g in sampled.items() if g.summary.weights_version != version)
+        if stale:
+            raise RuntimeError(
+                f"prompts {stale[:8]} were sampled with other weights than version {version}: an "
+                "engine missed an update; raise "
+                f"weight_sync_timeout_s={self._config.weight_sync_timeout_s}"
+            )
+
+    def _check_seeding(self, groups: Iterable[GroupSummary]) -> None:
+        """Refuses an environment whose verdicts are about other problems than the prompts."""
+        reasons = [reason for group in groups for reason in group.reasons]
+        found = [reason for reason in reasons if reason.startswith(f"{MissingReason.NOT_SEEDED}:")]
+        if found and 2 * len(found) >= len(reasons):
+            raise RuntimeError(
+                f"environment.env={environment_name(self._config.env)} cannot be seeded: "
+                f"{len(found)} of {len(reasons)} responses would be judged by another problem than "
+                f"the prompt's, as {found[0].partition(': ')[2]}. Draw only from a generator that "
+                "is made from the seed of reset"
+            )
+
+    def _check_verdicts(self, groups: list[GroupSummary]) -> None:
+        if any(not math.isnan(reward) for group in groups for reward in group.rewards):
+            self._rounds_without_verdict = 0
+            return
+
+        reason = next((group.missing_reason for group in groups if group.missing_reason), "")
+        if not reason:  # such as where every prompt is too long
+            return
+        if not self._rounds_without_verdict:
+            self._first_reason = reason
+        self._rounds_without_verdict += 1
+
+        limit = self._config.max_rounds_without_verdict
+        if limit is not None and self._rounds_without_verdict > limit:
+            raise RuntimeError(
+                f"environment.env={environment_name(self._config.env)} gave no verdict on any "
+                f"response of {self._rounds_without_verdict} rounds in a row, and "
+                f"dynamic_sampling.max_rounds_without_verdict={limit}; the first reason: "
+                f"{self._first_reason}"
+            )
+
+
+def refuse_without_prompts(env_runner_group: EnvRunnerGroup, config: DAPOConfig) -> None:
+    """Refuses an environment that gives no prompt, before anything is sampled.
+
+    Args:
+        env_runner_group: EnvRunners with their environments.
+        config: The algorithm's configuration.
+
+    Raises:
+        ValueError: If the first seeds give no prompt on any EnvRunner; one line.
+    """
+    faults = env_runner_group.foreach_env_runner(
+        lambda runner: runner.prompt_fault(), local_env_runner=config.num_env_runners == 0
+    )
+    if faults and all(faults):
+        raise ValueError(
+            f"environment.env={environment_name(config.env)} gives no prompt: {faults[0]}"
+        )
