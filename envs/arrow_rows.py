@@ -152,8 +152,9 @@ def _single_texts(messages: Any) -> tuple[NDArray[np.bool_], Any] | None:
 
     is_plain = compute.and_(compute.equal(roles, "user").fill_null(False), contents.is_valid())
     for field in messages.type:
-        if field.name not in ("role", "content"):
-            is_plain = compute.and_(is_plain, _field(messages, field.name).is_null())
+        other = None if field.name in ("role", "content") else _field(messages, field.name)
+        if other is not None:
+            is_plain = compute.and_(is_plain, other.is_null())
     return is_plain.to_numpy(zero_copy_only=False), contents
 
 

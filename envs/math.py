@@ -146,7 +146,8 @@ def select_problems(
     Raises:
         ValueError: If there are none.
     """
-    solvable, unsolvable = [], []
+    solvable: list[Problem] = []
+    unsolvable: list[Problem] = []
     for problem in dataset.problems:
         verdict = ANSWER_RULES[rule](ideal_response(rule, problem.answer), problem.answer)
         (solvable if verdict.is_correct else unsolvable).append(problem)

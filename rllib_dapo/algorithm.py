@@ -113,9 +113,8 @@ class DAPO(WholeCheckpoints):
 
     def _start_counting(self) -> None:
         """Nothing has been sampled, trained or evaluated yet."""
-        self._next_seed = 0
+        self._next_seed = self._weights_version = 0
         self._acceptance_rate = 1.0
-        self._weights_version = 0
         self._sample_table = SampleTable()
         self.evaluation_at_start: dict[str, Any] | None = None
 

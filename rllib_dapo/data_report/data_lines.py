@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from rllib_dapo.data_report.describe_data import DataDescription, Lengths, RenderedPrompt
+from rllib_dapo.data_report.describe_data import DataDescription, PromptLengths, RenderedPrompt
 from rllib_dapo.envs.row_counts import RowFinding, SourceReport
 
 _WIDTH: Final = 80
@@ -63,7 +63,7 @@ def _facts(description: DataDescription) -> Iterator[str]:
         yield from _field("copies", told)
 
 
-def _lengths_told(lengths: Lengths, description: DataDescription) -> str:
+def _lengths_told(lengths: PromptLengths, description: DataDescription) -> str:
     told = f"median {lengths.median:,}, p95 {lengths.p95:,}, longest {lengths.longest:,}"
     if lengths.limit is None:
         return told
@@ -85,10 +85,10 @@ def _answers(description: DataDescription) -> Iterator[str]:
     for count, rules in sorted(by_count.items(), reverse=True):
         yield from _field("read by", f"{count:,} of {total:,}: {', '.join(rules)}")
 
-    rule = description.answer_rule
-    if rule is not None:
-        left_out = total - description.rules.get(rule, 0)
-        yield from _field("answer_rule", f"{rule}: {left_out:,} problems would be left out")
+    chosen = description.answer_rule
+    if chosen is not None:
+        left_out = total - description.rules.get(chosen, 0)
+        yield from _field("answer_rule", f"{chosen}: {left_out:,} problems would be left out")
     if description.num_unread:
         yield from _field("by none", f"{description.num_unread:,} answers, such as")
         for problem_id, answer in description.unread:

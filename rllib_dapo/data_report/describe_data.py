@@ -27,7 +27,7 @@ _SAY_EVERY: Final = 3.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lengths:
+class PromptLengths:
     """How long prompts are.
 
     Attributes:
@@ -75,7 +75,7 @@ class DataDescription:
         has_answers: Whether the problems have answers.
         kinds: How many prompts are a text, have a system message, or have earlier turns.
         near_copies: How many problems equal an earlier one but for case and white space.
-        lengths: Lengths in characters and in tokens.
+        lengths: PromptLengths in characters and in tokens.
         refused: For each reason why the model's template refuses prompts, how many it refuses.
         rules: For each answer rule, how many answers it can read.
         different_answers: How many different answers there are.
@@ -90,7 +90,7 @@ class DataDescription:
     has_answers: bool
     kinds: dict[str, int]
     near_copies: int
-    lengths: tuple[Lengths, ...]
+    lengths: tuple[PromptLengths, ...]
     refused: dict[str, int]
     rules: dict[str, int]
     different_answers: int
@@ -239,9 +239,9 @@ def _token_lengths(
     return lengths, dict(refused)
 
 
-def _lengths(unit: str, values: list[int], limit: int | None = None) -> Lengths:
+def _lengths(unit: str, values: list[int], limit: int | None = None) -> PromptLengths:
     ordered = sorted(values)
-    return Lengths(
+    return PromptLengths(
         unit=unit,
         measured=len(ordered),
         median=ordered[(len(ordered) - 1) // 2],

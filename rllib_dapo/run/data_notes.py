@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
+from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.rollout.make_environment import make_environment
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ def _notes(name: str, config: DAPOConfig) -> list[str]:
     if not hasattr(_class_of(config.env), "data_report"):
         return []
     env = make_environment(config.env, config.env_config)
-    report = env.unwrapped.data_report
+    report = getattr(env.unwrapped, "data_report", None)
     env.close()
+    if not isinstance(report, DataReport):
+        return []
 
     sources = [source.line() for source in report.sources]
     told = report.lines()
