@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from rllib_dapo.envs.env_settings import is_finite_number
+from rllib_dapo.envs.messages import Observation
 from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import MissingReason
 
@@ -168,7 +169,7 @@ class OpenEnvEnv(TurnsEnv):
             self._end_session()
         return turn
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+    def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Hands over a response, see `TurnsEnv.step`.
 
         If the server is lost, the episode is truncated.

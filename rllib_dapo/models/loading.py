@@ -31,7 +31,11 @@ def load_tokenizer(path: Path | str, *, trust_remote_code: bool = False) -> PreT
     from transformers import AutoTokenizer
 
     with _errors_name_the_setting("tokenizer", path):
-        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+        # Mistral's own library would be chosen where it is installed and a tekken.json lies beside
+        # the tokenizer.json. It takes no chat template, and does not tell its control tokens.
+        return AutoTokenizer.from_pretrained(
+            str(path), trust_remote_code=trust_remote_code, mistral_format=False
+        )
 
 
 def load_config(path: Path | str, *, trust_remote_code: bool = False) -> PreTrainedConfig:

@@ -54,7 +54,8 @@ def framing_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 
 @lru_cache(maxsize=4)
 def _made_once(tokenizer: PreTrainedTokenizerBase, template: str, size: int) -> frozenset[int]:
-    named = {getattr(tokenizer, f"{name}_token_id", None) for name in _NAMED} - {None}
+    ids = (getattr(tokenizer, f"{name}_token_id", None) for name in _NAMED)
+    named = {int(index) for index in ids if index is not None}
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     special |= set(tokenizer.all_special_ids) - named
 

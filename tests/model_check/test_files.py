@@ -11,6 +11,8 @@ import pytest
 from tokenizers import processors
 from transformers import AutoTokenizer, LlamaConfig, MambaConfig, PretrainedConfig
 
+from rllib_dapo import DAPOConfig
+from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.model_check.files import check_files
 from rllib_dapo.model_check.model_report import ModelFinding, refuse
 from rllib_dapo.model_check.sizes import Lengths, position_limit
@@ -217,3 +219,48 @@ def test_an_end_that_the_tokenizer_appends_is_left_out_and_named(
     assert prompt_token_ids(again, "1+1=") == before
     finding = findings(folder)["tokenizer"]
     assert (finding.verdict, "appends '<eos>'" in finding.detail) == ("note", True)
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
+    "{% endif %}{{ m['content'] }}{% endfor %}"
+)
+DROPS_SYSTEM = "{% for m in messages if m.role != 'system' %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (NO_SYSTEM, "takes no conversation of the roles system, user: TemplateError: no system"),
+        (DROPS_SYSTEM, "does not keep what a message of the role system says"),
+        (None, "has no chat template"),
+    ],
+)
+def test_a_system_prompt_without_a_place_is_refused_before_anything_is_loaded(
+    model_folder: ModelFolder, template: str | None, said: str
+) -> None:
+    folder = model_folder()
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    (folder / "chat_template.jinja").unlink()
+    tokenizer.save_pretrained(folder)
+    config = DAPOConfig().language_model(str(folder), system_prompt="be brief")
+    config.rollout(max_prompt_tokens=8, max_response_tokens=8)
+
+    with pytest.raises(ValueError, match=r"language_model.system_prompt='be brief'") as raised:
+        ModelCheck(config)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    ModelCheck(config.language_model(system_prompt=""))
+
+
+def test_a_system_prompt_with_a_place_is_told(model_folder: ModelFolder) -> None:
+    found = check_files(
+        str(model_folder()),
+        trust_remote_code=False,
+        lengths=None,
+        max_turns=1,
+        system_prompt="be brief",
+    )
+    (finding,) = (finding for finding in found if finding.check == "system prompt")
+    assert (finding.verdict, finding.detail) == ("right", "8 tokens in front of every prompt")

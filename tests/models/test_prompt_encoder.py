@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
@@ -61,7 +61,13 @@ def control_of(family: str, ids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=25, deadline=None, database=None, derandomize=True)
+@settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_no_text_becomes_a_control_token(family: str, data: st.DataObject) -> None:
     tokenizer = made(family)
@@ -101,7 +107,13 @@ def bare_of(family: str) -> PreTrainedTokenizerBase:
 
 
 @pytest.mark.parametrize("family", LOSSLESS)
-@settings(max_examples=25, deadline=None, database=None, derandomize=True)
+@settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_a_hostile_text_is_still_all_there(family: str, data: st.DataObject) -> None:
     tokenizer = made(family)
