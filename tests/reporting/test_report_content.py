@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rllib_dapo.envs.row_counts import DataReport, RowFinding, SourceReport
 from rllib_dapo.reporting.report_content import json_number, report_content
 from rllib_dapo.reporting.stored_run import StoredRun, read_run
 
@@ -116,3 +118,29 @@ def test_numbers_have_the_digits_that_a_picture_needs(
     value: float | None, shown: float | None
 ) -> None:
     assert json_number(value) == shown
+
+
+def test_what_was_read_from_files_stands_once_for_trials_that_read_the_same(run: StoredRun) -> None:
+    assert report_content(run, link=None)["data"] == []
+    finding = RowFinding(what="left out", reason="no answer", rows=1, first_row=3)
+    source = SourceReport(
+        source="d.jsonl",
+        columns={"prompt": ("question",), "answer": ("answer",)},
+        unused=(),
+        rows=3,
+        problems=2,
+        findings=(finding,),
+    )
+    reports = {"training": DataReport(sources=(source,), problems=2)}
+    first, second = (replace(trial, data_reports=reports) for trial in run.trials[:2])
+    trials = [first, second, *run.trials[2:]]
+    assert report_content(replace(run, trials=trials), link=None)["data"] == [
+        {
+            "use": "training",
+            "lines": [
+                "d.jsonl: 2 problems of 3 rows (prompt from question, answer from answer); "
+                "left out: 1 with no answer (first: row 3)"
+            ],
+            "trials": [first.name, second.name],
+        }
+    ]
