@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from rllib_dapo.envs.datasets import (
 )
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
+from rllib_dapo.envs.verify.sent_rule import SentRule, prepare
 
 
 class RewardFunctionEnv(SingleStepTextEnv):
@@ -107,9 +108,9 @@ class RewardFunctionEnv(SingleStepTextEnv):
         """Adds up the reward's components."""
         return self._reward(problem, response)
 
-    def scoring_rule(self) -> Callable[..., Verdict]:
+    def scoring_rule(self) -> SentRule:
         """Returns the reward alone: processes that score need no prompts."""
-        return self._reward.of_texts
+        return prepare(self._reward.of_texts, patience=self._reward.patience)
 
 
 # The copies of an environment in a process share their problems.
