@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -33,15 +34,16 @@ _PLAIN_NUMBER = re.compile(
 
 
 def math_verify(response: str, answer: str) -> Verdict:
-    r"""The last `\boxed{...}` or `Answer: ...`, compared as mathematics.
+    r"""The final answer, compared as mathematics; see `final_answer` for what that is.
 
     Lengths, numbers of digits, exponents, towers of them, factorials and brackets are bounded
     before sympy sees any of it (see `size_limits`), and an answer beyond the bounds is wrong. Some
-    texts within them still keep sympy busy for minutes: give this rule to a process that can be
-    killed.
+    texts within them still keep sympy busy for minutes. In a process of the `VerifierPool` an
+    answer that takes too much CPU time is wrong too, unless the ground truth alone takes as much;
+    elsewhere nothing bounds it.
 
     Args:
-        response: The model's text; its last 2,000 characters count.
+        response: The model's text; its last 20,000 characters count.
         answer: The ground truth, in a box or not; one beyond the bounds cannot be judged.
     """
     truth = _plain_truth(answer)
@@ -50,45 +52,49 @@ def math_verify(response: str, answer: str) -> Verdict:
 
     found = final_answer(response, is_worded=not _MATHEMATICS.search(truth))
     if found is None:
-        return Verdict(
-            is_correct=False,
-            reason=f"no answer in the last {LOOKED_AT} characters",
-        )
+        return Verdict(is_correct=False, reason=f"no answer in the last {LOOKED_AT} characters")
 
     readings = _readings(found, is_number=is_quantity(truth))
     refusals = [_refusal(reading) for reading in readings]
     readable = [reading for reading, refusal in zip(readings, refusals, strict=True) if not refusal]
     if not readable:
         return Verdict(is_correct=False, reason=f"the answer has {refusals[0]}")
-    prediction = normalize_answer(readable[0])
+
+    is_correct, problem = _judged(truth, readable)
+    # Whatever it is that goes wrong over an answer must not save it from being wrong.
+    if problem and not _can_be_judged(truth):
+        return missing(MissingReason.TIMEOUT, f"the ground truth alone takes {problem}")
+    return Verdict(
+        is_correct=is_correct,
+        prediction=normalize_answer(readable[0]),
+        reason=problem and f"the answer takes {problem}",
+    )
+
+
+def _judged(truth: str, readings: Sequence[str]) -> tuple[bool, str]:
+    """Returns whether a reading equals the truth, and what kept the library from an answer."""
+    plain = [_are_plainly_equal(truth, reading) for reading in readings]
+    if True in plain:
+        return True, ""
+    if None not in plain:
+        return False, ""
+
+    import math_verify  # noqa: F401 (the time that it takes to load is nobody's fault)
+
     try:
         with cpu_limit():
-            is_correct = any(_are_equal(truth, reading) for reading in readable)
-    except (CpuTimeSpent, Exception) as error:
-        # Whatever it is that goes wrong over a response must not save it from being wrong.
-        told = _told(error)
-        if not _can_be_judged(truth):
-            return missing(MissingReason.TIMEOUT, f"the ground truth alone takes {told}")
-        return Verdict(is_correct=False, prediction=prediction, reason=f"the answer takes {told}")
-    return Verdict(is_correct=is_correct, prediction=prediction)
-
-
-def _told(error: BaseException) -> str:
-    if isinstance(error, CpuTimeSpent):
-        return str(error)
-    return f"the library to {type(error).__name__}"
+            return any(_are_equal(truth, reading) for reading in readings), ""
+    except CpuTimeSpent as spent:
+        return False, str(spent)
+    except Exception as error:
+        return False, f"more than the library can bear: {type(error).__name__}"
 
 
 # A group asks for the same truth group_size times.
 @lru_cache(maxsize=256)
 def _can_be_judged(truth: str) -> bool:
-    """Whether the truth is read and compared with a plain number within the limit."""
-    try:
-        with cpu_limit():
-            _are_equal(truth, "1/7")
-    except (CpuTimeSpent, Exception):
-        return False
-    return True
+    """Whether the truth is read, and compared with a plain number, within the limit."""
+    return not _judged(truth, ["1/7"])[1]
 
 
 def _readings(found: str, *, is_number: bool) -> list[str]:
@@ -115,18 +121,24 @@ def _refusal(text: str) -> str:
     return beyond_bounds(text) or ("" if is_balanced(text) else "braces that do not balance")
 
 
-def _are_equal(truth: str, prediction: str) -> bool:
-    # Most answers are numbers, and most right ones are written like the truth: neither needs a
-    # library.
+def _are_plainly_equal(truth: str, prediction: str) -> bool | None:
+    """Whether two texts are equal, if that can be told without a library; None if it cannot.
+
+    Most answers are numbers, and most right ones are written like the truth.
+    """
     if truth == prediction:
         return True
-    numbers = _number(truth), _number(prediction)
-    if None not in numbers:
-        if numbers[0] == numbers[1]:
-            return True
-        if all(number.denominator == 1 for number in numbers if number is not None):
-            return False
 
+    number, other = _number(truth), _number(prediction)
+    if number is None or other is None:
+        return None
+    if number == other:
+        return True
+    # What decimals are near enough is the library's business.
+    return False if number.denominator == other.denominator == 1 else None
+
+
+def _are_equal(truth: str, prediction: str) -> bool:
     from math_verify import verify
 
     # The library's own deadlines are alarms of the main thread: useless in a library, harmful in

@@ -59,6 +59,7 @@ _NOT_A_NAME = re.compile(
 )
 _NAME_OR_LIST = re.compile(r"[A-Za-z,;:()\[\]<>]|\\[{}]")
 _PRICE = re.compile(rf"{_PLAIN}\s+[A-Za-z]{{2,}}")
+_LIST = re.compile(r"[(\[]|\\\{|[,;]\s")
 _OR = re.compile(rf"or\s+[$€£]?({_PLAIN})")
 _LEFT_OVER = " \t\n.,;:!?([{-+*/=^~'_&|\\"  # at the end, before a word
 
@@ -86,11 +87,13 @@ def quantity(text: str) -> str:
     `=`, or else its first number.
     """
     text = _as_latex(text)
+    formula = _FORMULA.search(text)
+    inside = "" if formula is None else _inside(formula)
+    if formula is not None and not text[: formula.start()].strip() and inside:
+        return inside
     if lead := _up_to_a_word(text):
         return lead
-
-    formula = _FORMULA.search(text)
-    if formula is not None and (inside := _inside(formula)):
+    if inside:
         return inside
 
     numbers = list(_NUMBER.finditer(text))
@@ -118,8 +121,10 @@ def is_quantity(text: str) -> bool:
 
 
 def without_commas(text: str) -> str:
-    """Returns a number without the commas between its thousands; anything else as it is."""
+    """Returns numbers without the commas between their thousands; lists stay as they are."""
     head, equals, number = text.rpartition("=")
+    if _LIST.search(number):
+        return text
     return head + equals + _GROUPED.sub(lambda n: n[0].replace(",", ""), number)
 
 

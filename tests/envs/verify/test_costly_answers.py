@@ -1,7 +1,6 @@
 """What a response costs a rule beyond CPU time is wrong, and what the truth costs is missing."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,9 +69,11 @@ def test_a_rule_that_is_part_of_a_reward_is_held_to_the_same(tmp_path: Path) -> 
         verify_processes=1,
     )
     env.reset(seed=0)
+    # The first verdict of a process: what loading the library takes does not count.
+    assert env.step(r"Answer: \frac{114}{2}")[1] == 1.0
+    env.reset(seed=0)
     _, reward, _, _, info = env.step(f"please, Answer: {COSTLY}")
     env.close()
-    assert not math.isnan(reward)
     assert (reward, info["is_correct"]) == (0.0, False)
     assert info["reward_components"] == {"right": -1.0, "polite": 1.0}
 
