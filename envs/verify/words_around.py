@@ -89,7 +89,7 @@ def quantity(text: str) -> str:
     text = _as_latex(text)
     formula = _FORMULA.search(text)
     inside = "" if formula is None else _inside(formula)
-    if formula is not None and not text[: formula.start()].strip() and inside:
+    if formula is not None and inside and _is_whole_beginning(formula):
         return inside
     if lead := _up_to_a_word(text):
         return lead
@@ -146,6 +146,12 @@ def _up_to_a_word(text: str) -> str:
         return ""
     other = _OR.match(text, word.start()) if word else None  # "18 or 19" is not 18
     return f"{lead}, {other[1]}" if other else lead
+
+
+def _is_whole_beginning(formula: re.Match[str]) -> bool:
+    """Whether a text begins with a formula in its marks, which does not go on behind them."""
+    before, behind = formula.string[: formula.start()], formula.string[formula.end() :].lstrip()
+    return not (before.strip() or formula["fraction"] or behind[:1] in tuple("-+*/=^\\"))
 
 
 def _inside(formula: re.Match[str]) -> str:
