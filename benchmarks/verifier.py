@@ -74,9 +74,8 @@ def pairs(seed: int) -> list[Pair]:
         return f"{base}^{{{exponent}}}-1", f"{base**exponent - 1}"
 
     def decimal() -> Pair:
-        value = Fraction(draw.randint(1, 9999), 8)
-        exact = f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
-        return exact if value.denominator > 1 else str(value), f"{float(value):.4f}"
+        value = Fraction(2 * draw.randint(0, 4999) + 1, 8)  # never a whole number
+        return f"\\frac{{{value.numerator}}}{{{value.denominator}}}", f"{float(value):.4f}"
 
     kinds: tuple[Callable[[], Pair], ...] = (
         fraction,

@@ -52,9 +52,9 @@ class MathEnv(RuleScoredEnv):
         weights: None; if set, a number for each entry of `path`: its share of the problems.
         max_prompt_characters: 1,000,000; longer prompts are left out and counted.
         disjoint_from: None; files like `path` that must not share a problem with it.
-        answer_rule: "strict", the public DAPO recipe's; "boxed", "numeric", "last_number",
-            "exact_integer", or "math_verify", which knows that (x+1)^2 is x^2+2x+1 and runs in a
-            process. See `verify`.
+        answer_rule: "strict", "boxed", "numeric", "last_number", "exact_integer", "math_verify",
+            which knows that (x+1)^2 is x^2+2x+1 and runs in a process, or "dapo_recipe", which
+            gives the verdicts of the public recipe's checker. See `verify`.
         tolerance: 0.0; how far a decimal may be from the truth under "numeric", as a share of the
             truth.
         template: The recipe's wording; a prompt with the field {problem}.

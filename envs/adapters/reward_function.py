@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_int
 from rllib_dapo.envs.prompt_cells import with_last_text
 from rllib_dapo.envs.row_counts import LIMITED, OTHER_SPLIT, DataReport, RowFinding
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
+from rllib_dapo.envs.verify.sent_rule import SentRule, prepare
 
 
 class RewardFunctionEnv(SingleStepTextEnv):
@@ -133,9 +134,9 @@ class RewardFunctionEnv(SingleStepTextEnv):
         """Adds up the reward's components."""
         return self._reward(problem, response)
 
-    def scoring_rule(self) -> Callable[..., Verdict]:
+    def scoring_rule(self) -> SentRule:
         """Returns the reward alone: processes that score need no prompts."""
-        return self._reward.of_texts
+        return prepare(self._reward.of_texts, patience=self._reward.patience)
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
         """Returns the texts of the problem, and the response."""

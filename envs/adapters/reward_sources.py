@@ -22,6 +22,7 @@ from rllib_dapo.envs.verify import (
     check_rule,
     missing,
 )
+from rllib_dapo.envs.verify.sent_rule import RULE_PATIENCE
 
 RewardSource: TypeAlias = Callable[[Problem, str], Verdict]
 
@@ -78,6 +79,14 @@ class WeightedReward:
     def has_rule(self) -> bool:
         """Whether a component compares the response with the ground truth."""
         return any(part.kind in ("rule", "slow rule") for part in self.components)
+
+    @property
+    def patience(self) -> float:
+        """How many times the deadline of a function it may take, see `SentRule`."""
+        kinds = {part.kind for part in self.components}
+        if "slow rule" not in kinds:
+            return 1.0
+        return 2.0 if "function" in kinds else RULE_PATIENCE
 
     def __call__(self, problem: Problem, response: str) -> Verdict:
         """Judges a response.

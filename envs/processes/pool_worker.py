@@ -52,6 +52,7 @@ class Job(Generic[T]):
             not raise, but for `ProcessDied` over a reply that makes no sense.
         characters: How much text the content carries.
         is_quick: Whether the call takes microseconds and never hangs; such calls travel together.
+        seconds: Its deadline; None: the pool's.
         load: What must have been loaded before.
     """
 
@@ -60,6 +61,7 @@ class Job(Generic[T]):
     read: Callable[[Reply | ProcessFailure], T]
     characters: int = 0
     is_quick: bool = False
+    seconds: float | None = None
     load: Load | None = None
 
     def settle(self, outcome: Reply | ProcessFailure) -> None:
@@ -86,7 +88,7 @@ class PoolWorker:
 
         Args:
             program: What the process runs.
-            seconds: Deadline of a job.
+            seconds: Deadline of a job that has none of its own.
             wake: See `KillableProcess`.
             overdue: Makes the context in which a process is waited for that takes unusually long.
         """
@@ -130,9 +132,10 @@ class PoolWorker:
 
         process.send({"calls": [job.content for job in batch]})
         while batch:
-            message = self._wait(process, self._seconds, _PATIENCE_SECONDS)
+            seconds = self._seconds if batch[0].seconds is None else batch[0].seconds
+            message = self._wait(process, seconds, _PATIENCE_SECONDS)
             if message is None:
-                raise DeadlineMissed(f"no reply within {self._seconds:g} s")
+                raise DeadlineMissed(f"no reply within {seconds:g} s")
             reply = read_reply(message)
             batch[0].settle(reply)
             batch.popleft()

@@ -19,7 +19,7 @@ from rllib_dapo.envs.processes.killable_process import Program
 from rllib_dapo.envs.processes.pool_worker import Job, PoolWorker
 from rllib_dapo.envs.processes.replies import PoolClosed
 
-_SPARE_PROCESSES = 8  # how many processes may stand in for overdue ones at a time
+SPARE_PROCESSES = 8  # how many processes may stand in for overdue ones at a time
 _MAX_BATCH = 64
 _MAX_BATCH_CHARACTERS = 2_000_000
 _JOIN_SECONDS = 5.0
@@ -33,6 +33,9 @@ class ProcessPool:
 
     A process that misses a deadline, dies or passes its memory is killed and replaced, and takes
     one job along. No other job waits for it: while a process is overdue, another one stands in.
+    That holds for up to `SPARE_PROCESSES` at a time. Where more are overdue at once, the jobs
+    behind them wait until one of these meets its deadline: each process takes memory, and more of
+    them would take longer to start than the deadline to pass.
     """
 
     def __init__(self, program: Program, *, seconds: float, processes: int) -> None:
@@ -40,7 +43,7 @@ class ProcessPool:
 
         Args:
             program: What the processes run.
-            seconds: Deadline of one job.
+            seconds: Deadline of a job that has none of its own.
             processes: How many jobs run at a time.
         """
         self._program = program
@@ -98,7 +101,7 @@ class ProcessPool:
     def _grow(self) -> None:
         """Starts one more thread if jobs wait that no thread is free for. The lock is held."""
         is_needed = len(self._queue) > self._idle and self._active - self._overdue < self._most
-        if self._is_closed or not is_needed or self._active >= self._most + _SPARE_PROCESSES:
+        if self._is_closed or not is_needed or self._active >= self._most + SPARE_PROCESSES:
             return
 
         thread = threading.Thread(target=self._work, name="process-pool", daemon=True)

@@ -10,6 +10,10 @@ from typing import Any, TypeAlias
 
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES
 
+# An answer rule bounds its own CPU time. The clock on the wall is there for a machine that is
+# broken, not for one that is busy.
+RULE_PATIENCE = 30.0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SentRule:
@@ -18,10 +22,12 @@ class SentRule:
     Attributes:
         name: One of `ANSWER_RULES`, or a fingerprint of the function.
         function: A pickled function, in base64; empty for one of `ANSWER_RULES`.
+        patience: How many times the pool's deadline a call may take.
     """
 
     name: str
     function: str = field(default="", repr=False)
+    patience: float = 1.0
 
     @property
     def is_quick(self) -> bool:
@@ -32,12 +38,13 @@ class SentRule:
 Rule: TypeAlias = str | Callable[..., Any] | SentRule
 
 
-def prepare(rule: Rule) -> SentRule:
+def prepare(rule: Rule, *, patience: float = 1.0) -> SentRule:
     """Makes a rule ready for sending; worth doing once where it is used often.
 
     Args:
         rule: A name from `ANSWER_RULES`, or a function of texts that returns a `Verdict`, a bool or
             a number. One that another process can import is sent by name, any other whole.
+        patience: How many times the pool's deadline a call of a function may take.
 
     Raises:
         ValueError: If the name is unknown, or if the function cannot be sent.
@@ -49,7 +56,7 @@ def prepare(rule: Rule) -> SentRule:
             raise ValueError(
                 f"rule={rule!r}: must be one of {', '.join(ANSWER_RULES)}, or a function"
             )
-        return SentRule(name=rule)
+        return SentRule(name=rule, patience=RULE_PATIENCE)
 
     import cloudpickle
 
@@ -62,4 +69,6 @@ def prepare(rule: Rule) -> SentRule:
         ) from error
 
     fingerprint = hashlib.blake2b(pickled, digest_size=16).hexdigest()
-    return SentRule(name=fingerprint, function=base64.b64encode(pickled).decode())
+    return SentRule(
+        name=fingerprint, function=base64.b64encode(pickled).decode(), patience=patience
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 from rllib_dapo.envs.processes.service import Service
 from rllib_dapo.envs.verify import ANSWER_RULES
+from rllib_dapo.envs.verify.cpu_limit import limit_cpu_time
 from rllib_dapo.envs.verify.verdict import Verdict
 
 LONGEST_TEXT = 300  # characters of a verdict's texts
@@ -22,7 +23,13 @@ _HARMLESS = (r"\boxed{1}", r"\frac{2}{2}")
 class VerdictService(Service):
     """Gives verdicts: calls are `[rule's name, its arguments]`."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_seconds: float) -> None:
+        """Makes the service.
+
+        Args:
+            cpu_seconds: CPU time that a rule which asks a library may take over one response.
+        """
+        limit_cpu_time(cpu_seconds)
         self._rules: dict[str, Callable[..., Any]] = dict(ANSWER_RULES)
 
     def load(self, content: Any) -> None:

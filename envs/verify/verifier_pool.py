@@ -3,7 +3,13 @@
 What a model writes can keep a scorer busy for ever, crash it or fill the memory. So a scorer that
 may do that runs in a process of its own, with a deadline for every call; a process that misses it,
 dies or passes its memory is killed and replaced, and the call's verdict is *missing*. Nobody else's
-verdict is lost, or waits for it.
+verdict is lost, or waits for it, as long as no more than eight processes beyond those of the
+settings are overdue at once (see `ProcessPool`).
+
+An answer rule is different: a model that is wrong must not escape its -1 by writing what cannot be
+judged. What a response costs `math_verify` beyond a bound of CPU time is *wrong*, unless the ground
+truth alone costs as much (see `symbolic`); and of a response that is too long to be sent, a rule
+gets the end.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rllib_dapo.envs.processes.killable_process import Program
@@ -32,6 +39,7 @@ from rllib_dapo.envs.verify.verdict_service import LONGEST_TEXT
 
 _MAX_PROCESSES = 4  # by default: one that has loaded a library for mathematics holds about 100 MB
 _MAX_CHARACTERS = 2_000_000  # of one call
+_END_CHARACTERS = 100_000  # more than any rule looks at
 _LONGEST_REPLY = 1 << 20  # bytes; no verdict takes more
 _SERVICE = "rllib_dapo.envs.verify.verdict_service:VerdictService"
 
@@ -41,7 +49,8 @@ class PoolSettings:
     """What a pool is like; environments with equal settings share one.
 
     Attributes:
-        seconds: Deadline of one call.
+        seconds: Deadline of one call of a function, by the clock; and the CPU time that a response
+            may cost an answer rule.
         memory_mib: How much calls may take, in MiB, beyond what their process holds once the rules
             are loaded.
         processes: How many calls run at a time; None: one for each core, up to 4.
@@ -69,6 +78,7 @@ class VerifierPool:
         self._pool = ProcessPool(
             Program(
                 service=_SERVICE,
+                settings={"cpu_seconds": self.settings.seconds},
                 memory_allowance=self.settings.memory_mib << 20,
                 longest_reply=_LONGEST_REPLY,
             ),
@@ -96,19 +106,26 @@ class VerifierPool:
         verdict: Future[Verdict] = Future()
         verdict.set_running_or_notify_cancel()
 
-        characters = sum(len(argument) for argument in arguments if isinstance(argument, str))
+        characters = _characters(arguments)
+        if characters > _MAX_CHARACTERS and not sent.function:
+            response, *others = arguments
+            # A rule looks at the end alone, or else for nothing but its answer.
+            arguments = (f"...{str(response)[-_END_CHARACTERS:]}", *others)
+            characters = _characters(arguments)
         if characters > _MAX_CHARACTERS:
             told = f"a text of {characters} characters"
             verdict.set_result(missing(MissingReason.TOO_LONG, told))
             return verdict
 
         load = Load(key=sent.name, content=[sent.name, sent.function])
+        seconds = self.settings.seconds * sent.patience
         job = Job(
             content=[sent.name, arguments],
             future=verdict,
-            read=self._read,
+            read=partial(_read, seconds=seconds),
             characters=characters,
             is_quick=sent.is_quick,
+            seconds=seconds,
             load=None if sent.is_quick else load,
         )
         self._pool.submit(job)
@@ -126,27 +143,6 @@ class VerifierPool:
     def close(self) -> None:
         """Ends all processes; verdicts not given yet are missing. Closing again does nothing."""
         self._pool.close()
-
-    def _read(self, outcome: Reply | ProcessFailure) -> Verdict:
-        """Makes a verdict of a reply, or of the reason why there is none.
-
-        Raises:
-            ProcessDied: If the reply does not hold a verdict.
-        """
-        match outcome:
-            case Reply(is_out_of_memory=True):
-                return missing(MissingReason.CRASH, outcome.error)
-            case Reply(error=error) if error:
-                reason = f"{MissingReason.CRASH}: the scorer raised {error}"
-                return Verdict(is_correct=None, reason=reason[:LONGEST_TEXT])
-            case Reply():
-                return _verdict_in(outcome.value)
-            case DeadlineMissed():
-                told = f"no verdict within {self.settings.seconds:g} s"
-                return missing(MissingReason.TIMEOUT, told)
-            case LoadFailed():
-                return missing(MissingReason.CRASH, f"the scorer cannot be loaded: {outcome}")
-        return missing(MissingReason.CRASH, str(outcome))
 
 
 class PoolLease:
@@ -184,6 +180,32 @@ def _release(key: tuple[int, PoolSettings]) -> None:
             return
     if key[0] == os.getpid():
         pool.close()
+
+
+def _characters(arguments: Iterable[str | float]) -> int:
+    return sum(len(argument) for argument in arguments if isinstance(argument, str))
+
+
+def _read(outcome: Reply | ProcessFailure, *, seconds: float) -> Verdict:
+    """Makes a verdict of a reply, or of the reason why there is none.
+
+    Raises:
+        ProcessDied: If the reply does not hold a verdict.
+    """
+    match outcome:
+        case Reply(is_out_of_memory=True):
+            return missing(MissingReason.CRASH, outcome.error)
+        case Reply(error=error) if error:
+            reason = f"{MissingReason.CRASH}: the scorer raised {error}"
+            return Verdict(is_correct=None, reason=reason[:LONGEST_TEXT])
+        case Reply():
+            return _verdict_in(outcome.value)
+        case DeadlineMissed():
+            told = f"no verdict within {seconds:g} s"
+            return missing(MissingReason.TIMEOUT, told)
+        case LoadFailed():
+            return missing(MissingReason.CRASH, f"the scorer cannot be loaded: {outcome}")
+    return missing(MissingReason.CRASH, str(outcome))
 
 
 def _verdict_in(value: Any) -> Verdict:

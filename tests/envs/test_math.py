@@ -127,7 +127,9 @@ def test_thirty_competition_problems_are_asked_as_published(
 @pytest.mark.parametrize(
     "name", ["gsm8k-train.jsonl", "mawps.jsonl", "mawps-addsub.jsonl", "aime-2024.parquet"]
 )
-@pytest.mark.parametrize("rule", ["strict", "last_number", "boxed", "numeric", "math_verify"])
+@pytest.mark.parametrize(
+    "rule", ["strict", "last_number", "boxed", "numeric", "math_verify", "dapo_recipe"]
+)
 def test_these_rules_can_judge_every_real_problem(
     shared_data: Callable[[str], Path], caplog: pytest.LogCaptureFixture, name: str, rule: str
 ) -> None:

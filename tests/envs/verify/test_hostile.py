@@ -1,6 +1,5 @@
 """Whatever a model writes: a verdict, in time, and nothing else."""
 
-import math
 import runpy
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from rllib_dapo.envs.verify.verifier_pool import PoolSettings, VerifierPool
 
 HOSTILE = runpy.run_path(str(Path(__file__).with_name("hostile.py")))["HOSTILE"]
 QUICK_RULES = sorted(ANSWER_RULES.keys() - SLOW_RULES)
-DEADLINE = 20.0  # so long that what is merely slow on a busy machine does not miss it
+SECONDS = 2.0  # of CPU time, so it does not matter how busy the machine is
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +64,11 @@ def test_a_rule_of_texts_finds_every_hostile_answer_wrong_within_milliseconds(ru
 
 
 @pytest.mark.parametrize("rule", ["strict", pytest.param("math_verify", marks=pytest.mark.slow)])
-def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(
+def test_through_the_pool_every_hostile_answer_is_wrong(
     rule: str, eventually: Callable[[Callable[[], object]], None]
 ) -> None:
     before = set(psutil.Process().children(recursive=True))
-    pool = VerifierPool(PoolSettings(seconds=DEADLINE, processes=2))
+    pool = VerifierPool(PoolSettings(seconds=SECONDS, processes=2))
     verdicts = pool.results([pool.submit(rule, response, "58") for response in HOSTILE])
 
     def pids_made() -> set[int]:
@@ -79,11 +78,8 @@ def test_through_the_pool_every_hostile_answer_gets_its_verdict_in_time(
     eventually(lambda: pids_made() == set(pool.pids))
     pool.close()
 
-    counted = kinds(verdicts)
-    assert counted[VerdictKind.CORRECT] == 0
-    # Nearly all are stopped by bounds, not by the deadline.
-    assert counted[VerdictKind.MISSING] <= len(HOSTILE) // 100
-    assert all(v.reason.startswith("timeout: ") for v in verdicts if v.kind is VerdictKind.MISSING)
+    # Nothing that can be written here saves a response from being wrong.
+    assert kinds(verdicts) == {VerdictKind.WRONG: len(HOSTILE)}
 
 
 @pytest.mark.parametrize("rule", QUICK_RULES)
@@ -116,25 +112,19 @@ def test_an_environment_rewards_every_hostile_answer_or_says_why_not(
 
 
 @pytest.mark.slow
-def test_an_environment_that_knows_mathematics_rewards_them_too_or_says_why_not(
+def test_an_environment_that_knows_mathematics_rewards_them_too(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     problem = tmp_path_factory.mktemp("problem") / "one.jsonl"
     problem.write_text('{"question": "What is 29 + 29?", "answer": "58"}\n')
     env = MathEnv(
-        path=problem, answer_rule="math_verify", verify_processes=2, verify_seconds=DEADLINE
+        path=problem, answer_rule="math_verify", verify_processes=2, verify_seconds=SECONDS
     )
     some = HOSTILE[::3]  # of every idea: the pool's own test above takes all
     outcomes = [env.collect(ticket) for ticket in [env.submit(0, response) for response in some]]
     env.close()
 
-    known = [info for reward, info in outcomes if reward == -1.0 and info["is_correct"] is False]
-    missing = [
-        info for reward, info in outcomes if math.isnan(reward) and info["is_correct"] is None
-    ]
-    assert len(known) + len(missing) == len(some)
-    assert all(info["missing_reason"].startswith("timeout: ") for info in missing)
-    assert len(missing) <= len(some) // 50
+    assert all((reward, info["is_correct"]) == (-1.0, False) for reward, info in outcomes)
 
 
 def test_the_truth_is_found_between_hostile_answers() -> None:

@@ -158,9 +158,9 @@ def test_a_scorer_that_cannot_be_loaded_says_why(pool: VerifierPool) -> None:
     assert pool.submit("strict", "Answer: 1", "1").result().is_correct
 
 
-def test_a_text_of_millions_of_characters_is_too_long(pool: VerifierPool) -> None:
-    verdict = pool.submit("strict", "x" * 3_000_000, "1").result()
-    assert verdict == Verdict(is_correct=None, reason="too long: a text of 3000001 characters")
+def test_a_truth_of_millions_of_characters_is_too_long(pool: VerifierPool) -> None:
+    verdict = pool.submit("strict", "1", "x" * 3_000_000).result()
+    assert verdict == Verdict(is_correct=None, reason="too long: a text of 3000004 characters")
     assert pool.submit("strict", "x" * 1_900_000 + "Answer: 1", "1").result().is_correct
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 
+from rllib_dapo.envs.processes.process_pool import SPARE_PROCESSES
 from rllib_dapo.envs.verify import MissingReason
 from rllib_dapo.envs.verify.sent_rule import prepare
 from rllib_dapo.envs.verify.verifier_pool import PoolSettings, VerifierPool
@@ -41,6 +42,26 @@ def test_more_sleepers_than_processes_do_not_hold_the_others_up(
     verdicts = pool.results([pool.submit(rule, "1", "1") for _ in range(40)])
     assert all(verdict.is_correct for verdict in verdicts)
     assert not any(sleeper.done() for sleeper in sleepers)
+
+
+def test_as_many_sleepers_as_the_pool_promises_hold_nobody_up(
+    pool: VerifierPool, scorer: Scorer
+) -> None:
+    rule = prepare(scorer("sleep"))
+    processes = 2
+    sleepers = [pool.submit(rule, "bad", "1") for _ in range(processes + SPARE_PROCESSES - 1)]
+    assert pool.submit(rule, "1", "1").result().is_correct
+    assert not any(sleeper.done() for sleeper in sleepers)
+
+
+def test_where_more_sleep_at_once_others_wait_until_one_meets_its_deadline(scorer: Scorer) -> None:
+    pool = VerifierPool(PoolSettings(seconds=3.0, processes=1))
+    rule = prepare(scorer("sleep"))
+    sleepers = [pool.submit(rule, "bad", "1") for _ in range(1 + SPARE_PROCESSES)]
+    assert pool.submit(rule, "1", "1").result().is_correct
+    assert any(sleeper.done() for sleeper in sleepers)
+    assert all(v.reason.startswith("timeout") for v in pool.results(sleepers))
+    pool.close()
 
 
 def test_those_that_stood_in_for_sleepers_go_again(
