@@ -219,7 +219,7 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
                 no tables, of evaluations neither.
             sample_table_prompts: Number of prompts in a table.
             sample_table_responses: Number of responses to each of them.
-            **kwargs: RLlib's: `min_time_s_per_iteration`, `log_gradients`, ...
+            **kwargs: RLlib's: `min_time_s_per_iteration`, ...
         """
         super().reporting(**kwargs)
         return self
