@@ -1,9 +1,9 @@
 """DAPO (arXiv 2503.14476) as an algorithm for Ray RLlib.
 
 Importing this package adds the algorithm to RLlib's own, so that `tune.Tuner("DAPO")` finds it, and
-registers the environments with Gymnasium. The import itself is light: `DAPO` and `DAPOConfig` are
-loaded when they are first used. Where Ray is not installed, `rllib_dapo.core` (the mathematics) and
-`rllib_dapo.envs` (the environments) still work.
+registers the environments with Gymnasium. The import itself is light: `DAPO`, `DAPOConfig` and
+`JointSpace` are loaded when they are first used. Where Ray is not installed, `rllib_dapo.core` (the
+mathematics) and `rllib_dapo.envs` (the environments) still work.
 """
 
 from __future__ import annotations
@@ -17,10 +17,15 @@ from wrapt import when_imported
 if TYPE_CHECKING:
     from rllib_dapo.algorithm import DAPO
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.run.search.joint_space import JointSpace
 
-__all__ = ["DAPO", "DAPOConfig"]
+__all__ = ["DAPO", "DAPOConfig", "JointSpace"]
 
-_MODULE_OF = {"DAPO": "rllib_dapo.algorithm", "DAPOConfig": "rllib_dapo.config.dapo_config"}
+_MODULE_OF = {
+    "DAPO": "rllib_dapo.algorithm",
+    "DAPOConfig": "rllib_dapo.config.dapo_config",
+    "JointSpace": "rllib_dapo.run.search.joint_space",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +15,22 @@ from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
-    ENV_RUNNER_SAMPLING_TIMER,
     LEARNER_RESULTS,
-    LEARNER_UPDATE_TIMER,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    SYNCH_WORKER_WEIGHTS_TIMER,
-    TIMERS,
 )
 
 from rllib_dapo.checkpoint.whole_checkpoints import WholeCheckpoints
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.objective_checks import idle_clip_warning
+from rllib_dapo.config.value_checks import settings_warnings
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
+from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationClock
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
 from rllib_dapo.metrics.rollout_log import check_shortfall, describe_shortfall, log_rollout
 from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
-from rllib_dapo.ray_internals import construction_errors_raised, trial_storage
-from rllib_dapo.reset import build_anew, following_config
+from rllib_dapo.ray_internals import construction_errors_raised
+from rllib_dapo.reset import build_anew, following_config, request_or_little
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
@@ -44,7 +39,7 @@ from rllib_dapo.start_guard import StartGuard
 from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
-from rllib_dapo.tracking.recording import recording_folder, write_step
+from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
 from rllib_dapo.weight_transfer import transfer_weights
 
@@ -85,8 +80,16 @@ class DAPO(WholeCheckpoints):
         # EnvRunners instead.
         return False
 
+    @classmethod
+    @override(Algorithm)
+    def default_resource_request(cls, config: Any) -> Any:
+        """A trial's resources; a little where settings are refused, as the trial itself will do."""
+        return request_or_little(super().default_resource_request, config)
+
     def __repr__(self) -> str:
         """`DAPO trial_00003 · tiny`: what Ray's dashboard and logs call this actor."""
+        if not isinstance(self.config, DAPOConfig):  # refused, and Ray wants a name for the error
+            return type(self).__name__
         model = Path(str(self.config.model_name)).name
         return f"{type(self).__name__} {trial_names(self).trial} · {model}"
 
@@ -97,9 +100,7 @@ class DAPO(WholeCheckpoints):
         self._gauges = RunGauges()
         self._start_counting()
 
-        # Idle bounds are a warning and not an error: one update per rollout is a sound
-        # configuration, but a sweep over `epsilon_high` there compares runs that cannot differ.
-        if warning := idle_clip_warning(self.config):
+        for warning in settings_warnings(self.config):
             logger.warning(warning)
 
         # A model that is made on the spot is made once here, before every actor looks for it.
@@ -115,6 +116,7 @@ class DAPO(WholeCheckpoints):
         """Nothing has been sampled, trained or evaluated yet."""
         self._next_seed = self._weights_version = 0
         self._acceptance_rate = 1.0
+        self._clock = IterationClock()
         self._sample_table = SampleTable()
         self.evaluation_at_start: dict[str, Any] | None = None
 
@@ -157,7 +159,8 @@ class DAPO(WholeCheckpoints):
             ValueError: If settings differ that the engines or the actors were made with. Nothing
                 has been changed then.
         """
-        self.config = self._built_config  # Tune has put a plain dict here
+        # Where the settings are refused, what Tune has put into `self.config` stays: a plain dict,
+        # with which Tune describes the failed trial.
         self.config = self._built_config = following_config(
             new_config, self._built_config, algo_class=type(self)
         )
@@ -174,10 +177,9 @@ class DAPO(WholeCheckpoints):
         """One iteration of the paper's Algorithm 1, whose line numbers the comments give."""
         # Lines 2 to 8: sample groups of responses with the old policy, which is what the engines
         # hold, and score them, until enough of them are informative.
-        started = time.perf_counter()
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+        before = self._clock.seconds["sampling"]
+        with self._clock.measure("sampling"):
             sampler, groups = self._sample()
-        seconds = time.perf_counter() - started
 
         # Line 9: shape the rewards (Eq. 13), take advantages within each group (Eq. 9), and plan
         # which Learner trains on what. All of it follows from the groups' summaries.
@@ -187,7 +189,7 @@ class DAPO(WholeCheckpoints):
             sampler,
             self._rollout_results,
             shaping=shaping,
-            seconds=seconds,
+            seconds=self._clock.seconds["sampling"] - before,
             weights_version=self._weights_version,
         )
         if training_data is None:
@@ -197,14 +199,14 @@ class DAPO(WholeCheckpoints):
 
         accepted = [groups[summary.seed] for summary in sampler.accepted]
         if self.config.record_groups:
-            self._record(accepted)
+            record_step(self, accepted, number=self._weights_version)
 
         # Once, before the first update: engine and Learner must agree on what has been sampled.
         self._start_guard.check(self.learner_group, accepted)
 
         # Lines 10 and 11: several updates of the policy by the objective (Eq. 8), one optimizer
         # step for each mini-batch.
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+        with self._clock.measure("update"):
             results = self.learner_group.update(
                 training_data=training_data,
                 timesteps={
@@ -217,7 +219,7 @@ class DAPO(WholeCheckpoints):
         check_skipped_updates(self.metrics, self.config)
 
         # Line 3 of the next iteration: the new policy becomes the old one.
-        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+        with self._clock.measure("weight_sync"):
             self._sync_weights()
 
     def _sample(self) -> tuple[DynamicSampler, dict[int, SampledGroup]]:
@@ -260,15 +262,6 @@ class DAPO(WholeCheckpoints):
         # would be training on older weights, and would put tokens into checkpoints.
         self._next_seed, self._acceptance_rate = sampler.next_seed, sampler.acceptance_rate
         return sampler, groups
-
-    def _record(self, accepted: Sequence[SampledGroup]) -> None:
-        """Writes the groups of this step, named by the number of updates before it."""
-        write_step(
-            recording_folder(trial_storage(self), self.logdir),
-            self._weights_version,
-            [sampled.group() for sampled in accepted],
-            self.config,
-        )
 
     def _sync_weights(self) -> None:
         """Hands the Learners' weights to every engine and makes sure that each has them."""
@@ -313,7 +306,9 @@ class DAPO(WholeCheckpoints):
         """
         self._call_back("on_evaluate_start")
 
-        results = self._stream.sample(range(self.config.evaluation_num_prompts), evaluation=True)
+        with self._clock.measure("evaluation"):
+            prompts = range(self.config.evaluation_num_prompts)
+            results = self._stream.sample(prompts, evaluation=True)
         self._sample_table.keep_evaluation(self, results)
         summaries = [group.summary for result in results for group in result.groups]
         evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
@@ -333,10 +328,12 @@ class DAPO(WholeCheckpoints):
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
         """RLlib's iteration; its result also has the engines and the evaluation before training."""
+        self._clock = IterationClock()
         if self.config.evaluate_before_training and self.evaluation_at_start is None:
             self.evaluation_at_start = self.evaluate()
 
         result = super().step()
+        result[SECONDS] = self._clock.seconds
         result[ENGINES] = self._engines
         if self.evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self.evaluation_at_start

@@ -72,6 +72,7 @@ def plan_update(
         shards=list(zip(*plans, strict=True)),
     )
     return data, {
+        "overlong_buffer_tokens": config.overlong_buffer,
         "overlong_penalty_mean": sum(one.penalty for one in shaped) / len(shaped),
         "shaped_reward_mean": sum(response.reward for response in responses) / len(responses),
     }
@@ -160,7 +161,7 @@ def _overlong_penalty(response_tokens: int, config: DAPOConfig) -> float:
     return soft_overlong_punishment(
         response_tokens,
         max_response_tokens=config.max_response_tokens,
-        buffer_tokens=config.overlong_buffer_tokens,
+        buffer_tokens=config.overlong_buffer,
         penalty=config.overlong_penalty,
     )
 

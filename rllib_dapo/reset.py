@@ -6,12 +6,14 @@ theirs. Which settings may differ between two trials is said in `config.actor_re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.utils import force_list
 from ray.rllib.utils.debug import update_global_seed_if_necessary
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+from ray.tune import PlacementGroupFactory
 
 from rllib_dapo.config.actor_reuse import fixed_differences
 from rllib_dapo.config.dapo_config import DAPOConfig
@@ -50,6 +52,23 @@ def following_config(
             f"{differences}: set reuse_actors=False in tune.TuneConfig"
         )
     return config
+
+
+def request_or_little(request: Callable[[Any], Any], config: Any) -> Any:
+    """The resources that a trial asks Tune for, whatever its settings are.
+
+    Tune asks in its own process, while it makes trials, and an error there would end the sweep and
+    lose the results of all trials before. A trial with settings that are refused gets an actor
+    instead, and fails alone, with the same line, when this actor looks at them.
+
+    Args:
+        request: RLlib's `default_resource_request`, which validates.
+        config: A trial's settings.
+    """
+    try:
+        return request(config)
+    except Exception:  # what a space draws may be of any kind, so RLlib may raise anything
+        return PlacementGroupFactory([{"CPU": 1}])
 
 
 def build_anew(algorithm: DAPO) -> None:

@@ -216,7 +216,11 @@ def test_every_response_is_trained_on_once_in_minibatches_of_the_size_asked_for(
     assert data.groups == {i: groups[10 + i].data for i in range(4)}
     # 7 responses of 2, 3, 3, 3, 4, 5, 3 tokens: the fifth is one token over and loses a quarter
     assert figures == pytest.approx(
-        {"overlong_penalty_mean": -0.25 / 7, "shaped_reward_mean": (4 - 3 - 0.25) / 7}
+        {
+            "overlong_buffer_tokens": 4,
+            "overlong_penalty_mean": -0.25 / 7,
+            "shaped_reward_mean": (4 - 3 - 0.25) / 7,
+        }
     )
 
 

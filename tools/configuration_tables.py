@@ -1,7 +1,8 @@
 """Writes the tables of docs/configuration.md from the settings' defaults and docstrings.
 
 `make docs` runs this. A table stands between the lines `<!-- settings: SECTION -->` and
-`<!-- end -->`; what stands elsewhere on the page is written by hand.
+`<!-- end -->`, the one of RLlib's settings without effect after `<!-- rllib -->`; what stands
+elsewhere on the page is written by hand.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import yaml
 from docstring_parser import parse
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.config.rllib_settings import UNUSED
 from rllib_dapo.config.setting import Setting, own_sections, own_settings
 from rllib_dapo.config.value_kinds import choices
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 _TABLE = re.compile(r"<!-- settings: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+_RLLIB_TABLE = re.compile(r"<!-- rllib -->\n.*?<!-- end -->", re.DOTALL)
 _SOURCE = re.compile(r"\s*Source: (.+)\.$")
 
 
@@ -53,9 +56,26 @@ def page(text: str) -> str:
     missing = set(own_sections(DAPOConfig)) - set(_TABLE.findall(text))
     if missing:
         raise ValueError(f"{PAGE.name}: no table for {', '.join(sorted(missing))}")
+    text = _RLLIB_TABLE.sub(lambda _: f"<!-- rllib -->\n{rllib_table()}\n<!-- end -->", text)
     return _TABLE.sub(
         lambda m: f"<!-- settings: {m.group(1)} -->\n{table(m.group(1))}\n<!-- end -->", text
     )
+
+
+def rllib_table() -> str:
+    """The table of RLlib's settings without effect, those with the same reason in one row."""
+    grouped: dict[tuple[str, bool, str], list[str]] = {}
+    for unused in UNUSED.values():
+        section, _, name = unused.setting.rpartition(".")
+        key = (section, unused.is_refused, unused.instead)
+        grouped.setdefault(key, []).append(f"`{name}`")
+
+    rows = ["| section | setting | | why, and what instead |", "| --- | --- | --- | --- |"]
+    for (section, is_refused, instead), names in grouped.items():
+        done = "refused" if is_refused else "warned of"
+        where = f"`{section}`" if section else "attribute"
+        rows.append(f"| {where} | {', '.join(names)} | {done} | {instead} |")
+    return "\n".join(rows)
 
 
 def _meanings(section: str, config_class: type[DAPOConfig]) -> Mapping[str, str]:

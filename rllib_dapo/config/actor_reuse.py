@@ -76,11 +76,11 @@ def fixed_differences(old: DAPOConfig, new: DAPOConfig) -> list[str]:
     return sorted(
         name
         for name in {**before, **after}
-        if name not in renewable and not _is_same(before.get(name), after.get(name))
+        if name not in renewable and not is_same_value(before.get(name), after.get(name))
     )
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def is_same_value(one: Any, other: Any) -> bool:
     """Whether two values are equal; functions that came through a pickle, whether written alike."""
     one, other = _with_lists(one), _with_lists(other)
     return bool(one == other) or cloudpickle.dumps(one) == cloudpickle.dumps(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
@@ -9,6 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from rllib_dapo.config.inherited_sections import InheritedSections
 from rllib_dapo.config.model_sections import (
     EngineName,
     ModelDtype,
@@ -22,8 +24,10 @@ from rllib_dapo.config.value_checks import check_known_settings, check_settings
 from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
 from rllib_dapo.learner.schedule import LRSchedule
 
+logger = logging.getLogger(__name__)
 
-class DAPOConfig(ObjectivePresets, ModelSections):
+
+class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
     """Configuration of `DAPO`.
 
     ```python
@@ -146,7 +150,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         self.max_rounds_without_verdict: int | None = 5
 
         # `self.overlong()`
-        self.overlong_buffer_tokens = 4096
+        self.overlong_buffer_tokens: int | None = None
         self.overlong_penalty = 1.0
         self.overlong_filtering = False
         self.truncated_in_baseline = True
@@ -223,7 +227,7 @@ class DAPOConfig(ObjectivePresets, ModelSections):
                 no tables, of evaluations neither.
             sample_table_prompts: Number of prompts in a table.
             sample_table_responses: Number of responses to each of them.
-            **kwargs: RLlib's: `min_time_s_per_iteration`, `log_gradients`, ...
+            **kwargs: RLlib's: `min_time_s_per_iteration`, ...
         """
         super().reporting(**kwargs)
         return self
@@ -256,16 +260,39 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         """
         for problem in check_settings(self):
             self._value_error(problem)
-        # RLlib's unit is the episode, which is one response here.
-        self._train_batch_size_per_learner = -(
-            -self.train_batch_responses // max(1, self.num_learners)
-        )
         super().validate()
+
+    @property
+    @override(AlgorithmConfig)
+    def train_batch_size_per_learner(self) -> int:
+        """What RLlib takes for the size of a batch: it counts episodes, responses here."""
+        return -(-self.train_batch_responses // max(1, self.num_learners))
+
+    @train_batch_size_per_learner.setter
+    def train_batch_size_per_learner(self, value: int | None) -> None:
+        self._train_batch_size_per_learner = value  # `validate` refuses it
+
+    @override(AlgorithmConfig)
+    def _value_error(self, errmsg: str) -> None:
+        # RLlib adds a line on how to switch all checks off.
+        if self._validate_config:
+            raise ValueError(errmsg)
+        logger.warning(errmsg)
 
     @property
     def train_batch_responses(self) -> int:
         """Responses in a full training batch."""
         return self.prompts_per_step * self.group_size
+
+    @property
+    def overlong_buffer(self) -> int:
+        """`L_cache`, in tokens: `overlong_buffer_tokens`, or where that is not set, the paper's.
+
+        The paper's 4096 are a fifth of its longest response, and no response has more than that.
+        """
+        if self.overlong_buffer_tokens is not None:
+            return self.overlong_buffer_tokens
+        return min(4096, self.max_response_tokens // 5)
 
     @property
     def has_critic(self) -> bool:
@@ -279,11 +306,12 @@ class DAPOConfig(ObjectivePresets, ModelSections):
 
     @property
     def clip_is_idle(self) -> bool:
-        """Whether every ratio is 1: one update per rollout, with its own policy as denominator."""
-        return (
-            self.old_logprobs == "trainer"
-            and (self.minibatch_size or 0) >= self.train_batch_responses
-        )
+        """Whether no ratio leaves 1: the one update of a rollout starts from what sampled it.
+
+        With `old_logprobs: sampler` it leaves it by what the engine computes otherwise, and that is
+        nothing that a bound is meant to cut.
+        """
+        return (self.minibatch_size or 0) >= self.train_batch_responses
 
     @override(AlgorithmConfig)
     def get_default_learner_class(self) -> type:

@@ -43,9 +43,14 @@ def idle_clip_warning(config: DAPOConfig) -> str | None:
         return None
 
     responses = config.train_batch_responses
+    ratio = (
+        "the ratio is 1"
+        if config.old_logprobs == "trainer"
+        else "the ratio differs from 1 only by what the engine computes otherwise"
+    )
     return (
         f"training.minibatch_size={config.minibatch_size} makes one update of the {responses} "
-        "responses of a rollout, and old_logprobs=trainer: the ratio is 1, so epsilon_low, "
+        f"responses of a rollout, and old_logprobs={config.old_logprobs}: {ratio}, so epsilon_low, "
         "epsilon_high and dual_clip do nothing; for more updates lower minibatch_size, to "
         f"{max(1, responses // 4)} for example"
     )

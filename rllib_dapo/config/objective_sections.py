@@ -77,8 +77,9 @@ class ObjectiveSections(AlgorithmConfig):
                 paper 4.1.
             group_size: `G`, responses per prompt. Source: paper 4.1.
             minibatch_size: Responses per optimizer step; must divide `prompts_per_step *
-                group_size`. **With one mini-batch per rollout and `old_logprobs: trainer` the ratio
-                is 1 and the clip bounds do nothing.** Source: paper 4.1.
+                group_size`. **With one mini-batch per rollout the ratio is 1 and the clip bounds do
+                nothing** (with `old_logprobs: sampler` it is 1 but for what the engine computes
+                otherwise). Source: paper 4.1.
             epsilon_low: Lower clip range: ratios are clipped to `1 - epsilon_low`. Source: paper
                 Eq. 10.
             epsilon_high: Upper clip range, Clip-Higher: ratios are clipped to `1 + epsilon_high`.
@@ -250,7 +251,7 @@ class ObjectiveSections(AlgorithmConfig):
     def overlong(
         self,
         *,
-        buffer_tokens: int = NotProvided,
+        buffer_tokens: int | None = NotProvided,
         penalty: float = NotProvided,
         filtering: bool = NotProvided,
         truncated_in_baseline: bool = NotProvided,
@@ -259,7 +260,9 @@ class ObjectiveSections(AlgorithmConfig):
 
         Args:
             buffer_tokens: `L_cache`: the soft punishment grows over this many tokens before
-                `rollout.max_response_tokens`. Source: paper Eq. 13.
+                `rollout.max_response_tokens`. `null` takes the paper's 4096, but at most a fifth
+                of `rollout.max_response_tokens`, as 4096 is of the paper's 20480; results have the
+                number as `env_runners/overlong_buffer_tokens`. Source: paper Eq. 13.
             penalty: Factor on the soft punishment; 0 switches it off. Source: paper Eq. 13.
             filtering: Truncated responses have no loss. Source: paper 3.4.
             truncated_in_baseline: Whether the rewards of responses without loss count in their

@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
+from rllib_dapo.findings import suggest
 from rllib_dapo.ray_internals import DEPRECATED_VALUE
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -66,6 +67,7 @@ def settings_section(**attributes: str) -> Callable[[Method], Method]:
 
         @wraps(method)
         def assign_and_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            refuse_unknown_arguments(type(self), method.__name__, kwargs)
             given = signature.bind(self, *args, **kwargs).arguments
             for name in _own_arguments(signature):
                 if given.get(name, NotProvided) is not NotProvided:
@@ -122,6 +124,41 @@ def own_sections(config_class: type[AlgorithmConfig]) -> tuple[str, ...]:
 def sections(config_class: type[AlgorithmConfig]) -> tuple[str, ...]:
     """The methods whose names and arguments make up a run file's sections and keys."""
     return (*own_sections(config_class), *RLLIB_SECTIONS)
+
+
+def known_settings(config_class: type[AlgorithmConfig]) -> tuple[str, ...]:
+    """Every `section.name` that a run file may hold, RLlib's too."""
+    return tuple(
+        f"{section}.{name}"
+        for section in sections(config_class)
+        for name in section_kinds(config_class, section)
+    )
+
+
+def refuse_unknown_arguments(
+    config_class: type[AlgorithmConfig], section: str, names: Iterable[str]
+) -> None:
+    """Refuses arguments of a section's method that nothing takes, and says what was meant.
+
+    Args:
+        config_class: `DAPOConfig`, or a subclass with settings of its own.
+        section: Name of the method.
+        names: Names of the arguments.
+
+    Raises:
+        TypeError: For the first unknown name; one line.
+    """
+    known = section_kinds(config_class, section)
+    # An argument that is deprecated is no setting, but its method says what has become of it.
+    methods = (vars(base).get(section) for base in config_class.__mro__)
+    taken = {name for method in methods if method for name in inspect.signature(method).parameters}
+
+    for name in names:
+        if name in known or name in taken:
+            continue
+        elsewhere = [one for one in known_settings(config_class) if one.endswith(f".{name}")]
+        hint = f"; {name} is a setting of {elsewhere[0].partition('.')[0]}()" if elsewhere else ""
+        raise TypeError(f"{section}() has no setting {name!r}{hint or suggest(name, known)}")
 
 
 def section_kinds(config_class: type[AlgorithmConfig], section: str) -> Mapping[str, Any]:

@@ -6,7 +6,12 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_dapo.config.objective_checks import check_objective
+from rllib_dapo.config.inherited_checks import (
+    check_inherited_kinds,
+    refused_settings,
+    warned_settings,
+)
+from rllib_dapo.config.objective_checks import check_objective, idle_clip_warning
 from rllib_dapo.config.setting import Setting, own_settings
 from rllib_dapo.config.value_kinds import choices, misfit
 from rllib_dapo.findings import at_least, suggest, within
@@ -48,11 +53,12 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
         One line for each finding.
     """
     yield from _check_choices(config)
-    kinds = list(_check_kinds(config))
+    kinds = [*_check_kinds(config), *check_inherited_kinds(config)]
     if kinds:  # the checks that follow compare numbers
         yield from kinds
         return
 
+    yield from refused_settings(config)
     yield from _check_model(config)
     yield from _check_rollout(config)
     yield from check_objective(config)
@@ -60,6 +66,16 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from _check_sampling(config)
     yield from _check_placement(config)
     yield from _check_deepspeed(config)
+
+
+def settings_warnings(config: DAPOConfig) -> list[str]:
+    """What a user should know of settings with which a run can start, each in one line.
+
+    Args:
+        config: Valid configuration without search spaces.
+    """
+    idle = idle_clip_warning(config)
+    return [*([idle] if idle else []), *warned_settings(config)]
 
 
 def _check_choices(config: DAPOConfig) -> Iterator[str]:
@@ -169,10 +185,11 @@ def _check_sampling(config: DAPOConfig) -> Iterator[str]:
         yield from at_least("dynamic_sampling.max_rounds_without_verdict", limit, 0)
     yield from at_least("dynamic_sampling.max_oversampling", config.max_oversampling, 1)
 
-    if not 0 <= config.overlong_buffer_tokens <= config.max_response_tokens:
+    buffer = config.overlong_buffer_tokens
+    if buffer is not None and not 0 <= buffer <= config.max_response_tokens:
         yield (
-            f"overlong.buffer_tokens={config.overlong_buffer_tokens} must lie between 0 and "
-            f"rollout.max_response_tokens={config.max_response_tokens}"
+            f"overlong.buffer_tokens={buffer} must lie between 0 and "
+            f"rollout.max_response_tokens={config.max_response_tokens}, or be null"
         )
     if config.overlong_penalty < 0:
         yield (

@@ -82,7 +82,12 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "Response length",
                 NUMBER,
-                ("response_length_mean", "response_length_max", "evaluation_response_length_mean"),
+                (
+                    "response_length_mean",
+                    "response_length_max",
+                    "evaluation_response_length_mean",
+                    "overlong_buffer_tokens",
+                ),
             ),
             Panel(
                 "Responses truncated or without a verdict",
@@ -171,12 +176,17 @@ ROWS: tuple[Row, ...] = (
         (
             Panel("Iterations", NUMBER, ("training_iteration",)),
             Panel(
-                "Time of a training step",
+                "Time of an iteration by part",
                 SECONDS,
-                ("sampling_seconds", "update_seconds", "weight_sync_seconds"),
+                (
+                    "sampling_seconds",
+                    "update_seconds",
+                    "weight_sync_seconds",
+                    "evaluation_seconds",
+                ),
                 stacked=True,
             ),
-            Panel("Whole training step", SECONDS, ("iteration_seconds",)),
+            Panel("Whole iteration", SECONDS, ("iteration_seconds",)),
             Panel("Engines and environments", SECONDS, ("generation_seconds", "scoring_seconds")),
             Panel("Tokens sampled per second", NUMBER, ("rollout_tokens_per_second",)),
             Panel("Responses sampled so far", NUMBER, ("responses_lifetime",)),

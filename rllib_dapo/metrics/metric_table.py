@@ -1,8 +1,9 @@
 """Every metric's name, unit and reduction, in one table.
 
 All means are token- or response-weighted: one division of two totals over the whole training step,
-never a mean of means. The names are under RLlib's own keys: `env_runners/...` and
-`learners/default_policy/...`. Gauges, Grafana's dashboard and `docs/metrics.md` follow this table.
+never a mean of means. The names are under RLlib's own keys, `env_runners/...` and
+`learners/default_policy/...`, and under `seconds/...`. Gauges, Grafana's dashboard and
+`docs/metrics.md` follow this table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from ray.rllib.utils.metrics import (
     EPISODE_RETURN_MIN,
 )
 
-Source = Literal["env_runners", "learners/default_policy"]
+from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationPart
+
+Source = Literal["env_runners", "learners/default_policy", "seconds"]
 
 
 class Metric(NamedTuple):
@@ -48,7 +51,7 @@ SKIPPED_IN_A_ROW = "skipped_updates_in_a_row"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 REWARD_COMPONENTS = "reward_components/"
 
-STEP, UPDATE, RUN = "training step", "update", "whole run"
+STEP, UPDATE, ITERATION, RUN = "training step", "update", "iteration", "whole run"
 
 
 def _rollout(name: str, unit: str, meaning: str) -> Metric:
@@ -57,6 +60,10 @@ def _rollout(name: str, unit: str, meaning: str) -> Metric:
 
 def _update(name: str, unit: str, meaning: str, *, reduction: str = UPDATE) -> Metric:
     return Metric(name, "learners/default_policy", unit, reduction, meaning)
+
+
+def _seconds(part: IterationPart, meaning: str) -> Metric:
+    return Metric(part, SECONDS, "s", ITERATION, meaning)
 
 
 METRICS: tuple[Metric, ...] = (
@@ -84,6 +91,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     _rollout(
         "overlong_penalty_mean", "reward", "mean soft overlong punishment of accepted responses"
+    ),
+    _rollout(
+        "overlong_buffer_tokens", "tokens", "width of the zone in which long responses are punished"
     ),
     _rollout(RESPONSE_LENGTH_MEAN, "tokens", "mean response length"),
     _rollout("response_length_max", "tokens", "longest response"),
@@ -157,6 +167,11 @@ METRICS: tuple[Metric, ...] = (
     _update("value_loss", "1", "mean value loss of the mini-batches, before its coefficient"),
     _update("value_clip_fraction", "share", "tokens whose value loss is clipped"),
     _update("explained_variance", "share", "variance of the returns that the values explain"),
+    # Wall-clock time
+    _seconds("sampling", "sampling and scoring, until the batch is full"),
+    _seconds("update", "the update"),
+    _seconds("weight_sync", "giving the engines the new weights"),
+    _seconds("evaluation", "evaluation; 0 where there was none"),
 )
 
 

@@ -10,6 +10,7 @@ from rllib_dapo.reporting.stored_run import StoredTrial
 from rllib_dapo.run.derived_settings import is_derived
 
 BOUNDS = ("epsilon_low", "epsilon_high")
+_BUFFER = "overlong_buffer_tokens"
 
 
 def varied_settings(trials: Sequence[StoredTrial]) -> list[str]:
@@ -44,11 +45,14 @@ def settings_table(
     rows = []
     for name in _names(configs):
         values = _texts(configs, name)
+        shown = ", ".join(sorted(values, key=_as_number))
+        if name == _BUFFER and values == ["None"]:
+            shown += "".join(f", which is {tokens}" for tokens in _resolved_buffers(trials))
         default = setting_text(defaults[name]) if name in defaults else ""
         rows.append(
             {
                 "name": name,
-                "value": ", ".join(sorted(values, key=_as_number)),
+                "value": shown,
                 "default": default,
                 "is_changed": values != [default],
                 "is_varied": name in varied,
@@ -83,6 +87,13 @@ def _names(configs: Iterable[Mapping[str, Any]]) -> list[str]:
 def _texts(configs: Iterable[Mapping[str, Any]], name: str) -> list[str]:
     """The different values of a setting, as text, in the order of the configurations."""
     return list(dict.fromkeys(setting_text(config.get(name)) for config in configs))
+
+
+def _resolved_buffers(trials: Iterable[StoredTrial]) -> list[str]:
+    """The number that results give for a width that is not set, where they give one for all."""
+    column = f"env_runners/{_BUFFER}"
+    found = {n for t in trials if column in t.frame for n in t.frame[column].dropna()}
+    return [f"{found.pop():g}"] if len(found) == 1 else []
 
 
 def _as_number(text: str) -> tuple[float, str]:

@@ -1,7 +1,7 @@
 """A run's metrics as gauges, which Ray exports to Prometheus as `ray_rllib_dapo_...`.
 
 `GAUGES` is built from `metrics.METRICS`, so a metric that is added there gets a gauge. It adds what
-else a dashboard needs: evaluations, timers, the learning rate, and the clip range, which a
+else a dashboard needs: evaluations, the learning rate, and the clip range, which a
 population-based sweep changes within a trial.
 
 Gauges go through `ray.util.metrics`, which Ray's agents export on every node, rather than through a
@@ -21,6 +21,7 @@ import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.util.metrics import Gauge
 
+from rllib_dapo.metrics.iteration_seconds import SECONDS
 from rllib_dapo.metrics.metric_table import (
     ACCURACY,
     COMPLETED_AND_CORRECT,
@@ -89,7 +90,7 @@ class GaugeSpec:
 def _gauge_of(metric: Metric) -> GaugeSpec:
     name = metric.name.removesuffix(f"s/{_WILDCARD}")
     return GaugeSpec(
-        name=name,
+        name=f"{name}_seconds" if metric.source == SECONDS else name,
         key=f"{metric.source}/{metric.name}",
         unit=metric.unit,
         meaning=metric.meaning,
@@ -151,25 +152,7 @@ GAUGES: tuple[GaugeSpec, ...] = (
         name="iteration_seconds",
         key="time_this_iter_s",
         unit="s",
-        meaning="time of the last training step",
-    ),
-    GaugeSpec(
-        name="sampling_seconds",
-        key="timers/env_runner_sampling_timer",
-        unit="s",
-        meaning="of a training step: sampling and scoring, until the batch is full",
-    ),
-    GaugeSpec(
-        name="update_seconds",
-        key="timers/learner_update_timer",
-        unit="s",
-        meaning="of a training step: the update",
-    ),
-    GaugeSpec(
-        name="weight_sync_seconds",
-        key="timers/synch_weights",
-        unit="s",
-        meaning="of a training step: giving the engines the new weights",
+        meaning="time of the last iteration",
     ),
     GaugeSpec(
         name="responses_lifetime",

@@ -20,11 +20,15 @@ import pyarrow.parquet as pq
 
 from rllib_dapo.config.setting import own_settings
 from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
+from rllib_dapo.ray_internals import trial_storage
 from rllib_dapo.tracking.trial_folder import TrialFolder, trial_folder
 
 if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+
     from rllib_dapo.config.dapo_config import DAPOConfig
     from rllib_dapo.ray_internals import StorageContext
+    from rllib_dapo.rollout.rollout_result import SampledGroup
 
 FOLDER = "recording"
 SETTINGS_KEY = b"rllib_dapo.settings"
@@ -75,6 +79,18 @@ class RecordedStep:
 def recording_folder(storage: StorageContext | None, logdir: str) -> TrialFolder:
     """Names the folder `recording` of a trial, see `trial_folder`."""
     return trial_folder(storage, logdir, FOLDER)
+
+
+def record_step(algorithm: Algorithm, sampled: Sequence[SampledGroup], *, number: int) -> None:
+    """Writes the groups that an algorithm is about to train on, beside its other results.
+
+    Args:
+        algorithm: Algorithm built by Tune or by hand.
+        sampled: The groups, which are fetched.
+        number: See `write_step`.
+    """
+    folder = recording_folder(trial_storage(algorithm), algorithm.logdir)
+    write_step(folder, number, [group.group() for group in sampled], algorithm.config)
 
 
 def write_step(

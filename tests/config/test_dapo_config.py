@@ -59,7 +59,7 @@ def test_the_defaults_are_the_papers() -> None:
         "epsilon_high": 0.28,
         "dual_clip": None,
         "max_response_tokens": 16_384 + 4_096,
-        "overlong_buffer_tokens": 4_096,
+        "overlong_buffer": 4_096,
         "overlong_penalty": 1.0,
         "loss_aggregation": "token_mean",
         "normalize_advantages_by_std": True,
@@ -79,6 +79,18 @@ def test_the_defaults_are_the_papers() -> None:
     expected = paper | recipe
     assert {name: getattr(config, name) for name in expected} == expected
     assert config.train_batch_responses // config.minibatch_size == 16
+
+
+@pytest.mark.parametrize(
+    ("longest", "width"), [(20_480, 4096), (40_000, 4096), (100, 20), (6, 1), (4, 0)]
+)
+def test_the_zone_of_long_responses_is_at_most_a_fifth_of_a_response(
+    longest: int, width: int
+) -> None:
+    config = valid_config().rollout(max_response_tokens=longest)
+    assert list(check_settings(config)) == []
+    assert config.overlong_buffer == width
+    assert config.overlong(buffer_tokens=3).overlong_buffer == 3
 
 
 OBJECTIVE = (

@@ -381,7 +381,7 @@ def test_a_contradiction_in_a_deepspeed_file_is_told(tmp_path: Path) -> None:
         ({}, False),
         ({"minibatch_size": 4096}, False),
         ({"minibatch_size": 8192}, True),
-        ({"minibatch_size": 8192, "old_logprobs": "sampler"}, False),
+        ({"minibatch_size": 8192, "old_logprobs": "sampler"}, True),
     ],
     ids=str,
 )

@@ -24,6 +24,7 @@ MakeSummary = Callable[..., GroupSummary]
 LOGGED_BY_THE_LOOP = {
     "shaped_reward_mean",
     "overlong_penalty_mean",
+    "overlong_buffer_tokens",
     "rollout_tokens_per_second",
     "generation_seconds",
     "scoring_seconds",
@@ -91,7 +92,11 @@ def sampler(make_summary: MakeSummary) -> DynamicSampler:
 def test_names_are_listed_once_per_source() -> None:
     listed = [(metric.source, metric.name) for metric in METRICS]
     assert len(set(listed)) == len(listed)
-    assert {metric.source for metric in METRICS} == {"env_runners", "learners/default_policy"}
+    assert {metric.source for metric in METRICS} == {
+        "env_runners",
+        "learners/default_policy",
+        "seconds",
+    }
     assert all(metric.unit and metric.reduction and metric.meaning for metric in METRICS)
 
 

@@ -38,7 +38,7 @@ RESULT: dict[str, Any] = {
         "__all_modules__": {"entropy": 9.0},
     },
     "evaluation": {"env_runners": {"avg@8": 0.75, "completed_and_correct": 0.5, "accuracy": 9.0}},
-    "timers": {"synch_weights": 0.125},
+    "seconds": {"weight_sync": 0.125},
     SETTINGS: {"epsilon_low": 0.2, "epsilon_high": 0.28},
 }
 

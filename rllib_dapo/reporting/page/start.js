@@ -1,9 +1,13 @@
 // The overview, the split of the time, checkpoints and configuration; and the start of it all.
 const PART_COLORS = ["#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#8A8A8A"];
 
+function hasTimes(trial) {
+  return Object.keys(trial.time).length > 0;
+}
+
 function timePlot() {
   // Bars are drawn from the bottom up.
-  const trials = report.trials.filter((trial) => trial.iterations).reverse();
+  const trials = report.trials.filter(hasTimes).reverse();
   const names = trials.map((trial) => plainText(trial.name));
   const totals = trials.map((trial) => Object.values(trial.time).reduce((sum, s) => sum + s, 0));
 
@@ -190,8 +194,10 @@ async function start() {
   makeResponses();
   makeModel();
   makeData();
-  if (report.trials.some((trial) => trial.iterations)) plots.set("time-plot", timePlot);
-  else $("time").hidden = true;
+  if (report.trials.some(hasTimes)) plots.set("time-plot", timePlot);
+  else $("time-plot").parentElement.hidden = true;
+  $("time-missing").hidden = report.trials.every((trial) => hasTimes(trial) || !trial.iterations);
+  $("time").hidden = !report.trials.some((trial) => trial.iterations);
   makeCheckpoints();
   makeConfiguration();
   makeNavigation();
