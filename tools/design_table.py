@@ -26,6 +26,7 @@ ROOMS = {
     "envs": "",
     "tune_configs": "",
     "findings": "",
+    "shell_text": "",
     "threads": "",
     "ray_internals": "",
     "weight_pieces": "",
@@ -60,13 +61,20 @@ ROOMS = {
     "reporting": "findings metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings checkpoint model_check run env_check evaluation replay reporting dashboards"
+        "envs findings shell_text checkpoint model_check run env_check evaluation replay reporting"
+        " dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",
 }
 # Rooms that may load nothing else from outside of the standard library.
-LIBRARIES = {"core": "torch", "findings": "", "threads": "torch", "tune_configs": ""}
+LIBRARIES = {
+    "core": "torch",
+    "findings": "",
+    "shell_text": "",
+    "threads": "torch",
+    "tune_configs": "",
+}
 
 
 def room_path(room: str) -> Path:

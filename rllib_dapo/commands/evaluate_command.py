@@ -73,6 +73,7 @@ def evaluate(
     from rllib_dapo.evaluation.run_evaluation import failure_lines, run_evaluation
     from rllib_dapo.run.preset_files import find_run_file
     from rllib_dapo.run.quiet_ray import silence
+    from rllib_dapo.shell_text import pasteable
 
     silence()
     options = {
@@ -97,9 +98,8 @@ def evaluate(
     try:
         result = run_evaluation(prepared, EvaluationProgress())
     except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted: the same command with --output {prepared.folder} resumes it", err=True
-        )
+        resume = pasteable("--output", prepared.folder)
+        typer.echo(f"interrupted: the same command with {resume} resumes it", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         # An engine that does not start, for instance: one line here, and all of it in a file.
