@@ -36,11 +36,11 @@ ROOMS = {
     "rollout": "core envs findings models threads ray_internals stored_group",
     "learner": "core metrics models threads weight_pieces stored_group",
     "weight_transfer": "findings rollout learner",
-    "checkpoint": "learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
+    "checkpoint": "learner config",
     "tracking": "core ray_internals metrics rollout model_check config",
     "reset": "config",
     "algorithm": (
