@@ -27,7 +27,7 @@ from ray.rllib.utils.metrics import (
 
 from rllib_dapo.checkpoint.whole_checkpoints import WholeCheckpoints
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.objective_checks import idle_clip_warning
+from rllib_dapo.config.value_checks import settings_warnings
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
 from rllib_dapo.metrics.rollout_log import describe_shortfall, log_rollout
@@ -97,7 +97,7 @@ class DAPO(WholeCheckpoints):
 
         # Idle bounds are a warning and not an error: one update per rollout is a sound
         # configuration, but a sweep over `epsilon_high` there compares runs that cannot differ.
-        if warning := idle_clip_warning(self.config):
+        for warning in settings_warnings(self.config):
             logger.warning(warning)
 
         # A model that is made on the spot is made once here, before every actor looks for it.

@@ -55,7 +55,8 @@ ROOMS = {
     ),
     "env_check": "envs rollout",
     "evaluation": (
-        "core findings ray_internals metrics models rollout learner checkpoint config run"
+        "core envs findings metrics models rollout learner model_check config checkpoint"
+        " ray_internals run"
     ),
     "replay": "envs findings rollout planning config tracking run",
     "reporting": "findings metrics model_check config tracking run",

@@ -11,6 +11,8 @@ from typing import Literal
 import pyarrow
 import pyarrow.fs
 
+from rllib_dapo.learner.model_folder import MODULE_PATH
+
 _LOCAL = "file://"
 
 
@@ -42,7 +44,45 @@ def local_folder(
             pyarrow.fs.copy_files(place, temporary, source_filesystem=filesystem)
         yield Path(temporary)
         if purpose == "save":
+            filesystem.create_dir(place, recursive=True)
             pyarrow.fs.copy_files(temporary, place, destination_filesystem=filesystem)
+
+
+@contextmanager
+def local_model(name: str | Path) -> Iterator[Path | None]:
+    """Gives a folder on this machine with what a URI of a model or a checkpoint holds.
+
+    Args:
+        name: A URI, or any other name of a model or checkpoint.
+
+    Yields:
+        The folder: that of a local URI itself, else a temporary copy. Of a checkpoint the copy has
+        the model alone. None where the name is not a URI.
+
+    Raises:
+        ValueError: If there is nothing; one line.
+    """
+    if not is_uri(name):
+        yield None
+        return
+
+    filesystem, place = locate(name)
+    if filesystem is None:
+        yield Path(place)
+        return
+    place = place.rstrip("/")
+    with tempfile.TemporaryDirectory(prefix="rllib-dapo-") as temporary:
+        for below in (MODULE_PATH, Path()):
+            source = f"{place}/{below.as_posix()}" if below.parts else place
+            if filesystem.get_file_info(source).type is pyarrow.fs.FileType.Directory:
+                (Path(temporary) / below).mkdir(parents=True, exist_ok=True)
+                pyarrow.fs.copy_files(
+                    source, str(Path(temporary) / below), source_filesystem=filesystem
+                )
+                break
+        else:
+            raise ValueError(f"{name}: there is no such folder")
+        yield Path(temporary)
 
 
 def locate(

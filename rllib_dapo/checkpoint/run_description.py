@@ -109,36 +109,40 @@ def read_description(folder: Path) -> RunDescription | None:
 
 def _add_environments(settings: _Tree, config: DAPOConfig, left_out: dict[str, str]) -> None:
     """Training's environment, and of evaluation's what is different there."""
-    settings["environment"] = _environment(
-        config.env, config.env_config, prefix="environment.", left_out=left_out
-    )
+    lost: dict[str, str] = {}
+    trained_on = as_json(config.env_config, "", lost)
+    settings["environment"] = {"env_config": trained_on}
+    if (name := _name_of(config.env)) is not None:
+        settings["environment"]["env"] = name
+    elif config.env is not None:
+        left_out["environment.env"] = what_it_is(config.env)
+    left_out.update({f"environment.env_config.{name}": what for name, what in lost.items()})
 
+    # RLlib's object holds training's settings with those of evaluation put over them.
     evaluated = config.get_evaluation_config_object() or config
+    lost_too: dict[str, str] = {}
+    asked = as_json(evaluated.env_config, "", lost_too)
     changed = {
         name: value
-        for name, value in evaluated.env_config.items()
-        if name not in config.env_config or config.env_config[name] != value
+        for name, value in asked.items()
+        if name not in trained_on or trained_on[name] != value
     }
-    different = _environment(
-        evaluated.env if evaluated.env != config.env else None,
-        changed,
-        prefix="evaluation.evaluation_config.",
-        left_out=left_out,
+    different: dict[str, Any] = {"env_config": changed} if changed else {}
+    prefix = "evaluation.evaluation_config"
+    if evaluated.env != config.env:
+        if (name := _name_of(evaluated.env)) is not None:
+            different["env"] = name
+        else:
+            left_out[f"{prefix}.env"] = what_it_is(evaluated.env)
+    left_out.update(
+        {f"{prefix}.env_config.{n}": what for n, what in lost_too.items() if lost.get(n) != what}
     )
-    settings["evaluation"]["evaluation_config"] = {k: v for k, v in different.items() if v}
+    settings["evaluation"]["evaluation_config"] = different
 
 
-def _environment(
-    env: Any, env_config: Mapping[str, Any], *, prefix: str, left_out: dict[str, str]
-) -> dict[str, Any]:
-    """`env`, as run files name it, and `env_config`."""
-    written: dict[str, Any] = {"env_config": as_json(env_config, f"{prefix}env_config.", left_out)}
-    name = env if isinstance(env, str) else import_name(env)
-    if name is not None:
-        return {"env": name, **written}
-    if env is not None:
-        left_out[f"{prefix}env"] = what_it_is(env)
-    return written
+def _name_of(env: Any) -> str | None:
+    """The name of an environment in a run file; None if it has none."""
+    return env if isinstance(env, str) else import_name(env)
 
 
 def _is_description(content: Any) -> bool:

@@ -187,8 +187,10 @@ class DAPOConfig(ObjectivePresets, ModelSections):
         Args:
             evaluation_num_prompts: Number of problems: the evaluation environment's seeds from 0
                 on.
-            evaluation_samples_per_prompt: `k` of avg@k; the paper has 32.
-            evaluation_temperature: Sampling temperature. Source: paper 4.1.
+            evaluation_samples_per_prompt: `k` of avg@k; the paper has 32. At temperature 0 all
+                responses to a problem are equal, and each is asked once.
+            evaluation_temperature: Sampling temperature; 0 always takes the likeliest token.
+                Source: paper 4.1.
             evaluation_top_p: Nucleus. Source: paper 4.1.
             evaluate_before_training: Also evaluate once before the first update; reported with the
                 first result.
@@ -258,6 +260,11 @@ class DAPOConfig(ObjectivePresets, ModelSections):
     def train_batch_responses(self) -> int:
         """Responses in a full training batch."""
         return self.prompts_per_step * self.group_size
+
+    @property
+    def evaluation_responses_per_prompt(self) -> int:
+        """Responses to each problem in an evaluation: one where all would be equal."""
+        return self.evaluation_samples_per_prompt if self.evaluation_temperature else 1
 
     @property
     def has_critic(self) -> bool:

@@ -12,7 +12,7 @@ import ray
 
 from rllib_dapo.algorithm import DAPO
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.objective_checks import idle_clip_warning
+from rllib_dapo.config.value_checks import settings_warnings
 from rllib_dapo.envs import Problem
 from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
@@ -93,8 +93,12 @@ def warnings(settings: RunSettings) -> list[str]:
     Args:
         settings: The run, checked by `check_run`.
     """
-    idle = {idle_clip_warning(c): _source(c, settings) for c in reversed(settings.checked)}
-    return [*settings.notes, *(f"{source}: {text}" for text, source in idle.items() if text)]
+    told = {
+        text: _source(config, settings)
+        for config in reversed(settings.checked)
+        for text in settings_warnings(config)
+    }
+    return [*settings.notes, *(f"{source}: {text}" for text, source in told.items())]
 
 
 def uses_cluster() -> bool:

@@ -168,6 +168,20 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(
     assert distance < 0.06
 
 
+def test_temperature_0_takes_the_likeliest_token_each_time(
+    engine: Engine, model: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    greedy = Sampling(num_responses=2, max_tokens=2, temperature=0, top_p=0.5)
+    for prompt, group in zip(
+        prompts, tokens(engine.generate(prompts, sampling=greedy, seeds=SEEDS)), strict=True
+    ):
+        assert group[0] == group[1]
+        with torch.no_grad():
+            for place, token in enumerate(group[0]):
+                ids = torch.tensor([[*prompt, *group[0][:place]]])
+                assert token == int(model(ids).logits[0, -1].argmax())
+
+
 def test_new_weights_are_what_is_sampled_from(
     engine: Engine,
     model: PreTrainedModel,
