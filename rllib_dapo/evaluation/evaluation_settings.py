@@ -141,9 +141,9 @@ def read_evaluation(
     Raises:
         SettingsError: If something cannot be read, or a name or the kind of a value is wrong.
     """
-    place = str(place or model)
-    checkpoint = Path(place).expanduser().absolute() if is_checkpoint(place) else None
-    of_run = read_settings_of_run(place, checkpoint)
+    named = str(place or model)
+    checkpoint = Path(named).expanduser().absolute() if is_checkpoint(named) else None
+    of_run = read_settings_of_run(named, checkpoint)
     of_file = [] if file is None else [_of_evaluation(layer) for layer in file_layers(file)]
     # The run's environment goes as a whole where the file names another one, or data sets.
     run_tree = of_run.tree
@@ -169,10 +169,10 @@ def read_evaluation(
 
     return EvaluationSettings(
         model=model,
-        place=place,
+        place=named,
         checkpoint=checkpoint,
         source=source,
-        config=_config(run_file, place if checkpoint is None else str(checkpoint / MODULE_PATH)),
+        config=_config(run_file, named if checkpoint is None else str(checkpoint / MODULE_PATH)),
         data_sets=_data_sets(run_file, of_run),
         given=_sources(layers) | {override.name: override.source for override in by_hand},
         of_run=of_run,

@@ -87,7 +87,7 @@ def test_a_copy_gives_the_figures_of_the_run_and_so_does_its_export(
     done = invoke_command(
         *("evaluate", copy, *options, "--json", "copy.json", "--output", "out"), folder=tmp_path
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert "assumed" not in done.stdout
     assert "in the run)" not in done.stdout
     assert _figures(tmp_path / "copy.json") == saved.figures
@@ -99,7 +99,7 @@ def test_a_copy_gives_the_figures_of_the_run_and_so_does_its_export(
         *("evaluate", "a model", *options[4:], "--json", "model.json", "--output", "out2"),
         folder=tmp_path,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert _figures(tmp_path / "model.json") == saved.figures
 
 
@@ -109,7 +109,7 @@ def test_a_run_may_be_evaluated_greedily(saved: Saved, invoke_command: Run, tmp_
         *("--json", "greedy.json", "--output", "out"),
         folder=tmp_path,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert "at temperature 0 all responses to a problem are equal" in done.stdout
     told = json.loads((tmp_path / "greedy.json").read_text())
     assert told["avg@1"] == told["pass@1"]
