@@ -53,8 +53,7 @@ def main(overrides: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
 
-    shutil.rmtree(OUTPUTS, ignore_errors=True)
-    OUTPUTS.mkdir(parents=True)
+    remove_earlier_outputs()
     print(
         "A tiny language model that can add, but hedges, learns with DAPO to commit to an answer: "
         "this takes minutes on two CPU cores."
@@ -80,6 +79,15 @@ def main(overrides: list[str]) -> int:
     answers = held_out_answers(settings, count=4)
     show(summary, answers=answers, seconds=time.monotonic() - began)
     return 0
+
+
+def remove_earlier_outputs() -> None:
+    """Removes what an earlier demo has written, and nothing else that may lie there."""
+    OUTPUTS.mkdir(parents=True, exist_ok=True)
+    for name in ("run", "checkpoint", "model"):
+        shutil.rmtree(OUTPUTS / name, ignore_errors=True)
+    for name in ("summary.json", "curves.png", "report.html"):
+        (OUTPUTS / name).unlink(missing_ok=True)
 
 
 def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:

@@ -26,6 +26,7 @@ ROOMS = {
     "envs": "",
     "tune_configs": "",
     "findings": "",
+    "shell_text": "",
     "threads": "",
     "ray_internals": "",
     "weight_pieces": "",
@@ -35,11 +36,11 @@ ROOMS = {
     "rollout": "core envs findings models threads ray_internals stored_group",
     "learner": "core metrics models threads weight_pieces stored_group",
     "weight_transfer": "findings rollout learner",
-    "checkpoint": "learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
+    "checkpoint": "learner config",
     "tracking": "core envs ray_internals metrics rollout model_check config",
     "reset": "config",
     "algorithm": (
@@ -55,20 +56,27 @@ ROOMS = {
     "env_check": "envs rollout",
     "data_report": "envs findings models",
     "evaluation": (
-        "core envs findings ray_internals metrics models rollout learner checkpoint config run"
+        "core envs findings metrics models rollout learner model_check config checkpoint"
+        " ray_internals run"
     ),
     "replay": "envs findings rollout planning config tracking run",
     "reporting": "envs findings metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings checkpoint models model_check run env_check data_report evaluation replay"
-        " reporting dashboards"
+        "envs findings shell_text checkpoint models model_check run env_check data_report evaluation"
+        " replay reporting dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",
 }
 # Rooms that may load nothing else from outside of the standard library.
-LIBRARIES = {"core": "torch", "findings": "", "threads": "torch", "tune_configs": ""}
+LIBRARIES = {
+    "core": "torch",
+    "findings": "",
+    "shell_text": "",
+    "threads": "torch",
+    "tune_configs": "",
+}
 
 
 def room_path(room: str) -> Path:

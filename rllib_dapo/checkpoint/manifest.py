@@ -49,6 +49,8 @@ def read_manifest(checkpoint: Path) -> Manifest:
     try:
         manifest = Manifest(**json.loads((checkpoint / MANIFEST).read_text()))
     except FileNotFoundError:
+        if not checkpoint.is_dir():
+            raise ValueError(f"{checkpoint}: there is no such checkpoint") from None
         raise ValueError(
             f"{checkpoint} is not a whole checkpoint (no {MANIFEST}): saving it was cut short; "
             "take an older one"

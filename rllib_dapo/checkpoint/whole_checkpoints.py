@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any
+from typing import Any, Self
 
 import pyarrow.fs
+from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.utils.annotations import override
 from ray.rllib.utils.checkpoints import Checkpointable
@@ -16,7 +17,15 @@ from rllib_dapo.checkpoint.learners import (
     restore_learners,
     save_learners,
 )
-from rllib_dapo.checkpoint.remote_copy import folder_to_restore, folder_to_save
+from rllib_dapo.checkpoint.manifest import read_manifest
+from rllib_dapo.checkpoint.remote_copy import local_folder
+from rllib_dapo.checkpoint.run_description import (
+    RunDescription,
+    describe_run,
+    write_description,
+)
+from rllib_dapo.config.dapo_config import DAPOConfig
+from rllib_dapo.learner.model_folder import MODULE_PATH
 
 
 class WholeCheckpoints(Algorithm):
@@ -26,9 +35,39 @@ class WholeCheckpoints(Algorithm):
     optimizer's. Here every Learner saves its own part, and the driver writes the list of files
     last: a save that was cut short leaves no list, and restoring refuses it.
 
+    Beside its model a checkpoint has a description of its run, so that an evaluation can repeat the
+    run's own wherever the checkpoint, or the exported model, is copied to.
+
     Restoring opens RLlib's pickles and, under ZeRO, DeepSpeed's: restore only checkpoints that you
     trust. The Learners' own files hold tensors and plain values.
     """
+
+    config: DAPOConfig
+    _weights_version: int
+
+    @classmethod
+    @override(Algorithm)
+    def from_checkpoint(
+        cls, path: Any, filesystem: pyarrow.fs.FileSystem | None = None, **kwargs: Any
+    ) -> Self:
+        """Makes the algorithm of a checkpoint, under its settings, and restores it.
+
+        Args:
+            path: Folder, which may be relative or begin with `~`, its URI, or Tune's `Checkpoint`.
+            filesystem: PyArrow file system of `path`; by default that of the URI, or the local one.
+            **kwargs: RLlib's.
+
+        Raises:
+            ValueError: If the checkpoint is not whole; one line.
+        """
+        if isinstance(path, tune.Checkpoint):
+            path, filesystem = path.path, path.filesystem
+
+        with local_folder(path, filesystem, purpose="restore") as folder:
+            read_manifest(folder)  # before anything is built
+            # RLlib would read a path without a file system as a URI.
+            local = pyarrow.fs.LocalFileSystem()
+            return super().from_checkpoint(str(folder), filesystem=local, **kwargs)
 
     @override(Checkpointable)
     def save_to_path(
@@ -51,9 +90,10 @@ class WholeCheckpoints(Algorithm):
             The folder or its URI.
         """
         target = tempfile.mkdtemp() if path is None else path
-        with folder_to_save(target, filesystem) as folder:
+        with local_folder(target, filesystem, purpose="save") as folder:
             begin_saving(folder)
             super().save_to_path(folder, state=self.get_state(for_checkpoint=True), **kwargs)
+            write_description(self._description(), folder / MODULE_PATH)
             save_learners(self.learner_group, folder)
         return str(target)
 
@@ -79,7 +119,7 @@ class WholeCheckpoints(Algorithm):
                 Learners.
             RuntimeError: If a Learner's weights are not those that were saved.
         """
-        with folder_to_restore(path, filesystem) as folder:
+        with local_folder(path, filesystem, purpose="restore") as folder:
             if component is not None:
                 super().restore_from_path(folder, component=component, **kwargs)
                 return
@@ -87,3 +127,10 @@ class WholeCheckpoints(Algorithm):
             manifest = check_learners(self.learner_group, folder)
             super().restore_from_path(folder, **kwargs)
             restore_learners(self.learner_group, folder, manifest)
+
+    def _description(self) -> RunDescription:
+        return describe_run(
+            self.config,
+            training_iteration=self.training_iteration,
+            weights_version=self._weights_version,
+        )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rllib_dapo.commands.command_line import echo_lines, refusals
+from rllib_dapo.commands.output_files import OverwriteOption, new_files
 
 
 def dashboard(
@@ -27,14 +28,17 @@ def dashboard(
             "--json", metavar="FILE", help="Only write Grafana's JSON to this file, to be imported."
         ),
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Prepare Prometheus and Grafana for the Ray that runs here, and say how to look at it."""
     from rllib_dapo.dashboards import provision
     from rllib_dapo.run.quiet_ray import silence
 
     silence()
-    if json_file is not None:
-        provision.write_json(json_file.expanduser())
+    with refusals():
+        (written_json,) = new_files({"--json": json_file}, overwrite=overwrite)
+    if written_json is not None:
+        provision.write_json(written_json)
         typer.echo(f"Grafana dashboard: {json_file}")
         return
 

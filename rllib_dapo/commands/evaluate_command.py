@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rllib_dapo.commands.command_line import INTERRUPTED, SetOption, echo_lines, refusals
+from rllib_dapo.commands.output_files import new_files
 
 
 def evaluate(
@@ -15,7 +17,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="MODEL|CHECKPOINT",
-            help="A model folder, a hub name, a built-in name, or a run's checkpoint.",
+            help="A model folder, a hub name, a built-in name, or a checkpoint (a folder or URI).",
         ),
     ],
     env: Annotated[
@@ -30,17 +32,24 @@ def evaluate(
         ),
     ] = None,
     k: Annotated[
-        int | None, typer.Option("--k", help="Number of responses to each problem. [default: 32]")
+        int | None,
+        typer.Option(
+            "--k", help="Number of responses to each problem. [default: the run's, or 32]"
+        ),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Sampling temperature. [default: 1.0]")
+        float | None,
+        typer.Option(help="Sampling temperature; 0 is greedy. [default: the run's, or 1.0]"),
     ] = None,
-    top_p: Annotated[float | None, typer.Option(help="Nucleus of sampling. [default: 0.7]")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Nucleus of sampling. [default: the run's, or 0.7]")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Largest number of problems of each data set.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of sampling and of intervals. [default: 0]")
+        int | None,
+        typer.Option(help="Seed of sampling and of intervals. [default: the run's, or 0]"),
     ] = None,
     set_: SetOption = None,
     json_file: Annotated[
@@ -60,19 +69,29 @@ def evaluate(
     batch: Annotated[
         int | None,
         typer.Option(
-            help="Problems sampled and kept together. [default: as many as fill the engine]"
+            help="Problems sampled together, a file each. [default: as many as fill the engine]"
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file of --json if it exists.")
+    ] = False,
 ) -> None:
     """Measure avg@k, pass@k and maj@k of a model or checkpoint, on one data set or several."""
+    from rllib_dapo.checkpoint.remote_copy import local_model
     from rllib_dapo.evaluation.atomic_files import write_text
+    from rllib_dapo.evaluation.evaluation_folder import SETTINGS
     from rllib_dapo.evaluation.evaluation_progress import EvaluationProgress
     from rllib_dapo.evaluation.evaluation_settings import read_evaluation
     from rllib_dapo.evaluation.evaluation_summary import result_json, table_lines
-    from rllib_dapo.evaluation.prepare_evaluation import opening_lines, prepare_evaluation
+    from rllib_dapo.evaluation.prepare_evaluation import (
+        kept_responses,
+        opening_lines,
+        prepare_evaluation,
+    )
     from rllib_dapo.evaluation.run_evaluation import failure_lines, run_evaluation
     from rllib_dapo.run.preset_files import find_run_file
     from rllib_dapo.run.quiet_ray import silence
+    from rllib_dapo.shell_text import pasteable
 
     silence()
     options = {
@@ -83,29 +102,37 @@ def evaluate(
         "debugging.seed": seed,
         "env_runners.num_env_runners": num_env_runners,
     }
-    with refusals():
-        settings = read_evaluation(
-            model,
-            file=None if file is None else find_run_file(file),
-            envs=env or [],
-            overrides=set_ or [],
-            options={name: value for name, value in options.items() if value is not None},
-        )
-        prepared = prepare_evaluation(settings, output=output, batch=batch)
+    with ExitStack() as stack:
+        with refusals(ValueError, OSError):
+            # The same command once more goes on with its folder, and writes the same file.
+            goes_on = output is not None and (output.expanduser() / SETTINGS).is_file()
+            (figures,) = new_files({"--json": json_file}, overwrite=overwrite or goes_on)
+            settings = read_evaluation(
+                model,
+                file=None if file is None else find_run_file(file),
+                envs=env or [],
+                overrides=set_ or [],
+                options={name: value for name, value in options.items() if value is not None},
+                place=stack.enter_context(local_model(model)),
+            )
+            prepared = prepare_evaluation(settings, output=output, batch=batch)
 
-    echo_lines([*prepared.notes, *opening_lines(prepared)])
-    try:
-        result = run_evaluation(prepared, EvaluationProgress())
-    except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted: the same command with --output {prepared.folder} resumes it", err=True
-        )
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as error:
-        # An engine that does not start, for instance: one line here, and all of it in a file.
-        echo_lines(failure_lines(prepared, error), err=True)
-        raise typer.Exit(1) from None
+        echo_lines([*prepared.notes, *opening_lines(prepared)])
+        try:
+            result = run_evaluation(prepared, EvaluationProgress())
+        except KeyboardInterrupt:
+            resume = pasteable("--output", prepared.folder)
+            typer.echo(
+                f"interrupted: {kept_responses(prepared)} responses are kept; the same command "
+                f"with {resume} resumes it",
+                err=True,
+            )
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            # An engine that does not start, for instance: one line here, and all of it in a file.
+            echo_lines(failure_lines(prepared, error), err=True)
+            raise typer.Exit(1) from None
 
     echo_lines(table_lines(result))
-    if json_file is not None:
-        write_text(result_json(result), json_file.expanduser())
+    if figures is not None:
+        write_text(result_json(result), figures)

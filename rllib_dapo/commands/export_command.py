@@ -12,16 +12,25 @@ from rllib_dapo.commands.command_line import refusals
 
 def export(
     checkpoint: Annotated[
-        Path,
-        typer.Argument(help="Path of a run's checkpoint, as `train` prints it at its end."),
+        str,
+        typer.Argument(help="Folder or URI of a checkpoint, as `train` prints it at its end."),
     ],
-    folder: Annotated[Path, typer.Argument(help="Path of the model's new folder.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Path of the model's folder, which must be new or empty.")
+    ],
     dtype: Annotated[
         str,
         typer.Option(
             help="Type of the weights, such as float32; by default that of the model's own files."
         ),
     ] = "original",
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Allow a folder with files: replaces those of the same names, and removes none.",
+        ),
+    ] = False,
 ) -> None:
     """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
     from rllib_dapo.checkpoint.export import export_checkpoint
@@ -29,5 +38,5 @@ def export(
 
     silence()
     with refusals(ValueError, OSError):
-        written = export_checkpoint(checkpoint, folder, dtype=dtype)
+        written = export_checkpoint(checkpoint, folder, dtype=dtype, overwrite=overwrite)
     typer.echo(f"model: {written}")

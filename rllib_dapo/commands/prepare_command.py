@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from rllib_dapo.commands.command_line import refusals
+from rllib_dapo.commands.output_files import OverwriteOption, new_files
 
 
 def prepare(
@@ -24,6 +25,7 @@ def prepare(
     answer: Annotated[
         list[str] | None, typer.Option(help="Column of the answer. May be repeated.")
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a file's problems whose answers are integers, or can be made into one.
 
@@ -33,7 +35,10 @@ def prepare(
 
     columns = {side: names for side, names in (("question", question), ("answer", answer)) if names}
     with refusals(ValueError, OSError):
-        done = prepare_file(source, target, columns=columns)
+        if source.expanduser().resolve() == target.expanduser().resolve():
+            raise ValueError(f"OUT {target} is IN itself: name another file")
+        (written,) = new_files({"OUT": target}, overwrite=overwrite)
+        done = prepare_file(source.expanduser(), cast(Path, written), columns=columns)
     typer.echo(
         f"{target}: {done.kept} as they are, {done.transformed} made to ask for an integer; "
         f"{done.dropped} left out"

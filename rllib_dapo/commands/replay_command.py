@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rllib_dapo.commands.command_line import echo_lines, refusals
+from rllib_dapo.commands.output_files import OverwriteOption, new_files
 
 
 def replay(
@@ -34,6 +35,7 @@ def replay(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write the figures of every step to this file."),
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Repeat a recorded run's updates under other settings, without sampling, and compare."""
     from rllib_dapo.replay import replay_table
@@ -42,6 +44,9 @@ def replay(
 
     silence()
     with refusals():
+        json_file, csv_file = new_files(
+            {"--json": json_file, "--csv": csv_file}, overwrite=overwrite
+        )
         settings = replay_table.read_replay(recording, set_ or [], limit=steps)
     count = len(settings.configs)
     typer.echo(f"{recording}: {len(settings.steps)} training steps, {count} settings")
@@ -50,4 +55,4 @@ def replay(
     echo_lines(replay_table.table_lines(rows))
     for file, write in ((json_file, replay_table.write_json), (csv_file, replay_table.write_csv)):
         if file is not None:
-            write(rows, file.expanduser())
+            write(rows, file)

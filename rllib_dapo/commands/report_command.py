@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from rllib_dapo.commands.command_line import refusals
+from rllib_dapo.commands.output_files import OverwriteOption, new_files
 
 
 def report(
@@ -35,6 +36,7 @@ def report(
     mode: Annotated[
         Literal["max", "min"], typer.Option(help="Whether more of the metric is better, or less.")
     ] = "max",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Make one HTML page of a run or sweep, which opens without a network."""
     from rllib_dapo.reporting.write_report import write_report
@@ -42,6 +44,9 @@ def report(
 
     silence()
     with refusals(OSError):
+        output, json_file, csv_file = new_files(
+            {"--output": output, "--json": json_file, "--csv": csv_file}, overwrite=overwrite
+        )
         page = write_report(
             run_dir,
             output=output,

@@ -199,8 +199,10 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
         Args:
             evaluation_num_prompts: Number of problems: the evaluation environment's seeds from 0
                 on.
-            evaluation_samples_per_prompt: `k` of avg@k; the paper has 32.
-            evaluation_temperature: Sampling temperature. Source: paper 4.1.
+            evaluation_samples_per_prompt: `k` of avg@k; the paper has 32. At temperature 0 all
+                responses to a problem are equal, and each is asked once.
+            evaluation_temperature: Sampling temperature; 0 always takes the likeliest token.
+                Source: paper 4.1.
             evaluation_top_p: Nucleus. Source: paper 4.1.
             evaluate_before_training: Also evaluate once before the first update; reported with the
                 first result.
@@ -293,6 +295,11 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
         if self.overlong_buffer_tokens is not None:
             return self.overlong_buffer_tokens
         return min(4096, self.max_response_tokens // 5)
+
+    @property
+    def evaluation_responses_per_prompt(self) -> int:
+        """Responses to each problem in an evaluation: one where all would be equal."""
+        return self.evaluation_samples_per_prompt if self.evaluation_temperature else 1
 
     @property
     def has_critic(self) -> bool:

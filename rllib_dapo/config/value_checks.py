@@ -74,8 +74,8 @@ def settings_warnings(config: DAPOConfig) -> list[str]:
     Args:
         config: Valid configuration without search spaces.
     """
-    idle = idle_clip_warning(config)
-    return [*([idle] if idle else []), *warned_settings(config)]
+    told = (idle_clip_warning(config), _equal_responses_warning(config))
+    return [*filter(None, told), *warned_settings(config)]
 
 
 def _check_choices(config: DAPOConfig) -> Iterator[str]:
@@ -136,15 +136,28 @@ def _check_rollout(config: DAPOConfig) -> Iterator[str]:
     ):
         yield from at_least(f"rollout.{name}", getattr(config, name), 1)
 
-    for section, name in (("rollout", "temperature"), ("evaluation", "evaluation_temperature")):
-        value = getattr(config, name)
-        if not value > 0:
-            yield f"{section}.{name}={value} must be positive: at 0 all responses are equal"
+    if not config.temperature > 0:
+        yield (
+            f"rollout.temperature={config.temperature} must be positive: at 0 all responses are "
+            "equal"
+        )
+    yield from at_least("evaluation.evaluation_temperature", config.evaluation_temperature, 0)
     for section, name in (("rollout", "top_p"), ("evaluation", "evaluation_top_p")):
         yield from within(f"{section}.{name}", getattr(config, name), "(0, 1]")
 
     if not config.cpu_kv_cache_gib > 0:
         yield f"rollout.cpu_kv_cache_gib={config.cpu_kv_cache_gib} must be positive"
+
+
+def _equal_responses_warning(config: DAPOConfig) -> str | None:
+    asked = config.evaluation_samples_per_prompt
+    evaluates = config.evaluation_interval or config.evaluate_before_training
+    if not evaluates or asked == config.evaluation_responses_per_prompt:
+        return None
+    return (
+        f"evaluation.evaluation_temperature=0 makes all responses to a problem equal, so each is "
+        f"asked once instead of evaluation_samples_per_prompt={asked} times, and figures are avg@1"
+    )
 
 
 def _check_update(config: DAPOConfig) -> Iterator[str]:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from rllib_dapo.checkpoint.json_values import import_name
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.setting import attribute_of, section_kinds
 from rllib_dapo.evaluation.atomic_files import write_text
@@ -36,7 +37,7 @@ def open_folder(folder: Path, settings: Mapping[str, Any]) -> bool:
         SettingsError: If it holds anything else; one line.
     """
     file = folder / SETTINGS
-    settings = json.loads(json.dumps(settings, default=str))
+    settings = json.loads(json.dumps(settings, default=_named))
 
     if not file.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -68,6 +69,7 @@ def settings_of_responses(
     *,
     model: str,
     weights: str,
+    weights_version: int,
     part_size: int,
     data_sets: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def settings_of_responses(
         config: Configuration that all data sets share.
         model: The model or checkpoint as the user named it.
         weights: Fingerprint from `weights_fingerprint`.
+        weights_version: Version of the weights in their run, which the draws depend on.
         part_size: Number of problems that are sampled together.
         data_sets: Environment and fingerprint of each data set.
     """
@@ -89,6 +92,7 @@ def settings_of_responses(
     return {
         "model": model,
         "weights": weights,
+        **({"weights_version": weights_version} if weights_version else {}),
         "dtype": config.model_dtype,
         "k": config.evaluation_samples_per_prompt,
         "temperature": config.evaluation_temperature,
@@ -123,6 +127,11 @@ def weights_fingerprint(model: Path | str) -> str:
                 file.seek(start)
                 digest.update(file.read(_BLOCK_BYTES))
     return digest.hexdigest()
+
+
+def _named(value: Any) -> str:
+    """A text for what JSON does not have, the same in every process."""
+    return import_name(value) or str(value)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.setting import attribute_of, section_kinds
 from rllib_dapo.evaluation.evaluation_sampler import Environment
+from rllib_dapo.evaluation.settings_of_run import (
+    SettingsOfRun,
+    differences,
+    find_environment,
+    read_settings_of_run,
+    with_objects,
+)
 from rllib_dapo.findings import SettingsError, one_line, suggest
 from rllib_dapo.learner.model_folder import MODULE_PATH
-from rllib_dapo.run.environments import resolve_environment
 from rllib_dapo.run.layers import (
     DATA_SETS,
     Layer,
@@ -28,7 +32,7 @@ from rllib_dapo.run.layers import (
 )
 from rllib_dapo.run.run_file import RunFile, apply_sections, take_apart
 from rllib_dapo.run.run_settings import absolute_path
-from rllib_dapo.run.yaml_file import Tree
+from rllib_dapo.run.yaml_file import Tree, put
 
 # Sections of a run file that say something about an evaluation; the others are training's.
 SECTIONS = (
@@ -42,16 +46,19 @@ SECTIONS = (
     "debugging",
 )
 SAMPLES = 32  # the recipe's, as are DAPOConfig's temperature and top_p of evaluations
-_SAMPLES_SETTING = "evaluation.evaluation_samples_per_prompt"
+K_SETTING = "evaluation.evaluation_samples_per_prompt"
+# The options of the command that are settings.
+OPTIONS = {
+    K_SETTING: "--k",
+    "evaluation.evaluation_temperature": "--temperature",
+    "evaluation.evaluation_top_p": "--top-p",
+    "evaluation.evaluation_num_prompts": "--limit",
+    "debugging.seed": "--seed",
+    "env_runners.num_env_runners": "--num-env-runners",
+}
 _DATA_SET_KEYS = ("env", "env_config", "limit")
 _NAME = re.compile(r"[\w+-]+", re.ASCII)
 _NOT_IN_A_NAME = re.compile(r"[^\w+-]+", re.ASCII)
-_OF_THE_RUN = (
-    "evaluation_num_prompts",
-    "evaluation_samples_per_prompt",
-    "evaluation_temperature",
-    "evaluation_top_p",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,21 +82,38 @@ class EvaluationSettings:
 
     Attributes:
         model: The model as it was named.
+        place: What to load: `model`, or the folder on this machine where that is a URI.
         checkpoint: The folder, where it is a checkpoint of a run.
         source: The file, or the command, for messages.
         config: Configuration that all data sets share; it has no environment yet.
         data_sets: At least one.
-        is_given: Dotted names of the settings that somebody has given.
+        given: By dotted name of the settings that somebody has given: the file or the option.
+        of_run: What is known of the run that the model is from.
+        different: Settings that are not those of that run, and both values.
         data_hint: Where the file says that its data comes from.
     """
 
     model: str
+    place: str
     checkpoint: Path | None
     source: str
     config: DAPOConfig
     data_sets: tuple[DataSet, ...]
-    is_given: frozenset[str]
+    given: Mapping[str, str]
+    of_run: SettingsOfRun
+    different: tuple[str, ...]
     data_hint: str
+
+    def is_asked_for(self, setting: str) -> bool:
+        """Whether a setting was given for this evaluation: not by the run, and not by default."""
+        return self.given.get(setting, self.of_run.source) != self.of_run.source
+
+    def with_its_source(self, finding: str) -> str:
+        """Puts what gave the value before a finding `source: section.name=value ...`."""
+        source, colon, told = finding.partition(": ")
+        setting = told.partition("=")[0]
+        given = self.given.get(setting, source)
+        return f"{given}: {told}" if colon and source == self.source else finding
 
 
 def read_evaluation(
@@ -99,6 +123,7 @@ def read_evaluation(
     envs: Sequence[str] = (),
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    place: Path | None = None,
 ) -> EvaluationSettings:
     """Reads what is to be evaluated, and how.
 
@@ -111,35 +136,47 @@ def read_evaluation(
         envs: Environments, in place of those of file and run.
         overrides: Texts `dotted.name=value`, as after `--set`.
         options: Settings by dotted name.
+        place: Folder on this machine that has what `model` names, where that is a URI.
 
     Raises:
         SettingsError: If something cannot be read, or a name or the kind of a value is wrong.
     """
-    checkpoint = Path(model).expanduser().absolute() if is_checkpoint(model) else None
-    of_run = {} if checkpoint is None else _settings_of_run(checkpoint)
+    named = str(place or model)
+    checkpoint = Path(named).expanduser().absolute() if is_checkpoint(named) else None
+    of_run = read_settings_of_run(named, checkpoint)
     of_file = [] if file is None else [_of_evaluation(layer) for layer in file_layers(file)]
     # The run's environment goes as a whole where the file names another one, or data sets.
+    run_tree = of_run.tree
     if any(_names_environment(layer.tree) for layer in of_file):
-        of_run = _without_environment(of_run)
+        run_tree = _without_environment(run_tree)
 
     source = of_file[-1].source if of_file else "evaluate"
-    layers = [Layer(tree=of_run, source=source), *of_file]
+    layers = [Layer(tree=run_tree, source=of_run.source), *of_file]
     by_hand = [*_overrides(overrides), *_options(options or {})]
-    given = _names(layer.tree for layer in layers) | {override.name for override in by_hand}
 
     defaults = Layer(tree={"evaluation": {"evaluation_samples_per_prompt": SAMPLES}}, source=source)
     tree = merge_layers([defaults, *layers])
     tree = _only(tree, envs) if envs else tree
     tree = put_overrides(tree, by_hand)
+    different = differences(of_run.tree, tree)
+    if _has_environment_of(of_run, tree):
+        tree = _with_objects_of_run(tree, of_run)
+    elif of_run.environment is not None:
+        different.insert(
+            0, f"another environment ({of_run.environment!r} in the run), with none of its settings"
+        )
     run_file = take_apart(tree, name=model, source=source, data_hint=data_hint(layers))
 
     return EvaluationSettings(
         model=model,
+        place=named,
         checkpoint=checkpoint,
         source=source,
-        config=_config(run_file, model if checkpoint is None else str(checkpoint / MODULE_PATH)),
-        data_sets=_data_sets(run_file),
-        is_given=frozenset(given),
+        config=_config(run_file, named if checkpoint is None else str(checkpoint / MODULE_PATH)),
+        data_sets=_data_sets(run_file, of_run),
+        given=_sources(layers) | {override.name: override.source for override in by_hand},
+        of_run=of_run,
+        different=tuple(different),
         data_hint=run_file.data_hint,
     )
 
@@ -176,51 +213,68 @@ def _overrides(texts: Sequence[str]) -> list[Override]:
 
 
 def _options(options: Mapping[str, Any]) -> list[Override]:
-    return [Override(name=n, value=value, source="evaluate") for n, value in options.items()]
+    return [
+        Override(name=name, value=value, source=f"{OPTIONS[name]} {value}")
+        for name, value in options.items()
+    ]
 
 
-def _settings_of_run(checkpoint: Path) -> Tree:
-    """What the run of a checkpoint sampled and evaluated with, where Tune has left that beside it.
-
-    It is read as JSON: a pickle from elsewhere may run code. Whether the model may run code of its
-    own is not taken from there either.
-    """
-    path = checkpoint.parent / "params.json"
-    if not path.is_file():
-        return {}
-    try:
-        params = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: cannot be read: {one_line(error)}") from error
-
-    rollout = {
-        name: params[attribute]
-        for name in section_kinds(DAPOConfig, "rollout")
-        if (attribute := attribute_of(f"rollout.{name}", DAPOConfig)) in params
-    }
-    evaluation = {name: params[name] for name in _OF_THE_RUN if name in params}
-    overrides = params.get("evaluation_config") or {}
-    kept = {name: overrides[name] for name in ("env", "env_config") if name in overrides}
-    evaluation["evaluation_config"] = kept
-
-    tree: Tree = {"rollout": rollout, "evaluation": evaluation}
-    if "model_dtype" in params:
-        tree["language_model"] = {"dtype": params["model_dtype"]}
-    # A class stands there as a text that is good for nothing.
-    if isinstance(params.get("env"), str) and not params["env"].startswith("<"):
-        tree["environment"] = {"env": params["env"], "env_config": params.get("env_config") or {}}
-    return tree
-
-
-def _names(trees: Iterable[Tree]) -> set[str]:
-    """Dotted names of everything that stands in the sections."""
+def _sources(layers: Iterable[Layer]) -> dict[str, str]:
+    """The topmost file that gives each setting, by dotted name."""
     return {
-        f"{section}.{name}"
-        for tree in trees
-        for section, content in tree.items()
+        f"{section}.{name}": layer.source
+        for layer in layers
+        for section, content in layer.tree.items()
         if isinstance(content, dict)
         for name in content
     }
+
+
+def _has_environment_of(of_run: SettingsOfRun, tree: Tree) -> bool:
+    """Whether the environment that the run evaluated on is among those that are asked for."""
+    return of_run.environment is not None and _evaluated(tree) == of_run.environment
+
+
+def _evaluated(tree: Tree) -> Any:
+    """The environment that a run with these settings would evaluate on."""
+    changed = tree.get("evaluation", {}).get("evaluation_config") or {}
+    return changed.get("env") or tree.get("environment", {}).get("env")
+
+
+def _with_objects_of_run(tree: Tree, of_run: SettingsOfRun) -> Tree:
+    """With the classes and functions that the run's environment had in its settings.
+
+    Raises:
+        SettingsError: If one is neither there nor given otherwise.
+    """
+    given = dict(_dotted_names(tree))
+    for name, what in of_run.left_out.items():
+        if name.startswith(("environment.", "evaluation.evaluation_config.")) and name not in given:
+            raise SettingsError(
+                f"{of_run.source}: {name} was {what} in the run and is not in the file: give it "
+                f"with --set {name}=..., or name an environment with --env and its settings"
+            )
+
+    for section, name in (("environment", ""), ("evaluation", "evaluation_config")):
+        holder = tree.get(section, {})
+        holder = holder.get(name) or {} if name else holder
+        stored = of_run.tree.get(section, {})
+        stored = stored.get(name) or {} if name else stored
+        dotted = ".".join(filter(None, (section, name, "env_config")))
+        if "env_config" in holder:
+            settings = with_objects(
+                holder["env_config"], stored.get("env_config"), dotted, of_run.source
+            )
+            tree = put(tree, dotted, settings)
+    return tree
+
+
+def _dotted_names(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names of settings at every depth."""
+    for name, value in tree.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, Mapping):
+            yield from _dotted_names(value, f"{prefix}{name}.")
 
 
 def _names_environment(tree: Tree) -> bool:
@@ -244,7 +298,7 @@ def _only(tree: Tree, envs: Sequence[str]) -> Tree:
         raise SettingsError(
             f"--env: two are called {twice!r}: name them in a file, as `{DATA_SETS}`"
         )
-    if tree.get("environment", {}).get("env") not in envs:
+    if _evaluated(tree) not in envs:
         tree = _without_environment(tree)
     return {**tree, DATA_SETS: {name: {"env": env} for name, env in zip(names, envs, strict=True)}}
 
@@ -267,15 +321,17 @@ def _config(run_file: RunFile, model: str) -> DAPOConfig:
     return config.language_model(model)
 
 
-def _data_sets(run_file: RunFile) -> tuple[DataSet, ...]:
+def _data_sets(run_file: RunFile, of_run: SettingsOfRun) -> tuple[DataSet, ...]:
     source, listed = run_file.source, run_file.data_sets
     shared_env, shared_config = _shared_environment(run_file)
     limit = run_file.sections["evaluation"].get("evaluation_num_prompts")
     if listed is None:
         if shared_env is None:
+            what = of_run.left_out.get("environment.env", "")
+            was = f" The run's was {what}, which the checkpoint cannot hold." if what else ""
             raise SettingsError(
                 "which environment? name one: --env rllib_dapo/Math-v0, or --file with "
-                "environment.env"
+                f"environment.env.{was}"
             )
         listed = {short_name(shared_env): {}}
     if not isinstance(listed, dict) or not listed:
@@ -297,7 +353,7 @@ def _data_sets(run_file: RunFile) -> tuple[DataSet, ...]:
         settings = {**(shared_config if is_shared else {}), **(given.get("env_config") or {})}
         if "path" in settings:  # Ray's workers run in other folders
             settings["path"] = absolute_path(settings["path"])
-        environment = Environment(env=resolve_environment(env), env_config=settings)
+        environment = Environment(env=find_environment(env, of_run), env_config=settings)
         data_sets.append(
             DataSet(name=name, environment=environment, limit=given.get("limit", limit))
         )

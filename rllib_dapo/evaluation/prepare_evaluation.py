@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +14,14 @@ from rllib_dapo.evaluation.evaluation_folder import (
     weights_fingerprint,
 )
 from rllib_dapo.evaluation.evaluation_sampler import with_environment
-from rllib_dapo.evaluation.evaluation_settings import EvaluationSettings
+from rllib_dapo.evaluation.evaluation_settings import K_SETTING, EvaluationSettings
 from rllib_dapo.evaluation.questions import Question, questions_fingerprint, read_questions
 from rllib_dapo.evaluation.response_parts import ResponseParts
-from rllib_dapo.findings import SettingsError
+from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.model_folder import MODULE_PATH
 from rllib_dapo.metrics.estimators import MAX_SAMPLES
+from rllib_dapo.model_check.model_report import refuse
+from rllib_dapo.model_check.sizes import Lengths, check_sizes, position_limit, read_text_config
 from rllib_dapo.models import resolve_model
 from rllib_dapo.run.preflight import check_run
 from rllib_dapo.run.quiet_output import kept_messages
@@ -30,6 +31,7 @@ from rllib_dapo.run.tune_settings import TuneSettings
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
+_TOP_P = "evaluation.evaluation_top_p"
 EVALUATIONS_FOLDER = "~/ray_results/evaluations"
 
 
@@ -60,7 +62,10 @@ class PreparedEvaluation:
     def parts(self, name: str) -> ResponseParts:
         """The files of the responses to a data set."""
         return ResponseParts(
-            self.folder / "responses" / name, self.questions[name], part_size=self.part_size
+            self.folder / "responses" / name,
+            self.questions[name],
+            part_size=self.part_size,
+            num_samples=self.config.evaluation_samples_per_prompt,
         )
 
 
@@ -77,31 +82,32 @@ def prepare_evaluation(
     Raises:
         SettingsError: For the first problem found; one line.
     """
+    if batch is not None and batch < 1:
+        raise SettingsError(f"--batch {batch} must be at least 1")
     # An environment logs what it leaves out when it is first made.
     with kept_messages("rllib_dapo.envs") as notes:
         _check_as_training_does(settings)
-    samples = settings.config.evaluation_samples_per_prompt
-    if samples > MAX_SAMPLES:
-        raise SettingsError(f"{settings.source}: k={samples} must be at most {MAX_SAMPLES}")
-    if batch is not None and batch < 1:
-        raise SettingsError(f"--batch {batch} must be at least 1")
+    config = _checked_samples(settings, notes)
 
     questions = {data_set.name: read_questions(data_set, notes) for data_set in settings.data_sets}
     if settings.checkpoint is None:
-        model = resolve_model(settings.model)
+        model = resolve_model(settings.place)
     else:
         model = settings.checkpoint / MODULE_PATH
-    config = _fit_lengths(settings.config, model, settings, notes)
-    part_size = batch or max(1, config.max_concurrent_responses // samples)
+    config = _fit_lengths(config, model, settings, notes)
+    notes += _compared_with_run(settings, config)
+    part_size = batch or max(
+        1, config.max_concurrent_responses // config.evaluation_samples_per_prompt
+    )
 
     folder = (output or new_folder(settings)).expanduser().absolute()
-    named = str(settings.checkpoint or model)
     is_resumed = open_folder(
         folder,
         settings_of_responses(
             config,
-            model=named,
+            model=_stable_name(settings, model),
             weights=weights_fingerprint(model),
+            weights_version=settings.of_run.weights_version,
             part_size=part_size,
             data_sets=_described(settings, questions),
         ),
@@ -122,7 +128,7 @@ def prepare_evaluation(
 def new_folder(settings: EvaluationSettings) -> Path:
     """Path of the folder of an evaluation that starts now."""
     data_sets = [data_set.name for data_set in settings.data_sets[:3]]
-    name = "-".join([Path(settings.model).name, *data_sets])
+    name = "-".join([Path(settings.model.rstrip("/")).name, *data_sets])
     return Path(EVALUATIONS_FOLDER).expanduser() / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
@@ -132,19 +138,25 @@ def opening_lines(evaluation: PreparedEvaluation) -> list[str]:
     counts = ", ".join(
         f"{name} ({len(questions)} problems)" for name, questions in evaluation.questions.items()
     )
+    drawn = f"temperature {config.evaluation_temperature}, top_p {config.evaluation_top_p}"
+    if not config.evaluation_temperature:
+        drawn = "temperature 0 (always the likeliest token)"
     lines = [
         f"evaluate: {settings.model} on {counts}: k={config.evaluation_samples_per_prompt}, "
-        f"temperature {config.evaluation_temperature}, top_p {config.evaluation_top_p}, up to "
-        f"{config.max_response_tokens} tokens, engine {config.engine}, seed {config.seed or 0}"
+        f"{drawn}, up to {config.max_response_tokens} tokens, engine {config.engine}, seed "
+        f"{config.seed or 0}"
     ]
 
     if evaluation.is_resumed:
-        parts = [evaluation.parts(name) for name in evaluation.questions]
-        total = sum(len(part.requests) for part in parts)
-        done = total - sum(len(part.missing()) for part in parts)
-        lines.append(f"resuming: {done} of {total} parts are complete")
+        lines.append(f"resuming: {kept_responses(evaluation)} responses are there already")
 
     return [*lines, f"results: {evaluation.folder}"]
+
+
+def kept_responses(evaluation: PreparedEvaluation) -> str:
+    """How many responses are on disk, as `41 of 96`."""
+    parts = [evaluation.parts(name) for name in evaluation.questions]
+    return f"{sum(p.num_done for p in parts)} of {sum(p.num_responses for p in parts)}"
 
 
 def _check_as_training_does(settings: EvaluationSettings) -> None:
@@ -152,21 +164,79 @@ def _check_as_training_does(settings: EvaluationSettings) -> None:
     configs = tuple(
         with_environment(settings.config, data_set.environment) for data_set in settings.data_sets
     )
-    check_run(
-        RunSettings(
-            name=settings.model,
-            source=settings.source,
-            config=configs[0],
-            checked=configs,
-            stop={},
-            tune=TuneSettings(),
-            data_hint=settings.data_hint,
-        )
+    run = RunSettings(
+        name=settings.model,
+        source=settings.source,
+        config=configs[0],
+        checked=configs,
+        stop={},
+        tune=TuneSettings(),
+        data_hint=settings.data_hint,
     )
+    try:
+        check_run(run)
+    except SettingsError as error:
+        raise SettingsError(settings.with_its_source(str(error))) from error
 
-    # Training allows 0, for no evaluation.
-    if settings.config.evaluation_num_prompts < 1:
-        raise SettingsError(f"--limit {settings.config.evaluation_num_prompts} must be at least 1")
+
+def _checked_samples(settings: EvaluationSettings, notes: list[str]) -> DAPOConfig:
+    """The configuration with a number of responses to each problem that makes sense.
+
+    Raises:
+        SettingsError: If somebody has asked for another number.
+    """
+    config = settings.config
+    samples, source = config.evaluation_samples_per_prompt, settings.given.get(K_SETTING)
+    if samples > MAX_SAMPLES:
+        raise SettingsError(f"{source}: k={samples} must be at most {MAX_SAMPLES}")
+    if config.evaluation_temperature:
+        return config
+
+    if settings.is_asked_for(_TOP_P):
+        notes.append(f"{settings.given[_TOP_P]} does nothing at temperature 0")
+    if samples == 1:
+        return config
+    if settings.is_asked_for(K_SETTING):
+        raise SettingsError(
+            f"{source}: k={samples} with temperature 0 would give {samples} equal responses to "
+            "each problem: use --k 1, or a temperature above 0"
+        )
+    notes.append("at temperature 0 all responses to a problem are equal: each is asked once, k=1")
+    return config.copy(copy_frozen=False).evaluation(evaluation_samples_per_prompt=1)
+
+
+def _compared_with_run(settings: EvaluationSettings, config: DAPOConfig) -> list[str]:
+    """What differs from the run that the model is from; what is assumed where nobody knows."""
+    of_run = settings.of_run
+    if of_run.source:
+        told = ", ".join(settings.different)
+        return [*of_run.notes, *([f"other than in the run: {told}"] if told else [])]
+
+    values = {
+        K_SETTING: ("k", config.evaluation_samples_per_prompt),
+        "evaluation.evaluation_temperature": ("temperature", config.evaluation_temperature),
+        "evaluation.evaluation_top_p": ("top_p", config.evaluation_top_p),
+        "language_model.dtype": ("dtype", config.model_dtype),
+        "rollout.engine": ("engine", config.engine),
+        "rollout.max_prompt_tokens": ("max_prompt_tokens", config.max_prompt_tokens),
+        "rollout.max_response_tokens": ("max_response_tokens", config.max_response_tokens),
+        "debugging.seed": ("seed", config.seed or 0),
+    }
+    assumed = [
+        f"{name} {value}"
+        for setting, (name, value) in values.items()
+        if setting not in settings.given
+    ]
+    what = "checkpoint" if settings.checkpoint else "model"
+    told = f"{settings.model}: this {what} does not describe a run, so these are assumed: "
+    return [f"{told}{', '.join(assumed)}"] if assumed else []
+
+
+def _stable_name(settings: EvaluationSettings, model: Path | str) -> str:
+    """The name by which an interrupted evaluation of the same model is known again."""
+    if settings.place != settings.model:
+        return settings.model  # a URI; the copy on this machine has another name each time
+    return str(settings.checkpoint or model)
 
 
 def _described(
@@ -192,20 +262,23 @@ def _fit_lengths(
     Raises:
         SettingsError: If the lengths that the user gave do not fit.
     """
-    context = _context_tokens(model)
+    if isinstance(model, str):
+        return config  # a hub name: its files are not here yet
+    context = position_limit(read_text_config(model))
     prompt, response = config.max_prompt_tokens, config.max_response_tokens
-    if context is None or prompt + response <= context:
-        return config
+    if context is not None and prompt + response > context:
+        if "rollout.max_prompt_tokens" not in settings.given:
+            prompt = min(prompt, context // 4)
+        if "rollout.max_response_tokens" not in settings.given:
+            response = max(1, context - prompt)
 
-    if "rollout.max_prompt_tokens" not in settings.is_given:
-        prompt = min(prompt, context // 4)
-    if "rollout.max_response_tokens" not in settings.is_given:
-        response = context - prompt
-    if prompt + response > context or response < 1:
-        raise SettingsError(
-            f"rollout.max_prompt_tokens={prompt} and rollout.max_response_tokens={response} are "
-            f"together more than the {context} tokens of {settings.model}'s context: lower them"
-        )
+    lengths = Lengths(max_prompt_tokens=prompt, max_response_tokens=response)
+    try:
+        refuse(check_sizes(model, lengths), model=settings.model)
+    except ValueError as error:
+        raise SettingsError(one_line(error)) from error
+    if (prompt, response) == (config.max_prompt_tokens, config.max_response_tokens):
+        return config
 
     notes.append(
         f"the context of {settings.model} has {context} tokens: using "
@@ -214,20 +287,6 @@ def _fit_lengths(
     return config.copy(copy_frozen=False).rollout(
         max_prompt_tokens=prompt, max_response_tokens=response
     )
-
-
-def _context_tokens(model: Path | str) -> int | None:
-    """Number of positions of a model; None if its folder does not say, or for a hub name."""
-    if isinstance(model, str):
-        return None
-
-    given = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    given = {**given, **given.get("text_config", {})}
-
-    # Scaled positions reach further than the number says, each kind in its own way.
-    scaling = given.get("rope_scaling") or given.get("rope_parameters") or {}
-    is_scaled = scaling.get("rope_type", scaling.get("type", "default")) != "default"
-    return None if is_scaled else given.get("max_position_embeddings")
 
 
 def _env_name(env: Any) -> str:

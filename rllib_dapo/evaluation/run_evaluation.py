@@ -20,6 +20,7 @@ from rllib_dapo.evaluation.evaluation_sampler import EvaluationSampler, with_env
 from rllib_dapo.evaluation.evaluation_settings import DataSet
 from rllib_dapo.evaluation.evaluation_summary import EvaluationResult, result_json
 from rllib_dapo.evaluation.prepare_evaluation import PreparedEvaluation
+from rllib_dapo.evaluation.response_parts import Row
 from rllib_dapo.findings import one_line
 from rllib_dapo.ray_internals import start_ray
 from rllib_dapo.run.quiet_output import output_into
@@ -33,7 +34,7 @@ def run_evaluation(
 
     Args:
         evaluation: Evaluation from `prepare_evaluation`.
-        progress: Progress display, which is updated after every part.
+        progress: Progress display, which is updated after every response.
 
     Raises:
         ValueError: If no prompt of a data set fits `rollout.max_prompt_tokens`.
@@ -42,11 +43,9 @@ def run_evaluation(
         # No engine is started for an evaluation that is complete already.
         sampler: EvaluationSampler | None = None
         for data_set in evaluation.settings.data_sets:
-            missing = evaluation.parts(data_set.name).missing()
-            if missing:
+            if evaluation.parts(data_set.name).missing():
                 sampler = sampler or _start_engines(evaluation, data_set, stack)
-                sampler.use(data_set.environment)
-                _sample(evaluation, data_set.name, missing, sampler, progress)
+                _sample(evaluation, data_set, sampler, progress)
 
     return _write_metrics(evaluation)
 
@@ -77,33 +76,39 @@ def _start_engines(
 
     config = config.copy(copy_frozen=False).language_model(str(model))
     with output_into(evaluation.folder / "engine.log"):
-        sampler = EvaluationSampler(with_environment(config, first.environment))
+        sampler = EvaluationSampler(
+            with_environment(config, first.environment),
+            weights_version=evaluation.settings.of_run.weights_version,
+        )
     stack.callback(sampler.close)
     return sampler
 
 
 def _sample(
     evaluation: PreparedEvaluation,
-    name: str,
-    missing: list[list[int]],
+    data_set: DataSet,
     sampler: EvaluationSampler,
     progress: EvaluationProgress,
 ) -> None:
-    """Samples the missing parts of a data set and writes each as soon as it is complete."""
-    parts, total = evaluation.parts(name), len(evaluation.questions[name])
-    progress.begin(name, total=total, done=total - sum(len(request) for request in missing))
+    """Samples what is missing of a data set, and writes each response as soon as it is there."""
+    parts = evaluation.parts(data_set.name)
+    sampler.use(data_set.environment, kept=parts.kept())
+    progress.begin(data_set.name, total=parts.num_responses, done=parts.num_done)
 
-    correct = responses = 0
-    started = time.monotonic()
-    for groups in sampler.sample(missing):
-        now = time.monotonic()
-        parts.write(groups, seconds=now - started)
-        started = now
+    last = time.monotonic()
 
-        verdicts = [response.is_correct for group in groups for response in group.responses]
-        correct += sum(map(bool, verdicts))
-        responses += len(verdicts)
-        progress.advance(len(groups), correct=correct, responses=responses)
+    def seconds_since_last() -> float:
+        nonlocal last
+        before, last = last, time.monotonic()
+        return last - before
+
+    def keep(response: Row) -> None:
+        if parts.add(response, seconds=seconds_since_last()):
+            progress.advance([response], done=parts.num_done)
+
+    for groups in sampler.sample(parts.missing(), keep):
+        new = parts.complete(groups, seconds=seconds_since_last())
+        progress.advance(new, done=parts.num_done)
 
 
 def _write_metrics(evaluation: PreparedEvaluation) -> EvaluationResult:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import ray
 from ray.tune.utils.file_transfer import sync_dir_between_nodes
 
+_send = partial(sync_dir_between_nodes, force_all=True, max_size_bytes=None)
+
 
 @contextmanager
-def folder_to_write(folder: Path, node_ip: str) -> Iterator[Path]:
-    """Gives the folder itself on its own node, elsewhere a temporary one that is sent there.
+def node_folder(
+    folder: Path, node_ip: str, *, purpose: Literal["save", "restore"]
+) -> Iterator[Path]:
+    """Gives the folder itself on its own node, elsewhere a temporary one.
 
     Args:
         folder: The folder on the node `node_ip`.
         node_ip: Address of the node that has the folder, as Ray knows it.
+        purpose: To save, the temporary folder is empty and is sent to that node in the end. To
+            restore, it has what the folder holds.
     """
     here = ray.util.get_node_ip_address()
     if here == node_ip:
@@ -25,27 +33,8 @@ def folder_to_write(folder: Path, node_ip: str) -> Iterator[Path]:
         return
 
     with tempfile.TemporaryDirectory() as temporary:
+        if purpose == "restore":
+            _send(node_ip, str(folder), here, temporary)
         yield Path(temporary)
-        sync_dir_between_nodes(
-            here, temporary, node_ip, str(folder), force_all=True, max_size_bytes=None
-        )
-
-
-@contextmanager
-def folder_to_read(folder: Path, node_ip: str) -> Iterator[Path]:
-    """Gives the folder itself on its own node, elsewhere a temporary copy.
-
-    Args:
-        folder: The folder on the node `node_ip`.
-        node_ip: Address of the node that has the folder, as Ray knows it.
-    """
-    here = ray.util.get_node_ip_address()
-    if here == node_ip:
-        yield folder
-        return
-
-    with tempfile.TemporaryDirectory() as temporary:
-        sync_dir_between_nodes(
-            node_ip, str(folder), here, temporary, force_all=True, max_size_bytes=None
-        )
-        yield Path(temporary)
+        if purpose == "save":
+            _send(here, temporary, node_ip, str(folder))

@@ -17,7 +17,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.annotations import override
 
 from rllib_dapo.learner.collectives import rank
-from rllib_dapo.learner.node_folder import folder_to_read, folder_to_write
+from rllib_dapo.learner.node_folder import node_folder
 from rllib_dapo.learner.optimizer import in_groups
 
 RANKS = "ranks"
@@ -46,7 +46,7 @@ class CheckpointedLearner(TorchLearner):
         Returns:
             The fingerprint of its weights.
         """
-        with folder_to_write(checkpoint, node_ip) as folder:
+        with node_folder(checkpoint, node_ip, purpose="save") as folder:
             state = {
                 "updates_after_warmup": self.updates_after_warmup,
                 **self.training_state(folder),
@@ -66,7 +66,7 @@ class CheckpointedLearner(TorchLearner):
         Returns:
             The fingerprint of the weights that it then has.
         """
-        with folder_to_read(checkpoint, node_ip) as folder:
+        with node_folder(checkpoint, node_ip, purpose="restore") as folder:
             state = read_rank(folder, rank())
             self.updates_after_warmup = state.pop("updates_after_warmup")
             self.set_training_state(state, folder)

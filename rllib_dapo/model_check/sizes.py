@@ -51,17 +51,27 @@ def check_sizes(model: Path | str, lengths: Lengths) -> list[ModelFinding]:
         Findings on what the files say under their usual names; the check of the loaded model looks
         at everything again.
     """
-    given = _read_json(Path(model) / "config.json")
-    config = {**given, **(given.get("text_config") or {})}
+    config = read_text_config(Path(model))
     findings = []
     if isinstance(config.get("vocab_size"), int):
         vocabulary = _read_vocabulary(Path(model) / "tokenizer.json")
         findings.append(check_vocabulary(vocabulary, config["vocab_size"]))
-
-    longest = config.get("max_position_embeddings", config.get("n_positions"))
-    if isinstance(longest, int):
-        findings.append(check_positions({**config, "max_position_embeddings": longest}, lengths))
+    if isinstance(config.get("max_position_embeddings"), int):
+        findings.append(check_positions(config, lengths))
     return findings
+
+
+def read_text_config(model: Path) -> dict[str, Any]:
+    """Configuration of the text model in a folder, with the usual name for its positions.
+
+    Args:
+        model: A model folder.
+    """
+    given = _read_json(model / "config.json")
+    config = {**given, **(given.get("text_config") or {})}
+    if "n_positions" in config:
+        config.setdefault("max_position_embeddings", config["n_positions"])
+    return config
 
 
 def position_limit(config: Mapping[str, Any]) -> int | None:

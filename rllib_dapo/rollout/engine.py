@@ -30,7 +30,7 @@ class Sampling:
     Attributes:
         num_responses: Responses per prompt (the group size `G`).
         max_tokens: Hard limit on the length of a response, in tokens.
-        temperature: Positive number that the logits are divided by.
+        temperature: Number that the logits are divided by; 0 always takes the likeliest token.
         top_p: Probability mass of the nucleus that is sampled from. Train at 1.0, where the
             sampler's log-probabilities are those of the whole distribution.
     """
@@ -66,12 +66,20 @@ class Request:
         prompt_ids: Token ids to continue.
         sampling: How to draw responses, and how many.
         seed: The same seed, tokens and weights give the same responses.
+        places: Which of `sampling.num_responses` to return, each as if all were asked for; by
+            default all.
     """
 
     key: int
     prompt_ids: Sequence[int]
     sampling: Sampling
     seed: int
+    places: Sequence[int] | None = None
+
+    @property
+    def wanted(self) -> Sequence[int]:
+        """Places of the responses to return."""
+        return range(self.sampling.num_responses) if self.places is None else self.places
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

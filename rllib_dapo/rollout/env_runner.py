@@ -333,18 +333,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             The groups in the order of the prompts, empty for a prompt that is too long or that the
             environment did not give; and the seconds spent in the engine.
         """
-        stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
-        loop = RolloutLoop(
-            engine=self.module[DEFAULT_MODULE_ID].engine,
-            env_stepper=env_stepper,
-            tokenizer=self.tokenizer,
-            sampling=self._sampling(evaluation=evaluation),
-            max_turns=self.config.max_turns,
-            skip_special_tokens=self.config.skip_special_tokens,
-            sampling_seed=partial(
-                sampling_seed, self.config.seed or 0, stream, self._weights_version
-            ),
-        )
+        loop = self._make_loop(env_stepper, evaluation=evaluation)
 
         # A prompt that is too long or lost keeps its place: the driver counts its group and drops
         # it.
@@ -355,11 +344,35 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         return groups, loop.engine_seconds
 
+    def _make_loop(
+        self, env_stepper: EnvStepper, *, evaluation: bool, **options: Any
+    ) -> RolloutLoop:
+        """The loop that samples and scores.
+
+        Args:
+            env_stepper: Steps the environments.
+            evaluation: Use evaluation's sampling settings.
+            **options: Further arguments of `RolloutLoop`.
+        """
+        stream = EVALUATION_STREAM if evaluation else TRAINING_STREAM
+        return RolloutLoop(
+            engine=self.module[DEFAULT_MODULE_ID].engine,
+            env_stepper=env_stepper,
+            tokenizer=self.tokenizer,
+            sampling=self._sampling(evaluation=evaluation),
+            max_turns=self.config.max_turns,
+            skip_special_tokens=self.config.skip_special_tokens,
+            sampling_seed=partial(
+                sampling_seed, self.config.seed or 0, stream, self._weights_version
+            ),
+            **options,
+        )
+
     def _sampling(self, *, evaluation: bool) -> Sampling:
         config = self.config
         if evaluation:
             return Sampling(
-                num_responses=config.evaluation_samples_per_prompt,
+                num_responses=config.evaluation_responses_per_prompt,
                 max_tokens=config.max_response_tokens,
                 temperature=config.evaluation_temperature,
                 top_p=config.evaluation_top_p,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, replace
 from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from rllib_dapo.core.types import Response
@@ -63,6 +64,8 @@ class RolloutLoop:
         max_turns: int,
         skip_special_tokens: bool | Literal["template"],
         sampling_seed: Callable[..., int],
+        left_out: Mapping[int, Collection[int]] = MappingProxyType({}),
+        on_response: Callable[[Conversation], None] | None = None,
     ) -> None:
         """Prepares a rollout.
 
@@ -76,6 +79,9 @@ class RolloutLoop:
             skip_special_tokens: Special tokens that environments do not see, see `response_text`.
             sampling_seed: Returns the engine's seed, given a prompt's reset seed and, from the
                 second turn on, the response's place in its group and the number of turns so far.
+            left_out: By reset seed, the places in the group of responses that are not wanted. The
+                others are what they are without it.
+            on_response: Called with each response as soon as its episode has ended.
         """
         self._engine = engine
         self._env_stepper = env_stepper
@@ -84,6 +90,8 @@ class RolloutLoop:
         self._max_turns = max_turns
         self._skip_special_tokens = skip_special_tokens
         self._sampling_seed = sampling_seed
+        self._left_out = left_out
+        self._on_response = on_response
 
         self._request_keys = count()
         # Request key -> the conversations that the engine still samples, by place in the request.
@@ -111,6 +119,7 @@ class RolloutLoop:
                     prompt_ids=prompt.token_ids,
                 )
                 for index in range(group_size)
+                if index not in self._left_out.get(prompt.seed, ())
             ]
             for number, prompt in enumerate(prompts)
         ]
@@ -118,7 +127,8 @@ class RolloutLoop:
         try:
             for prompt, group in zip(prompts, groups, strict=True):
                 seed = self._sampling_seed(prompt.seed)
-                self._request(group, prompt.token_ids, self._sampling, seed)
+                by_place = {conversation.index: conversation for conversation in group}
+                self._request(by_place, prompt.token_ids, self._sampling, seed)
 
             while self._generating or self._stepping:
                 self._advance()
@@ -171,17 +181,22 @@ class RolloutLoop:
 
     def _request(
         self,
-        conversations: list[Conversation],
+        by_place: dict[int, Conversation],
         token_ids: Sequence[int],
         sampling: Sampling,
         seed: int,
     ) -> None:
         """Asks the engine for the next turn of conversations that have the same tokens so far."""
+        if not by_place:
+            return
         key = next(self._request_keys)
-        self._generating[key] = dict(enumerate(conversations))
+        self._generating[key] = by_place
+        request = Request(
+            key=key, prompt_ids=token_ids, sampling=sampling, seed=seed, places=list(by_place)
+        )
 
         started = time.perf_counter()
-        self._engine.add(Request(key=key, prompt_ids=token_ids, sampling=sampling, seed=seed))
+        self._engine.add(request)
         self.engine_seconds += time.perf_counter() - started
 
     def _begin_step(self, finished: FinishedResponse) -> None:
@@ -211,18 +226,18 @@ class RolloutLoop:
 
         conversation.add_step_result(result)
         if result.is_done or not math.isfinite(result.reward):
-            self._env_stepper.end_episode(conversation.episode_id)
+            self._end(conversation)
             return
 
         tokens_left = self._sampling.max_tokens - conversation.num_tokens - len(observation_ids)
         if not speaks_again or tokens_left < 1:
             conversation.cut_off()
-            self._env_stepper.end_episode(conversation.episode_id)
+            self._end(conversation)
             return
 
         conversation.add_observation(observation_ids)
         self._request(
-            [conversation],
+            {0: conversation},
             conversation.token_ids,
             replace(self._sampling, num_responses=1, max_tokens=tokens_left),
             self._sampling_seed(conversation.seed, conversation.index, conversation.num_turns),
@@ -239,3 +254,9 @@ class RolloutLoop:
         except ValueError as error:
             return missing_outcome(f"crash: what step returned cannot be read: {error}"), ()
         return result, ids
+
+    def _end(self, conversation: Conversation) -> None:
+        """Ends an episode."""
+        self._env_stepper.end_episode(conversation.episode_id)
+        if self._on_response is not None:
+            self._on_response(conversation)

@@ -51,6 +51,7 @@ class RolloutStream:
         max_groups_in_flight: int,
         timeout_seconds: float | None,
         restore_env_runners: Callable[[], None],
+        while_waiting: Callable[[], None] | None = None,
     ) -> None:
         """Wraps a group of EnvRunners.
 
@@ -60,11 +61,13 @@ class RolloutStream:
             timeout_seconds: Longest time that one call of `sample` may take; None means no limit.
             restore_env_runners: Brings restarted EnvRunners back and gives them the current
                 weights.
+            while_waiting: Called again and again while remote EnvRunners are at work.
         """
         self._group = env_runner_group
         self._max_groups_in_flight = max_groups_in_flight
         self._timeout_seconds = timeout_seconds
         self._restore = restore_env_runners
+        self._while_waiting = while_waiting
         self._tags = (f"sample_groups_{n}" for n in count())
 
     def sample(self, seeds: Sequence[int], *, evaluation: bool = False) -> list[RolloutResult]:
@@ -145,6 +148,8 @@ class RolloutStream:
                     continue
                 yield result
 
+            if self._while_waiting is not None:
+                self._while_waiting()
             self._check_time(started, pending, in_flight)
 
     def _take_back_lost(

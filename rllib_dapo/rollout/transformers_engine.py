@@ -61,8 +61,8 @@ class TransformersEngine(Engine):
         request = self._waiting.popleft()
         completions = self._sample_group(request.prompt_ids, request.sampling, request.seed)
         return [
-            FinishedResponse(key=request.key, index=index, completion=completion)
-            for index, completion in enumerate(completions)
+            FinishedResponse(key=request.key, index=index, completion=completions[index])
+            for index in request.wanted
         ]
 
     @property
@@ -105,10 +105,7 @@ class TransformersEngine(Engine):
         output = self._model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
+            **_drawing(sampling),
             max_new_tokens=sampling.max_tokens,
             pad_token_id=self._pad_id,
             return_dict_in_generate=True,
@@ -136,3 +133,15 @@ class TransformersEngine(Engine):
             logprobs=logprobs[:length].astype(np.float32),
             finish_reason="stop" if ends.size else "length",
         )
+
+
+def _drawing(sampling: Sampling) -> dict[str, Any]:
+    """How `generate` is to choose tokens."""
+    if not sampling.temperature:
+        return {"do_sample": False}
+    return {
+        "do_sample": True,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": 0,
+    }

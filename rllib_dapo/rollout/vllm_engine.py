@@ -103,7 +103,7 @@ class VLLMEngine(Engine):
         """
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
-        for index in range(request.sampling.num_responses):
+        for index in request.wanted:
             request_id = str(next(self._request_ids))
             self._pending[request_id] = (request.key, index)
             self.llm.llm_engine.add_request(

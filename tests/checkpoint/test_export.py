@@ -42,17 +42,63 @@ def test_an_export_holds_the_model_and_nothing_of_rllib(
     assert all((checkpoint / MODULE_PATH / name).is_file() for name in RLLIB_FILES)
 
 
-def test_an_export_replaces_an_older_one_and_leaves_other_files(
+def test_an_export_into_a_folder_with_files_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    assert export_checkpoint(checkpoint, folder) == folder  # it was empty
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(FileExistsError, match="name another folder, or add --overwrite"):
+        export_checkpoint(checkpoint, folder, dtype="bfloat16")
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(FileExistsError, match="is a file: name another folder"):
+        export_checkpoint(checkpoint, tmp_path / "file", overwrite=True)
+
+
+def test_an_export_that_overwrites_replaces_an_older_one_and_leaves_other_files(
     checkpoint: Path, other_raw_model: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(other_raw_model, folder)
     (folder / "README.md").write_text("my model")
-    export_checkpoint(checkpoint, folder)
+    export_checkpoint(checkpoint, folder, overwrite=True)
     weights = load_file(folder / "model.safetensors")
     expected = load_file(checkpoint / MODULE_PATH / "model.safetensors")
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
     assert (folder / "README.md").read_text() == "my model"
+
+
+@pytest.mark.parametrize(
+    "name", ["model-00002-of-00002.safetensors", "pytorch_model.bin", "tokenizer.model"]
+)
+def test_what_another_model_has_left_is_never_mixed_with_an_export(
+    checkpoint: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / name).write_text("of another model")
+    with pytest.raises(FileExistsError, match=f"{name}, which is not replaced"):
+        export_checkpoint(checkpoint, folder, overwrite=True)
+    assert [file.name for file in folder.iterdir()] == [name]
+
+
+def test_an_export_of_a_read_only_checkpoint_can_be_changed(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    for path in [checkpoint, *checkpoint.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        folder = export_checkpoint(checkpoint, tmp_path / "model")
+    finally:
+        for path in [checkpoint, *checkpoint.rglob("*")]:
+            path.chmod(0o755)
+    assert all(path.stat().st_mode & 0o200 for path in [folder, *folder.rglob("*")])
+
+
+def test_a_checkpoint_may_be_named_by_its_uri(checkpoint: Path, tmp_path: Path) -> None:
+    folder = export_checkpoint(f"file://{checkpoint}", tmp_path / "a b" / "model")
+    assert (folder / "model.safetensors").is_file()
 
 
 def test_a_folder_without_a_trained_model_is_refused(

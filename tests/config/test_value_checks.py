@@ -248,7 +248,7 @@ def valid_config() -> DAPOConfig:
             {"evaluation_samples_per_prompt": 0},
             "at least 1",
         ),
-        ("evaluation.evaluation_temperature", {"evaluation_temperature": 0.0}, "positive"),
+        ("evaluation.evaluation_temperature", {"evaluation_temperature": -0.5}, "at least 0"),
         ("evaluation.evaluation_top_p", {"evaluation_top_p": 2.0}, "in (0, 1]"),
         (
             "evaluation.evaluation_num_env_runners",

@@ -130,7 +130,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_end(
         process = start_command(*arguments, folder=folder)
         assert process.stdout is not None
         for line in process.stdout:
-            if "/24 problems" in line and "evaluate:" not in line:
+            if "/96 responses" in line and not line.startswith("Arithmetic-v0  0/"):
                 process.send_signal(sent)
                 break
         _, err = process.communicate()
@@ -140,17 +140,18 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[sent]
     results = folder / "results"
     if sent is signal.SIGINT:
-        assert err == (f"interrupted: the same command with --output {results} resumes it\n")
-    done = len(list((results / "responses" / "Arithmetic-v0").glob("part-*.parquet")))
-    assert 0 < done < 12
+        assert re.fullmatch(
+            rf"interrupted: \d+ of 96 responses are kept; the same command with --output "
+            rf"{re.escape(str(results))} resumes it\n",
+            err,
+        )
+    assert len(list((results / "responses" / "Arithmetic-v0").glob("part-*.parquet"))) < 12
     assert not (folder / "figures.json").exists()
 
     resumed = invoke_command(*arguments, folder=folder)
     assert resumed.returncode == 0, resumed.stderr
-    assert any(
-        line.startswith("resuming: ") and line.endswith("of 12 parts are complete")
-        for line in resumed.stdout.splitlines()
-    )
+    (kept,) = re.findall(r"resuming: (\d+) of 96 responses are there already", resumed.stdout)
+    assert 0 < int(kept) <= 96
     assert _figures(folder / "figures.json") == _figures(whole[0] / "figures.json")
     first, again = (_responses(path / "results", "Arithmetic-v0") for path in (whole[0], folder))
     pandas.testing.assert_frame_equal(first, again)
@@ -164,7 +165,7 @@ def test_a_finished_evaluation_is_told_again_without_an_engine(
     arguments = [checkpoint, *AGAIN, "--output", "results", "--num-env-runners", 1]
     again = run_command("evaluate", *arguments, folder=folder)
     assert again.returncode == 0, again.stderr
-    assert "resuming: 12 of 12 parts are complete" in again.stdout
+    assert "resuming: 96 of 96 responses are there already" in again.stdout
     assert again.stdout.splitlines()[-2:] == out.splitlines()[-2:]
     assert _figures(folder / "figures.json") == before
 
@@ -215,20 +216,40 @@ REFUSED = {
     ),
     "no samples": (
         ["MODEL", *SUMS, "--k", "0"],
-        "evaluation_samples_per_prompt=0 must be at least 1",
+        "--k 0: evaluation.evaluation_samples_per_prompt=0 must be at least 1",
     ),
-    "too many samples": (["MODEL", *SUMS, "--k", "4000"], "k=4000 must be at most 1024"),
+    "too many samples": (["MODEL", *SUMS, "--k", "4000"], "--k 4000: k=4000 must be at most 1024"),
     "no nucleus": (
         ["MODEL", *SUMS, "--top-p", "1.5"],
-        "evaluation.evaluation_top_p=1.5 must lie in (0, 1]",
+        "--top-p 1.5: evaluation.evaluation_top_p=1.5 must lie in (0, 1]",
     ),
-    "no temperature": (
-        ["MODEL", *SUMS, "--temperature", "0"],
-        "evaluation.evaluation_temperature=0",
+    "a negative temperature": (
+        ["MODEL", *SUMS, "--temperature", "-1"],
+        "--temperature -1.0: evaluation.evaluation_temperature=-1.0 must be at least 0",
+    ),
+    "equal responses": (
+        ["MODEL", *SUMS, "--temperature", "0", "--k", "4"],
+        "--k 4: k=4 with temperature 0 would give 4 equal responses to each problem: use --k 1",
+    ),
+    "a training temperature of 0": (
+        ["MODEL", *SUMS, "--set", "rollout.temperature=0"],
+        "--set rollout.temperature=0: rollout.temperature=0 must be positive: at 0 all",
+    ),
+    "figures where a file is": (
+        ["MODEL", *SUMS, "--json", "SUMMARY"],
+        "exists already: name another file, or add --overwrite",
+    ),
+    "figures where a folder is": (
+        ["MODEL", *SUMS, "--json", "THERE"],
+        "this is a folder: name a file",
+    ),
+    "a place that is nowhere": (
+        ["foo://bucket/checkpoint", *SUMS],
+        "foo://bucket/checkpoint: no such place",
     ),
     "no problems": (
         ["MODEL", *SUMS, "--limit", "0"],
-        "evaluation_num_prompts=0 must be at least 1",
+        "--limit 0: evaluation.evaluation_num_prompts=0 must be at least 1",
     ),
     "no batch": (["MODEL", *SUMS, "--batch", "0"], "--batch 0 must be at least 1"),
     "more than any machine has": (
@@ -245,7 +266,7 @@ REFUSED = {
     ),
     "more tokens than there is room for": (
         ["MODEL", *SUMS, "--set", "rollout.max_prompt_tokens=9000"],
-        "context: lower them",
+        "but the model has 512 positions: lower one of them",
     ),
     "another nucleus in the folder": (
         ["CHECKPOINT", *AGAIN, "--top-p", "0.5", "--output", "THERE"],
@@ -269,13 +290,14 @@ def told(
         "MODEL": str(raw_model),
         "CHECKPOINT": str(checkpoint),
         "THERE": str(whole[0] / "results"),
+        "SUMMARY": str(whole[0] / "results" / "summary.json"),
     }
     return run_together(
         {
             name: [
                 "evaluate",
                 *(places.get(word, word) for word in words),
-                *([] if "THERE" in words else ["--output", "new"]),
+                *([] if words[-1] == "THERE" and "--output" in words else ["--output", "new"]),
             ]
             for name, (words, _) in REFUSED.items()
         }

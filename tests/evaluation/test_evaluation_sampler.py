@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,38 @@ def test_neither_order_nor_what_came_before_changes_a_request(raw_model: Path) -
     resumed.close()
 
 
+def test_each_response_is_told_as_it_ends_and_what_is_there_is_not_sampled_again(
+    raw_model: Path,
+) -> None:
+    told: list[dict[str, Any]] = []
+    sampler = EvaluationSampler(_config(raw_model, engine="transformers"), weights_version=7)
+    (whole,) = sampler.sample([FIRST], told.append)
+    assert {group.weights_version for group in whole} == {7}
+    assert {(row["seed"], row["sample"]) for row in told} == {
+        (seed, sample) for seed in FIRST for sample in range(3)
+    }
+
+    told.clear()
+    sampler.use(SUMS, kept={0: frozenset({0, 2}), 1: frozenset()})
+    (rest,) = sampler.sample([FIRST], told.append)
+    assert {(row["seed"], row["sample"]) for row in told} == {(0, 1), (1, 0), (1, 1), (1, 2)}
+    responses = [response.token_ids.tolist() for group in rest for response in group.responses]
+    assert responses == [
+        response.token_ids.tolist() for response in (whole[0].responses[1], *whole[1].responses)
+    ]
+    sampler.close()
+
+
+def test_the_version_of_the_weights_decides_what_is_drawn(raw_model: Path) -> None:
+    drawn = []
+    for version in (0, 7):
+        config = _config(raw_model, engine="transformers")
+        sampler = EvaluationSampler(config, weights_version=version)
+        drawn += [_plain_values(groups) for groups in sampler.sample([FIRST])]
+        sampler.close()
+    assert drawn[0] != drawn[1]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_several_env_runners_sample_what_one_process_does(raw_model: Path) -> None:
@@ -82,7 +115,11 @@ def test_several_env_runners_sample_what_one_process_does(raw_model: Path) -> No
     remote = EvaluationSampler(_config(raw_model, engine="transformers", num_env_runners=2))
     assert {groups[0].seed: _plain_values(groups) for groups in remote.sample(requests)} == expected
     remote.use(DIFFERENCES)
+    told: list[dict[str, Any]] = []
     assert {
-        groups[0].seed: _plain_values(groups) for groups in remote.sample(requests[:2])
+        groups[0].seed: _plain_values(groups) for groups in remote.sample(requests[:2], told.append)
     } == differences
+    # Some may come too late to be told, but none is of the earlier environment's requests.
+    assert all(row["seed"] < 4 for row in told)
+    assert len({(row["seed"], row["sample"]) for row in told}) == len(told)
     remote.close()

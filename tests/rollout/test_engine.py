@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from rllib_dapo.config.model_sections import EngineName
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
-from rllib_dapo.rollout.engine import Completion, Engine, Sampling
+from rllib_dapo.rollout.engine import Completion, Engine, Request, Sampling
 from rllib_dapo.rollout.make_engine import make_engine
 
 SAMPLING = Sampling(num_responses=6, max_tokens=2, temperature=0.7)
@@ -166,6 +166,33 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(
     assert len(drawn) > 5
     # A thousand draws are off by about 0.04; at temperature 1.0 or 0.5 it would be 0.1.
     assert distance < 0.06
+
+
+def test_temperature_0_takes_the_likeliest_token_each_time(
+    engine: Engine, model: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    greedy = Sampling(num_responses=2, max_tokens=2, temperature=0, top_p=0.5)
+    for prompt, group in zip(
+        prompts, tokens(engine.generate(prompts, sampling=greedy, seeds=SEEDS)), strict=True
+    ):
+        assert group[0] == group[1]
+        with torch.no_grad():
+            for place, token in enumerate(group[0]):
+                ids = torch.tensor([[*prompt, *group[0][:place]]])
+                assert token == int(model(ids).logits[0, -1].argmax())
+
+
+def test_some_places_of_a_group_are_what_they_are_in_the_whole_group(
+    engine: Engine, prompts: list[list[int]]
+) -> None:
+    (whole,) = tokens(engine.generate(prompts[:1], sampling=SAMPLING, seeds=SEEDS[:1]))
+    engine.add(
+        Request(key=3, prompt_ids=prompts[0], sampling=SAMPLING, seed=SEEDS[0], places=[1, 4])
+    )
+    found = {}
+    while not engine.is_idle:
+        found |= {(f.key, f.index): f.completion.token_ids.tolist() for f in engine.step()}
+    assert found == {(3, 1): whole[1], (3, 4): whole[4]}
 
 
 def test_new_weights_are_what_is_sampled_from(
