@@ -52,7 +52,7 @@ ROOMS = {
         "envs findings ray_internals metrics models rollout learner model_check config algorithm"
         " run/search"
     ),
-    "env_check": "envs rollout",
+    "env_check": "envs findings ray_internals rollout run",
     "evaluation": (
         "core findings ray_internals metrics models rollout learner checkpoint config run"
     ),

@@ -2,256 +2,384 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-import gymnasium as gym
-from gymnasium.utils.env_checker import check_env as gymnasium_check
-
-from rllib_dapo.env_check.guarded_calls import (
-    Fault,
-    Finding,
-    guarded,
-    prompts_in_another_process,
-    reset,
-    shortened,
-    step,
-)
-from rllib_dapo.rollout.make_environment import is_tune_name, make_environment
+from rllib_dapo.env_check.environment_finding import Fault, Finding, Level
+from rllib_dapo.env_check.environment_process import Called, EnvironmentProcess, pickled
+from rllib_dapo.env_check.odd_texts import ODD_TEXTS
 
 SEEDS = tuple(range(12))
+TAME_TEXTS = ("1", "something", "Answer: 1", "The answer is 5.", "yes")
 RESET_SECONDS, STEP_SECONDS = 1.0, 5.0  # medians above which sampling waits for the environment
 MAX_TURNS = 100
+# A slow environment is not asked everything: each check stops after this long.
+PATIENCE_SECONDS = 40.0
+# Causes that Gymnasium's checker does not look for.
+_BEYOND_GYMNASIUM = {"few prompts", "no end", "reset slow", "step slow"}
 
-ODD_TEXTS = (
-    "",
-    " \n\t\r\n ",
-    "\0",
-    "\ud800",  # half of a character, which UTF-8 cannot encode
-    "x" * 100_000,
-    "9" * 10_000,
-    "9^{9^{9^9}} 9**9**9**9 1e999999999 (10!)!",
-    "Answer: Answer: Answer:",
-    r"\boxed{\boxed{\frac{1}{",
-    "}" * 500 + "{" * 500 + "(" * 500,
-    "{} {0} {x} %s %(x)s %n ${HOME} $(ls) `ls`",
-    "__import__('os').getcwd()",
-    "[[[[1, 2], {'a': None}], float('nan')]]",
-    "\u202eright to left\u202c \u0645\u0631\u062d\u0628\u0627 \U0001f600\U0001f9d1\u200d\U0001f680",
-    "NaN inf -inf -0.0 1/0 0x1F 1_000 ½ ² ５",
-    "<answer></answer><answer>1</answer></think>",
-    "a,b;c|d\te\\n'\"",
-    "Answer: 1\nI take that back.\n" * 50,
-)
-
-_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+T = TypeVar("T")
 
 
 def check_environment(env: Any, env_config: Mapping[str, Any] | None = None) -> list[Finding]:
     """Looks for breaches of the rules for text environments in `docs/environments.md`.
 
-    A check that fails does not keep the others from running. Calls run in threads of their own, so
-    one that never returns is found too; its thread cannot be stopped.
+    The environment is made in child processes and never in this one. A call that hangs, or ends
+    its process, is a finding like any other. One cause gives one finding, and a check that cannot
+    go on does not keep the others from running.
 
     Args:
-        env: A Gymnasium id, a name registered with Tune, or a class, as in
-            `DAPOConfig.environment`.
+        env: A Gymnasium id, a name registered with Tune, `module:Class`, or a class, as in
+            `DAPOConfig.environment`. A class may be defined in a script or a notebook.
         env_config: Settings of the environment.
 
     Returns:
-        The findings; empty if the environment keeps all rules.
+        The findings, those that break training first; empty if there is nothing to say.
+
+    Raises:
+        SettingsError: If there is no such environment, or if it refuses its settings.
     """
-    settings = dict(env_config or {})
-    findings: list[Finding] = []
+    # Texts have different hashes in the two: what depends on them differs.
+    with EnvironmentProcess(hash_seed=1) as here, EnvironmentProcess(hash_seed=2) as elsewhere:
+        here.start()
+        elsewhere.start()
+        return run_checks(env, env_config or {}, here=here, elsewhere=elsewhere)
+
+
+def run_checks(
+    env: Any,
+    env_config: Mapping[str, Any],
+    *,
+    here: EnvironmentProcess,
+    elsewhere: EnvironmentProcess,
+) -> list[Finding]:
+    """Runs the checks in processes that are there; see `check_environment`."""
+    checks = _Checks(here, elsewhere)
+    with checks.collecting():
+        sent = pickled(env, env_config)
+        here.take(sent)
+        elsewhere.take(sent)
+        checks.run()
+    return sorted(checks.found.values(), key=lambda finding: not finding.breaks_training)
+
+
+class _Checks:
+    """The checks of one environment, and what they have found."""
+
+    def __init__(self, here: EnvironmentProcess, elsewhere: EnvironmentProcess) -> None:
+        self.found: dict[str, Finding] = {}
+        self._env, self._elsewhere = here, elsewhere
+        self._numeric: Mapping[str, str] = {}
+        self._seconds: dict[str, list[float]] = {"reset": [], "step": []}
+        self._prompts: dict[int, Called] = {}  # by seed, before any response but one
+        self._outcomes: list[Called] = []  # of episodes that are over
+
+    def run(self) -> None:
+        """Runs all checks that make sense after what the earlier ones have found."""
+        made = self._env.make()
+        self._numeric = {kind: made["spaces"][kind] for kind in made["numeric"]}
+
+        with self.collecting():
+            self._check_first_episode()
+        if not self._seconds["reset"]:  # no reset gave a prompt
+            self._close()
+            return
+
+        for check in (
+            self._check_seeds,
+            self._check_odd_texts,
+            self._check_outcomes,
+            self._check_history,
+            self._check_copies,
+            self._check_processes,
+        ):
+            if "reset lost" not in self.found:
+                with self.collecting():
+                    check()
+
+        self._check_verdicts()
+        self._check_speed()
+        # It would tell what is wrong with a value again, in other words.
+        is_of_texts = all(prompt.is_text for prompt in self._prompts.values())
+        if is_of_texts and self.found.keys() <= _BEYOND_GYMNASIUM:
+            with self.collecting():
+                self._check_gymnasium()
+        self._close()
 
     @contextmanager
-    def collecting() -> Iterator[None]:
+    def collecting(self) -> Iterator[None]:
+        """Keeps the fault of a check that cannot go on."""
         try:
             yield
         except Fault as fault:
-            if fault.finding not in findings:
-                findings.append(fault.finding)
+            self._note(fault.finding)
 
-    def make() -> gym.Env[Any, Any]:
-        fix = "give it other settings, or correct __init__"
-        made: gym.Env[Any, Any] = guarded(
-            "making it", lambda: make_environment(env, settings), fix=fix
-        )
-        return made
+    @property
+    def _can_step(self) -> bool:
+        """Whether `step` can be used at all, and has not yet ended its process."""
+        return bool(self._seconds["step"]) and "step lost" not in self.found
 
-    with collecting():
-        made = make()
+    @property
+    def _is_lost(self) -> bool:
+        """Whether a call hung or ended its process: any other may do so again, after a while."""
+        return any(cause.endswith("lost") for cause in self.found)
 
-        for check in (
-            _check_prompt,
-            _check_odd_texts,
-            _check_seeds,
-            _check_history,
-            _check_speed,
-            _check_gymnasium,
-        ):
-            with collecting():
-                check(made)
-        with collecting():
-            _check_copies(made, make)
+    def _note(self, finding: Finding) -> None:
+        self.found.setdefault(finding.cause or finding.fault, finding)
 
-        # A name that is registered with Tune is known in this process only.
-        if not is_tune_name(env) or ":" in env:
-            with collecting():
-                _check_processes(made, env, settings)
+    def _reset(self, seed: int | None, number: int = 0) -> Called:
+        called = self._env.reset(seed, number)
+        self._seconds["reset"].append(called.seconds)
+        for finding in called.findings:
+            self._note(finding)
+        return called
 
-        with collecting():
-            guarded("close()", made.close)
-    return findings
+    def _step(self, text: str, number: int = 0) -> Called:
+        called = self._env.step(text, number)
+        self._seconds["step"].append(called.seconds)
+        for finding in called.findings:
+            self._note(finding)
+        if called.is_over or called.reason:
+            self._outcomes.append(called)
+        return called
 
+    def _check_first_episode(self) -> None:
+        """Checks that one ordinary episode can be played."""
+        with self._about_texts("observation"):
+            self._reset(SEEDS[0])
+        with self._about_texts("action"):
+            self._step(TAME_TEXTS[0])
 
-def _check_prompt(env: gym.Env[Any, Any]) -> None:
-    prompt = reset(env, SEEDS[0])
-
-    if not prompt.strip():
-        raise Fault(
-            "reset gives an empty prompt", "return the text that the language model is to read"
-        )
-    if not env.observation_space.contains(prompt):
-        raise Fault(
-            f"the observation space {env.observation_space!r} does not contain the prompt "
-            f"{shortened(prompt)}",
-            "use rllib_dapo.envs.TextSpace, which contains any text up to a length",
-        )
-
-
-def _check_odd_texts(env: gym.Env[Any, Any]) -> None:
-    """Checks that episodes of texts that break parsers are scored, and end."""
-    for number, text in enumerate(ODD_TEXTS):
-        if not env.action_space.contains(text):
+    @contextmanager
+    def _about_texts(self, kind: str) -> Iterator[None]:
+        """Where a space is of numbers, that is the cause of whatever goes wrong with texts."""
+        try:
+            yield
+        except Fault as fault:
+            is_lost = fault.finding.cause.endswith("lost")
+            if is_lost or not self._numeric.get(kind):
+                raise
+            shown = " and ".join(f"its {name}s are {of}" for name, of in self._numeric.items())
             raise Fault(
-                f"the action space {env.action_space!r} does not contain the response "
-                f"{shortened(text)}",
-                "use rllib_dapo.envs.TextSpace: a model may write anything",
+                Finding(
+                    fault=f"it is not about texts: {shown} ({fault.finding.fault})",
+                    fix="wrap it so that it says its state, and reads its actions, as text; "
+                    "examples/gymnasium_text.py does that",
+                    cause="spaces",
+                )
+            ) from fault
+
+    def _check_odd_texts(self) -> None:
+        """Checks that episodes of texts that break parsers are scored, and end."""
+        if not self._can_step:
+            return
+        for number, text in enumerate(_patiently(ODD_TEXTS)):
+            try:
+                self._reset(SEEDS[number % len(SEEDS)])
+                ended = self._play(text)
+            except Fault as fault:
+                self._note(fault.finding)
+                if self._is_lost:
+                    return
+                continue
+
+            if not ended:
+                self._note(
+                    Finding(
+                        fault=f"an episode of {MAX_TURNS} times the same response did not end "
+                        "(rollout.max_turns will cut it off)",
+                        fix="set terminated, or truncated after a number of turns",
+                        level=Level.LOOK,
+                        cause="no end",
+                    )
+                )
+
+    def _play(self, text: str) -> bool:
+        """Plays an episode with one response for all turns, and returns whether it ended."""
+        # That one episode goes on forever is found once.
+        turns = 1 if "no end" in self.found else MAX_TURNS
+        played = 0
+        for _ in _patiently(range(turns)):
+            called = self._step(text)
+            played += 1
+            if called.is_over or called.reason:
+                return True
+        return played < MAX_TURNS  # it was not given all of them
+
+    def _check_outcomes(self) -> None:
+        """Checks that a response is worth the same when its episode is played again.
+
+        What a prompt does not show is a function of the seed too.
+        """
+        if not self._can_step or "prompt" in self.found:
+            return
+        for seed, text in _patiently(zip(SEEDS, TAME_TEXTS, strict=False)):
+            first, again = ((self._reset(seed), self._step(text))[1] for _ in range(2))
+            if (first.reward, first.digest) == (again.reward, again.digest):
+                continue
+
+            self.found.pop("few prompts", None)  # the seed has no effect: told once
+            is_reward = first.reward != again.reward
+            what = "gave the reward" if is_reward else "observed"
+            values = [called.reward if is_reward else called.shown for called in (first, again)]
+            self._note(
+                Finding(
+                    fault=f"step({text!r}) after reset(seed={seed}) {what} {values[0]}, and then "
+                    f"{values[1]}",
+                    fix="draw whatever an episode depends on from a generator that is made from "
+                    "the seed; if a judge is meant to waver, leave it",
+                    level=Level.LOOK,
+                    cause="outcome",
+                )
+            )
+            return
+
+    def _check_seeds(self) -> None:
+        """Checks that equal seeds give equal prompts, and different seeds different ones."""
+        self._prompts = prompts = {seed: self._reset(seed) for seed in _patiently(SEEDS)}
+
+        for seed in _patiently(prompts):
+            for again in (self._reset(seed), self._reset(seed)):
+                if again.digest != prompts[seed].digest:
+                    raise _prompt_fault(
+                        f"reset(seed={seed}) gave {prompts[seed].shown}, and then {again.shown}",
+                        "make the problem a pure function of the seed: draw only from a generator "
+                        "that is made from the seed",
+                    )
+
+        different = len({prompt.digest for prompt in prompts.values()})
+        is_known = len(prompts) == len(SEEDS) and "empty prompt" not in self.found
+        if is_known and different <= len(prompts) // 2:
+            self._note(
+                Finding(
+                    fault=f"{len(prompts)} different seeds gave {different} different "
+                    f"{'prompt' if different == 1 else 'prompts'}",
+                    fix="if the seed does not choose something that the prompt does not show, use "
+                    "it: different seeds should give different problems",
+                    level=Level.LOOK,
+                    cause="few prompts",
+                )
             )
 
-        reset(env, SEEDS[number % len(SEEDS)])
-        if not any(step(env, text) for _ in range(MAX_TURNS)):
-            raise Fault(
-                f"an episode of {MAX_TURNS} responses {shortened(text)} did not end",
-                "set terminated, or truncated after a number of turns",
-            )
+    def _check_history(self) -> None:
+        """Checks that earlier seeds, responses and resets without a seed do not change a prompt."""
+        if "prompt" in self.found:
+            return
+        for text in TAME_TEXTS[:3]:
+            self._reset(None)
+            if self._can_step:
+                self._step(text)
 
+        for seed in _patiently(reversed(self._prompts)):
+            later = self._reset(seed)
+            if later.digest != self._prompts[seed].digest:
+                raise _prompt_fault(
+                    f"reset(seed={seed}) gave {self._prompts[seed].shown}, and after other "
+                    f"episodes {later.shown}",
+                    "do not keep anything from one episode to the next that a problem depends on",
+                )
 
-def _check_seeds(env: gym.Env[Any, Any]) -> None:
-    """Checks that equal seeds give equal prompts, and different seeds different ones."""
-    prompts = {seed: reset(env, seed) for seed in SEEDS}
+    def _check_copies(self) -> None:
+        """Checks that two environments in one process give the same problems, independently."""
+        if "prompt" in self.found:
+            return
+        self._env.make(1)
 
-    for seed, prompt in prompts.items():
-        others = [again for again in (reset(env, seed), reset(env, seed)) if again != prompt]
-        if others:
-            raise Fault(
-                f"reset(seed={seed}) gave {shortened(prompt)}, and then {shortened(others[0])}",
-                "make the problem a pure function of the seed: draw only from a generator that is "
-                "made from the seed",
-            )
+        for seed in _patiently(SEEDS[:3]):
+            mine = self._reset(seed)
+            self._reset(seed + 1, 1)
+            if self._can_step:
+                self._step(TAME_TEXTS[0])
 
-    different = len(set(prompts.values()))
-    if different <= len(SEEDS) // 2:
-        raise Fault(
-            f"{len(SEEDS)} different seeds gave {different} different prompts",
-            "use the seed that reset is called with: different seeds should give different "
-            "problems",
-        )
-
-
-def _check_history(env: gym.Env[Any, Any]) -> None:
-    """Checks that earlier seeds, responses and resets without a seed do not change a prompt."""
-    prompts = [reset(env, seed) for seed in SEEDS]
-
-    for text in ("1", "something", "Answer: 1"):
-        guarded("reset()", env.reset, fix="a reset without a seed must give a problem, too")
-        step(env, text)
-
-    backwards = [reset(env, seed) for seed in reversed(SEEDS)][::-1]
-    for seed, first, later in zip(SEEDS, prompts, backwards, strict=True):
-        if first != later:
-            raise Fault(
-                f"reset(seed={seed}) gave {shortened(first)}, and after other episodes "
-                f"{shortened(later)}",
-                "do not keep anything from one episode to the next that a problem depends on",
-            )
-
-
-def _check_speed(env: gym.Env[Any, Any]) -> None:
-    resets, steps = [], []
-    for seed in SEEDS[:5]:
-        began = time.perf_counter()
-        reset(env, seed)
-        was_reset = time.perf_counter()
-        step(env, "The answer is 1.")
-        resets.append(was_reset - began)
-        steps.append(time.perf_counter() - was_reset)
-
-    for name, times, limit in (("reset", resets, RESET_SECONDS), ("step", steps, STEP_SECONDS)):
-        median = statistics.median(times)
-        if median > limit:
-            raise Fault(
-                f"{name} takes {median:.2g} s (median of {len(times)}), longer than {limit:g} s",
-                "load what does not change in __init__, and bound the rest: it runs once for every "
-                "response",
-            )
-
-
-def _check_gymnasium(env: gym.Env[Any, Any]) -> None:
-    """Runs Gymnasium's own checker, whose warnings count as faults too."""
-    fix = "see Gymnasium's documentation of Env"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        guarded(
-            "Gymnasium's checker",
-            lambda: gymnasium_check(env.unwrapped, skip_render_check=True),
-            fix=fix,
-        )
-
-    for warning in caught:
-        if issubclass(warning.category, UserWarning) and "gymnasium" in warning.filename:
-            message = _COLOR.sub("", str(warning.message)).removeprefix("WARN:")
-            raise Fault(f"Gymnasium's checker: {' '.join(message.split())}", fix)
-
-
-def _check_copies(env: gym.Env[Any, Any], make: Callable[[], gym.Env[Any, Any]]) -> None:
-    """Checks that two environments in one process give the same problems, independently."""
-    other = make()
-    try:
-        for seed in SEEDS[:3]:
-            mine = reset(env, seed)
-            reset(other, seed + 1)
-            step(env, "1")
-
-            if reset(other, seed) != mine:
-                raise Fault(
+            other = self._reset(seed, 1)
+            if other.digest != mine.digest:
+                raise _prompt_fault(
                     "two environments with the same settings give different prompts for seed "
-                    f"{seed}",
+                    f"{seed}: {mine.shown} and {other.shown}",
                     "do not keep anything in the class or the module that a problem depends on",
                 )
-            step(other, "1")
-    finally:
-        guarded("close()", other.close)
+        self._env.close(1)
 
+    def _check_processes(self) -> None:
+        """Checks that another process gives the same prompts.
 
-def _check_processes(made: gym.Env[Any, Any], env: Any, settings: Mapping[str, Any]) -> None:
-    """Checks that another process gives the same prompts.
+        Python orders sets of texts differently in each process.
+        """
+        if "prompt" in self.found:
+            return
+        self._elsewhere.make()
 
-    Python orders sets of texts differently in each process.
-    """
-    seeds = SEEDS[:3]
-    for seed, there in zip(seeds, prompts_in_another_process(env, settings, seeds), strict=True):
-        here = reset(made, seed)
-        if here != there:
-            raise Fault(
-                f"reset(seed={seed}) gives {shortened(here)} here, and {shortened(there)} in "
-                "another process",
-                "sort sets of texts before drawing from them, and do not use hash() of a text or "
-                "anything else that differs between processes",
+        for seed in _patiently(SEEDS[:3]):
+            mine, theirs = self._reset(seed), self._elsewhere.reset(seed)
+            if mine.digest != theirs.digest:
+                raise _prompt_fault(
+                    f"reset(seed={seed}) gives {mine.shown} in one process, and {theirs.shown} in "
+                    "another process",
+                    "sort sets of texts before drawing from them, and do not use hash() of a text "
+                    "or anything else that differs between processes",
+                )
+        self._elsewhere.close()
+
+    def _check_verdicts(self) -> None:
+        """Checks that some response got a verdict."""
+        is_told = "reward" in self.found or "missing reason" in self.found or "crash" in self.found
+        reasons = [called.reason for called in self._outcomes]
+        if reasons and all(reasons) and not is_told:
+            self._note(
+                Finding(
+                    fault=f"not one of {len(reasons)} responses got a verdict: {reasons[0]}",
+                    fix="give a reward for whatever a model may write, if only that of a failure",
+                    cause="verdicts",
+                )
             )
+
+    def _check_speed(self) -> None:
+        limits = {"reset": RESET_SECONDS, "step": STEP_SECONDS}
+        for name, times in self._seconds.items():
+            median = statistics.median(times) if times else 0.0
+            if median <= limits[name]:
+                continue
+            self._note(
+                Finding(
+                    fault=f"{name} takes {median:.2g} s (median of {len(times)}), longer than "
+                    f"{limits[name]:g} s",
+                    fix="load what does not change in __init__, and bound the rest: it runs once "
+                    "for every response",
+                    level=Level.LOOK,
+                    cause=f"{name} slow",
+                )
+            )
+
+    def _check_gymnasium(self) -> None:
+        """Runs Gymnasium's own checker. What training relies on is checked by the others."""
+        self._env.make(2)
+        told = self._env.gymnasium(2)
+        if told:
+            self._note(
+                Finding(
+                    fault=f"Gymnasium's checker: {told}",
+                    fix="see Gymnasium's documentation of Env",
+                    level=Level.LOOK,
+                    cause="gymnasium",
+                )
+            )
+
+    def _close(self) -> None:
+        with self.collecting():
+            self._env.close()
+
+
+def _patiently(items: Iterable[T]) -> Iterator[T]:
+    """The items, as long as the check that goes through them has not taken too long."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    for item in items:
+        if time.monotonic() > until:
+            return
+        yield item
+
+
+def _prompt_fault(fault: str, fix: str) -> Fault:
+    return Fault(Finding(fault=fault, fix=fix, cause="prompt"))
