@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rllib_dapo.env_check.environment_finding import Fault, Finding, Level
+from rllib_dapo.env_check.environment_finding import Fault, Finding, Level, shown_apart
 from rllib_dapo.env_check.environment_process import Called, EnvironmentProcess, pickled
 from rllib_dapo.env_check.odd_texts import ODD_TEXTS
 
@@ -224,7 +224,8 @@ class _Checks:
             self.found.pop("few prompts", None)  # the seed has no effect: told once
             is_reward = first.reward != again.reward
             what = "gave the reward" if is_reward else "observed"
-            values = [called.reward if is_reward else called.shown for called in (first, again)]
+            values = (first.reward, again.reward)
+            values = values if is_reward else shown_apart(first.text, again.text)
             self._note(
                 Finding(
                     fault=f"step({text!r}) after reset(seed={seed}) {what} {values[0]}, and then "
@@ -244,8 +245,9 @@ class _Checks:
         for seed in _patiently(prompts):
             for again in (self._reset(seed), self._reset(seed)):
                 if again.digest != prompts[seed].digest:
+                    shown, then = shown_apart(prompts[seed].text, again.text)
                     raise _prompt_fault(
-                        f"reset(seed={seed}) gave {prompts[seed].shown}, and then {again.shown}",
+                        f"reset(seed={seed}) gave {shown}, and then {then}",
                         "make the problem a pure function of the seed: draw only from a generator "
                         "that is made from the seed",
                     )
@@ -276,9 +278,9 @@ class _Checks:
         for seed in _patiently(reversed(self._prompts)):
             later = self._reset(seed)
             if later.digest != self._prompts[seed].digest:
+                shown, then = shown_apart(self._prompts[seed].text, later.text)
                 raise _prompt_fault(
-                    f"reset(seed={seed}) gave {self._prompts[seed].shown}, and after other "
-                    f"episodes {later.shown}",
+                    f"reset(seed={seed}) gave {shown}, and after other episodes {then}",
                     "do not keep anything from one episode to the next that a problem depends on",
                 )
 
@@ -296,9 +298,10 @@ class _Checks:
 
             other = self._reset(seed, 1)
             if other.digest != mine.digest:
+                shown, others = shown_apart(mine.text, other.text)
                 raise _prompt_fault(
                     "two environments with the same settings give different prompts for seed "
-                    f"{seed}: {mine.shown} and {other.shown}",
+                    f"{seed}: {shown} and {others}",
                     "do not keep anything in the class or the module that a problem depends on",
                 )
         self._env.close(1)
@@ -315,9 +318,10 @@ class _Checks:
         for seed in _patiently(SEEDS[:3]):
             mine, theirs = self._reset(seed), self._elsewhere.reset(seed)
             if mine.digest != theirs.digest:
+                shown, there = shown_apart(mine.text, theirs.text)
                 raise _prompt_fault(
-                    f"reset(seed={seed}) gives {mine.shown} in one process, and {theirs.shown} in "
-                    "another process",
+                    f"reset(seed={seed}) gives {shown} in one process, and {there} in another "
+                    "process",
                     "sort sets of texts before drawing from them, and do not use hash() of a text "
                     "or anything else that differs between processes",
                 )

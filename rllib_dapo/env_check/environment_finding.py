@@ -59,3 +59,18 @@ def shortened(value: object, most: int = _SHOWN_CHARACTERS) -> str:
     except Exception as error:
         text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shown_apart(first: str, second: str) -> tuple[str, str]:
+    """Two texts as Python writes them, long ones from shortly before where they differ."""
+    if max(len(first), len(second)) <= _SHOWN_CHARACTERS:
+        return repr(first), repr(second)
+
+    pairs = enumerate(zip(first, second, strict=False))
+    differing = (index for index, (one, other) in pairs if one != other)
+    start = max(0, next(differing, min(len(first), len(second))) - 20)
+    shown = [
+        f"{'...' if start else ''}{shortened(text[start : start + _SHOWN_CHARACTERS])}"
+        for text in (first, second)
+    ]
+    return shown[0], shown[1]

@@ -46,7 +46,7 @@ class Called:
 
     Attributes:
         digest: Fingerprint of the observation; equal texts have equal ones.
-        shown: The observation, shortened.
+        text: The observation, at least its beginning.
         is_text: Whether the observation is a text, rather than a list of messages.
         is_over: Whether the episode is over.
         reward: The reward as Python writes it; `nan` without a verdict.
@@ -56,7 +56,7 @@ class Called:
     """
 
     digest: str
-    shown: str
+    text: str
     is_text: bool
     is_over: bool
     reward: str
@@ -300,7 +300,7 @@ def _memory(pid: int) -> int:
 def _called(reply: Mapping[str, Any]) -> Called:
     return Called(
         digest=reply["digest"],
-        shown=reply["shown"],
+        text=reply["text"],
         is_text=reply["is_text"],
         is_over=reply["is_over"],
         reward=reply["reward"],

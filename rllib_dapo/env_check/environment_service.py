@@ -27,14 +27,16 @@ from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.rollout.make_environment import make_environment
 
 _LONGEST_MESSAGE = 300
+_LONGEST_TEXT = 10_000  # of an observation, for showing where two differ
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 # What Gymnasium's checker says of what is right here: a wrapper, a verdict that is missing, any
-# number as a reward, an episode of one turn that is cut off.
+# number as a reward, an episode of one turn that is cut off, 0 and 1 as flags.
 _FINE = (
     "different from the unwrapped version",
     "reward is a NaN value",
     "reward returned by `step()` must be",
     "truncates after 1 step",
+    "signal to be a boolean",
 )
 _NUMERIC = (
     gym.spaces.Box,
@@ -59,14 +61,15 @@ class EnvironmentService(Service):
 
     def call(self, content: Any) -> Any:
         """Does what is asked. What the environment raises becomes part of the reply."""
-        method: Callable[..., dict[str, Any]] = {
+        methods: Mapping[str, Callable[..., dict[str, Any]]] = {
             "take": self._take,
             "make": self._make,
             "reset": self._reset,
             "step": self._step,
             "gymnasium": self._gymnasium,
             "close": self._close,
-        }[content.pop("do")]
+        }
+        method = methods[content.pop("do")]
 
         began = time.perf_counter()
         try:
@@ -79,9 +82,7 @@ class EnvironmentService(Service):
         return {**reply, "seconds": time.perf_counter() - began}
 
     def _take(self, pickled: str) -> dict[str, Any]:
-        """Takes what `environment_process.send` made of the environment and its settings."""
-        for made in self._made.values():
-            made.close()
+        """Takes what `environment_process.pickled` made of the environment and its settings."""
         self._made.clear()
 
         # What this process's own parent has made.
@@ -150,7 +151,8 @@ class EnvironmentService(Service):
         return {"told": next(unfit, "")[:_LONGEST_MESSAGE]}
 
     def _close(self, number: int) -> dict[str, Any]:
-        result = self._made.pop(number).close()  # type: ignore[no-untyped-call]
+        made: Any = self._made.pop(number)
+        result = made.close()
         if inspect.iscoroutine(result):
             result.close()
             fault = "close is a coroutine function (async def), which nobody waits for"
@@ -163,7 +165,7 @@ def _reply(outcome: Outcome) -> dict[str, Any]:
     text = outcome.text.encode("utf-8", "surrogatepass")
     return {
         "digest": hashlib.blake2b(text, digest_size=16).hexdigest(),
-        "shown": shortened(outcome.text),
+        "text": outcome.text[:_LONGEST_TEXT],
         "is_text": outcome.is_text,
         "is_over": outcome.is_over,
         "reward": repr(outcome.reward),

@@ -15,8 +15,6 @@ from fractions import Fraction
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from rllib_dapo.env_check.environment_finding import Fault, Finding, Level, shortened
 from rllib_dapo.envs.messages import as_conversation, plain_text
 from rllib_dapo.envs.verify import MissingReason
@@ -27,6 +25,9 @@ LONGEST_TEXT = 200_000
 
 _REWARD_FIX = (
     "return a float; if there is no verdict, NaN with the reason in info['missing_reason']"
+)
+_BOOL_FIX = (
+    "return a float, such as 1.0 and -1.0; whether a response is right is info['is_correct']"
 )
 _INFO_FIX = "return a dict, which is empty if there is nothing to say"
 _SHAPE_FIX = {
@@ -190,26 +191,17 @@ def _judge_next_text(outcome: Outcome, name: str, observation: Any) -> None:
 
 
 def _flag(outcome: Outcome, name: str, flag: str, value: Any) -> bool:
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
+    plain = _plain(value)
+    if isinstance(plain, bool | int) and plain in (0, 1):
+        return bool(plain)
 
-    fix = f"give {flag} as True or False"
-    try:
-        is_set = bool(value)
-    except Exception as error:  # an array of several, for one
-        fault = f"{name} gave {flag}={shortened(value)}, which is neither true nor false"
-        raise Fault(Finding(fault=fault, fix=fix, cause=flag)) from error
-
-    # What is not empty counts as true, and "False" is not empty.
-    is_plain = value is None or isinstance(value, Real) or getattr(value, "shape", None) == ()
     _note(
         outcome,
         flag,
-        f"{name} gave {flag}={shortened(value)}, which counts as {is_set}",
-        fix,
-        Level.LOOK if is_plain else Level.BREAKS,
+        f"{name} gave {flag}={shortened(value)}, which is neither true nor false",
+        f"give {flag} as True or False",
     )
-    return is_set
+    return True  # training would end the episode there, without a verdict
 
 
 def _judge_reward(outcome: Outcome, name: str, reward: Any, info: Mapping[Any, Any]) -> None:
@@ -219,35 +211,36 @@ def _judge_reward(outcome: Outcome, name: str, reward: Any, info: Mapping[Any, A
             outcome,
             "reward",
             f"{name} gave the reward {shortened(reward)}, which is not a finite number",
-            _REWARD_FIX,
+            _BOOL_FIX if isinstance(_plain(reward), bool) else _REWARD_FIX,
         )
         outcome.reason = "the reward is not a finite number"
         return
 
     outcome.reward = number
-    if isinstance(reward, bool | np.bool_):
-        _note(
-            outcome,
-            "reward of a bool",
-            f"{name} gave the reward {reward}, which counts as {number:g}",
-            "return a float; whether a response is right belongs in info['is_correct']",
-            Level.LOOK,
-        )
     if math.isnan(number):
         _judge_reason(outcome, name, info)
 
 
-def _number(reward: Any) -> float | None:
-    """A reward as a float; None if it is not one number."""
-    is_scalar = isinstance(reward, Real | Decimal | Fraction | np.bool_)
-    if not is_scalar and getattr(reward, "shape", None) != ():
+def _number(value: Any) -> float | None:
+    """A value as a float; None if it is not one number."""
+    plain = _plain(value)
+    # A bool may be meant as 0 and 1, or as -1 and 1.
+    if isinstance(plain, bool) or not isinstance(plain, Real | Decimal | Fraction):
         return None
     try:
-        return float(reward)
+        return float(plain)
     except OverflowError:  # an int that no float can hold
         return math.inf
-    except Exception:  # an array of no dimension may hold anything
-        return None
+
+
+def _plain(value: Any) -> Any:
+    """The one value in a scalar or array of NumPy or torch."""
+    if not callable(getattr(value, "item", None)):
+        return value
+    try:
+        return value.item()
+    except Exception:  # there are several in it
+        return value
 
 
 def _judge_reason(outcome: Outcome, name: str, info: Mapping[Any, Any]) -> None:
@@ -301,8 +294,8 @@ def _judge_info(outcome: Outcome, name: str, info: Mapping[Any, Any]) -> None:
 
 
 def _is_bool(value: Any) -> bool:
-    number = _number(value)
-    return number is not None and number in (0.0, 1.0)
+    plain = _plain(value)
+    return isinstance(plain, bool | int | float) and plain in (0, 1)
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

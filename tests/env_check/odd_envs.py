@@ -258,6 +258,8 @@ BREAKS: dict[str, tuple[type, str]] = {
     "reward: text": (rewarding("yes"), "gave the reward 'yes', which is not a finite number"),
     "reward: tensor": (tensor_reward([1.0, 1.0, 1.0]), "gave the reward tensor([1., 1., 1.])"),
     "reward: huge int": (rewarding(10**400), "which is not a finite number"),
+    "reward: bool": (rewarding(True), "gave the reward True, which is not a finite number"),
+    "terminated: None": (stepping("", 0.0, None, True, {}), "gave terminated=None, which is nei"),
     "reward: list": (rewarding([1.0]), "gave the reward [1.0]"),
     "async step": (AsyncStep, "step is a coroutine function (async def)"),
     "async reset": (AsyncReset, "reset is a coroutine function (async def)"),
@@ -274,7 +276,10 @@ BREAKS: dict[str, tuple[type, str]] = {
     "info: None in step": (stepping("", 0.0, True, False, None), "returned the info None"),
     "four values": (stepping("", 0.0, True, {}), "returned 4 values instead of 5"),
     "None": (stepping(), "returned 0 values instead of 5"),
-    "terminated: text": (stepping("", 0.0, "no", False, {}), "gave terminated='no', which counts"),
+    "terminated: text": (
+        stepping("", 0.0, "no", False, {}),
+        "gave terminated='no', which is neither",
+    ),
     "terminated: array": (
         stepping("", 0.0, np.array([True, False]), False, {}),
         "which is neither true nor false",
@@ -313,8 +318,6 @@ BREAKS: dict[str, tuple[type, str]] = {
 LOOK: dict[str, tuple[type, str]] = {
     "one prompt": (prompting(lambda seed: "Say 5."), "12 different seeds gave 1 different prompt"),
     "hidden number": (HiddenNumberIsNotSeeded, "after reset(seed=0) observed 'It was"),
-    "terminated: None": (stepping("", 0.0, None, True, {}), "gave terminated=None, which counts"),
-    "reward: bool": (rewarding(True), "gave the reward True, which counts as 1"),
     "observation: None": (stepping(None, 0.0, True, False, {}), "step observes NoneType"),
     "no end": (stepping("go on", 0.0, False, False, {}), "times the same response did not end"),
 }
@@ -325,6 +328,8 @@ FINE: dict[str, type] = {
     "reward: Decimal": rewarding(decimal.Decimal("0.5")),
     "reward: tensor": tensor_reward(0.5),
     "reward: array of no dimension": rewarding(np.array(0.5)),
+    "reward: array of one": rewarding(np.array([0.5])),
+    "terminated: 1": stepping("", 0.0, 1, 0, {}),
     "terminated: np.bool_": stepping("", 0.0, np.bool_(True), np.bool_(False), {}),
     "is_correct: np.bool_": stepping("", 0.0, True, False, {"is_correct": np.bool_(True)}),
     "messages": prompting(lambda seed: [{"role": "user", "content": f"Say {seed}."}]),
