@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rllib_dapo.env_check import environment_process
+from rllib_dapo.env_check import environment_process, examined
 from rllib_dapo.env_check.check_environment import run_checks
 from rllib_dapo.env_check.environment_finding import Finding
 from rllib_dapo.env_check.environment_process import EnvironmentProcess
@@ -33,6 +33,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a call may take long, and what does not hang must not seem to."""
     monkeypatch.setattr(environment_process, "CALL_SECONDS", 800.0)
     monkeypatch.setattr(environment_process, "MAKE_SECONDS", 800.0)
+    monkeypatch.setattr(examined, "PATIENCE_SECONDS", 800.0)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from rllib_dapo.env_check import check_environment as environment_checks
+from rllib_dapo.env_check import examined, response_checks
 from rllib_dapo.env_check.check_environment import check_environment
 from rllib_dapo.env_check.environment_finding import Finding
 
@@ -54,7 +54,7 @@ def test_what_may_be_meant_so_is_worth_a_look(
     name: str, check: Check, faulty: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name == "Slow":
-        monkeypatch.setattr(environment_checks, "RESET_SECONDS", 0.001)
+        monkeypatch.setattr(response_checks, "RESET_SECONDS", 0.001)
     (found,) = check(getattr(faulty, name))
     assert LOOK[name] in found.fault
     assert not found.breaks_training
@@ -70,11 +70,13 @@ def test_the_first_fault_does_not_hide_the_next(check: Check, faulty: ModuleType
     assert LOOK["IgnoresSeed"] in look.fault
 
 
-def test_the_checks_leave_out_what_a_slow_environment_would_take_too_long_over(
+def test_a_check_that_is_cut_short_says_so(
     check: Check, faulty: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(environment_checks, "PATIENCE_SECONDS", -1.0)
-    assert check(faulty.Infinite) == []
+    monkeypatch.setattr(examined, "PATIENCE_SECONDS", -1.0)
+    (found,) = check(faulty.Infinite)
+    assert "it is too slow to be asked everything" in found.fault
+    assert not found.breaks_training
 
 
 def test_an_environment_without_a_fault_has_none(faulty: ModuleType) -> None:
