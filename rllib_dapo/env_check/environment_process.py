@@ -120,7 +120,7 @@ class EnvironmentProcess:
 
     def __init__(self, *, hash_seed: int) -> None:
         self._program = Program(
-            service=f"{__package__}.environment_service:EnvironmentService",
+            service=f"{__package__}.probe_service:ProbeService",
             environment={"PYTHONHASHSEED": str(hash_seed)},
             start_seconds=_START_SECONDS,
             path=tuple(dict.fromkeys((*sys.path, str(Path.cwd())))),

@@ -48,7 +48,7 @@ _NUMERIC = (
 )
 
 
-class EnvironmentService(Service):
+class ProbeService(Service):
     """Answers `{"do": method, ...}` with what `_reply` says; see the methods below.
 
     Environments are known by numbers, so that two of them can be compared.
