@@ -53,7 +53,7 @@ ROOMS = {
         "envs findings ray_internals metrics models rollout learner model_check config algorithm"
         " run/search"
     ),
-    "env_check": "envs rollout",
+    "env_check": "envs findings ray_internals rollout run",
     "data_report": "envs findings models",
     "evaluation": (
         "core envs findings metrics models rollout learner model_check config checkpoint"
@@ -63,8 +63,8 @@ ROOMS = {
     "reporting": "envs findings metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings shell_text checkpoint models model_check run env_check data_report evaluation"
-        " replay reporting dashboards"
+        "envs findings shell_text checkpoint models model_check run env_check data_report"
+        " evaluation replay reporting dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",

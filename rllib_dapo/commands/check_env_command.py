@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rllib_dapo.commands.command_line import SetOption, echo_lines, refusals
+from rllib_dapo.commands.command_line import echo_lines, refusals
+
+if TYPE_CHECKING:
+    from rllib_dapo.env_check.environment_finding import Finding
+
+EnvConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="env_config.NAME=VALUE",
+        help="Set one of the environment's settings. May be repeated.",
+    ),
+]
 
 
 def check_env(
@@ -14,24 +27,30 @@ def check_env(
         str,
         typer.Argument(metavar="ID|module:Class", help="A Gymnasium id, or a class of your own."),
     ],
-    set_: SetOption = None,
+    set_: EnvConfigOption = None,
 ) -> None:
-    """Check that an environment keeps the rules that training relies on, and list its faults.
+    """Check that an environment keeps the rules that training relies on.
 
-    Settings of the environment are given as `--set env_config.digits=3`.
+    List what breaks training (exit code 1), and what is worth a look. Settings of the environment
+    are given as `--set env_config.digits=3`.
     """
     from rllib_dapo.env_check.check_environment import check_environment
-    from rllib_dapo.run.environments import resolve_environment
-    from rllib_dapo.run.quiet_ray import silence
 
-    silence()
     with refusals():
-        faults = check_environment(resolve_environment(env), _env_config(set_ or []))
+        findings = check_environment(env, _env_config(set_ or []))
 
-    echo_lines([str(fault) for fault in faults], err=True)
-    count = "1 fault" if len(faults) == 1 else f"{len(faults) or 'no'} faults"
-    typer.echo(f"{env}: {count} found")
-    raise typer.Exit(1 if faults else 0)
+    echo_lines([str(finding) for finding in findings], err=True)
+    typer.echo(f"{env}: {_summary(findings)}")
+    raise typer.Exit(1 if any(finding.breaks_training for finding in findings) else 0)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    num_faults = sum(finding.breaks_training for finding in findings)
+    faults = "1 fault" if num_faults == 1 else f"{num_faults or 'no'} faults"
+
+    num_others = len(findings) - num_faults
+    others = "1 thing" if num_others == 1 else f"{num_others} things"
+    return f"{faults} found" + (f", {others} worth a look" if num_others else "")
 
 
 def _env_config(overrides: list[str]) -> dict[str, Any]:
@@ -41,9 +60,11 @@ def _env_config(overrides: list[str]) -> dict[str, Any]:
 
     tree: dict[str, Any] = {"env_config": {}}
     for text in overrides:
-        name, value = parse_override(text)
-        name = name.removeprefix("environment.")
-        if not name.startswith("env_config."):
-            raise SettingsError(f"--set {text}: write it as --set env_config.name=value")
-        tree = put(tree, name, value)
+        name = text.partition("=")[0].strip().removeprefix("environment.")
+        if not name.removeprefix("env_config.") or not name.startswith("env_config."):
+            raise SettingsError(
+                f"--set {text}: {name or 'no name'} is not a setting of check-env, which takes "
+                "those of the environment alone: --set env_config.NAME=VALUE"
+            )
+        tree = put(tree, name, parse_override(text)[1])
     return dict(tree["env_config"])

@@ -1,19 +1,25 @@
-"""Environments with planted faults, and checks without what takes seconds."""
+"""Environments with planted faults, and processes in which they are checked one after another."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from rllib_dapo.env_check import check_environment as environment_checks
-from rllib_dapo.run import quiet_ray
+from rllib_dapo.env_check import environment_process, examined
+from rllib_dapo.env_check.check_environment import run_checks
+from rllib_dapo.env_check.environment_finding import Finding
+from rllib_dapo.env_check.environment_process import EnvironmentProcess
+
+Check = Callable[..., list[Finding]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def faulty() -> ModuleType:
     """The module `faulty_envs`, importable by that name here and in processes started from here."""
     folder = str(Path(__file__).parent)
@@ -22,8 +28,27 @@ def faulty() -> ModuleType:
     return importlib.import_module("faulty_envs")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a call may take long, and what does not hang must not seem to."""
+    monkeypatch.setattr(environment_process, "CALL_SECONDS", 800.0)
+    monkeypatch.setattr(environment_process, "MAKE_SECONDS", 800.0)
+    monkeypatch.setattr(examined, "PATIENCE_SECONDS", 800.0)
+
+
+@pytest.fixture(scope="session")
+def processes(faulty: ModuleType) -> Iterator[tuple[EnvironmentProcess, EnvironmentProcess]]:
+    """The two processes that `check_environment` starts, which takes most of its time."""
+    with EnvironmentProcess(hash_seed=1) as here, EnvironmentProcess(hash_seed=2) as elsewhere:
+        yield here, elsewhere
+
+
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves out the other process, which takes seconds to start, and what the command silences."""
-    monkeypatch.setattr(environment_checks, "_check_processes", lambda *_: None)
-    monkeypatch.setattr(quiet_ray, "silence", lambda: None)
+def check(processes: tuple[EnvironmentProcess, EnvironmentProcess]) -> Check:
+    """`check_environment`, in processes that are there already."""
+
+    def run(env: Any, env_config: Mapping[str, Any] | None = None) -> list[Finding]:
+        here, elsewhere = processes
+        return run_checks(env, env_config or {}, here=here, elsewhere=elsewhere)
+
+    return run

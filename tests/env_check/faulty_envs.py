@@ -148,7 +148,7 @@ class NeverReturns(Sound):
 
 class Slow(Sound):
     def prompt(self, seed: int) -> str:
-        threading.Event().wait(0.03)
+        threading.Event().wait(0.004)
         return super().prompt(seed)
 
 

@@ -2,84 +2,82 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from rllib_dapo.env_check import check_environment as environment_checks
-from rllib_dapo.env_check import guarded_calls
+from rllib_dapo.env_check import examined, response_checks
 from rllib_dapo.env_check.check_environment import check_environment
+from rllib_dapo.env_check.environment_finding import Finding
 
-FOUND = {
-    "IgnoresSeed": "12 different seeds gave 1 different prompts",
+Check = Callable[..., list[Finding]]
+
+BREAKS = {
     "DrawsAnew": "reset(seed=0) gave 'Say ",
-    "RemembersResponses": "after other episodes 'Say 0 again.'",
+    "RemembersResponses": "and after other episodes 'Say 11 again.'",
     "SharedByCopies": "two environments with the same settings give different prompts for seed 0",
     "OfOneProcess": "in another process",
     "ObservesNumbers": "reset observes int, not text: 0",
-    "StepObservesNone": "step observes NoneType, not text: None",
-    "NoText": "reset gives an empty prompt",
-    "NoInfo": "reset returned 'Say 0.'",
-    "SmallAlphabet": "does not contain the response",
+    "NoText": "reset(seed=0) gives an empty prompt",
+    "NoInfo": "reset(seed=0) returned str instead of a tuple: 'Say 0.'",
     "Infinite": "step('') gave the reward inf, which is not a finite number",
-    "RewardOfText": "step('') gave the reward '1.0', which is not a finite number",
-    "NoReason": "step('') gave the reward NaN, which means that there is no verdict, but not the "
+    "RewardOfText": "step('1') gave the reward '1.0', which is not a finite number",
+    "NoReason": "step('1') gave the reward NaN, which means that there is no verdict, but not the "
     "reason",
     "RaisesOnNull": r"step('\x00') raised ValueError: null byte",
-    "ScorerRaises": "step(''): crash: the scorer raised ValueError: invalid literal for int()",
-    "CorrectAsText": "step('') gave info['is_correct'] = 'yes'",
-    "NeverEnds": "an episode of 100 responses '' did not end",
-    "NeverReturns": "did not return within 2 s",
-    "Slow": " s (median of 5), longer than 0.01 s",
-    "FourValues": "step('') returned ('', 0.0, True, {})",
-    "NoSeeding": "Gymnasium's checker",
+    "ScorerRaises": "crash: the scorer raised ValueError: invalid literal for int()",
+    "CorrectAsText": "step('1') gave info['is_correct'] = 'yes'",
+    "FourValues": "step('1') returned 4 values instead of 5: ('', 0.0, True, {})",
     "FailsToStart": "making it raised RuntimeError: no licence",
 }
+LOOK = {
+    "IgnoresSeed": "12 different seeds gave 1 different prompt",
+    "StepObservesNone": "step observes NoneType, not text: None, at the end",
+    "SmallAlphabet": "does not contain the response",
+    "NeverEnds": "an episode of 100 times the same response did not end",
+    "Slow": " s (median of ",
+    "NoSeeding": "Gymnasium's checker",
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_planted_fault_is_the_one_finding(name: str, check: Check, faulty: ModuleType) -> None:
+    (found,) = check(getattr(faulty, name))
+    assert BREAKS[name] in found.fault
+    assert found.breaks_training
+    assert found.fix
+
+
+@pytest.mark.parametrize("name", LOOK)
+def test_what_may_be_meant_so_is_worth_a_look(
+    name: str, check: Check, faulty: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "Slow":
+        monkeypatch.setattr(response_checks, "RESET_SECONDS", 0.001)
+    (found,) = check(getattr(faulty, name))
+    assert LOOK[name] in found.fault
+    assert not found.breaks_training
+    assert str(found).startswith("worth a look: ")
+
+
+def test_the_first_fault_does_not_hide_the_next(check: Check, faulty: ModuleType) -> None:
+    class Two(faulty.IgnoresSeed, faulty.Infinite):  # type: ignore[name-defined]
+        pass
+
+    breaks, look = check(Two)
+    assert BREAKS["Infinite"] in breaks.fault
+    assert LOOK["IgnoresSeed"] in look.fault
+
+
+def test_a_check_that_is_cut_short_says_so(
+    check: Check, faulty: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examined, "PATIENCE_SECONDS", -1.0)
+    (found,) = check(faulty.Infinite)
+    assert "it is too slow to be asked everything" in found.fault
+    assert not found.breaks_training
 
 
 def test_an_environment_without_a_fault_has_none(faulty: ModuleType) -> None:
     assert check_environment(faulty.Sound) == []
-
-
-@pytest.mark.usefixtures("quick", "faulty")
-@pytest.mark.parametrize("name", [name for name in FOUND if name != "OfOneProcess"])
-def test_a_planted_fault_is_found_with_its_fix(
-    name: str,
-    invoke_command: Callable[..., subprocess.CompletedProcess[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    if name == "Slow":
-        monkeypatch.setattr(environment_checks, "RESET_SECONDS", 0.01)
-    if name == "NeverReturns":
-        monkeypatch.setattr(guarded_calls, "CALL_TIMEOUT_SECONDS", 2.0)
-
-    done = invoke_command("check-env", f"faulty_envs:{name}", folder=tmp_path)
-    lines = done.stderr.splitlines()
-    faults, fixes = lines[::2], lines[1::2]
-
-    assert any(FOUND[name] in fault for fault in faults), done.stderr
-    assert all(fix.startswith("    -> ") for fix in fixes)
-    assert len(fixes) == len(faults)
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    assert done.stdout == f"faulty_envs:{name}: {count} found\n"
-    assert done.returncode == 1
-
-
-def test_a_problem_that_depends_on_the_process_is_found(faulty: ModuleType) -> None:
-    (found,) = check_environment(faulty.OfOneProcess)
-    assert FOUND["OfOneProcess"] in found.fault
-    assert "hash()" in found.fix
-
-
-@pytest.mark.usefixtures("quick")
-def test_the_first_fault_does_not_hide_the_next(faulty: ModuleType) -> None:
-    class Two(faulty.IgnoresSeed, faulty.Infinite):  # type: ignore[name-defined]
-        pass
-
-    faults = [finding.fault for finding in check_environment(Two)]
-    assert any(FOUND["IgnoresSeed"] in fault for fault in faults)
-    assert any(FOUND["Infinite"] in fault for fault in faults)

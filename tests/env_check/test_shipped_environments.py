@@ -13,15 +13,9 @@ from typing import Any
 import gymnasium
 import pytest
 
-from rllib_dapo.env_check import guarded_calls
-from rllib_dapo.env_check.check_environment import check_environment
-from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.env_check.environment_finding import Finding
 
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here hangs, and on a busy machine another process may take minutes to import."""
-    monkeypatch.setattr(guarded_calls, "CALL_TIMEOUT_SECONDS", 800.0)
+Check = Callable[..., list[Finding]]
 
 
 class Echo:
@@ -65,7 +59,6 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
     ),
     "reasoning-gym": lambda path: ("rllib_dapo/ReasoningGym-v0", {"task": "leg_counting"}),
 }
-IN_EVERY_PROCESS = ("math", "reasoning-gym")
 NEEDS = {"reasoning-gym": "reasoning_gym", "openenv": "openenv"}
 
 
@@ -74,16 +67,11 @@ def _need_package_of(name: str) -> None:
         pytest.skip(f"needs the package {NEEDS[name]}")
 
 
-@pytest.mark.usefixtures("quick", "own_code")
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in IN_EVERY_PROCESS])
-def test_a_shipped_environment_has_no_fault(name: str, problems: str) -> None:
-    assert check_environment(*SHIPPED[name](problems)) == []
-
-
-@pytest.mark.parametrize("name", IN_EVERY_PROCESS)
-def test_a_shipped_environment_is_the_same_in_every_process(name: str, problems: str) -> None:
+@pytest.mark.usefixtures("own_code")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_environment_has_no_fault(name: str, problems: str, check: Check) -> None:
     _need_package_of(name)
-    assert check_environment(*SHIPPED[name](problems)) == []
+    assert check(*SHIPPED[name](problems)) == []
 
 
 @pytest.mark.usefixtures("own_code")
@@ -102,23 +90,5 @@ def server() -> Iterator[str]:
         yield url
 
 
-def test_an_environment_on_a_server_has_no_fault(server: str) -> None:
-    assert check_environment("rllib_dapo/OpenEnv-v0", {"url": server}) == []
-
-
-class ReverseEnv(SingleStepTextEnv):
-    """What the README shows."""
-
-    default_settings = {"length": 4}  # noqa: RUF012
-
-    def problem(self, seed: int) -> Problem:
-        word = "".join("abcdefgh"[(seed >> shift) % 8] for shift in range(self.settings["length"]))
-        return Problem(prompt=f"Reverse {word}: ", answer=word[::-1], problem_id=word)
-
-    def score(self, problem: Problem, response: str) -> Verdict:
-        return Verdict(is_correct=response.strip() == problem.answer)
-
-
-@pytest.mark.usefixtures("quick")
-def test_an_environment_of_ones_own_has_no_fault() -> None:
-    assert check_environment(ReverseEnv, {"length": 6}) == []
+def test_an_environment_on_a_server_has_no_fault(server: str, check: Check) -> None:
+    assert check("rllib_dapo/OpenEnv-v0", {"url": server}) == []
