@@ -17,10 +17,15 @@ from wrapt import when_imported
 if TYPE_CHECKING:
     from rllib_dapo.algorithm import DAPO
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.run.quiet_python import quiet
 
-__all__ = ["DAPO", "DAPOConfig"]
+__all__ = ["DAPO", "DAPOConfig", "quiet"]
 
-_MODULE_OF = {"DAPO": "rllib_dapo.algorithm", "DAPOConfig": "rllib_dapo.config.dapo_config"}
+_MODULE_OF = {
+    "DAPO": "rllib_dapo.algorithm",
+    "DAPOConfig": "rllib_dapo.config.dapo_config",
+    "quiet": "rllib_dapo.run.quiet_python",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,7 @@ ROOMS = {
     "envs": "",
     "tune_configs": "",
     "findings": "",
+    "shell_text": "",
     "threads": "",
     "ray_internals": "",
     "weight_pieces": "",
@@ -49,24 +50,31 @@ ROOMS = {
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",
     "run": (
-        "envs findings ray_internals metrics models rollout learner model_check config algorithm"
-        " run/search"
+        "envs findings shell_text ray_internals metrics models rollout learner model_check config"
+        " algorithm run/search"
     ),
     "env_check": "envs rollout",
     "evaluation": (
         "core findings ray_internals metrics models rollout learner checkpoint config run"
     ),
     "replay": "envs findings rollout planning config tracking run",
-    "reporting": "findings metrics model_check config tracking run",
+    "reporting": "findings shell_text metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings checkpoint model_check run env_check evaluation replay reporting dashboards"
+        "envs findings shell_text checkpoint model_check run env_check evaluation replay reporting"
+        " dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",
 }
 # Rooms that may load nothing else from outside of the standard library.
-LIBRARIES = {"core": "torch", "findings": "", "threads": "torch", "tune_configs": ""}
+LIBRARIES = {
+    "core": "torch",
+    "findings": "",
+    "shell_text": "",
+    "threads": "torch",
+    "tune_configs": "",
+}
 
 
 def room_path(room: str) -> Path:

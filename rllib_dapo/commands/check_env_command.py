@@ -41,9 +41,13 @@ def _env_config(overrides: list[str]) -> dict[str, Any]:
 
     tree: dict[str, Any] = {"env_config": {}}
     for text in overrides:
-        name, value = parse_override(text)
+        example = "env_config.digits=3"
+        name, value = parse_override(text, example=example)
         name = name.removeprefix("environment.")
         if not name.startswith("env_config."):
-            raise SettingsError(f"--set {text}: write it as --set env_config.name=value")
+            raise SettingsError(
+                f"--set {text}: check-env takes settings of the environment alone, such as "
+                f"--set {example}"
+            )
         tree = put(tree, name, value)
     return dict(tree["env_config"])

@@ -20,7 +20,7 @@ def write_report(
     json_file: Path | None = None,
     csv_file: Path | None = None,
     metric: str | None = None,
-    mode: Literal["max", "min"] = "max",
+    mode: Literal["max", "min"] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Writes a run's page, and its figures if asked for.
