@@ -31,6 +31,7 @@ def dashboard(
     """Prepare Prometheus and Grafana for the Ray that runs here, and say how to look at it."""
     from rllib_dapo.dashboards import provision
     from rllib_dapo.run.quiet_ray import silence
+    from rllib_dapo.run.ray_address import check_ray_address
 
     silence()
     if json_file is not None:
@@ -39,6 +40,8 @@ def dashboard(
         return
 
     with refusals():
+        if address is not None:
+            check_ray_address(address, option="--address ")
         session = provision.find_session(address)
     written = provision.provision(session, prometheus_url=prometheus)
     echo_lines([*provision.address_lines(session)])

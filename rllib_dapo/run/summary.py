@@ -65,7 +65,7 @@ def interruption_lines(outcome: RunResult, resume: str) -> list[str]:
     total = max(outcome.record.num_trials or 1, len(results))
     lines = [f"interrupted: {len(finished)} of {total} trials finished"]
     if total == 1:
-        lines = ["interrupted"]
+        lines = ["interrupted:"]
 
     for result in sorted(results, key=trial_name):
         if result.error is None and result not in finished:
