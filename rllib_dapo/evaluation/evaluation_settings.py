@@ -26,6 +26,7 @@ from rllib_dapo.run.layers import (
     put_overrides,
     read_overrides,
 )
+from rllib_dapo.run.origins import Origins, make_origins
 from rllib_dapo.run.run_file import RunFile, apply_sections, take_apart
 from rllib_dapo.run.run_settings import absolute_path
 from rllib_dapo.run.yaml_file import Tree
@@ -81,6 +82,7 @@ class EvaluationSettings:
         data_sets: At least one.
         is_given: Dotted names of the settings that somebody has given.
         data_hint: Where the file says that its data comes from.
+        origins: Where each setting was given.
     """
 
     model: str
@@ -90,6 +92,7 @@ class EvaluationSettings:
     data_sets: tuple[DataSet, ...]
     is_given: frozenset[str]
     data_hint: str
+    origins: Origins
 
 
 def read_evaluation(
@@ -131,7 +134,13 @@ def read_evaluation(
     tree = merge_layers([defaults, *layers])
     tree = _only(tree, envs) if envs else tree
     tree = put_overrides(tree, by_hand)
-    run_file = take_apart(tree, name=model, source=source, data_hint=data_hint(layers))
+    run_file = take_apart(
+        tree,
+        name=model,
+        source=source,
+        data_hint=data_hint(layers),
+        origins=make_origins(layers, by_hand),
+    )
 
     return EvaluationSettings(
         model=model,
@@ -141,6 +150,7 @@ def read_evaluation(
         data_sets=_data_sets(run_file),
         is_given=frozenset(given),
         data_hint=run_file.data_hint,
+        origins=run_file.origins,
     )
 
 
@@ -257,7 +267,7 @@ def _config(run_file: RunFile, model: str) -> DAPOConfig:
     sections.pop("environment", None)
     evaluation = sections.get("evaluation", {})
     sections["evaluation"] = {n: v for n, v in evaluation.items() if n != "evaluation_config"}
-    apply_sections(config, sections, run_file.source)
+    apply_sections(config, sections, run_file.source, blame=run_file.origins.blame)
 
     if "num_env_runners" not in sections.get("env_runners", {}):
         config.env_runners(num_env_runners=0)

@@ -161,6 +161,7 @@ def _check_as_training_does(settings: EvaluationSettings) -> None:
             stop={},
             tune=TuneSettings(),
             data_hint=settings.data_hint,
+            origins=settings.origins,
         )
     )
 

@@ -83,8 +83,7 @@ def cause_line(error: BaseException | str) -> str:
         The last error of the chain and, where it was raised from another, what caused it, unless
         one of the two says all of it. Without any error in a text its last line.
     """
-    is_text = isinstance(error, str)
-    text = error if is_text else "".join(traceback.format_exception(error))
+    text = error if isinstance(error, str) else _traceback(error)
     causes = find_causes(text)
     if not causes:
         lines = [line.strip() for line in _plain_lines(text) if line.strip()]
@@ -92,7 +91,8 @@ def cause_line(error: BaseException | str) -> str:
 
     groups = [place for place, cause in enumerate(causes) if cause.kind.endswith("Group")]
     if groups and groups[-1] + 1 < len(causes):
-        first, *others = causes[groups[-1] + 1 :]
+        # Ray prints the members of a group twice.
+        first, *others = dict.fromkeys(map(str, causes[groups[-1] + 1 :]))
         return f"{causes[groups[-1]]}: {first}" + (f" (and {len(others)} more)" if others else "")
 
     told = [cause for cause in causes if not cause.points_elsewhere]
@@ -101,6 +101,10 @@ def cause_line(error: BaseException | str) -> str:
     if root is None or root.text in last.text or not last.text:
         return str(last if root is None or last.text else root)
     return f"{last} (caused by {root})"
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def points_elsewhere(line: str) -> bool:
@@ -186,7 +190,7 @@ def _plain_lines(text: str) -> list[str]:
     lines = []
     for line in _COLORS.sub("", text).splitlines():
         line = _LOG_PREFIX.sub("", line, count=1)
-        if re.match(r"^ *(\| |\+-)", line):
+        while re.match(r"^ *(\||\+-)", line):  # groups stand in groups
             line = _GROUP_MARGIN.sub("", line)
         lines.append(line)
     return lines

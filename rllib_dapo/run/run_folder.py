@@ -172,7 +172,7 @@ def _open(storage: str, *, option: str = "--storage") -> tuple[FileSystem, str]:
         filesystem, path = get_fs_and_path(_absolute(storage))
     except Exception as error:
         raise SettingsError(
-            f"{option} {storage}: {one_line(error)}: give a folder, or a URI such as "
+            f"{option} {storage}: {one_line(error)}: give a folder, or a URI of a scheme such as "
             "s3://bucket/runs that pyarrow can open here"
         ) from error
     return filesystem, path

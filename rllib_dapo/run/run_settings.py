@@ -50,7 +50,7 @@ class RunSettings:
         data_hint: Where the file says that its data comes from.
         notes: What a user should know, each in one line.
         origins: Where each setting was given.
-        record: What is kept of all this in the run's folder.
+        kept: What is kept of all this in the run's folder; None where there is no run.
     """
 
     name: str
@@ -60,12 +60,18 @@ class RunSettings:
     stop: Mapping[str, float]
     tune: TuneSettings
     origins: Origins
-    record: RunRecord
     rules: StopRules = dataclasses.field(default_factory=StopRules)
     search: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     followers: tuple[str, ...] = ()
     data_hint: str = ""
     notes: tuple[str, ...] = ()
+    kept: RunRecord | None = None
+
+    @property
+    def record(self) -> RunRecord:
+        """What is kept of all this in the run's folder."""
+        assert self.kept is not None, "what `build` has not made is no run that could be kept"
+        return self.kept
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
@@ -125,7 +131,7 @@ def build(run_file: RunFile) -> RunSettings:
         data_hint=run_file.data_hint,
         notes=run_file.notes,
         origins=run_file.origins,
-        record=make_record(run_file),
+        kept=make_record(run_file),
     )
 
 
