@@ -44,7 +44,7 @@ class Origins:
     def _by_hand(self, finding: str) -> str | None:
         """The option to blame: one that the finding is about, else one that it mentions."""
         for named, is_sure in ((_assigned(finding), True), (_WORD.findall(finding), False)):
-            for name, option in reversed(self.by_hand.items()):
+            for name, option in reversed(list(self.by_hand.items())):
                 if any(_is_named(name, word, is_sure=is_sure) for word in named):
                     return option
         return None

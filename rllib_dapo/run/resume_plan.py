@@ -137,10 +137,10 @@ def _goes_on(trial: Trial, stop: Mapping[str, Any]) -> bool:
     result = trial.last_result or {}
     if not result.get(STOP_REASON):
         return False  # somebody else ended it
-    limits = {name: limit for name, limit in stop.items() if name not in STOP_RULES}
-    for name, limit in limits.items():
+    for name, limit in stop.items():
         value = _metric(trial, name)
-        if value is not None and value >= limit:
+        is_limit = name not in STOP_RULES and limit is not None
+        if is_limit and value is not None and value >= limit:
             return False
     rules = StopRules(**{name: stop[name] for name in STOP_RULES if name in stop})
     return not broken_rules(result, rules)
