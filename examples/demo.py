@@ -24,9 +24,10 @@ from rllib_dapo.reporting.demo_picture import curves_picture
 from rllib_dapo.reporting.write_report import write_report
 from rllib_dapo.rollout.make_environment import make_environment
 from rllib_dapo.run import preflight, tuner
+from rllib_dapo.run.failures import failure_lines
 from rllib_dapo.run.quiet_ray import silence
 from rllib_dapo.run.run_settings import RunSettings, read_settings
-from rllib_dapo.run.summary import evaluations, failure_lines, is_interrupted
+from rllib_dapo.run.summary import evaluations, is_interrupted
 
 REPO = Path(__file__).resolve().parents[1]
 RUN_FILE = REPO / "tune_configs" / "tiny_arithmetic.yaml"

@@ -17,14 +17,16 @@ from wrapt import when_imported
 if TYPE_CHECKING:
     from rllib_dapo.algorithm import DAPO
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.run.quiet_python import quiet
     from rllib_dapo.run.search.joint_space import JointSpace
 
-__all__ = ["DAPO", "DAPOConfig", "JointSpace"]
+__all__ = ["DAPO", "DAPOConfig", "JointSpace", "quiet"]
 
 _MODULE_OF = {
     "DAPO": "rllib_dapo.algorithm",
     "DAPOConfig": "rllib_dapo.config.dapo_config",
     "JointSpace": "rllib_dapo.run.search.joint_space",
+    "quiet": "rllib_dapo.run.quiet_python",
 }
 
 

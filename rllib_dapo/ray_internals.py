@@ -6,8 +6,10 @@ Not here are the attributes and hooks that RLlib means its subclasses to use, su
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 # What RLlib's own methods have as the default of an argument that is no longer one: such arguments
@@ -30,7 +32,9 @@ from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
 # Finds a cluster that is already running on this machine. Without it, preflight would compare a
 # run's wishes with this machine where Ray would join that cluster.
-from ray._private.services import find_bootstrap_address
+# The other resolves an address as `ray.init` would. Without it, an address at which no Ray answers
+# would be found out only by `ray.init`, after a minute.
+from ray._private.services import canonicalize_bootstrap_address, find_bootstrap_address
 
 # Counts a machine's CPUs as `ray.init` would, limits of containers included. Without it, preflight
 # could not say that a run asks for more CPUs than there are.
@@ -40,11 +44,18 @@ from ray._private.utils import get_num_cpus
 # miss Tune's folder.
 from ray.train._internal.storage import get_fs_and_path
 
+# Finds the newest of the snapshots that Tune writes of a run. Without it, trials that have ended
+# could not go on under another `stop`.
+from ray.tune.execution.experiment_state import _find_newest_experiment_checkpoint
+
 # Has the environments that were registered with `tune.register_env`. Without it, a name given to
 # Tune could not be told from a Gymnasium id, and its environment could not be made.
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ray import tune
     from ray.rllib.algorithms.algorithm import Algorithm
 
     # Where Tune stores a trial: its file system and folders.
@@ -55,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEPRECATED_VALUE",
     "StorageContext",
+    "canonicalize_bootstrap_address",
     "construction_errors_raised",
     "find_bootstrap_address",
     "get_accelerator_manager_for_resource",
@@ -63,6 +75,8 @@ __all__ = [
     "global_worker_stdstream_dispatcher",
     "keep_one_more_actor",
     "maybe_enable_token_auth_if_token_available",
+    "reopen_trials",
+    "restored_run_config",
     "start_ray",
     "trial_storage",
     "tune_env_creator",
@@ -138,3 +152,44 @@ def keep_one_more_actor(controller: TuneController, trial: Trial) -> None:
     stop the others' engines at the end of each round, and make them again.
     """
     controller._actor_cache.increase_max(trial.placement_group_factory)
+
+
+def reopen_trials(folder: str, trial_ids: Collection[str]) -> None:
+    """Has Tune go on with trials that have ended, and by the `stop` that it is given now.
+
+    Tune resumes all trials that have ended, or none, and by the stopper that it had. So a newer
+    snapshot is written beside its own, in which some trials wait, and no stopper is kept.
+
+    Args:
+        folder: Folder or URI of the run.
+        trial_ids: Tune's ids of the trials; all others stay as they are.
+    """
+    filesystem, path = get_fs_and_path(folder)
+    newest = _find_newest_experiment_checkpoint(path, fs=filesystem)
+    with filesystem.open_input_stream(newest) as file:
+        state = json.loads(file.read())
+
+    trials = []
+    for trial_text, metadata in state["trial_data"]:
+        trial = json.loads(trial_text)
+        if trial["trial_id"] in trial_ids:
+            trial["status"] = "PENDING"
+        trials.append([json.dumps(trial), metadata])
+
+    kept = {name: value for name, value in state["runner_data"].items() if name != "_stopper"}
+    new_state = {**state, "runner_data": kept, "trial_data": trials}
+
+    # Tune reads the snapshot whose name is the last; its own are named by the time of their start.
+    name = f"{path}/experiment_state-{datetime.now():%Y-%m-%d_%H-%M-%S}.json"
+    with filesystem.open_output_stream(name) as file:
+        file.write(json.dumps(new_state).encode())
+
+
+def restored_run_config(tuner: tune.Tuner) -> tune.RunConfig:
+    """The `RunConfig` of a restored Tuner, to be changed before `fit`.
+
+    `Tuner.restore` takes none, and goes by the one that the run was started with. Without this, a
+    resumed run could not train longer than was said when it started.
+    """
+    config: tune.RunConfig = tuner._local_tuner.get_run_config()
+    return config

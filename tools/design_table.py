@@ -50,8 +50,8 @@ ROOMS = {
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",
     "run": (
-        "envs findings ray_internals metrics models rollout learner model_check config algorithm"
-        " run/search"
+        "envs findings shell_text ray_internals metrics models rollout learner model_check config"
+        " algorithm run/search"
     ),
     "env_check": "envs findings ray_internals rollout run",
     "data_report": "envs findings models",
@@ -60,7 +60,7 @@ ROOMS = {
         " ray_internals run"
     ),
     "replay": "envs findings rollout planning config tracking run",
-    "reporting": "envs findings metrics model_check config tracking run",
+    "reporting": "envs findings shell_text metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
         "envs findings shell_text checkpoint models model_check run env_check data_report"

@@ -60,11 +60,13 @@ def _env_config(overrides: list[str]) -> dict[str, Any]:
 
     tree: dict[str, Any] = {"env_config": {}}
     for text in overrides:
-        name = text.partition("=")[0].strip().removeprefix("environment.")
+        example = "env_config.digits=3"
+        name, value = parse_override(text, example=example)
+        name = name.removeprefix("environment.")
         if not name.removeprefix("env_config.") or not name.startswith("env_config."):
             raise SettingsError(
-                f"--set {text}: {name or 'no name'} is not a setting of check-env, which takes "
-                "those of the environment alone: --set env_config.NAME=VALUE"
+                f"--set {text}: {name} is not a setting of check-env, which takes those of the "
+                f"environment alone, such as --set {example}"
             )
-        tree = put(tree, name, parse_override(text)[1])
+        tree = put(tree, name, value)
     return dict(tree["env_config"])

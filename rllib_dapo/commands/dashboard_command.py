@@ -33,6 +33,7 @@ def dashboard(
     """Prepare Prometheus and Grafana for the Ray that runs here, and say how to look at it."""
     from rllib_dapo.dashboards import provision
     from rllib_dapo.run.quiet_ray import silence
+    from rllib_dapo.run.ray_address import check_ray_address
 
     silence()
     with refusals():
@@ -43,6 +44,8 @@ def dashboard(
         return
 
     with refusals():
+        if address is not None:
+            check_ray_address(address, option="--address ")
         session = provision.find_session(address)
     written = provision.provision(session, prometheus_url=prometheus)
     echo_lines([*provision.address_lines(session)])

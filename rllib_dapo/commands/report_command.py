@@ -34,8 +34,11 @@ def report(
         typer.Option(help="Metric that compares trials. [default: the run's `tune.metric`]"),
     ] = None,
     mode: Annotated[
-        Literal["max", "min"], typer.Option(help="Whether more of the metric is better, or less.")
-    ] = "max",
+        Literal["max", "min"] | None,
+        typer.Option(
+            help="Whether more of the metric is better, or less. [default: the run's `tune.mode`]"
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make one HTML page of a run or sweep, which opens without a network."""

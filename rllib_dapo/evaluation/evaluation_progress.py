@@ -11,7 +11,8 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from rllib_dapo.run.progress import LOG_EVERY_S, duration
+from rllib_dapo.run.durations import duration
+from rllib_dapo.run.progress import LOG_EVERY_S
 
 
 class EvaluationProgress:

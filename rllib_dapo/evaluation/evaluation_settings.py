@@ -30,6 +30,7 @@ from rllib_dapo.run.layers import (
     put_overrides,
     read_overrides,
 )
+from rllib_dapo.run.origins import Origins, make_origins
 from rllib_dapo.run.run_file import RunFile, apply_sections, take_apart
 from rllib_dapo.run.run_settings import absolute_path
 from rllib_dapo.run.yaml_file import Tree, put
@@ -91,6 +92,7 @@ class EvaluationSettings:
         of_run: What is known of the run that the model is from.
         different: Settings that are not those of that run, and both values.
         data_hint: Where the file says that its data comes from.
+        origins: Where each setting was given.
     """
 
     model: str
@@ -103,17 +105,11 @@ class EvaluationSettings:
     of_run: SettingsOfRun
     different: tuple[str, ...]
     data_hint: str
+    origins: Origins
 
     def is_asked_for(self, setting: str) -> bool:
         """Whether a setting was given for this evaluation: not by the run, and not by default."""
         return self.given.get(setting, self.of_run.source) != self.of_run.source
-
-    def with_its_source(self, finding: str) -> str:
-        """Puts what gave the value before a finding `source: section.name=value ...`."""
-        source, colon, told = finding.partition(": ")
-        setting = told.partition("=")[0]
-        given = self.given.get(setting, source)
-        return f"{given}: {told}" if colon and source == self.source else finding
 
 
 def read_evaluation(
@@ -165,7 +161,13 @@ def read_evaluation(
         different.insert(
             0, f"another environment ({of_run.environment!r} in the run), with none of its settings"
         )
-    run_file = take_apart(tree, name=model, source=source, data_hint=data_hint(layers))
+    run_file = take_apart(
+        tree,
+        name=model,
+        source=source,
+        data_hint=data_hint(layers),
+        origins=make_origins(layers, by_hand),
+    )
 
     return EvaluationSettings(
         model=model,
@@ -178,6 +180,7 @@ def read_evaluation(
         of_run=of_run,
         different=tuple(different),
         data_hint=run_file.data_hint,
+        origins=run_file.origins,
     )
 
 
@@ -311,7 +314,7 @@ def _config(run_file: RunFile, model: str) -> DAPOConfig:
     sections.pop("environment", None)
     evaluation = sections.get("evaluation", {})
     sections["evaluation"] = {n: v for n, v in evaluation.items() if n != "evaluation_config"}
-    apply_sections(config, sections, run_file.source)
+    apply_sections(config, sections, run_file.source, blame=run_file.origins.blame)
 
     if "num_env_runners" not in sections.get("env_runners", {}):
         config.env_runners(num_env_runners=0)

@@ -172,11 +172,9 @@ def _check_as_training_does(settings: EvaluationSettings) -> None:
         stop={},
         tune=TuneSettings(),
         data_hint=settings.data_hint,
+        origins=settings.origins,
     )
-    try:
-        check_run(run)
-    except SettingsError as error:
-        raise SettingsError(settings.with_its_source(str(error))) from error
+    check_run(run)
 
 
 def _checked_samples(settings: EvaluationSettings, notes: list[str]) -> DAPOConfig:

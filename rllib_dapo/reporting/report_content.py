@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,8 @@ from rllib_dapo.reporting.responses_by_prompt import responses_by_prompt
 from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial, last_evaluation, metric_values
 from rllib_dapo.reporting.time_split import PARTS, time_split
 from rllib_dapo.reporting.trial_settings import json_setting, settings_table, varied_settings
+from rllib_dapo.run.best_trial import best_first, last_value
+from rllib_dapo.shell_text import pasteable
 
 _UPDATES = f"{LEARNER}/{NUM_GRADIENT_UPDATES_LIFETIME}"
 _SECONDS = "time_total_s"
@@ -92,13 +94,17 @@ def report_content(
 def _run_content(run: StoredRun) -> dict[str, Any]:
     config = next((trial.config for trial in run.trials if trial.config), {})
     frames = [trial.frame for trial in run.trials if len(trial.frame)]
+    ranking = best_first([last_value(trial.frame, run.metric) for trial in run.trials], run.mode)
     ended = [str(frame["date"].iloc[-1]) for frame in frames if "date" in frame]
 
     return {
         "name": run.name,
         "folder": run.folder,
+        "export": _export_command(run, ranking),
         "metric": run.metric,
         "mode": run.mode,
+        "from_best": ranking,
+        "best": run.trials[ranking[0]].name if ranking else None,
         "ended": max(ended, default=""),
         "about": {
             name: json_setting(config.get(key))
@@ -106,6 +112,15 @@ def _run_content(run: StoredRun) -> dict[str, Any]:
             if config.get(key) is not None
         },
     }
+
+
+def _export_command(run: StoredRun, ranking: Sequence[int]) -> str | None:
+    """What makes a model of the newest checkpoint of the best trial that has one."""
+    for place in ranking:
+        checkpoints = run.trials[place].checkpoints
+        if checkpoints:
+            return pasteable("rllib-dapo", "export", checkpoints[-1].path, "MODEL")
+    return None
 
 
 def _models_content(run: StoredRun) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ from rllib_dapo.envs.row_counts import DATA_FILE, DataReport, data_reports_from_
 from rllib_dapo.findings import SettingsError, suggest
 from rllib_dapo.model_check.model_report import FILE_NAME, ModelReport
 from rllib_dapo.reporting.report_panels import evaluation_curve
+from rllib_dapo.run.error_cause import cause_line
+from rllib_dapo.run.run_record import find_record
 from rllib_dapo.tracking.sample_record import FOLDER, SUFFIX, Sample, from_jsonl
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ class StoredTrial:
         folder: Path of its folder in the run's storage.
         status: Whether it ended as planned, was interrupted or is still running, raised, or has no
             result yet.
-        error: Last line of what it failed with; empty if it did not.
+        error: What it failed of, in one line; empty if it did not.
         config: Values by attribute of the configuration, nested names joined by slashes.
         frame: Results, one row per iteration.
         checkpoints: Checkpoints that still exist, oldest first.
@@ -104,7 +106,7 @@ def read_run(
     folder: str,
     *,
     metric: str | None = None,
-    mode: Literal["max", "min"] = "max",
+    mode: Literal["max", "min"] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> StoredRun:
     """Reads a run.
@@ -113,7 +115,8 @@ def read_run(
         folder: Folder or URI of the run, as `rllib-dapo train` prints it.
         metric: Metric by which trials are compared, with dots or slashes; by default the run's
             own.
-        mode: Whether a higher or a lower value is better.
+        mode: Whether a higher or a lower value is better; by default the run's own, and `max` where
+            another metric than the run's is asked for.
         say: Receives lines about progress.
 
     Raises:
@@ -133,7 +136,7 @@ def read_run(
         say(f"reading trial {number} of {len(ids)}")
         trials.append(_read_trial(trial_id, result))
 
-    metric = (metric or _metric_of_run(grid)).replace(".", "/")
+    metric, mode = _compared_by(grid, metric, mode)
     _check_metric(metric, trials)
 
     return StoredRun(
@@ -164,7 +167,7 @@ def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
         name=folder.rpartition("/")[2],
         folder=folder,
         status=_status(result, frame),
-        error="" if result.error is None else _last_line(result.error),
+        error="" if result.error is None else cause_line(result.error),
         config=flatten_dict(dict(metrics.get("config") or {})),
         frame=frame,
         checkpoints=_read_checkpoints(result, filesystem, folder),
@@ -180,11 +183,6 @@ def _status(result: tune.Result, frame: pd.DataFrame) -> Status:
     if frame.empty:
         return "not started"
     return "finished" if (result.metrics or {}).get("done") else "unfinished"
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def _read_checkpoints(
@@ -237,8 +235,23 @@ def _list(filesystem: FileSystem, folder: str, kind: FileType) -> list[FileInfo]
     return [info for info in filesystem.get_file_info(selector) if info.type == kind]
 
 
-def _metric_of_run(grid: ResultGrid) -> str:
-    """Finds out what `tune.metric` was, from Tune's newest snapshot: no interface tells it."""
+def _compared_by(
+    grid: ResultGrid, metric: str | None, mode: Literal["max", "min"] | None
+) -> tuple[str, Literal["max", "min"]]:
+    """The metric and mode that were asked for, else those that the run was started with."""
+    record = find_record(grid.filesystem, grid.experiment_path)
+    if record is None:
+        own_metric, own_mode = _tunes_metric(grid), None  # of plain Tune, or an earlier version
+    else:
+        own_metric, own_mode = record.metric, record.mode
+
+    asked = (metric or own_metric).replace(".", "/")
+    is_own = asked == own_metric
+    return asked, mode or (own_mode if is_own else None) or "max"
+
+
+def _tunes_metric(grid: ResultGrid) -> str:
+    """The metric that Tune was given, from its newest snapshot: no interface tells it."""
     files = _list(grid.filesystem, grid.experiment_path, FileType.File)
     snapshots = [info for info in files if info.base_name.startswith("experiment_state-")]
     newest = max(snapshots, key=lambda info: info.base_name)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from rllib_dapo.reporting.own_files import refuse_others_files
 from rllib_dapo.reporting.render_page import link_from, no_link, render_page
 from rllib_dapo.reporting.report_content import report_content
 from rllib_dapo.reporting.stored_run import StoredRun, read_run
@@ -20,7 +21,7 @@ def write_report(
     json_file: Path | None = None,
     csv_file: Path | None = None,
     metric: str | None = None,
-    mode: Literal["max", "min"] = "max",
+    mode: Literal["max", "min"] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Writes a run's page, and its figures if asked for.
@@ -39,10 +40,12 @@ def write_report(
         The path of the page.
 
     Raises:
-        SettingsError: If the folder holds no run.
+        SettingsError: If the folder holds no run, or a file is there that no report has written.
         OSError: If a file cannot be written.
     """
     progress = DelayedLines(say)
+    files = {"--output": output, "--json": json_file, "--csv": csv_file}
+    refuse_others_files({option: _absolute(file) for option, file in files.items() if file})
     run = read_run(folder, metric=metric, mode=mode, say=progress)
 
     path = _absolute(output) if output else _default_page_path(run)

@@ -47,8 +47,8 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
         SettingsError: For the first finding; one line.
     """
     for config in settings.checked:
-        _check_values(config, _source(config, settings))
-        _check_token_mask(config, _source(config, settings))
+        _check_values(config, settings)
+        _check_token_mask(config, settings)
 
     tried: list[_TriedEnvironment] = []
     for config in settings.checked:
@@ -58,7 +58,10 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
     if available is None:
         available = {} if uses_cluster() else machine_resources()
     for config in settings.checked:
-        check_placement(config, available)
+        try:
+            check_placement(config, available)
+        except SettingsError as error:
+            raise SettingsError(_blamed(str(error), config, settings)) from None
 
 
 def check_models(settings: RunSettings) -> None:
@@ -92,7 +95,7 @@ def check_models(settings: RunSettings) -> None:
             refuse(check_sizes(folder, lengths), model=str(config.model_name))
             refuse_system_prompt(config)
         except ValueError as error:
-            raise SettingsError(f"{_source(config, settings)}: {one_line(error)}") from error
+            raise SettingsError(_blamed(one_line(error), config, settings)) from error
 
 
 def warnings(settings: RunSettings) -> list[str]:
@@ -102,13 +105,11 @@ def warnings(settings: RunSettings) -> list[str]:
         settings: The run, checked by `check_run`.
     """
     told = {
-        text: _source(config, settings)
-        for config in reversed(settings.checked)
-        for text in settings_warnings(config)
+        text: config for config in reversed(settings.checked) for text in settings_warnings(config)
     }
     return [
         *settings.notes,
-        *(f"{source}: {text}" for text, source in told.items()),
+        *(_blamed(text, config, settings) for text, config in told.items()),
         *data_notes(settings.checked),
     ]
 
@@ -163,13 +164,12 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
         )
 
 
-def _source(config: DAPOConfig, settings: RunSettings) -> str:
-    """The file, and which of its variants."""
-    variant = config.variant
-    return settings.source if variant is None else f"{settings.source}: variants.{variant}"
+def _blamed(finding: str, config: DAPOConfig, settings: RunSettings) -> str:
+    """A finding on a configuration, with the option or the file that is to blame."""
+    return settings.origins.blame(finding, variant=config.variant)
 
 
-def _check_values(config: DAPOConfig, source: str) -> None:
+def _check_values(config: DAPOConfig, settings: RunSettings) -> None:
     try:
         config.copy(copy_frozen=False).validate()
         evaluation = config.get_evaluation_config_object()
@@ -177,10 +177,10 @@ def _check_values(config: DAPOConfig, source: str) -> None:
             evaluation.validate()
     except (ValueError, TypeError) as error:
         finding = one_line(error).partition(_RLLIB_AFTERWORD)[0].strip()
-        raise SettingsError(f"{source}: {finding}") from error
+        raise SettingsError(_blamed(finding, config, settings)) from error
 
 
-def _check_token_mask(config: DAPOConfig, source: str) -> None:
+def _check_token_mask(config: DAPOConfig, settings: RunSettings) -> None:
     """Looks for a function that is given by its name."""
     if not isinstance(config.token_mask, str):
         return
@@ -188,13 +188,15 @@ def _check_token_mask(config: DAPOConfig, source: str) -> None:
         sys.path.insert(0, str(Path.cwd()))
 
     # Importing a user's module may raise anything; one line is better than a traceback.
-    setting = f"{source}: training.token_mask={config.token_mask!r}"
+    setting = f"training.token_mask={config.token_mask!r}"
     try:
         found = resolve_token_mask(config.token_mask)
     except Exception as error:
-        raise SettingsError(f"{setting}: {one_line(error)}") from error
+        finding = f"{setting}: {one_line(error)}"
+        raise SettingsError(_blamed(finding, config, settings)) from error
     if not callable(found):
-        raise SettingsError(f"{setting} is {found!r}, which is not a function")
+        finding = f"{setting} is {found!r}, which is not a function"
+        raise SettingsError(_blamed(finding, config, settings))
 
 
 class _TriedEnvironment(NamedTuple):
@@ -210,9 +212,8 @@ def _check_environments(
 ) -> None:
     """Tries the environments of training and evaluation, each setting of them once."""
     if config.env is None:
-        raise SettingsError(
-            f"{settings.source}: environment.env is not set: give an id such as rllib_dapo/Math-v0"
-        )
+        finding = "environment.env is not set: give an id such as rllib_dapo/Math-v0"
+        raise SettingsError(_blamed(finding, config, settings))
     evaluation = config.get_evaluation_config_object() or config
     training_problems, heldout_problems = (
         _problems(env, env_config, name, settings, tried)
@@ -223,7 +224,10 @@ def _check_environments(
     )
 
     if config.evaluation_interval or config.evaluate_before_training:
-        _check_overlap(training_problems, heldout_problems, _source(config, settings))
+        try:
+            _check_overlap(training_problems, heldout_problems)
+        except ValueError as error:
+            raise SettingsError(f"{_where(config, settings)}: {error}") from None
 
 
 def _problems(
@@ -242,20 +246,21 @@ def _problems(
     except SettingsError as error:
         is_about_data = settings.data_hint and "path=" in str(error)
         hint = f". Data: {settings.data_hint}" if is_about_data else ""
-        raise SettingsError(f"{error}{hint}") from error
+        raise SettingsError(settings.origins.blame(f"{error}{hint}")) from error
     tried.append(_TriedEnvironment(env, env_config, problems))
     return problems
 
 
-def _check_overlap(
-    training: tuple[Problem, ...], heldout: tuple[Problem, ...], source: str
-) -> None:
+def _where(config: DAPOConfig, settings: RunSettings) -> str:
+    """The file, and which of its variants."""
+    variant = config.variant
+    return settings.source if variant is None else f"{settings.source}: variants.{variant}"
+
+
+def _check_overlap(training: tuple[Problem, ...], heldout: tuple[Problem, ...]) -> None:
     """Refuses an evaluation on what is trained on, where both environments list their problems."""
     way_out = (
         f"{_TRAINING}.split to train and {_EVALUATION}.split to heldout, or the path of one of the "
         "two"
     )
-    try:
-        refuse_overlap(training, heldout, bare=unwrap, settings=way_out)
-    except ValueError as error:
-        raise SettingsError(f"{source}: {error}") from None
+    refuse_overlap(training, heldout, bare=unwrap, settings=way_out)

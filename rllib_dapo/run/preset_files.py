@@ -28,6 +28,8 @@ def find_run_file(name: str, *, beside: Path | None = None) -> Path:
     there = path if beside is None else beside / path
     if there.is_file():
         return there
+    if there.is_dir():
+        raise SettingsError(f"{name}: a folder, not a run file{_files_in(there)}")
 
     preset = path.name.removesuffix(".yaml")  # other dots are part of a name
     if path.parent in (Path(), Path("tune_configs")) and preset in known:
@@ -35,3 +37,14 @@ def find_run_file(name: str, *, beside: Path | None = None) -> Path:
     raise SettingsError(
         f"{name}: no such file, nor a preset{suggest(preset, known)}; presets: {', '.join(known)}"
     )
+
+
+def _files_in(folder: Path) -> str:
+    """What may have been meant by a folder."""
+    if (folder / "tuner.pkl").exists():
+        return (
+            "; it holds a run: give its run file with --resume to go on, or the folder to "
+            "`rllib-dapo report`"
+        )
+    files = sorted(folder.glob("*.yaml"))
+    return f"; run files in it: {', '.join(map(str, files[:3]))}" if files else ""

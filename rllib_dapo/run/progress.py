@@ -1,8 +1,7 @@
-"""How a run is doing, in one line."""
+"""How a run is doing: one line that is drawn again and again, or a line now and then in a log."""
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ray import tune
 
+from rllib_dapo.run.durations import duration
+from rllib_dapo.run.progress_text import LOG_COLUMNS, folded, progress_line, short
 from rllib_dapo.run.search.clip_bounds import DRAW
+from rllib_dapo.run.sweep_clock import SweepClock
+from rllib_dapo.run.waiting import ask_ray, waiting_line
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -20,7 +23,6 @@ LOG_EVERY_S = 5.0
 _PATIENCE_S = 2.0
 _LOG_WAITING_EVERY_S = 30.0
 _REDRAW_S = 0.5
-_RAY_STARTS_ACTORS_WITHIN_S = 60.0
 _ERASE = "\r\x1b[K"
 _NOTEBOOK_COLUMNS = 120
 
@@ -54,24 +56,29 @@ class ProgressLine(tune.Callback):
         self._followers = tuple(followers)
         self._stream = stream
         self._every_s = every_s
-        self._several = False
+        self._num_trials = 1
         self._started = time.monotonic()
+        self._clock = SweepClock(iterations=total)
         self._last_print = float("-inf")
         self._has_result = False
+        self._is_interrupted = False
         self._last_start: dict[str, str] = {}  # by trial, what was printed when it started
 
     def setup(self, *_: Any, total_num_samples: int | None = None, **__: Any) -> None:
         """Learns how many trials there will be."""
-        self._several = (total_num_samples or 1) > 1
+        self._num_trials = max(1, total_num_samples or 1)
         self._started = time.monotonic()
+        self._clock.start()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Says what is being waited for, until there is a result."""
         waited = time.monotonic() - self._started
         pause = _REDRAW_S if self._is_redrawn else _LOG_WAITING_EVERY_S
-        if self._has_result or waited < _PATIENCE_S or self._since_last_print() < pause:
+        is_soon = waited < _PATIENCE_S or self._since_last_print() < pause
+        if self._has_result or self._is_interrupted or is_soon:
             return
-        self._print(waiting_line(trials, waited_s=waited), stays=False)
+        line = waiting_line(trials, waited_s=waited, room=ask_ray())
+        self._print(line[: self._columns], stays=False)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
@@ -80,20 +87,45 @@ class ProgressLine(tune.Callback):
         has_evaluation = "evaluation" in result or not self._has_result
         is_last = result["training_iteration"] == self._total
         self._has_result = True
+        self._clock.note(str(trial), result["training_iteration"])
 
         stays = has_evaluation or is_last
         is_soon = self._since_last_print() < self._every_s
-        if not self._is_redrawn and not stays and is_soon:
+        if self._is_interrupted or (not self._is_redrawn and not stays and is_soon):
             return
-        name = f"{trial}  " if self._several else ""
-        self._print(name + progress_line(result, total=self._total), stays=stays)
+        line = progress_line(
+            result,
+            total=self._total,
+            name=self._name(trials, trial),
+            left=self._left(trials),
+            columns=self._columns,
+        )
+        self._print(line, stays=stays)
+
+    def _name(self, trials: Sequence[Trial], trial: Trial) -> str:
+        """`trial 2 of 9`; nothing where there is one."""
+        total = max(self._num_trials, len(trials))
+        if total == 1:
+            return ""
+        number = str(getattr(trial, "trial_id", trial)).rpartition("_")[2]
+        place = int(number) + 1 if number.isdigit() else len(trials)
+        return f"trial {place} of {max(total, place)}"
+
+    def _left(self, trials: Sequence[Trial]) -> str | None:
+        """When the sweep will be over; None where there is one trial."""
+        if max(self._num_trials, len(trials)) == 1:
+            return None
+        ended = {str(trial) for trial in trials if trial.is_finished()}
+        seconds = self._clock.seconds_left(self._num_trials, ended)
+        return "" if seconds is None else f"sweep {duration(seconds)} left"
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Says what a trial tries, if there are several; after a pause only what has changed."""
-        if not self._several:
+        name = self._name(trials, trial)
+        if not name:
             return
         tried = ", ".join(f"{name}={short(value)}" for name, value in self._tried(trial).items())
-        line = f"{trial}  {tried or 'starts'}"
+        line = f"{name} ({trial}): {tried or 'starts'}"
         if self._last_start.get(str(trial)) != line:
             self._last_start[str(trial)] = line
             self._print(line, stays=True)
@@ -116,8 +148,13 @@ class ProgressLine(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Says that a failed trial starts again."""
-        line = f"{trial} failed and starts again from its last checkpoint; {trial.error_file}"
-        self._print(line, stays=True)
+        self._print(f"{trial} failed and starts again from its last checkpoint:", stays=True)
+        self._print(f"  {trial.error_file}", stays=True)
+
+    def interrupted(self) -> None:
+        """Says that the run ends because of a signal: saving its state may take a while."""
+        self._is_interrupted = True
+        self._print("interrupted: saving what is there (once more ends it at once)", stays=True)
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Erases the line that would have been drawn again."""
@@ -133,22 +170,32 @@ class ProgressLine(tune.Callback):
     def _is_redrawn(self) -> bool:
         return self._out.isatty() or _is_notebook(self._out)
 
+    @property
+    def _columns(self) -> int:
+        """Width of a line: that of the terminal, or what a log is made for."""
+        if _is_notebook(self._out):
+            return _NOTEBOOK_COLUMNS
+        return get_terminal_size().columns - 1 if self._out.isatty() else LOG_COLUMNS
+
     def _since_last_print(self) -> float:
         return time.monotonic() - self._last_print
 
     def _print(self, line: str, *, stays: bool) -> None:
-        if self._is_redrawn:
-            self._out.write(self._redrawn(line) + ("\n" if stays else ""))
-        else:
-            self._out.write(line + "\n")
+        lines = list(folded(line, max(20, self._columns))) if stays else [line]
+        for one in lines:
+            if self._is_redrawn:
+                self._out.write(self._redrawn(one, is_whole=stays) + ("\n" if stays else ""))
+            else:
+                self._out.write(one + "\n")
         self._out.flush()
         self._last_print = time.monotonic()
 
-    def _redrawn(self, line: str) -> str:
-        """A line that replaces the one before."""
+    def _redrawn(self, line: str, *, is_whole: bool = False) -> str:
+        """A line that replaces the one before; one that stays may hold a path, and is not cut."""
+        text = line if is_whole else line[: self._columns]
         if _is_notebook(self._out):  # it has no code to erase a line, so the old one is overwritten
-            return "\r" + line[:_NOTEBOOK_COLUMNS].ljust(_NOTEBOOK_COLUMNS)
-        return _ERASE + line[: get_terminal_size().columns - 1]
+            return "\r" + text.ljust(_NOTEBOOK_COLUMNS)
+        return _ERASE + text
 
 
 def _is_notebook(stream: TextIO) -> bool:
@@ -166,85 +213,6 @@ def told_by_name(names: Iterable[str], followers: Sequence[str]) -> set[str]:
     return {name for name in names if name.partition("/")[0] in ("variant", DRAW, *followers)}
 
 
-def progress_line(result: Mapping[str, Any], *, total: int | None) -> str:
-    """One result in one line.
-
-    Args:
-        result: What `Algorithm.train` returns.
-        total: Number of iterations of the trial, if that is known.
-    """
-    iteration, seconds = result["training_iteration"], result["time_total_s"]
-    clock = duration(seconds)
-    if total and iteration < total:
-        clock += f", {duration(seconds / iteration * (total - iteration))} left"
-
-    rollout = result.get("env_runners", {})
-    learner = result.get("learners", {}).get("default_policy", {})
-    is_updated = _is_number(learner.get("gradient_updates"))
-    parts = [
-        f"{iteration}/{total}" if total else f"{iteration}",
-        clock,
-        _figure("accuracy", rollout.get("accuracy"), ".3f"),
-        evaluation_text(result),
-        "" if is_updated else "no update: no group was informative",
-        _figure("reward", rollout.get("episode_return_mean"), "+.2f"),
-        _figure("entropy", learner.get("entropy"), ".3f"),
-        _figure("length", rollout.get("response_length_mean"), ".1f"),
-        _figure("accepted", rollout.get("acceptance_rate"), ".0%"),
-        _figure("tokens/s", rollout.get("rollout_tokens_per_second"), ".0f"),
-    ]
-    return "  ".join(part for part in parts if part)
-
-
-def evaluation_text(result: Mapping[str, Any]) -> str:
-    """The evaluation in a result, such as `evaluation avg@8 0.612`.
-
-    Args:
-        result: What `Algorithm.train` returns. Every result has the evaluation before training,
-            which counts only in the first.
-
-    Returns:
-        The text; empty if there was no evaluation.
-    """
-    places = {"evaluation": ""}
-    if result["training_iteration"] <= 1:
-        places["evaluation_at_start"] = " at the start"
-
-    for key, when in places.items():
-        for name, value in result.get(key, {}).get("env_runners", {}).items():
-            if name.startswith("avg@"):
-                return f"evaluation {name} {value:.3f}{when}"
-    return ""
-
-
-def waiting_line(trials: list[Trial], *, waited_s: float) -> str:
-    """What is going on while there is no result yet.
-
-    Args:
-        trials: All trials made so far.
-        waited_s: Seconds since the run started.
-    """
-    clock = duration(waited_s)
-    if any(trial.status == "RUNNING" for trial in trials):
-        return f"starting: loading the model and the engine, then the first iteration ({clock})"
-    if not trials or waited_s < _RAY_STARTS_ACTORS_WITHIN_S:
-        return f"starting ({clock})"
-
-    resources = trials[0].placement_group_factory.required_resources
-    needs = ", ".join(f"{amount:g} {name}s" for name, amount in resources.items() if amount)
-    return (
-        f"waiting for resources: Ray is busy, or has less than the {needs} that a trial needs "
-        f"({clock})"
-    )
-
-
-def duration(seconds: float) -> str:
-    """`0:42`, `12:05`, `3:00:10`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _at(config: Mapping[str, Any], name: str, default: Any) -> Any:
     """The value under a name with slashes."""
     value: Any = config
@@ -253,17 +221,3 @@ def _at(config: Mapping[str, Any], name: str, default: Any) -> Any:
             return default
         value = value[key]
     return value
-
-
-def short(value: Any) -> str:
-    """A value with no more digits than one wants to read."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _figure(name: str, value: float | None, form: str) -> str:
-    return f"{name} {value:{form}}" if _is_number(value) else ""
-
-
-def _is_number(value: float | None) -> bool:
-    """Whether a value was logged: RLlib reports NaN where an iteration did not log it again."""
-    return value is not None and not math.isnan(value)

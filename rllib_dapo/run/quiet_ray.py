@@ -8,18 +8,39 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray import tune
 from ray.job_config import JobConfig
 
 from rllib_dapo.algorithm import DAPO
+from rllib_dapo.findings import SettingsError
 from rllib_dapo.models import resolve_model
 from rllib_dapo.ray_internals import start_ray
+from rllib_dapo.run.error_cause import cause_line
 from rllib_dapo.run.preflight import uses_cluster
+from rllib_dapo.run.ray_address import check_ray_address
 from rllib_dapo.run.run_folder import worker_log_path
 from rllib_dapo.run.run_settings import RunSettings
 from rllib_dapo.run.worker_log import WorkerLog, worker_log
+
+# Environment variables: a value, and whether it wins over one that is there.
+VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": ("0", True),
+    # Seconds between the snapshots that an interrupted run is resumed from. Tune's own 10 are long
+    # enough for a small trial to end in between.
+    "TUNE_GLOBAL_CHECKPOINT_S": ("1", False),
+    # The metric of an evaluation is not in every result.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": ("1", True),
+    # Transformers reads this when it is imported, which is later.
+    "HF_HUB_DISABLE_PROGRESS_BARS": ("1", False),
+}
+LOGGERS = {
+    "ray.tune": logging.CRITICAL,
+    "ray.rllib": logging.ERROR,
+    "ray._common.deprecation": logging.ERROR,
+}
 
 
 @contextmanager
@@ -49,28 +70,43 @@ def quiet_ray(settings: RunSettings, folder: str) -> Iterator[WorkerLog]:
 
 def silence() -> None:
     """Turns off what Ray and its libraries say to their own developers."""
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    # Seconds between the snapshots that an interrupted run is resumed from. Tune's own 10 are long
-    # enough for a small trial to end in between.
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1")
-    # The metric of an evaluation is not in every result.
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    # Transformers reads this when it is imported, which is later.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
+    for name, (value, is_forced) in VARIABLES.items():
+        if is_forced or name not in os.environ:
+            os.environ[name] = value
+    for name, level in LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 
 
-def _start_ray(settings: RunSettings, folder: str) -> None:
-    job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
-    url = start_ray(logging_level=logging.ERROR, job_config=job).dashboard_url
+def join_ray(**options: Any) -> str:
+    """Joins the Ray that runs here or that `RAY_ADDRESS` names, else starts one.
+
+    Args:
+        **options: Arguments of `ray.init`.
+
+    Returns:
+        Where its dashboard is; empty if it has none.
+
+    Raises:
+        SettingsError: If there is none to join and none can be started.
+    """
+    check_ray_address()
+    try:
+        url = start_ray(logging_level=logging.ERROR, **options).dashboard_url
+    # Ray's own errors, and those of its processes, are of many kinds.
+    except Exception as error:
+        ray.shutdown()
+        raise SettingsError(f"Ray does not start: {cause_line(error)}") from error
 
     # A name that was registered before was registered with the Ray that was running then.
     tune.register_trainable("DAPO", DAPO, warn=False)
+    return str(url or "")
+
+
+def _start_ray(settings: RunSettings, folder: str) -> None:
+    job = JobConfig(metadata={"job_name": folder.rpartition("/")[2], "run_file": settings.source})
+    url = join_ray(job_config=job)
     if url:
         sys.stdout.write(f"dashboard: http://{url} (its token: ray get-auth-token)\n")
         sys.stdout.flush()

@@ -16,7 +16,7 @@ Nothing is loaded or started here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -35,10 +35,16 @@ from rllib_dapo.run.layers import (
     put_overrides,
     read_overrides,
 )
+from rllib_dapo.run.origins import Origins, make_origins
 from rllib_dapo.run.run_file_checks import RunFileChecks
 from rllib_dapo.run.search.clip_bounds import check_bounds
 from rllib_dapo.run.search.stoppers import STOP_RULES, StopRules, check_stop_rules
-from rllib_dapo.run.tune_settings import TuneSettings, check_sweep, tune_settings
+from rllib_dapo.run.tune_settings import (
+    TuneSettings,
+    check_run_name,
+    check_sweep,
+    tune_settings,
+)
 from rllib_dapo.run.yaml_file import PRESET, Tree, put_all
 
 _OF_NO_TRIAL = (*KEYED, "tune", DATA_SETS)
@@ -63,6 +69,7 @@ class RunFile:
         data_hint: Where the file says that its data comes from.
         notes: What a user should know, each in one line.
         config_class: Configuration whose methods are the sections.
+        origins: Where each setting was given.
     """
 
     name: str
@@ -78,6 +85,7 @@ class RunFile:
     data_hint: str = ""
     notes: tuple[str, ...] = ()
     config_class: type[DAPOConfig] = DAPOConfig
+    origins: Origins = dataclasses.field(default_factory=lambda: Origins(file=""))
 
     def configuration(self, *changes: Mapping[str, Any], variant: str | None = None) -> DAPOConfig:
         """A configuration from the sections.
@@ -93,8 +101,12 @@ class RunFile:
         config = PRESETS[sections.get(PRESET, "dapo")](self.config_class())
         config.variant = variant
 
-        source = self.source if variant is None else f"{self.source}: variants.{variant}"
-        apply_sections(config, sections, source)
+        apply_sections(
+            config,
+            sections,
+            self.source,
+            blame=lambda finding: self.origins.blame(finding, variant=variant),
+        )
         return config
 
 
@@ -116,6 +128,9 @@ def read_run_file(
     by_hand = read_overrides(overrides)
     tree = put_overrides(tree, by_hand, config_class)
 
+    for problem in check_run_name(path.stem, "the run's name"):
+        if not tree.get("tune", {}).get("name"):
+            raise SettingsError(f"{path}: {problem}; or set tune.name")
     return take_apart(
         tree,
         name=path.stem,
@@ -124,6 +139,7 @@ def read_run_file(
         data_hint=data_hint(layers),
         notes=[note for layer in layers for note in layer.notes],
         config_class=config_class,
+        origins=make_origins(layers, by_hand),
     )
 
 
@@ -136,6 +152,7 @@ def take_apart(
     data_hint: str = "",
     notes: Sequence[str] = (),
     config_class: type[DAPOConfig] = DAPOConfig,
+    origins: Origins | None = None,
 ) -> RunFile:
     """Takes a merged tree apart into what each section is for, and checks these against each other.
 
@@ -147,14 +164,16 @@ def take_apart(
         data_hint: Where the file says that its data comes from.
         notes: What a user should know.
         config_class: Configuration whose methods are the sections.
+        origins: Where each setting was given; by default all of them in `source`.
 
     Raises:
         SettingsError: For the first finding.
     """
+    origins = origins or Origins(file=source)
     sections = dict(tree)
     search, variants = sections.pop("search", {}), sections.pop("variants", {})
     RunFileChecks(source, config_class).check_overlap(search, variants)
-    check_bounds(search, source)
+    _check_bounds(search, source, origins)
 
     stop = dict(sections.pop("stop", {}))
     rules = StopRules(**{rule: stop.pop(rule) for rule in STOP_RULES if rule in stop})
@@ -167,7 +186,7 @@ def take_apart(
         evaluation_interval=sections.get("evaluation", {}).get("evaluation_interval"),
     )
     for problem in (*check_stop_rules(rules), *sweep):
-        raise SettingsError(f"{source}: {problem}")
+        raise SettingsError(origins.blame(problem))
 
     return RunFile(
         name=tuning.name or name,
@@ -183,11 +202,24 @@ def take_apart(
         data_hint=data_hint,
         notes=tuple(notes),
         config_class=config_class,
+        origins=origins,
     )
 
 
-def apply_sections(config: DAPOConfig, sections: Tree, source: str) -> None:
+def apply_sections(
+    config: DAPOConfig,
+    sections: Tree,
+    source: str,
+    *,
+    blame: Callable[[str], str] | None = None,
+) -> None:
     """Calls the method of each section with its settings.
+
+    Args:
+        config: Configuration to change.
+        sections: Section to settings.
+        source: Where they stand, for messages.
+        blame: Puts the source of a finding in front of it; by default `source`.
 
     Raises:
         SettingsError: If a method refuses what it is given.
@@ -198,4 +230,13 @@ def apply_sections(config: DAPOConfig, sections: Tree, source: str) -> None:
         try:
             getattr(config, section)(**settings)
         except (ValueError, TypeError, AttributeError) as error:
-            raise SettingsError(f"{source}: {section}: {one_line(error)}") from error
+            finding = f"{section}: {one_line(error)}"
+            told = f"{source}: {finding}" if blame is None else blame(finding)
+            raise SettingsError(told) from error
+
+
+def _check_bounds(search: Tree, source: str, origins: Origins) -> None:
+    try:
+        check_bounds(search, source)
+    except SettingsError as error:
+        raise SettingsError(origins.blame(str(error).removeprefix(f"{source}: "))) from None

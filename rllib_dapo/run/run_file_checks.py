@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +13,9 @@ from rllib_dapo.config.setting import section_kinds, sections
 from rllib_dapo.config.value_kinds import misfit
 from rllib_dapo.findings import SettingsError, one_of, suggest
 from rllib_dapo.metrics.metric_table import METRICS, REWARD_COMPONENTS
+from rllib_dapo.run.search.option_checks import is_number
 from rllib_dapo.run.search.stoppers import STOP_RULES, check_stop_rule
-from rllib_dapo.run.tune_settings import TUNE_KINDS
+from rllib_dapo.run.tune_settings import TUNE_KINDS, check_tune_value
 from rllib_dapo.run.yaml_file import PRESET, Tree, put
 
 SPACES = ("grid", "choice", "uniform", "loguniform")
@@ -103,6 +105,9 @@ class RunFileChecks:
 
     def _check_tune(self, tuning: Tree) -> None:
         self._check_section("tune", tuning, TUNE_KINDS)
+        for name, value in tuning.items():
+            for problem in check_tune_value(name, value):
+                raise self._error(problem)
         if "metric" in tuning:
             self._check_metric(
                 tuning["metric"].replace(".", "/"), f"tune.metric={tuning['metric']!r}"
@@ -174,6 +179,12 @@ class RunFileChecks:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise self._error(f"stop.{name}={value!r} must be a number")
+            if not math.isfinite(value):
+                raise self._error(f"stop.{name}={value!r} must be finite: leave it out for no end")
+            if name in _RLLIB_METRICS and value <= 0:
+                raise self._error(f"stop.{name}={value!r} must be over 0")
+            if name == "training_iteration" and value != int(value):
+                raise self._error(f"stop.{name}={value!r} must be a whole number")
             self._check_metric(name, f"stop.{name}")
 
     def _check_metric(self, name: str, where: str) -> None:
@@ -199,7 +210,7 @@ def flat_metrics(tree: Tree, prefix: str = "") -> dict[str, Any]:
 
 
 def _is_range(values: list[Any], *, above_zero: bool) -> bool:
-    numbers = [value for value in values if isinstance(value, int | float)]
+    numbers = [value for value in values if is_number(value) and math.isfinite(value)]
     if len(values) != 2 or len(numbers) != 2:
         return False
     low, high = numbers

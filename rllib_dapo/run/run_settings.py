@@ -15,7 +15,9 @@ from rllib_dapo.findings import SettingsError
 from rllib_dapo.models.model_names import SMOLLM2, TINY, TINY_CALCULATOR
 from rllib_dapo.run.environments import resolve_environment
 from rllib_dapo.run.layers import DATA_SETS
+from rllib_dapo.run.origins import Origins
 from rllib_dapo.run.run_file import RunFile, read_run_file
+from rllib_dapo.run.run_record import RunRecord, make_record
 from rllib_dapo.run.search.clip_bounds import admissible, join_bounds
 from rllib_dapo.run.search.stoppers import StopRules
 from rllib_dapo.run.search.variants import followers, grid_of_variants
@@ -47,6 +49,8 @@ class RunSettings:
         search: Section `search`: dotted names and their spaces.
         data_hint: Where the file says that its data comes from.
         notes: What a user should know, each in one line.
+        origins: Where each setting was given.
+        kept: What is kept of all this in the run's folder; None where there is no run.
     """
 
     name: str
@@ -55,11 +59,19 @@ class RunSettings:
     checked: tuple[DAPOConfig, ...]
     stop: Mapping[str, float]
     tune: TuneSettings
+    origins: Origins
     rules: StopRules = dataclasses.field(default_factory=StopRules)
     search: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     followers: tuple[str, ...] = ()
     data_hint: str = ""
     notes: tuple[str, ...] = ()
+    kept: RunRecord | None = None
+
+    @property
+    def record(self) -> RunRecord:
+        """What is kept of all this in the run's folder."""
+        assert self.kept is not None, "what `build` has not made is no run that could be kept"
+        return self.kept
 
 
 def read_settings(path: Path, overrides: Sequence[str] = ()) -> RunSettings:
@@ -78,13 +90,16 @@ def build(run_file: RunFile) -> RunSettings:
     """
     if run_file.data_sets is not None:
         raise SettingsError(
-            f"{run_file.source}: section {DATA_SETS!r} belongs to `rllib-dapo evaluate MODEL "
-            f"--file FILE`; training takes one environment, in section environment"
+            f"{run_file.source}: section {DATA_SETS!r} makes this a file for `rllib-dapo evaluate "
+            "MODEL --file FILE`; training takes one environment, in section environment"
         )
-    run_file = dataclasses.replace(run_file, sections=ready(run_file.sections))
+    try:
+        run_file = dataclasses.replace(run_file, sections=ready(run_file.sections))
+        by_hand = ready_values(run_file.by_hand)
+    except SettingsError as error:
+        raise SettingsError(run_file.origins.blame(str(error))) from error
     search = run_file.search
     variants = dict(run_file.variants) or {"": {}}  # a run without variants has one, without a name
-    by_hand = ready_values(run_file.by_hand)
 
     # Checked are the ends of every space; what Tune draws from is put over the first of them.
     corners = list(_corners(search))
@@ -115,6 +130,8 @@ def build(run_file: RunFile) -> RunSettings:
         followers=followers(configs) if run_file.variants else (),
         data_hint=run_file.data_hint,
         notes=run_file.notes,
+        origins=run_file.origins,
+        kept=make_record(run_file),
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
 
+from rllib_dapo.run.best_trial import best_first, last_value
 from rllib_dapo.run.derived_settings import is_derived
-from rllib_dapo.run.progress import duration, short, told_by_name
-from rllib_dapo.run.run_folder import worker_log_path
+from rllib_dapo.run.durations import duration
+from rllib_dapo.run.failures import trial_name
+from rllib_dapo.run.progress import told_by_name
+from rllib_dapo.run.progress_text import folded, short
+from rllib_dapo.run.resume_plan import ResumePlan
+from rllib_dapo.run.run_record import RunRecord
 from rllib_dapo.run.run_settings import RunSettings
 from rllib_dapo.run.search.stoppers import STOP_REASON
 from rllib_dapo.run.tuner import RunResult
+from rllib_dapo.shell_text import pasteable
 
 _ACCURACY = "env_runners/accuracy"
 
@@ -26,53 +31,86 @@ def opening_line(settings: RunSettings) -> str:
     return f"{settings.name}: DAPO on {env} with {config.model_name}, engine {config.engine}{end}"
 
 
-def failure_lines(outcome: RunResult) -> list[str]:
-    """Why trials failed, and where to read more about it; empty if none did."""
-    lines = []
-    for result in outcome.grid:
-        if result.error is not None:
-            told = [line for line in str(result.error).splitlines() if line.strip()]
-            reason = told[-1].strip() if told else type(result.error).__name__
-            lines.append(f"{_name(result)} failed: {reason}")
-            lines.append(f"  all of it: {result.path}/error.txt")
+def over_lines(plan: ResumePlan, folder: str, command: str) -> list[str]:
+    """What to say where `--resume` finds nothing to do.
 
-    if lines and outcome.exceptions:
-        lines.append("the first errors that any process printed:")
-        lines += [f"  {line}" for line in outcome.exceptions]
-        lines.append(f"  all of it: {worker_log_path(outcome.folder)}")
-    return lines
+    Args:
+        plan: What there is to do.
+        folder: The run's folder.
+        command: The command without `--storage` and `--resume`.
+    """
+    length = plan.record.stop.get("training_iteration")
+    further = f"stop.training_iteration={2 * length}" if length else "stop.NAME=VALUE"
+    longer = pasteable("--set", further, "--storage", folder, "--resume")
+    count = plan.num_finished
+    trials = "its trial is" if count == 1 else f"all of its {count} trials are"
+    return [
+        f"nothing left to do: {trials} finished, after {plan.reached}",
+        _row("results", folder),
+        _row("to train longer", f"{command} {longer}"),
+    ]
+
+
+def interruption_lines(outcome: RunResult, resume: str) -> list[str]:
+    """What an interruption has left, and how to go on; empty where there was none.
+
+    Args:
+        outcome: What came out of the run.
+        resume: The command that goes on with it.
+    """
+    if not is_interrupted(outcome):
+        return []
+    results = list(outcome.grid)
+    finished = [result for result in results if (result.metrics or {}).get("done")]
+    total = max(outcome.record.num_trials or 1, len(results))
+    lines = [f"interrupted: {len(finished)} of {total} trials finished"]
+    if total == 1:
+        lines = ["interrupted:"]
+
+    for result in sorted(results, key=trial_name):
+        if result.error is None and result not in finished:
+            lines.append(_row(trial_name(result), _kept(result)))
+    return [*lines, _row("to go on", resume)]
 
 
 def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
-    """A short table of the results, and the commands to type next."""
-    storage = outcome.folder.rpartition("/")[0]
-    resume = f"rllib-dapo train {settings.source} --storage {storage} --resume"
-    next_steps = [_row("to go on", resume)] if is_interrupted(outcome) else []
-
+    """A short table of the results, and the command to type next."""
     done = [
         result
         for result in outcome.grid
         if result.metrics and "training_iteration" in result.metrics
     ]
     if not done:
-        return next_steps
+        return []
 
-    best = _best(done, settings)
-    lines = _trial_rows(done, best, settings) if len(done) > 1 else []
+    best = best_result(done, outcome.record)
+    lines = _trial_rows(done, best, settings, outcome.record) if len(done) > 1 else []
     lines += _figures(best)
     lines.append(_row("results", outcome.folder))
     if best.checkpoint is not None:
         checkpoint = best.checkpoint.path
-        lines.append(_row("checkpoint", checkpoint))
-        lines.append(_row("to use it", f"rllib-dapo export {checkpoint} {settings.name}-model"))
-    return lines + next_steps
+        export = pasteable("rllib-dapo", "export", checkpoint, f"{settings.name}-model")
+        lines += [_row("checkpoint", checkpoint), _row("to use it", export)]
+    return lines
 
 
 def is_interrupted(outcome: RunResult) -> bool:
-    """Whether Ctrl-C ended the run, rather than its `stop` or an error."""
-    return any(
+    """Whether a signal ended the run, rather than its `stop` or an error."""
+    return outcome.signal_number is not None or any(
         result.error is None and not (result.metrics or {}).get("done") for result in outcome.grid
     )
+
+
+def best_result(results: Sequence[tune.Result], record: RunRecord) -> tune.Result:
+    """The best trial by the run's own metric and mode, as its report has it.
+
+    Args:
+        results: At least one result.
+        record: What the run was started with.
+    """
+    ordered = sorted(results, key=trial_name)  # a resumed run has them in any order
+    values = [last_value(result.metrics_dataframe, record.metric) for result in ordered]
+    return ordered[best_first(values, record.mode)[0]]
 
 
 def evaluations(result: tune.Result) -> tuple[str, list[float]]:
@@ -107,37 +145,42 @@ def evaluations(result: tune.Result) -> tuple[str, list[float]]:
     return name, first + later
 
 
-def _best(results: Iterable[tune.Result], settings: RunSettings) -> tune.Result:
-    sign = 1 if settings.tune.mode == "max" else -1
-
-    def score(result: tune.Result) -> float:
-        value = _flat(result.metrics).get(settings.tune.metric)
-        return -math.inf if value is None else sign * value
-
-    return max(results, key=score)
+def _kept(result: tune.Result) -> str:
+    """Up to where an interrupted trial is kept."""
+    reached = (result.metrics or {}).get("training_iteration", 0)
+    saved = [metrics["training_iteration"] for _, metrics in result.best_checkpoints]
+    if not saved:
+        return f"at iteration {reached}, no checkpoint yet: it begins again"
+    return f"at iteration {reached}, kept up to {max(saved)}"
 
 
 def _trial_rows(
-    results: Sequence[tune.Result], best: tune.Result, settings: RunSettings
+    results: Sequence[tune.Result],
+    best: tune.Result,
+    settings: RunSettings,
+    record: RunRecord,
 ) -> list[str]:
     """A row for each trial, and one for the best."""
-    metric = settings.tune.metric
     varied = _varied(results, settings.followers)
-    width = max(len(_name(result)) for result in results)
+    width = max(len(trial_name(result)) for result in results)
     rows = [
-        _row(f"{_name(result):{width}}", _trial_text(result, varied, metric))
-        for result in sorted(results, key=_name)  # a resumed run has them in any order
+        line
+        for result in sorted(results, key=trial_name)
+        for line in folded(
+            _row(f"{trial_name(result):{width}}", _trial_text(result, varied, record.metric))
+        )
     ]
-    rows.append(_row("best", f"{_name(best)}, by {settings.tune.mode} of its last {metric}"))
-    return rows
+    by = f"{trial_name(best)}, by {record.mode} of its last {record.metric}"
+    return [*rows, _row("best", by)]
 
 
 def _trial_text(result: tune.Result, varied: Sequence[str], metric: str) -> str:
     """What a trial tried, and what came of it."""
     config, metrics = _flat(result.config), _flat(result.metrics)
     tried = ", ".join(f"{name}={short(config.get(name))}" for name in varied)
-    value = metrics.get(metric, math.nan)
-    outcome = f"{metric} {value:.4g} after {metrics['training_iteration']} iterations"
+    value = last_value(result.metrics_dataframe, metric)
+    measured = f"no {metric}" if value is None else f"{metric} {value:.4g}"
+    outcome = f"{measured} after {metrics['training_iteration']} iterations"
     return f"{tried}{': ' if tried else ''}{outcome}{_early_end(metrics)}"
 
 
@@ -176,10 +219,6 @@ def _early_end(metrics: Mapping[str, Any]) -> str:
     """Why a trial ended, unless it came to its planned end."""
     reason = metrics.get(STOP_REASON)
     return f"; stopped: {reason}" if reason and not reason.startswith("training_iteration") else ""
-
-
-def _name(result: tune.Result) -> str:
-    return result.path.rpartition("/")[2]
 
 
 def _row(name: str, text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,49 @@ class TuneSettings:
 
 
 TUNE_KINDS: Mapping[str, Any] = typing.get_type_hints(TuneSettings)
+_LEAST = {
+    "num_samples": 1,
+    "max_concurrent_trials": 0,
+    "checkpoint_frequency": 0,
+    "num_to_keep": 1,
+    "max_failures": 0,
+}
+_LONGEST_NAME = 200  # the time of the start is added, and a file's name has 255 at most
+_NAME = re.compile(r"[^/\\\x00-\x1f]+")
+
+
+def check_tune_value(name: str, value: Any) -> Iterator[str]:
+    """A finding where a value of the right kind cannot be used.
+
+    Args:
+        name: Name of a setting in the section.
+        value: Its value.
+
+    Yields:
+        At most one line.
+    """
+    if name in _LEAST:
+        why = " (0 keeps none but the last)" if name == "checkpoint_frequency" else ""
+        if value < _LEAST[name]:
+            yield f"tune.{name}={value} must be at least {_LEAST[name]}{why}"
+    if name == "name" and value is not None:
+        yield from check_run_name(value, "tune.name")
+
+
+def check_run_name(name: str, setting: str) -> Iterator[str]:
+    """A finding where a run's folder cannot be called so.
+
+    Args:
+        name: Name of the run.
+        setting: What gave it, for the message.
+    """
+    if not _NAME.fullmatch(name) or name.startswith((".", " ", "-", "~")) or name.endswith(" "):
+        yield (
+            f"{setting}={name!r} must be a folder's name, without slashes and line breaks, and "
+            "without a dot, dash, tilde or space in front: --storage says where the folder lies"
+        )
+    elif len(name.encode()) > _LONGEST_NAME:
+        yield f"{setting}={name!r} must be shorter: at most {_LONGEST_NAME} bytes"
 
 
 def tune_settings(given: Mapping[str, Any]) -> TuneSettings:

@@ -9,9 +9,13 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from rllib_dapo.config.actor_reuse import fixed_differences
+from rllib_dapo.ray_internals import reopen_trials, restored_run_config
+from rllib_dapo.run.interruption import Interruption
 from rllib_dapo.run.progress import ProgressLine
 from rllib_dapo.run.quiet_ray import quiet_ray
+from rllib_dapo.run.resume_plan import ResumePlan
 from rllib_dapo.run.run_folder import keep_param_space, kept_param_space
+from rllib_dapo.run.run_record import RunRecord, TrialCount, write_record
 from rllib_dapo.run.run_settings import RunSettings
 from rllib_dapo.run.search.mutations import Mutations
 from rllib_dapo.run.search.schedulers import make_scheduler
@@ -28,11 +32,15 @@ class RunResult:
         grid: One result for each trial; `result.error` tells whether it failed.
         folder: The run's folder or URI.
         exceptions: The first exceptions that workers printed: often the cause of a trial's failure.
+        record: What the run was started with.
+        signal_number: The signal that interrupted it; None if none did.
     """
 
     grid: tune.ResultGrid
     folder: str
     exceptions: tuple[str, ...]
+    record: RunRecord
+    signal_number: int | None = None
 
 
 def run(settings: RunSettings, folder: str) -> RunResult:
@@ -44,25 +52,31 @@ def run(settings: RunSettings, folder: str) -> RunResult:
     """
     storage, _, name = folder.rpartition("/")
     keep_param_space(settings.config, folder)
+    write_record(settings.record, folder)
 
+    interruption, config = _run_config(settings, folder, name=name, storage=storage)
     with quiet_ray(settings, folder) as log:
         tuner = tune.Tuner(
             "DAPO",
             param_space=settings.config,
             tune_config=_tune_config(settings),
-            run_config=_run_config(settings, name=name, storage=storage),
+            run_config=config,
         )
-        return _result(tuner.fit(), folder, log)
+        return _result(tuner.fit(), folder, log, settings.record, interruption)
 
 
-def resume(settings: RunSettings, folder: str) -> RunResult:
-    """Resumes an interrupted run, with the settings it was started with.
+def resume(settings: RunSettings, folder: str, plan: ResumePlan) -> RunResult:
+    """Resumes a run, with the settings it was started with, and ends it as is said now.
 
     Args:
         settings: The same run file's; what it names is made ready.
         folder: The run's folder, see `run_folder.newest_run`.
+        plan: What `plan_resume` has found.
     """
     with quiet_ray(settings, folder) as log:
+        write_record(plan.record, folder)
+        if plan.is_stop_changed:
+            reopen_trials(folder, plan.reopened)
         tuner = tune.Tuner.restore(
             folder,
             trainable="DAPO",
@@ -70,7 +84,12 @@ def resume(settings: RunSettings, folder: str) -> RunResult:
             resume_errored=True,
             param_space=kept_param_space(folder),
         )
-        return _result(tuner.fit(), folder, log)
+
+        storage, _, name = folder.rpartition("/")
+        interruption, now = _run_config(settings, folder, name=name, storage=storage)
+        config = restored_run_config(tuner)
+        config.stop, config.callbacks = now.stop, now.callbacks
+        return _result(tuner.fit(), folder, log, plan.record, interruption)
 
 
 def can_reuse_actors(settings: RunSettings) -> bool:
@@ -126,16 +145,22 @@ def _tune_config(settings: RunSettings) -> tune.TuneConfig:
     )
 
 
-def _run_config(settings: RunSettings, *, name: str, storage: str) -> tune.RunConfig:
+def _run_config(
+    settings: RunSettings, folder: str, *, name: str, storage: str
+) -> tuple[Interruption, tune.RunConfig]:
     tuning = settings.tune
-    return tune.RunConfig(
+    line = ProgressLine(total=total_iterations(settings), followers=settings.followers)
+    interruption = Interruption(line.interrupted)
+    config = tune.RunConfig(
         name=name,
         storage_path=storage,
         stop=RunStopper(limits=settings.stop, rules=settings.rules),
         verbose=0,
         callbacks=[
             SchedulerReason(tuning.scheduler["type"], max_t=tuning.scheduler.get("max_t")),
-            ProgressLine(total=total_iterations(settings), followers=settings.followers),
+            TrialCount(folder),
+            line,
+            interruption,
         ],
         failure_config=tune.FailureConfig(max_failures=tuning.max_failures),
         checkpoint_config=tune.CheckpointConfig(
@@ -144,8 +169,20 @@ def _run_config(settings: RunSettings, *, name: str, storage: str) -> tune.RunCo
             checkpoint_at_end=True,
         ),
     )
+    return interruption, config
 
 
-def _result(grid: tune.ResultGrid, folder: str, log: WorkerLog) -> RunResult:
-    exceptions = log.wait_for_exception() if grid.num_errors else ()
-    return RunResult(grid=grid, folder=folder, exceptions=exceptions)
+def _result(
+    grid: tune.ResultGrid,
+    folder: str,
+    log: WorkerLog,
+    record: RunRecord,
+    interruption: Interruption,
+) -> RunResult:
+    return RunResult(
+        grid=grid,
+        folder=folder,
+        exceptions=log.wait_for_exception() if grid.num_errors else (),
+        record=record,
+        signal_number=interruption.signal_number,
+    )

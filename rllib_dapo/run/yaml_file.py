@@ -69,8 +69,12 @@ def read_yaml(path: Path) -> YamlFile:
     )
 
 
-def parse_override(text: str) -> tuple[str, Any]:
+def parse_override(text: str, *, example: str = "training.lr=1e-5") -> tuple[str, Any]:
     """Splits `dotted.name=value`; the value is read as YAML.
+
+    Args:
+        text: What stands after `--set`.
+        example: A setting that can be given there, for the message.
 
     Raises:
         SettingsError: If the text is not of this form.
@@ -78,7 +82,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not (all(name.partition(".")) or name == PRESET):
         raise SettingsError(
-            f"--set {text}: write it as --set section.name=value, such as --set training.lr=1e-5"
+            f"--set {text}: write it as --set section.name=value, such as --set {example}"
         )
     try:
         return name, _with_numbers(yaml.safe_load(value))

@@ -147,3 +147,15 @@ def test_the_environment_of_the_example_is_sound(
         0,
         "custom_environment:LastDigitEnv: no faults found\n",
     ), done.stderr
+
+
+@pytest.mark.slow
+def test_a_quiet_sweep_prints_its_own_lines_alone(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], raw_model: Path, tmp_path: Path
+) -> None:
+    done = run_python(EXAMPLES / "quiet_sweep.py", raw_model, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
+        "lr 0.0001",
+        "lr 0.001",
+    ]

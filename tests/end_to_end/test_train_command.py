@@ -29,6 +29,7 @@ def test_a_run_prints_nothing_but_its_own_lines(recorded_run: Any) -> None:
         "dashboard: ",
         "starting",
         "waiting",
+        "first iteration: ",
         "1/3 ",
         "2/3 ",
         "3/3 ",

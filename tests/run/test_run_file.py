@@ -155,5 +155,5 @@ def test_an_old_name_works_by_hand(tmp_path: Path) -> None:
 
 
 def test_data_sets_are_refused_by_training(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="belongs to `rllib-dapo evaluate MODEL"):
+    with pytest.raises(SettingsError, match="makes this a file for `rllib-dapo evaluate MODEL"):
         build(_read(tmp_path, "datasets: {sums: {}}", base="{}"))

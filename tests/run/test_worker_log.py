@@ -32,8 +32,22 @@ def test_the_first_exceptions_are_remembered_once_each() -> None:
     log({"pid": 9, "lines": ["IndexError: too late"]})
     assert log.wait_for_exception() == (
         "TextEnvRunner pid=7: ValueError: no room",
-        "worker pid=8: ray.exceptions.RayActorError: gone",
+        "worker pid=8: RayActorError: gone",
         "worker pid=8: KeyError",
+    )
+
+
+def test_a_message_that_goes_on_is_kept_and_one_that_points_elsewhere_comes_last() -> None:
+    log = WorkerLog(io.StringIO())
+    pointer = "RuntimeError: Engine core initialization failed. See root cause above."
+    log({"pid": 5, "lines": [pointer]})
+    prefix = "(EngineCore pid=9) ERROR 11-26 07:00:00 [core.py:700] "
+    log({"pid": 9, "lines": [f"{prefix}pydantic_core.ValidationError: 1 validation error for A"]})
+    log({"pid": 9, "lines": ["  Value error, no such dtype [type=value_error, input_value=1]"]})
+    log({"pid": 9, "lines": ["    For further information visit https://errors.pydantic.dev/2"]})
+    assert log.wait_for_exception() == (
+        "worker pid=9: ValidationError: 1 validation error for A Value error, no such dtype",
+        f"worker pid=5: {pointer}",
     )
 
 

@@ -67,12 +67,4 @@ function trialWithFurtherEvaluation() {
 
 // The places of the trials in the report, from the worst to the best by the last value of the run's
 // metric.
-const fromWorstToBest = report.trials
-  .map((_, index) => index)
-  .sort((a, b) => score(report.trials[a]) - score(report.trials[b]));
-
-function score(trial) {
-  const value = trial.metric.last;
-  if (value === null) return -Infinity;
-  return report.run.mode === "max" ? value : -value;
-}
+const fromWorstToBest = [...report.run.from_best].reverse();

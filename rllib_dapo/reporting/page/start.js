@@ -115,8 +115,7 @@ function makeCheckpoints() {
   }
 
   list.append(...known.map(checkpointList));
-  const last = known[0].checkpoints[known[0].checkpoints.length - 1];
-  const command = element("code", {}, `rllib-dapo export ${last.path} MODEL`);
+  const command = element("code", {}, report.run.export);
   list.append(element("p", { class: "muted" }, "To make a model of one: ", command));
 }
 

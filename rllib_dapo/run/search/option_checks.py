@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any
@@ -13,8 +14,8 @@ OptionCheck = Callable[[Any], str | None]
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number; true and false are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether a value is a finite number; true and false are not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def count(value: Any) -> str | None:

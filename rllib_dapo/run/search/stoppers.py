@@ -142,7 +142,7 @@ class RunStopper(tune.Stopper):
 
     def _limit_reached(self, result: Mapping[str, Any]) -> str:
         for name, limit in self._limits.items():
-            value = _number_at(result, name)
+            value = number_at(result, name)
             if value is not None and value >= limit:
                 return f"{name} reached {limit:g}"
         return ""
@@ -181,7 +181,7 @@ class SchedulerReason(tune.Callback):
             result.setdefault(STOP_REASON, f"{self._scheduler}: {why}")
 
 
-def _number_at(result: Mapping[str, Any], name: str) -> float | None:
+def number_at(result: Mapping[str, Any], name: str) -> float | None:
     """The number under a name with slashes; None if there is none, or it is NaN."""
     value = _lookup(result, name)
     return float(value) if isinstance(value, Real) and not math.isnan(value) else None

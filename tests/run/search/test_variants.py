@@ -346,9 +346,9 @@ def test_a_trial_is_told_by_its_variant_and_what_is_searched_for(
     tried: tuple[tune.ResultGrid, RunSettings, str],
 ) -> None:
     assert sorted(line for line in tried[2].splitlines() if line.startswith("trial")) == [
-        "trial_00000_1_grpo  lr=0.0001",
-        "trial_00001_2_clip_higher  lr=0.0001",
-        "trial_00002_3_token_mean  lr=0.0001",
+        "trial 1 of 3 (trial_00000_1_grpo): lr=0.0001",
+        "trial 2 of 3 (trial_00001_2_clip_higher): lr=0.0001",
+        "trial 3 of 3 (trial_00002_3_token_mean): lr=0.0001",
     ]
 
 
@@ -356,12 +356,12 @@ def test_the_summary_has_a_row_for_each_variant(
     tried: tuple[tune.ResultGrid, RunSettings, str],
 ) -> None:
     grid, settings, _ = tried
-    lines = summary_lines(
-        RunResult(grid=grid, folder=str(Path(grid[0].path).parent), exceptions=()), settings
-    )
-    assert "  trial_00000_1_grpo        env_runners/accuracy 0.2 after 1 iterations" in lines
+    folder = str(Path(grid[0].path).parent)
+    outcome = RunResult(grid=grid, folder=folder, exceptions=(), record=settings.record)
+    lines = [" ".join(line.split()) for line in summary_lines(outcome, settings)]
+    assert "trial_00000_1_grpo env_runners/accuracy 0.2 after 1 iterations" in lines
     assert any(
-        line.startswith("  trial_00001_2_clip_higher env_runners/accuracy 0.28 after")
+        line.startswith("trial_00001_2_clip_higher env_runners/accuracy 0.28 after")
         for line in lines
     )
     assert any("best" in line and "_2_clip_higher" in line for line in lines)
