@@ -62,7 +62,7 @@ def environment_class(env: Any) -> type | None:
         except (gymnasium.error.Error, ImportError):
             return None
     if isinstance(env, gymnasium.envs.registration.EnvSpec):
-        entry = env.entry_point
+        entry: Any = env.entry_point
         if isinstance(entry, str):
             entry = gymnasium.envs.registration.load_env_creator(entry)
         env = entry

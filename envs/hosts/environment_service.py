@@ -138,4 +138,4 @@ class EnvironmentService(Service):
 
     def _close(self) -> None:
         assert self._env is not None
-        self._env.close()
+        self._env.close()  # type: ignore[no-untyped-call]  # Gymnasium's

@@ -85,9 +85,9 @@ class EnvironmentGuard:
             self._tell_once(what, seed, fault)
             raise
         except (Exception, SystemExit) as error:
-            fault = EnvironmentFault(_reason(what, error))
-            self._tell_once(what, seed, fault, error)
-            raise fault from error
+            raised = EnvironmentFault(_reason(what, error))
+            self._tell_once(what, seed, raised, error)
+            raise raised from error
 
     def _tell_once(
         self, what: str, seed: int, fault: EnvironmentFault, error: BaseException | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -87,13 +88,11 @@ class PooledEnvStepper:
 
     def prompts(self, seeds: Sequence[int]) -> list[PromptReset]:
         """See `EnvStepper.prompts`."""
-        self._first = first = {}
+        first: dict[int, ResetOutcome] = {}
+        self._first = first
         futures: list[Future[PromptReset]] = [Future() for _ in seeds]
         for seed, future in zip(seeds, futures, strict=True):
-            self._places.take(
-                future,
-                lambda seed=seed, future=future: self._run(future, self._prompt, first, seed),
-            )
+            self._places.take(future, partial(self._run, future, self._prompt, first, seed))
         return results_of(futures)
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:

@@ -71,8 +71,8 @@ class SubmittingEnvStepper:
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""
         if not self._env.scores_apart:
-            future = self._threads.submit(self._score, seed, text)
-            return PendingStep(future=future, result=future.result)
+            score = self._threads.submit(self._score, seed, text)
+            return PendingStep(future=score, result=score.result)
 
         # The environment does not wait here: its processes score side by side.
         try:
