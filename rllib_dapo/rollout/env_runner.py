@@ -24,6 +24,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.envs import TextSpace
 from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
@@ -147,7 +148,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def get_spaces(self) -> dict[str, tuple[gym.Space, gym.Space]]:
         """Returns observation and action space, under the keys that RLlib asks for."""
-        spaces = (self.env.observation_space, self.env.action_space)
+        text = TextSpace(1_000_000)  # of an environment that does not say what it observes
+        spaces = (
+            getattr(self.env, "observation_space", text),
+            getattr(self.env, "action_space", text),
+        )
         return {
             INPUT_ENV_SPACES: spaces,
             INPUT_ENV_SINGLE_SPACES: spaces,
