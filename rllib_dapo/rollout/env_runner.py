@@ -25,7 +25,6 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.envs import TextSpace
-from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Sampling
@@ -51,6 +50,9 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     RLlib's own `SingleAgentEnvRunner` steps vectors of environments through connectors, with one
     forward pass per time step. Here a whole response is one action, and the engine batches the
     responses to all prompts by itself.
+
+    Attributes:
+        environments: Those of training and those of evaluation.
     """
 
     def __init__(self, *, config: DAPOConfig, **kwargs: Any) -> None:
@@ -71,11 +73,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.env: gym.Env[Any, Any]  # training's first; episodes of several steps use more like it
         self._make_callbacks_and_envs()
 
-        # Beside remote EnvRunners, the local one only has to know the spaces. An engine would take
-        # memory for nothing.
+        # Beside remote EnvRunners, the local one has to know the spaces, and needs no engine.
         self.module: Any = None
         if self.worker_index > 0 or config.num_env_runners == 0:
-            check_first_prompt(self._environments.stepper(), self.tokenizer, config)
+            check_first_prompt(self.environments.stepper(), self.tokenizer, config)
             self.make_module()
 
     def __repr__(self) -> str:
@@ -91,12 +92,12 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         Evaluation's environment is made when it is first needed, for most runs have none.
         """
-        self._environments.close()
-        self.env = self._environments.stepper().env
+        self.environments.close()
+        self.env = self.environments.stepper().env
 
         if self.config.evaluation_interval or self.config.evaluate_before_training:
-            self._environments.refuse_overlap()
-        self._callbacks.on_environment_created(self, self._environments.env_context(self.config))
+            self.environments.refuse_overlap()
+        self._callbacks.on_environment_created(self, self.environments.env_context(self.config))
 
     @override(EnvRunner)
     def make_module(self) -> None:
@@ -115,7 +116,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             config: The new configuration. All settings that the engine was made from must be
                 unchanged, see `config.actor_reuse.fixed_differences`.
         """
-        self._environments.close()
+        self.environments.close()
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger(stats_cls_lookup=config.stats_cls_lookup, root=False)
         self.num_env_steps_sampled_lifetime = 0
@@ -128,10 +129,6 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._make_callbacks_and_envs()
         if self.module is not None:
             self.module[DEFAULT_MODULE_ID].engine.forget_prompts()
-
-    def data_reports(self) -> dict[str, DataReport]:
-        """Returns what the environments of "training" and "evaluation" have read, if anything."""
-        return self._environments.data_reports()
 
     @property
     def engine_facts(self) -> dict[str, Any] | None:
@@ -159,10 +156,6 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             DEFAULT_MODULE_ID: spaces,
         }
 
-    def prompt_fault(self) -> str:
-        """Returns why the training environment gives no prompt; empty if it gives one."""
-        return self._environments.prompt_fault()
-
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
         """Samples one group of responses for each prompt seed.
 
@@ -184,7 +177,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             raise RuntimeError(
                 f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only"
             )
-        env_stepper = self._environments.stepper(evaluation=evaluation)
+        env_stepper = self.environments.stepper(evaluation=evaluation)
 
         # One prompt per seed, tokenized once for the whole group.
         read = read_prompts(self.tokenizer, env_stepper.prompts(seeds), self.config)
@@ -316,7 +309,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     @override(EnvRunner)
     def stop(self) -> None:
         """Closes environments and engine."""
-        self._environments.close()
+        self.environments.close()
         if self.module is not None:
             self.module[DEFAULT_MODULE_ID].close()
             self.module = None
@@ -324,7 +317,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     def _make_callbacks_and_envs(self) -> None:
         """Makes what a configuration asks for besides model and engine."""
         self._callbacks = UserCallbacks(self.config)
-        self._environments = RunnerEnvironments(
+        self.environments = RunnerEnvironments(
             self.config, worker_index=self.worker_index, num_workers=self.num_workers
         )
         self.make_env()
@@ -340,8 +333,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """
         loop = self._make_loop(env_stepper, evaluation=evaluation)
 
-        # A prompt that is too long or lost keeps its place: the driver counts its group and drops
-        # it.
+        # A prompt that is too long or lost keeps its place: the driver counts and drops its group.
         limit = self.config.max_prompt_tokens
         fits = [not prompt.lost and len(prompt.token_ids) <= limit for prompt in prompts]
         sampled = iter(loop.run([prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]))

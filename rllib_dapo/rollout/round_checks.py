@@ -100,7 +100,8 @@ def refuse_without_prompts(env_runner_group: EnvRunnerGroup, config: DAPOConfig)
         ValueError: If the first seeds give no prompt on any EnvRunner; one line.
     """
     faults = env_runner_group.foreach_env_runner(
-        lambda runner: runner.prompt_fault(), local_env_runner=config.num_env_runners == 0
+        lambda runner: runner.environments.prompt_fault(),
+        local_env_runner=config.num_env_runners == 0,
     )
     if faults and all(faults):
         raise ValueError(

@@ -26,7 +26,7 @@ def write_data_report(algorithm: Algorithm) -> None:
     # All EnvRunners read the same.
     first = list(group.healthy_worker_ids())[:1]
     found = group.foreach_env_runner(
-        lambda env_runner: env_runner.data_reports(),
+        lambda env_runner: env_runner.environments.data_reports(),
         remote_worker_ids=first or None,
         local_env_runner=not first,
     )

@@ -305,7 +305,7 @@ def test_responses_are_judged_while_others_are_sampled(
     runner = make_runner(rollout_config(env).rollout(max_response_tokens=LIMIT))
     events: list[str] = []
     engine = runner.module[DEFAULT_MODULE_ID].engine
-    env_stepper = runner._environments.stepper()
+    env_stepper = runner.environments.stepper()
     step, begin_step = engine.step, env_stepper.begin_step
     engine.step = lambda: events.append("sampled") or step()
     env_stepper.begin_step = lambda *arguments: events.append("stepped") or begin_step(*arguments)
