@@ -56,16 +56,15 @@ def environment_class(env: Any) -> type | None:
     Args:
         env: A class, or the id or specification of a registered environment.
     """
-    if isinstance(env, str):
-        try:
-            env = gymnasium.spec(env)
-        except (gymnasium.error.Error, ImportError):
-            return None
-    if isinstance(env, gymnasium.envs.registration.EnvSpec):
-        entry: Any = env.entry_point
-        if isinstance(entry, str):
-            entry = gymnasium.envs.registration.load_env_creator(entry)
-        env = entry
+    # Importing a user's module may raise anything, and making the environment will raise it again.
+    try:
+        specification: Any = gymnasium.spec(env) if isinstance(env, str) else env
+        if isinstance(specification, gymnasium.envs.registration.EnvSpec):
+            env = specification.entry_point
+        if isinstance(env, str):
+            env = gymnasium.envs.registration.load_env_creator(env)
+    except Exception:
+        return None
     env = getattr(env, "func", env)  # functools.partial
     return env if isinstance(env, type) else None
 
