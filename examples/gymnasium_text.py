@@ -130,7 +130,7 @@ def main(
         .environment(TextGame, env_config={"game": game, "max_turns": 4})
         .language_model(model, dtype="float32")
         .rollout(engine=engine, max_prompt_tokens=320, max_response_tokens=160, max_turns=4)
-        .training(lr=3e-4, prompts_per_step=4, group_size=8, minibatch_size=16)
+        .training(lr=3e-4, prompts_per_step=4, group_size=4, minibatch_size=8)
         # A model that cannot play earns the same with every response, so nothing would be left.
         .dynamic_sampling(enabled=False)
         .overlong(buffer_tokens=2)
