@@ -64,7 +64,6 @@ def main(overrides: list[str]) -> int:
     if failures:
         print(*failures, sep="\n", file=sys.stderr)
         return 1
-
     if is_interrupted(outcome):
         print("interrupted; `make demo` starts again from the beginning", file=sys.stderr)
         return 130
@@ -96,7 +95,6 @@ def summarize(result: Any, settings: RunSettings) -> dict[str, Any]:
     frame = result.metrics_dataframe
     _, accuracy = evaluations(result)
     updates = frame["learners/default_policy/num_gradient_updates_lifetime"].dropna()
-
     tokens = frame["env_runners/num_episodes"] * frame["env_runners/response_length_mean"]
     sampling_seconds = tokens / frame["env_runners/rollout_tokens_per_second"]
 

@@ -182,7 +182,8 @@ def test_a_file_is_prepared_whose_columns_are_named(
     )
     assert [row["problem_id"] for row in rows] == ["in/0", "in/1"]
 
-    named_wrongly = invoke_command(*prepare, "--question", "storry", folder=tmp_path)
+    elsewhere = ("prepare", tmp_path / "in.csv", tmp_path / "other.jsonl")
+    named_wrongly = invoke_command(*elsewhere, "--question", "storry", folder=tmp_path)
     assert named_wrongly.returncode == 2
     assert (
         "columns names 'storry', but there are story, ask, value; did you mean 'story'?"

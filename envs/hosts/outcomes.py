@@ -166,7 +166,11 @@ def _observed(observation: Any, *, is_done: bool) -> str | Conversation:
     """Reads what the model is to read next; after the end of an episode it may be anything."""
     if is_done and not isinstance(observation, str):
         return ""
-    return read_prompt(observation)
+    try:
+        return read_prompt(observation)
+    except BadOutcome as fault:
+        told = str(fault).rpartition("observes no prompt: ")[2]
+        raise BadOutcome(f"step must return a text to go on with, or messages: {told}") from None
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -61,12 +61,11 @@ def _env_config(overrides: list[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {"env_config": {}}
     for text in overrides:
         example = "env_config.digits=3"
-        name, value = parse_override(text, example=example)
-        name = name.removeprefix("environment.")
+        name = text.partition("=")[0].strip().removeprefix("environment.")
         if not name.removeprefix("env_config.") or not name.startswith("env_config."):
             raise SettingsError(
-                f"--set {text}: {name} is not a setting of check-env, which takes those of the "
-                f"environment alone, such as --set {example}"
+                f"--set {text}: {name or 'no name'} is not a setting of check-env, which takes "
+                f"those of the environment alone, such as --set {example}"
             )
-        tree = put(tree, name, value)
+        tree = put(tree, name, parse_override(text, example=example)[1])
     return dict(tree["env_config"])

@@ -72,7 +72,7 @@ class EvaluationRunner(TextEnvRunner):
 
         environment = task.environment
         if environment != Environment(env=self.config.env, env_config=self.config.env_config):
-            self._environments.close()
+            self.environments.close()
             self.config = with_environment(self.config, environment)
             self._make_callbacks_and_envs()
 

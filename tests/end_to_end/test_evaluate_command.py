@@ -69,7 +69,7 @@ def test_a_checkpoint_is_evaluated_on_the_held_out_problems_of_its_run(
 def test_what_is_printed_is_lines_and_a_table(whole: tuple[Path, str]) -> None:
     out = whole[1]
     assert all(character.isprintable() or character == "\n" for character in out)
-    ours = ("evaluate: ", "results: ", "Arithmetic-v0  ", "  ")
+    ours = ("evaluate: ", "other than in the run: ", "results: ", "Arithmetic-v0  ", "  ")
     assert [line for line in out.splitlines() if not line.startswith(ours)] == []
     header, row = out.splitlines()[-2:]
     headings = re.split(r"  +", header.strip())
@@ -104,7 +104,8 @@ def test_the_same_seed_gives_the_same_again_and_another_one_does_not(
     )
     pandas.testing.assert_frame_equal(first, again)
 
-    other = invoke_command(*arguments, "--seed", 6, "--output", "other", folder=tmp_path)
+    elsewhere = ("--output", "other", "--overwrite")
+    other = invoke_command(*arguments, "--seed", 6, *elsewhere, folder=tmp_path)
     assert other.returncode == 0, other.stderr
     responses = _responses(tmp_path / "other", "Arithmetic-v0")["response"]
     assert responses.tolist() != first["response"].tolist()

@@ -87,9 +87,9 @@ def test_conversations_have_splits_limits_and_overlap(
     with pytest.raises(ValueError, match=r"such as d/\d+ \('system: Be brief\. user: Q"):
         MathEnv(path=path, disjoint_from=path)
 
-    observation, _ = train.reset(seed=0)
-    assert observation[0] == conversation("Q", SYSTEM)[0]
-    assert observation[1].content.startswith("Solve the following")  # type: ignore[union-attr]
+    system, user = as_conversation(train.reset(seed=0)[0])
+    assert system == conversation("Q", SYSTEM)[0]
+    assert user.content.startswith("Solve the following")
 
     one = write_file(tmp_path / "one.jsonl", {"prompt": chat("Q" * 50, SYSTEM), "answer": "1"})
     with pytest.raises(ValueError, match="1 with a longer prompt"):
@@ -107,7 +107,7 @@ def test_a_function_gets_a_conversation_as_one_text(
     path = write_file(tmp_path / "d.jsonl", {"prompt": chat("Q", SYSTEM)})
     env = RewardFunctionEnv(path=path, reward=roles, template="<{problem}>", verify_in=verify_in)
     prompt, _ = env.reset(seed=0)
-    assert prompt == conversation("<Q>", SYSTEM)
+    assert as_conversation(prompt) == conversation("<Q>", SYSTEM)
     assert env.step("anything")[1] == 1.0
     env.close()
 

@@ -250,7 +250,8 @@ def test_an_episode_is_cut_off_for_want_of_turns_or_tokens(
         ("nan", "the reward is nan"),
         (
             "no text",
-            "crash: step must return a text to go on with, not NoneType: None",
+            "crash: step must return a text to go on with, or messages: a prompt must be a text "
+            "or a list of messages, not NoneType: None",
         ),
     ],
 )

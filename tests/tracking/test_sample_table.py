@@ -70,8 +70,8 @@ def test_tensorboard_has_an_event_file_for_each_table(
 
 def test_results_do_not_carry_the_texts(sweep_folder: Path) -> None:
     text = (sweep_folder / "trial_00000" / "result.json").read_text()
-    assert "prediction" not in text
-    assert "verdict" not in text
+    assert '"prediction"' not in text
+    assert '"verdict"' not in text
 
 
 def test_distributions_leave_out_what_has_no_verdict(
