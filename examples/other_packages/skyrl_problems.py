@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import skyrl_gym
 
 from rllib_dapo.envs import Turn, TurnsEnv
-from rllib_dapo.envs.messages import as_conversation, plain_text
+from rllib_dapo.envs.messages import Conversation, as_conversation
 
 
 class SkyRLProblems(TurnsEnv):
@@ -34,13 +34,13 @@ class SkyRLProblems(TurnsEnv):
         "success_at": 1.0,
     }
 
-    def begin(self, seed: int) -> str:
+    def begin(self, seed: int) -> Conversation:
         """Hands the problem of a seed to an environment, which may change its prompt."""
         row = self.problem(seed)
         extras = {"reward_spec": row["reward_spec"], "max_turns": self.settings["max_turns"]}
         self._env = skyrl_gym.make(self.settings["env_id"], env_config={}, extras=extras)
         messages, _ = self._env.init(row["prompt"])
-        return plain_text(as_conversation(messages))
+        return as_conversation(messages)
 
     def problem(self, seed: int) -> dict[str, Any]:
         """Returns the row of a seed."""
@@ -57,7 +57,7 @@ class SkyRLProblems(TurnsEnv):
         result = self._env.step(response)
         observations = result["observations"]
         return Turn(
-            observation=plain_text(as_conversation(observations)) if observations else "",
+            observation=as_conversation(observations) if observations else "",
             reward=float(result["reward"]),
             done=bool(result["done"]),
         )
