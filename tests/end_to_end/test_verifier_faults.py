@@ -60,8 +60,8 @@ def faulty_environment(faults: Mapping[int, str]) -> type[ArithmeticEnv]:
         def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
             return response, problem.answer, float(next(self._numbers))
 
-        def submit(self, seed: int, response: str) -> Ticket:
-            ticket = super().submit(seed, response)
+        def submit_to(self, problem: Problem, response: str) -> Ticket:
+            ticket = super().submit_to(problem, response)
 
             def note(outcome: Any) -> None:
                 verdict = outcome.result()
