@@ -144,7 +144,7 @@ function makeModel() {
 }
 
 function makeData() {
-  if (!report.data.length) $("data").hidden = true;
+  $("files").hidden = !report.data.length;
   for (const { use, lines, trials } of report.data) {
     const where = report.trials.length > trials.length ? ` (${trials.join(", ")})` : "";
     const items = lines.map((line) => element("li", {}, line));
