@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from rllib_dapo.envs.shown_value import shown
+
 __all__ = [
     "ROLES",
     "Conversation",
@@ -18,7 +20,6 @@ __all__ = [
 ]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,7 @@ def as_conversation(value: Any) -> Conversation:
     if not isinstance(value, list | tuple):
         raise ValueError(
             f"a prompt must be a text or a list of messages, not {type(value).__name__}: "
-            f"{_shown(value)}"
+            f"{shown(value)}"
         )
 
     conversation = tuple(_as_message(message) for message in value)
@@ -109,12 +110,12 @@ def _as_message(value: Any) -> Message:
     if not isinstance(value, Mapping):
         raise ValueError(
             f"a message must be a mapping with role and content, not {type(value).__name__}: "
-            f"{_shown(value)}"
+            f"{shown(value)}"
         )
 
     role = value.get("role")
     if role not in ROLES:
-        raise ValueError(f"a message has the role {_shown(role)}; known: {', '.join(ROLES)}")
+        raise ValueError(f"a message has the role {shown(role)}; known: {', '.join(ROLES)}")
     unused = [str(key) for key in value if key not in ("role", "content") and value[key]]
     if unused:
         raise ValueError(
@@ -128,7 +129,7 @@ def _content(role: str, content: Any) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple) or not content:
-        raise ValueError(f"the message of the role {role} has the content {_shown(content)}")
+        raise ValueError(f"the message of the role {role} has the content {shown(content)}")
 
     texts = []
     for part in content:
@@ -136,13 +137,8 @@ def _content(role: str, content: Any) -> str:
         kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
         if kind != "text" or not isinstance(text, str):
             raise ValueError(
-                f"the message of the role {role} has a part that is not a text: {_shown(part)}; "
+                f"the message of the role {role} has a part that is not a text: {shown(part)}; "
                 "the policy reads texts only"
             )
         texts.append(text)
     return "\n".join(texts)
-
-
-def _shown(value: Any) -> str:
-    shown = " ".join(repr(value).split())
-    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[: _SHOWN_CHARACTERS - 3]}..."

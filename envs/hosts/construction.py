@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium
 
-from rllib_dapo.envs.hosts.outcomes import shown
+from rllib_dapo.envs.shown_value import shown
 
 # Names that RLlib's and other environments give to the one mapping that holds all settings.
 _CONFIG_NAMES = frozenset(

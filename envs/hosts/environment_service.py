@@ -11,9 +11,10 @@ from typing import Any
 import gymnasium
 
 from rllib_dapo.envs.hosts.construction import construct
-from rllib_dapo.envs.hosts.outcomes import BadOutcome, one_line, read_reset, read_step, shown
+from rllib_dapo.envs.hosts.outcomes import BadOutcome, one_line, read_reset, read_step
 from rllib_dapo.envs.messages import as_messages
 from rllib_dapo.envs.processes.service import Service
+from rllib_dapo.envs.shown_value import shown
 
 
 class HostedConfig(dict[str, Any]):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rllib_dapo.envs.messages import Conversation, as_conversation
+from rllib_dapo.envs.shown_value import shown
 
-_SHOWN_CHARACTERS = 80
 _LONGEST_REASON = 300
 
 
@@ -146,15 +146,6 @@ def read_step(result: Any) -> StepOutcome:
         },
         reward_if_cut_off=_number("info['reward_if_cut_off']", info.get("reward_if_cut_off", 0.0)),
     )
-
-
-def shown(value: Any) -> str:
-    """Returns a value as Python writes it, in one line, shortened if it is long."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # a user's object may not be able to tell
-        return f"an object of the kind {type(value).__name__}"
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
 
 
 def one_line(text: str) -> str:

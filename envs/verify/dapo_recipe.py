@@ -92,9 +92,6 @@ def dapo_recipe_or_box(response: str, answer: str) -> Verdict:
         response: The model's text.
         answer: The ground truth; one of more than 2,000 characters cannot be judged.
     """
-    if len(answer) > _LONGEST:
-        return _too_long()
-
     line, box = _last_line(response), _last_box(response)
     is_by_box = line in (None, _NOTHING) and box is not None
     return dapo_recipe_box(response, answer) if is_by_box else dapo_recipe(response, answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def read_evaluation(
         source=source,
         config=_config(run_file, named if checkpoint is None else str(checkpoint / MODULE_PATH)),
         data_sets=_data_sets(run_file, of_run),
-        given=_sources(layers) | {override.name: override.source for override in by_hand},
+        given={**run_file.origins.by_file, **{one.name: one.source for one in by_hand}},
         of_run=of_run,
         different=tuple(different),
         data_hint=run_file.data_hint,
@@ -220,17 +220,6 @@ def _options(options: Mapping[str, Any]) -> list[Override]:
         Override(name=name, value=value, source=f"{OPTIONS[name]} {value}")
         for name, value in options.items()
     ]
-
-
-def _sources(layers: Iterable[Layer]) -> dict[str, str]:
-    """The topmost file that gives each setting, by dotted name."""
-    return {
-        f"{section}.{name}": layer.source
-        for layer in layers
-        for section, content in layer.tree.items()
-        if isinstance(content, dict)
-        for name in content
-    }
 
 
 def _has_environment_of(of_run: SettingsOfRun, tree: Tree) -> bool:

@@ -10,9 +10,10 @@ from threading import Lock
 from typing import TypeVar
 
 from rllib_dapo.envs.hosts.hosted_env import OUT_OF_MEMORY
-from rllib_dapo.envs.hosts.outcomes import BadOutcome, ResetOutcome, one_line, shown
+from rllib_dapo.envs.hosts.outcomes import BadOutcome, ResetOutcome, one_line
 from rllib_dapo.envs.messages import Conversation
 from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceFailed
+from rllib_dapo.envs.shown_value import shown
 from rllib_dapo.envs.verify import MissingReason
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from rllib_dapo.envs.hosts.outcomes import (
     missing_outcome,
     read_prompt,
     read_step,
-    shown,
 )
 from rllib_dapo.envs.processes.daemon_threads import DaemonThreads
+from rllib_dapo.envs.shown_value import shown
 from rllib_dapo.rollout.env_stepper import PendingStep
 from rllib_dapo.rollout.environment_guard import (
     EnvironmentFault,

@@ -17,6 +17,14 @@ from rllib_dapo.models import control_token_ids, observation_token_ids, prompt_t
 from rllib_dapo.models.prompt_encoder import prompt_encoder
 from tests.models import many_tokenizers
 
+# The same examples each time, however long a busy machine takes over them.
+REPEATABLE = settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 FAMILIES = sorted(many_tokenizers.ALL)
 # Decoding gives back every text that these are given.
 LOSSLESS = ("qwen_like", "llama3_like", "gemma_like")
@@ -61,13 +69,7 @@ def control_of(family: str, ids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(
-    max_examples=25,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@REPEATABLE
 @given(data=st.data())
 def test_no_text_becomes_a_control_token(family: str, data: st.DataObject) -> None:
     tokenizer = made(family)
@@ -107,13 +109,7 @@ def bare_of(family: str) -> PreTrainedTokenizerBase:
 
 
 @pytest.mark.parametrize("family", LOSSLESS)
-@settings(
-    max_examples=25,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@REPEATABLE
 @given(data=st.data())
 def test_a_hostile_text_is_still_all_there(family: str, data: st.DataObject) -> None:
     tokenizer = made(family)
