@@ -37,7 +37,6 @@ def main(model: str = "tiny", iterations: str = "10", engine: str = "vllm") -> N
         .rollout(engine=engine, max_prompt_tokens=16, max_response_tokens=8)
         .training(lr=3e-4, warmup_steps=2, prompts_per_step=16, group_size=16, minibatch_size=64)
         .dynamic_sampling(max_rounds=3)
-        .overlong(buffer_tokens=2)
     )
 
     algo = config.build_algo()

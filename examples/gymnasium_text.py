@@ -133,7 +133,6 @@ def main(
         .training(lr=3e-4, prompts_per_step=4, group_size=4, minibatch_size=8)
         # A model that cannot play earns the same with every response, so nothing would be left.
         .dynamic_sampling(enabled=False)
-        .overlong(buffer_tokens=2)
     )
 
     algo = config.build_algo()

@@ -12,7 +12,6 @@ if __name__ == "__main__":
         .language_model("tiny", dtype="float32")
         .rollout(max_prompt_tokens=16, max_response_tokens=8)
         .training(lr=3e-4, warmup_steps=2, prompts_per_step=16, group_size=16, minibatch_size=64)
-        .overlong(buffer_tokens=2)
     )
     algo = config.build_algo()
     for iteration in range(5):

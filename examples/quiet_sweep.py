@@ -27,7 +27,6 @@ def main(model: str = "tiny") -> None:
         .training(lr=tune.grid_search([1e-4, 1e-3]), prompts_per_step=4, group_size=4)
         .training(minibatch_size=8)
         .dynamic_sampling(enabled=False)
-        .overlong(buffer_tokens=2)
     )
     with rllib_dapo.quiet(OUTPUTS / "workers.log") as log:
         results = tune.Tuner(

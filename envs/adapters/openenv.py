@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import threading
-import time
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from rllib_dapo.envs.env_settings import is_finite_number
@@ -19,39 +16,16 @@ from rllib_dapo.envs.verify import MissingReason
 
 logger = logging.getLogger(__name__)
 
-# Stands in for the prompt of a problem that the server did not give; no response to it gets a
-# verdict.
-NO_PROMPT = "The server of this environment does not answer."
-
-# After this time no response to a lost prompt is still on its way, and its seed is a problem like
-# any other again.
-_LOST_SECONDS = 3600.0
-
 _NOT_TEXT = ("metadata", "done", "reward")  # fields of every observation
-
-
-@dataclass(kw_only=True, slots=True)
-class _Known:
-    """What environments that were forked from one another know of their server."""
-
-    was_reached: bool = False
-    action_field: str | None = None
-    # By seed: when its prompt was lost, and why.
-    lost: dict[int, tuple[float, str]] = field(default_factory=dict)
-
-    def why_lost(self, seed: int) -> str:
-        """Returns why there is no prompt for a seed; empty if the server may be asked for it."""
-        when, why = self.lost.get(seed, (-math.inf, ""))
-        return why if time.monotonic() - when < _LOST_SECONDS else ""
 
 
 class OpenEnvEnv(TurnsEnv):
     """A client of an OpenEnv server, for environments whose actions have one text field.
 
     Every reset opens a session of its own, with the reset seed, and the end of an episode closes
-    it. A server that cannot be reached is refused when the environment is first reset. One that
-    dies, hangs or raises later on gives no verdict: the episode is cut off (truncated), its reward
-    is missing, and later episodes try again.
+    it. `reset` raises where the server gives no problem. A server that dies, hangs or raises during
+    an episode gives no verdict: the episode is cut off (truncated), its reward is missing, and
+    later episodes try again.
 
     Settings, with their defaults:
         url: The server's address, such as "http://localhost:8000"; has no default.
@@ -98,62 +72,41 @@ class OpenEnvEnv(TurnsEnv):
 
         self._make_client = _client_class()
         self._client: Any = None
-        self._known = _Known(action_field=given["action_field"])
-        self._seed = 0
+        self._action_field: str | None = given["action_field"]
         self._is_cut_off = False
 
     def fork(self) -> OpenEnvEnv:
         """Returns an environment for an episode beside this one's."""
         other = type(self)(self.settings)
-        other._known = self._known
+        other._action_field = self._action_field
         return other
 
     def begin(self, seed: int) -> str:
         """Opens a session and resets it with the seed.
 
         Raises:
-            ConnectionError: If the server has never been reached yet and cannot be.
-            ValueError: If the server's schema does not tell which field takes a text.
+            ConnectionError: If the server cannot be reached or gives no problem.
+            ValueError: If its schema does not tell which field takes a text.
         """
         self._end_session()
-        self._seed, self._is_cut_off = seed, False
-        known = self._known
+        self._is_cut_off = False
 
-        # A problem whose prompt was lost is not scored when the server is back, for responses to
-        # the prompt that stood in for it may still be on their way.
-        if known.why_lost(seed):
-            return NO_PROMPT
-
-        # A network or a server may raise anything; while training, that costs this one problem.
+        # A network or a server may raise anything.
         try:
             self._client = self._open_session()
             result = self._client.reset(seed=seed, **(self.settings["reset_options"] or {}))
-            known.action_field = known.action_field or self._text_field()
-            prompt = self._text_of(result.observation)
+            self._action_field = self._action_field or self._text_field()
+            return self._text_of(result.observation)
         except Exception as error:
             self._end_session(in_background=True)
-            if not known.was_reached:
-                raise _unreachable(self.settings["url"], error) from error
-            if not known.lost:
-                logger.warning(
-                    "%s: no problem for seed %d: %s", self.settings["url"], seed, _told(error)
-                )
-            known.lost[seed] = (time.monotonic(), _told(error))
-            return NO_PROMPT
-
-        known.was_reached = True
-        return prompt
+            raise _no_problem(self.settings["url"], error) from error
 
     def turn(self, response: str) -> Turn:
         """Sends a response; without a reply there is no verdict."""
-        if why := self._known.why_lost(self._seed):
-            self._is_cut_off = True
-            return Turn(reason=f"{why} (the server gave no problem)")
-
         try:
             text = response.encode("utf-8", "replace").decode()  # half characters cannot be sent
             result = self._client.step(
-                {**(self.settings["action"] or {}), self._known.action_field: text}
+                {**(self.settings["action"] or {}), self._action_field: text}
             )
             turn = Turn(
                 observation=self._text_of(result.observation),
@@ -249,7 +202,7 @@ def _client_class() -> Any:
     return GenericEnvClient
 
 
-def _unreachable(url: str, error: Exception) -> Exception:
+def _no_problem(url: str, error: Exception) -> Exception:
     if isinstance(error, ValueError):
         return ValueError(f"url={url!r}: {error}")
     return ConnectionError(

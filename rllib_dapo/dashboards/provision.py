@@ -18,6 +18,7 @@ import yaml
 from rllib_dapo.dashboards import grafana
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.ray_internals import maybe_enable_token_auth_if_token_available
+from rllib_dapo.shell_text import pasteable
 
 SCRAPE_INTERVAL = "5s"
 _HTTP_UNAUTHORIZED = 401
@@ -135,10 +136,13 @@ def address_lines(session: Session) -> Iterator[str]:
 def start_lines(written: Provisioned, *, prometheus_url: str) -> Iterator[str]:
     """The commands that start Prometheus and Grafana, and where the charts then are."""
     port = prometheus_url.rpartition(":")[2].strip("/")
-    listen = f" --web.listen-address=127.0.0.1:{port}" if port.isdigit() else ""
+    prometheus = ["prometheus", f"--config.file={written.prometheus}"]
+    if port.isdigit():
+        prometheus.append(f"--web.listen-address=127.0.0.1:{port}")
+    server = ["grafana", "server", "--homepath", "/usr/share/grafana"]
     yield f"Grafana dashboard: {written.dashboard}"
-    yield f"Prometheus: prometheus --config.file={written.prometheus}{listen}"
-    yield f"Grafana: grafana server --homepath /usr/share/grafana --config {written.grafana}"
+    yield f"Prometheus: {pasteable(*prometheus)}"
+    yield f"Grafana: {pasteable(*server, '--config', written.grafana)}"
     yield f"  then http://localhost:3000/d/{grafana.UID}"
 
 

@@ -1,4 +1,4 @@
-"""A data set for run files."""
+"""A data set for run files, and a process in which no Ray runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import ray
 
 
 @pytest.fixture
@@ -16,3 +17,9 @@ def problems(tmp_path: Path) -> Path:
         "".join(json.dumps({"question": f"{n}+1?", "answer": str(n + 1)}) + "\n" for n in range(10))
     )
     return path
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a shell's process: the Ray of another test is not there."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 
 import pytest
-import ray
 
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.ray_address import check_ray_address
+
+pytestmark = pytest.mark.usefixtures("no_ray")
 
 
 def _free_port() -> int:
@@ -29,7 +30,6 @@ def _free_port() -> int:
 def test_an_address_without_a_ray_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, address: str, message: str
 ) -> None:
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # another test may have started one
     port = str(_free_port())
     monkeypatch.setenv("RAY_ADDRESS", address.replace("PORT", port))
     with pytest.raises(SettingsError) as refused:
@@ -41,7 +41,6 @@ def test_an_address_without_a_ray_is_refused_in_one_line(
 def test_an_address_at_which_something_listens_and_none_at_all_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.create_server(("", 0)) as server:
         check_ray_address(f"127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setenv("RAY_ADDRESS", "local")

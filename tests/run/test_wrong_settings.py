@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("no_ray")
+
 TRAIN = ("train", "tiny_arithmetic")
 
 

@@ -1,7 +1,6 @@
 """Against a real OpenEnv server, which the tests start and stop."""
 
 import copy
-import logging
 import math
 import socket
 import subprocess
@@ -16,8 +15,7 @@ import gymnasium
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from rllib_dapo.envs.adapters import openenv
-from rllib_dapo.envs.adapters.openenv import NO_PROMPT, OpenEnvEnv
+from rllib_dapo.envs.adapters.openenv import OpenEnvEnv
 
 pytestmark = pytest.mark.skipif(find_spec("openenv") is None, reason="needs the package openenv")
 
@@ -143,7 +141,6 @@ def test_every_response_has_a_session_and_none_is_left_open(
     for seed in range(15):
         for one in (env, other):
             prompt, _ = one.reset(seed=seed)
-            assert prompt != NO_PROMPT
             if seed % 3:
                 one.step(solve(prompt))
     env.close()
@@ -166,7 +163,7 @@ def test_the_field_that_takes_the_response_is_the_one_that_needs_a_text(
 ) -> None:
     env = make(server)
     env.reset(seed=0)
-    assert env._known.action_field == "message"
+    assert env._action_field == "message"
 
 
 def test_what_the_model_reads_can_be_chosen(
@@ -216,54 +213,28 @@ def test_odd_texts_reach_the_server(server: Server, make: Callable[..., OpenEnvE
         assert env.step(text)[1] == 0.0
 
 
-def test_a_server_that_dies_costs_verdicts_and_nothing_else(
-    mortal: Server,
-    make: Callable[..., OpenEnvEnv],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_server_that_dies_costs_problems_and_verdicts_until_it_is_back(
+    mortal: Server, make: Callable[..., OpenEnvEnv]
 ) -> None:
-    caplog.set_level(logging.WARNING, "rllib_dapo.envs.adapters.openenv")
     env = make(mortal, connect_deadline=10)
     prompt, _ = env.reset(seed=0)
+    fork = env.fork()
+    prompt_of_fork, _ = fork.reset(seed=1)
+    assert fork.step(solve(prompt_of_fork)) == ("", 1.0, True, False, {})
+
     mortal.stop()
     _, reward, _, truncated, info = env.step(solve(prompt))
     assert math.isnan(reward)
     assert truncated
     assert info["missing_reason"].startswith("crash: ")
-    for seed in (1, 2):
-        assert env.reset(seed=seed)[0] == NO_PROMPT
-        _, reward, _, _, info = env.step("1")
-        assert math.isnan(reward)
-        assert info["missing_reason"].endswith("(the server gave no problem)")
-    assert len(caplog.records) == 1
+    for one in (env, fork):
+        with pytest.raises(ConnectionError, match="no session with an OpenEnv server"):
+            one.reset(seed=2)
 
     mortal.start()
-    # The model read another prompt than the one that this seed has now.
-    env.reset(seed=2)
-    assert math.isnan(env.step("1")[1])
-    prompt, _ = env.reset(seed=3)
-    assert env.step(solve(prompt))[1] == 1.0
-    # Much later nobody answers that prompt any more.
-    monkeypatch.setattr(openenv, "_LOST_SECONDS", 0.0)
-    prompt, _ = env.reset(seed=2)
-    assert env.step(solve(prompt))[1] == 1.0
-
-
-def test_episodes_side_by_side_share_what_is_known_of_the_server(
-    mortal: Server, make: Callable[..., OpenEnvEnv]
-) -> None:
-    env = make(mortal, connect_deadline=10)
-    env.reset(seed=0)
-    fork = env.fork()
-    prompt, _ = fork.reset(seed=1)
-    assert fork.step(solve(prompt)) == ("", 1.0, True, False, {})
-    mortal.stop()
-    assert env.reset(seed=2)[0] == NO_PROMPT
-    mortal.start()
-    # It is another environment that takes the response to the prompt that was lost.
-    fork.reset(seed=2)
-    assert math.isnan(fork.step("1")[1])
-    fork.close()
+    for one in (env, fork):
+        prompt, _ = one.reset(seed=2)
+        assert one.step(solve(prompt))[1] == 1.0
 
 
 def test_a_server_that_was_never_there_is_refused(mortal: Server) -> None:
