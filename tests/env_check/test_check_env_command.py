@@ -52,6 +52,7 @@ def test_the_command_says_that_there_are_no_faults(run_command: Run, tmp_path: P
     )
 
 
+@pytest.mark.slow
 def test_the_command_names_the_fault_and_its_fix(run_command: Run, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).with_name("faulty_envs.py"), tmp_path / "mine.py")
     done = run_command("check-env", "mine:Infinite", folder=tmp_path)
@@ -61,6 +62,7 @@ def test_the_command_names_the_fault_and_its_fix(run_command: Run, tmp_path: Pat
     assert fix.startswith("    -> return a float")
 
 
+@pytest.mark.slow
 def test_what_is_worth_a_look_is_shown_and_does_not_fail(run_command: Run, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).with_name("faulty_envs.py"), tmp_path / "mine.py")
     done = run_command("check-env", "mine:IgnoresSeed", folder=tmp_path)
@@ -71,6 +73,7 @@ def test_what_is_worth_a_look_is_shown_and_does_not_fail(run_command: Run, tmp_p
     assert done.stderr.startswith("worth a look: 12 different seeds gave 1 different prompt\n")
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_can_check_a_class_of_its_own(
     run_python: Run, tmp_path: Path
 ) -> None:
@@ -123,6 +126,7 @@ def test_what_is_not_there_or_refuses_its_settings_is_refused_in_one_line(
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_a_module_that_crashes_when_imported_is_a_finding(
     invoke_command: Run, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def _plain_values(groups: Sequence[PromptGroup]) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.slow
 def test_neither_order_nor_what_came_before_changes_a_request(raw_model: Path) -> None:
     sampler = EvaluationSampler(_config(raw_model, engine="vllm"))
     first, second = (_plain_values(groups) for groups in sampler.sample([FIRST, SECOND]))

@@ -17,6 +17,7 @@ line.on_experiment_end([])
 """
 
 
+@pytest.mark.slow
 def test_one_line_is_written_over_and_the_first_and_the_last_stay() -> None:
     cell = nbformat.v4.new_code_cell(CELL)
     NotebookClient(

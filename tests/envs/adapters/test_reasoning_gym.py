@@ -158,6 +158,7 @@ def test_train_and_heldout_never_share_a_problem(make: Callable[..., ReasoningGy
     assert not train & heldout
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -182,6 +183,7 @@ def test_what_takes_too_long_is_missing_and_the_next_verdict_is_not(
     assert env.step(info["answer"])[1] == 1.0
 
 
+@pytest.mark.slow
 def test_a_stopped_process_costs_its_call_and_is_replaced(
     make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +200,7 @@ def test_a_stopped_process_costs_its_call_and_is_replaced(
     assert env.problem(3) == before
 
 
+@pytest.mark.slow
 def test_answers_are_scored_side_by_side(
     make: Callable[..., ReasoningGymEnv], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -44,6 +44,7 @@ def test_more_sleepers_than_processes_do_not_hold_the_others_up(
     assert not any(sleeper.done() for sleeper in sleepers)
 
 
+@pytest.mark.slow
 def test_as_many_sleepers_as_the_pool_promises_hold_nobody_up(
     pool: VerifierPool, scorer: Scorer
 ) -> None:
@@ -54,6 +55,7 @@ def test_as_many_sleepers_as_the_pool_promises_hold_nobody_up(
     assert not any(sleeper.done() for sleeper in sleepers)
 
 
+@pytest.mark.slow
 def test_where_more_sleep_at_once_others_wait_until_one_meets_its_deadline(scorer: Scorer) -> None:
     pool = VerifierPool(PoolSettings(seconds=3.0, processes=1))
     rule = prepare(scorer("sleep"))
@@ -64,6 +66,7 @@ def test_where_more_sleep_at_once_others_wait_until_one_meets_its_deadline(score
     pool.close()
 
 
+@pytest.mark.slow
 def test_those_that_stood_in_for_sleepers_go_again(
     scorer: Scorer, eventually: Callable[[Callable[[], object]], None]
 ) -> None:
