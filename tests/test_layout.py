@@ -27,7 +27,7 @@ EXCEPTIONS = {
 # Heavy libraries, each behind the modules that need it.
 IMPORTERS = {
     "vllm": {"rllib_dapo.rollout.vllm_engine", "rllib_dapo.rollout.vllm_worker"},
-    "deepspeed": {"rllib_dapo.learner.deepspeed_learner"},
+    "deepspeed": {"rllib_dapo.learner.deepspeed_learner", "rllib_dapo.learner.zero_weights"},
 }
 WITHOUT_RAY = {"core", "envs"}
 PRIVATE_NAMES_OF_RAY = "rllib_dapo.ray_internals"

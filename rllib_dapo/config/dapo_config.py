@@ -18,7 +18,13 @@ from rllib_dapo.config.model_sections import (
     SkipSpecialTokens,
 )
 from rllib_dapo.config.objective_presets import ObjectivePresets
-from rllib_dapo.config.objective_sections import GuardAction, KLPlacement, OldLogprobs, OnShortfall
+from rllib_dapo.config.objective_sections import (
+    GuardAction,
+    KLPlacement,
+    OldLogprobs,
+    OnShortfall,
+    OptimizerName,
+)
 from rllib_dapo.config.setting import settings_section
 from rllib_dapo.config.value_checks import check_known_settings, check_settings
 from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
@@ -94,6 +100,7 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
         self.record_groups = False
 
         # `self.training()`
+        self.optimizer_name: OptimizerName = "adamw"
         self.lr = 1e-6
         self.gamma = 1.0
         self.warmup_steps: float = 20
@@ -338,6 +345,13 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
 
         return RLModuleSpec(module_class=CausalLMModule)
 
+    def _zero3_settings(self) -> dict[str, Any] | None:
+        """DeepSpeed's configuration, where it shards weights; they are then sharded when read."""
+        from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config, zero_stage
+
+        settings = None if self.deepspeed_config is None else resolve_deepspeed_config(self)
+        return settings if settings is not None and zero_stage(settings) == 3 else None
+
     @property
     @override(AlgorithmConfig)
     def _model_config_auto_includes(self) -> dict[str, Any]:
@@ -350,6 +364,7 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
             "freeze_fraction": self.freeze_fraction,
             "value_head": self.has_critic,
             "reference": self.needs_reference,
+            "zero3": self._zero3_settings(),
             "logprob_chunk_tokens": self.logprob_chunk_tokens,
             "temperature": self.temperature,
             "engine": self.engine,

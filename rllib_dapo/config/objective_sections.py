@@ -14,6 +14,7 @@ from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, Ra
 from rllib_dapo.learner.schedule import LRSchedule
 from rllib_dapo.ray_internals import DEPRECATED_VALUE
 
+OptimizerName = Literal["adamw", "adamw_8bit", "deepspeed_cpu_adamw"]
 OldLogprobs = Literal["trainer", "sampler"]
 KLPlacement = Literal["loss", "reward"]
 GuardAction = Literal["raise", "correct", "warn"]
@@ -24,10 +25,11 @@ class ObjectiveSections(AlgorithmConfig):
     """Everything between sampled groups and new weights."""
 
     @override(AlgorithmConfig)
-    @settings_section()
+    @settings_section(optimizer="optimizer_name")
     def training(
         self,
         *,
+        optimizer: OptimizerName = NotProvided,
         lr: float = NotProvided,
         warmup_steps: float = NotProvided,
         lr_schedule: LRSchedule = NotProvided,
@@ -60,6 +62,10 @@ class ObjectiveSections(AlgorithmConfig):
         """Hyper-parameters of the update. Any of them may be a Tune search space.
 
         Args:
+            optimizer: `adamw`; `adamw_8bit` keeps both moments in 8 bits (bitsandbytes), which
+                takes 2 bytes per parameter in place of 8 and rounds; `deepspeed_cpu_adamw` keeps
+                moments and float32 weights in main memory and steps there (DeepSpeed's
+                ZeRO-Offload, stage 1 to 3). Source: paper 4.1; 2110.02861; 2101.06840.
             lr: Learning rate of AdamW. Source: paper 4.1.
             warmup_steps: Linear warm-up of the learning rate, in training steps (rollouts). Source:
                 paper 4.1.

@@ -115,7 +115,9 @@ UNUSED: Mapping[str, Unused] = {
     ),
     **_refused("training", "the model is that of section language_model", "model"),
     **_refused(
-        "training", "use training.lr, weight_decay, adam_betas and adam_epsilon", "optimizer"
+        "",
+        "use training.optimizer, lr, weight_decay, adam_betas and adam_epsilon",
+        "optimizer",
     ),
     **_refused(
         "experimental",

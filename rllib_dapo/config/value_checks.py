@@ -65,6 +65,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from _check_update(config)
     yield from _check_sampling(config)
     yield from _check_placement(config)
+    yield from _check_optimizer(config)
     yield from _check_deepspeed(config)
 
 
@@ -228,6 +229,27 @@ def _check_placement(config: DAPOConfig) -> Iterator[str]:
         yield (
             "evaluation.evaluation_parallel_to_training must be false: evaluation runs on the "
             "training EnvRunners"
+        )
+
+
+def _check_optimizer(config: DAPOConfig) -> Iterator[str]:
+    is_set = f"training.optimizer={config.optimizer_name}"
+    if config.optimizer_name == "adamw_8bit":
+        if importlib.util.find_spec("bitsandbytes") is None:
+            yield (
+                f"{is_set} is bitsandbytes', which is not installed: pip install "
+                "-e '.[adamw-8bit]' in a checkout of this package, or set it to adamw"
+            )
+        if config.model_dtype == "float64":
+            yield (
+                f"{is_set} steps in float32: set language_model.dtype=float64 to float32 or "
+                "bfloat16, or the optimizer to adamw"
+            )
+
+    if config.optimizer_name == "deepspeed_cpu_adamw" and config.deepspeed_config is None:
+        yield (
+            f"{is_set} is DeepSpeed's: set deepspeed.config, such as "
+            "{zero_optimization: {stage: 2}}, or the optimizer to adamw"
         )
 
 

@@ -110,7 +110,7 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
     clip = config.grad_clip or 0.0
     _settle(settings, "gradient_clipping", clip, f"training.grad_clip={config.grad_clip}")
     _settle_precision(settings, config, stage)
-    _settle_optimizer(settings, config)
+    _settle_optimizer(settings, config, stage)
 
     if stage == 0:
         # Without ZeRO, DeepSpeed clips but does not return the norm; the Learner does both.
@@ -125,6 +125,18 @@ def resolve_deepspeed_config(config: DAPOConfig) -> dict[str, Any]:
             "the Learner, which says when a step is due",
         )
     settings.setdefault("steps_per_print", 2**62)
+    return settings
+
+
+def frozen_config(settings: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a model beside the trained one, which no optimizer moves.
+
+    Args:
+        settings: What `resolve_deepspeed_config` returned.
+    """
+    settings = copy.deepcopy(settings)
+    settings.pop("optimizer", None)
+    settings.get("zero_optimization", {}).pop("offload_optimizer", None)
     return settings
 
 
@@ -166,9 +178,27 @@ def _settle_precision(settings: dict[str, Any], config: DAPOConfig, stage: int) 
             types["grad_accum_dtype"] = "fp32"
 
 
-def _settle_optimizer(settings: dict[str, Any], config: DAPOConfig) -> None:
-    """DeepSpeed's own Adam where the configuration has a section for it, else torch's AdamW."""
+def _settle_optimizer(settings: dict[str, Any], config: DAPOConfig, stage: int) -> None:
+    """DeepSpeed's own Adam where the configuration has a section for it, else the Learner's."""
     zero = settings.get("zero_optimization", {})
+    if config.optimizer_name == "deepspeed_cpu_adamw":
+        if stage == 0:
+            raise ValueError(
+                "deepspeed.config: zero_optimization.stage=0 offloads nothing, but "
+                "training.optimizer=deepspeed_cpu_adamw works in main memory: use stage 1 or "
+                "higher, or set the optimizer to adamw"
+            )
+        settings.setdefault("optimizer", {"type": "AdamW"})
+        zero.setdefault("offload_optimizer", {"device": "cpu"})
+
+    if config.optimizer_name == "adamw_8bit":
+        if "optimizer" in settings:
+            raise ValueError(
+                "deepspeed.config: optimizer is set, but training.optimizer=adamw_8bit says that "
+                "here: take optimizer out, or set training.optimizer to adamw"
+            )
+        settings.setdefault("zero_allow_untested_optimizer", True)
+
     if "optimizer" not in settings:
         if "offload_optimizer" in zero:
             # DeepSpeed's CPU Adam needs a compiler; torch's runs everywhere.

@@ -4,7 +4,7 @@ Micro-batches, loss and schedule are `DAPOTorchLearner`'s. Here is only what Dee
 the wrapped forward pass, reduction and clipping of gradients, the step, and the way weights and
 optimizer state get out and in. In float32 all kinds of Learners agree to 3e-7.
 
-Under ZeRO-3, too, each Learner loads the whole model before DeepSpeed takes it apart.
+Under ZeRO-3 the module's weights were sharded while they were read; see `learner.zero_weights`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 
 from rllib_dapo.learner.collectives import rank, world_size
-from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config, zero_stage
+from rllib_dapo.learner.deepspeed_config import (
+    frozen_config,
+    resolve_deepspeed_config,
+    zero_stage,
+)
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD
 from rllib_dapo.learner.optimizer import parameter_groups, set_learning_rates
 from rllib_dapo.learner.rank_checkpoint import fingerprint
+from rllib_dapo.learner.reference import Reference
 from rllib_dapo.learner.schedule import LearningRates
 from rllib_dapo.learner.training_data import MicroBatch
 
@@ -54,6 +59,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
         # without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
+        self._reference_engines: list[nn.Module] = []
         self._owns_process_group = _join_process_group()
         super().build()
 
@@ -61,7 +67,8 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def shutdown(self) -> None:
         """Frees what DeepSpeed holds, and ends a process group that nobody else is in."""
         super().shutdown()
-        self._engine.destroy()
+        for engine in (self._engine, *self._reference_engines):
+            engine.destroy()
         if self._owns_process_group:
             deepspeed.comm.destroy_process_group()
             self._owns_process_group = False
@@ -76,6 +83,9 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def _make_modules_ddp_if_necessary(self) -> None:
         """Has DeepSpeed take the module over, where RLlib would wrap it for DDP."""
         module = self.policy_module
+        if self._stage == 3:
+            module.wrap_reference(self._shard_reference)
+
         own_optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
         self._engine, *_ = deepspeed.initialize(
             model=module,
@@ -83,7 +93,12 @@ class DeepSpeedLearner(DAPOTorchLearner):
             model_parameters=parameter_groups(module),
             config=self._settings,
         )
-        module.is_sharded = self._stage == 3
+
+    def _shard_reference(self, reference: Reference) -> nn.Module:
+        """Has DeepSpeed gather the reference's weights as they are needed."""
+        engine, *_ = deepspeed.initialize(model=reference, config=frozen_config(self._settings))
+        self._reference_engines.append(engine)
+        return engine
 
     @override(DAPOTorchLearner)
     def forward_micro_batch(self, batch: MicroBatch) -> dict[str, Tensor]:
@@ -191,15 +206,23 @@ class DeepSpeedLearner(DAPOTorchLearner):
 
     def _write_model(self, folder: Path) -> None:
         """Writes what the module cannot save by itself; see `CausalLMModule.save_to_path`."""
-        module = self.policy_module
-        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self._engine_weights()}
-        if module.value_head is not None:
-            for name, tensor in self._whole_weights(module.value_head):
-                weights[VALUE_HEAD + name] = tensor.to("cpu", copy=True)
+        weights = self._saved_weights()
+        try:
+            if rank() == 0:
+                folder.mkdir(parents=True, exist_ok=True)
+                self.policy_module.write_model(folder, weights)
+        finally:
+            # Whoever writes nothing, or can write no more, still takes part in the gathering.
+            deque(weights, maxlen=0)
 
-        if rank() == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            module.write_model(folder, weights)
+    def _saved_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights by their names in a checkpoint, on the first Learner alone."""
+        yield from self._engine_weights()
+
+        head = self.policy_module.value_head
+        for name, tensor in () if head is None else self._whole_weights(head):
+            if rank() == 0:
+                yield VALUE_HEAD + name, tensor
 
     @override(DAPOTorchLearner)
     def set_training_state(self, state: dict[str, Any], checkpoint: Path) -> None:
@@ -253,4 +276,6 @@ def _join_process_group() -> bool:
         WORLD_SIZE=str(dist.get_world_size()),
         LOCAL_RANK="0",  # a Learner sees only the GPU that is its own
     )
+    # Sharding begins before `deepspeed.initialize` would do this.
+    deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False)
     return is_alone

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_dapo.core import LogitAdjustment
+from rllib_dapo.models import whole_shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,8 @@ def find_logit_adjustment(lm: PreTrainedModel) -> LogitAdjustment | None:
 
     # Several tokens: the embedding of one that pads may be zero, and then so is all else.
     embeddings = lm.get_input_embeddings().weight
-    ids = torch.tensor([[len(embeddings) - 1, len(embeddings) // 2, 1]], device=embeddings.device)
+    words = whole_shape(embeddings)[0]
+    ids = torch.tensor([[words - 1, words // 2, 1]], device=embeddings.device)
     inputs = {"input_ids": ids, "use_cache": False}
     seen: dict[str, Tensor] = {}
     with _head_replaced(head, seen):

@@ -5,9 +5,9 @@ So an export is a copy, and no weight of the model has to be unpickled to be use
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rllib_dapo.models import GENERATION_CONFIG, load_config, load_tokenizer, model_file
+from rllib_dapo.weight_pieces import PIECE_BYTES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,12 +41,12 @@ MODULE_PATH = Path(
 def write_model(
     folder: Path,
     model: PreTrainedModel,
-    weights: Mapping[str, Tensor],
+    weights: Iterable[tuple[str, Tensor]],
     *,
     source: str,
     trust_remote_code: bool = False,
 ) -> None:
-    """Writes weights, configuration and tokenizer as transformers does.
+    """Writes weights, configuration and tokenizer as transformers does, piece by piece.
 
     The weights keep their type, so that training can go on from them. Everything else comes out as
     it went in: the start model's configuration, with the type it was published in, and its
@@ -54,23 +55,19 @@ def write_model(
 
     Args:
         folder: An existing folder.
-        model: Model whose class writes the weights; its own weights are not looked at.
-        weights: Weights by their names in a checkpoint; those of a value head begin with
-            `VALUE_HEAD`.
+        model: The model; its own weights are not looked at.
+        weights: Names in a checkpoint, and weights, which may be made one after the other; the
+            names of a value head's begin with `VALUE_HEAD`.
         source: Folder or hub name of the start model.
         trust_remote_code: Whether code that comes with the model may run.
     """
-    value_head = {
-        k.removeprefix(VALUE_HEAD): v.contiguous()
-        for k, v in weights.items()
-        if k.startswith(VALUE_HEAD)
-    }
-    with _no_generation_config(model):
-        model.save_pretrained(
-            folder,
-            state_dict={k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)},
-            save_original_format=False,  # these names are the checkpoint's already
-        )
+    from transformers.dynamic_module_utils import custom_object_save
+
+    value_head: dict[str, Tensor] = {}
+    write_weights(folder, _without_value_head(weights, value_head))
+
+    if model._auto_class is not None:  # code that came with the model
+        custom_object_save(model, folder, config=model.config)
     load_config(source, trust_remote_code=trust_remote_code).save_pretrained(folder)
     load_tokenizer(source, trust_remote_code=trust_remote_code).save_pretrained(folder)
 
@@ -83,17 +80,72 @@ def write_model(
         save_file(value_head, folder / VALUE_HEAD_FOLDER / "model.safetensors")
 
 
-@contextmanager
-def _no_generation_config(model: PreTrainedModel) -> Iterator[None]:
-    """Lets transformers save a model whose generation configuration it would refuse to write."""
-    from transformers import GenerationConfig
+def _without_value_head(
+    weights: Iterable[tuple[str, Tensor]], value_head: dict[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """The language model's weights alone; those of the value head are put aside."""
+    for name, tensor in weights:
+        if name.startswith(VALUE_HEAD):
+            value_head[name.removeprefix(VALUE_HEAD)] = tensor.to("cpu").contiguous()
+        else:
+            yield name, tensor
 
-    before = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = before
+
+def write_weights(
+    folder: Path, weights: Iterable[tuple[str, Tensor]], *, max_bytes: int = PIECE_BYTES
+) -> None:
+    """Writes weights into files of bounded size, each before the next one's weights are made.
+
+    One file is called as the Hub calls it, `model.safetensors`; several are numbered and have an
+    index.
+
+    Args:
+        folder: An existing folder; weights that are there already are deleted.
+        weights: Names and tensors, on any device.
+        max_bytes: Size at which a file ends, with the tensor that reaches it.
+    """
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+    for old in (*folder.glob("*.safetensors"), folder / SAFE_WEIGHTS_INDEX_NAME):
+        old.unlink(missing_ok=True)
+
+    written: list[Path] = []
+    file_of: dict[str, int] = {}
+    size = 0
+    for piece in _pieces(weights, max_bytes):
+        written.append(folder / f"piece-{len(written)}.safetensors")
+        save_file(piece, written[-1], metadata={"format": "pt"})
+        file_of |= dict.fromkeys(piece, len(written))
+        size += sum(tensor.nbytes for tensor in piece.values())
+        del piece  # before the next one is made
+
+    if len(written) == 1:
+        written[0].rename(folder / SAFE_WEIGHTS_NAME)
+        return
+
+    names = [f"model-{i:05d}-of-{len(written):05d}.safetensors" for i in range(1, len(written) + 1)]
+    for file, name in zip(written, names, strict=True):
+        file.rename(folder / name)
+    index = {
+        "metadata": {"total_size": size},
+        "weight_map": {name: names[number - 1] for name, number in file_of.items()},
+    }
+    (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _pieces(weights: Iterable[tuple[str, Tensor]], max_bytes: int) -> Iterator[dict[str, Tensor]]:
+    """Weights by name, so many bytes at a time."""
+    piece: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in weights:
+        piece[name] = tensor.detach().to("cpu").contiguous()
+        size += tensor.nbytes
+        if size >= max_bytes:
+            yield piece
+            piece, size = {}, 0
+
+    if piece:
+        yield piece
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

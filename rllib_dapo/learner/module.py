@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,15 @@ from rllib_dapo.learner.forward import ForwardSettings, token_outputs
 from rllib_dapo.learner.logits_probe import find_logit_adjustment
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
+from rllib_dapo.learner.reference import Reference
 from rllib_dapo.learner.row_masks import longest_window
-from rllib_dapo.models import CheckpointFormat, load_causal_lm, load_config, resolve_model
+from rllib_dapo.models import (
+    CheckpointFormat,
+    WeightTaker,
+    load_causal_lm,
+    load_config,
+    resolve_model,
+)
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
 from rllib_dapo.weight_pieces import to_numpy, to_tensors
@@ -54,8 +61,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             temperature=config["temperature"],
             chunk_tokens=config["logprob_chunk_tokens"],
         )
-        # Set by a Learner that has sharded the weights: then this module neither saves nor loads
-        # them.
+        # Whether several Learners share the weights: then this module neither saves nor loads them.
         self.is_sharded = False
 
         self.engine: Engine | None = None
@@ -70,8 +76,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             return
 
         self.lm = self._load()
+        self.is_sharded = config["zero3"] is not None
         self.checkpoint_format = CheckpointFormat(self.lm)
-        self.settings = replace(self.settings, adjustment=find_logit_adjustment(self.lm))
+        with self._callable():
+            self.settings = replace(self.settings, adjustment=find_logit_adjustment(self.lm))
         freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
             self.lm.gradient_checkpointing_enable(
@@ -80,10 +88,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.value_head = self._new_value_head() if config["value_head"] else None
 
         # In a tuple, so that it is not a part of this module: not saved, not wrapped, not given to
-        # the optimizer, and not sharded either, so that each Learner holds a whole one.
-        self._reference: tuple[PreTrainedModel, ...] = ()
+        # the optimizer.
+        self._reference: tuple[Reference, ...] = ()
         if config["reference"]:
-            self._reference = (self._load().requires_grad_(False),)
+            self._reference = (Reference(self._load()),)
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
@@ -116,8 +124,18 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         Args:
             batch: Micro-batch of `core.collate`.
         """
-        reference = self._reference[0].to(batch["mask"].device, next(self.lm.parameters()).dtype)
-        return token_outputs(reference, batch, self.settings)["logprobs"]
+        (reference,) = self._reference
+        if not self.is_sharded:
+            reference.to(batch["mask"].device, next(self.lm.parameters()).dtype)
+        return reference(batch, self.settings)
+
+    def wrap_reference(self, wrap: Callable[[Reference], Reference]) -> None:
+        """Has a wrapper take the reference over, where there is one.
+
+        Args:
+            wrap: Function of the reference that returns what is called in its place.
+        """
+        self._reference = tuple(wrap(reference) for reference in self._reference)
 
     @contextmanager
     def settings_changed(self, **changes: Any) -> Iterator[None]:
@@ -144,7 +162,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         Args:
             kernel: Transformers' name of the implementation.
         """
-        for model in (self.lm, *self._reference):
+        for model in (self.lm, *(reference.lm for reference in self._reference)):
             model.set_attn_implementation(kernel)
 
     @override(TorchRLModule)
@@ -228,17 +246,17 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
 
         weights = dict(to_tensors(state.items())) if state else self._weights()
         with tempfile.TemporaryDirectory() as folder:
-            self.write_model(Path(folder), weights)
+            self.write_model(Path(folder), weights.items())
             pyarrow.fs.copy_files(folder, path, destination_filesystem=filesystem)
         return path
 
-    def write_model(self, folder: Path, weights: dict[str, Tensor]) -> None:
+    def write_model(self, folder: Path, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Writes weights, configuration and tokenizer into a Hugging Face folder.
 
         Args:
             folder: An existing folder.
-            weights: All weights by their names in a checkpoint; those of the value head begin with
-                `value_head.`.
+            weights: Names in a checkpoint, and all weights, which may be made one after the other;
+                the names of the value head's begin with `value_head.`.
         """
         write_model(
             folder,
@@ -274,7 +292,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             self.engine.close()
 
     def _load(self) -> PreTrainedModel:
-        """The start model in float32 or wider, without dropout."""
+        """The start model in float32 or wider, without dropout.
+
+        Under ZeRO-3 it is sharded as it is read, and then has the type that DeepSpeed trains.
+        """
         trust_remote_code = self.model_config["trust_remote_code"]
         config = load_config(self._name, trust_remote_code=trust_remote_code)
         if changed := CHANGED_CLASSES.intersection(config.architectures or ()):
@@ -290,9 +311,30 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             dtype=dtype,
             trust_remote_code=trust_remote_code,
             attn_implementation=self.model_config["attn_implementation"],
+            taker=self._sharder(),
         )
+        if self.model_config["zero3"] is not None:
+            from rllib_dapo.learner.zero_weights import move_buffers
+
+            move_buffers(model)
         disable_dropout(model)
         return model
+
+    def _sharder(self) -> WeightTaker | None:
+        """What shards weights as they are read, if anything does."""
+        if self.model_config["zero3"] is None:
+            return None
+        from rllib_dapo.learner.zero_weights import ZeroSharder
+
+        return ZeroSharder(self.model_config["zero3"])
+
+    def _callable(self) -> AbstractContextManager[None]:
+        """For as long as it lasts, the model can be called, whole or sharded."""
+        if self.model_config["zero3"] is None:
+            return nullcontext()
+        from rllib_dapo.learner.zero_weights import gathered_in_turn
+
+        return gathered_in_turn(self.lm)
 
     def _new_value_head(self) -> nn.Linear:
         """A head of zeros: values that are not learnt yet must not move the first advantages."""

@@ -40,21 +40,26 @@ def parameter_groups(module: CausalLMModule) -> list[dict[str, Any]]:
     return [*groups, {"params": heads, IS_CRITIC: True}] if heads else groups
 
 
-def make_optimizer(groups: list[dict[str, Any]], config: DAPOConfig) -> AdamW:
+def make_optimizer(groups: list[dict[str, Any]], config: DAPOConfig) -> Optimizer:
     """AdamW with the numbers of `config.training`; its rates are set before each step.
+
+    DeepSpeed makes its own (`deepspeed_cpu_adamw`), and asks for none of this one's steps.
 
     Args:
         groups: Groups of `parameter_groups`.
         config: The algorithm's configuration.
     """
-    return AdamW(
-        groups,
-        lr=config.lr,
-        betas=(config.adam_betas[0], config.adam_betas[1]),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    numbers: dict[str, Any] = {
+        "lr": config.lr,
+        "betas": (config.adam_betas[0], config.adam_betas[1]),
+        "eps": config.adam_epsilon,
+        "weight_decay": config.weight_decay,
+    }
+    if config.optimizer_name == "adamw_8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(groups, **numbers)
+    return AdamW(groups, **numbers, fused=True)
 
 
 def set_learning_rates(optimizer: Optimizer, rates: LearningRates) -> None:

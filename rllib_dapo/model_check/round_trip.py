@@ -51,7 +51,7 @@ def _write_and_read(module: CausalLMModule, folder: Path) -> str:
         weights = dict(module.checkpoint_format.to_checkpoint(own.items()))
     else:
         weights = {"tried": torch.zeros(1)}
-    module.write_model(folder, weights)
+    module.write_model(folder, weights.items())
     trust_remote_code = module.model_config["trust_remote_code"]
     load_config(folder, trust_remote_code=trust_remote_code)
     load_tokenizer(folder, trust_remote_code=trust_remote_code)

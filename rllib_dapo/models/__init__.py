@@ -30,11 +30,13 @@ from rllib_dapo.models.loading import (
 )
 from rllib_dapo.models.model_names import check_model_name, folder_if_there, resolve_model
 from rllib_dapo.models.response_text import response_text
+from rllib_dapo.models.weight_by_weight import WeightTaker, whole_shape
 
 __all__ = [
     "EAGER",
     "GENERATION_CONFIG",
     "CheckpointFormat",
+    "WeightTaker",
     "appends_end",
     "check_model_name",
     "control_token_ids",
@@ -47,4 +49,5 @@ __all__ = [
     "prompt_token_ids",
     "resolve_model",
     "response_text",
+    "whole_shape",
 ]

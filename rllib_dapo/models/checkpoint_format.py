@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+
+from rllib_dapo.models.weight_by_weight import whole_shape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,10 +29,10 @@ class CheckpointFormat:
     """Converts weights between a model in memory and its checkpoint, both ways."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Looks at a model once; its weights are whole then, and may be sharded later.
+        """Looks at a model once.
 
         Args:
-            model: A freshly loaded model.
+            model: A freshly loaded model; its weights may be sharded.
         """
         from transformers.core_model_loading import revert_weight_conversion
 
@@ -37,7 +40,10 @@ class CheckpointFormat:
         self._revert = revert_weight_conversion
         self._not_saved = _second_names(model) | set(model._keys_to_ignore_on_save or ())
 
-        names = {name: tensor.to("meta") for name, tensor in model.state_dict().items()}
+        names = {
+            name: torch.empty(whole_shape(tensor), dtype=tensor.dtype, device="meta")
+            for name, tensor in model.state_dict(keep_vars=True).items()
+        }
         self._converts = set(revert_weight_conversion(model, names)) != set(names)
 
     def to_checkpoint(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -6,6 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.models.attention import choose_attention
+from rllib_dapo.models.weight_by_weight import (
+    WeightTaker,
+    files_of_index,
+    unread_tensors,
+    weights_taken,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +84,7 @@ def load_causal_lm(
     dtype: torch.dtype | str,
     trust_remote_code: bool = False,
     attn_implementation: str = "auto",
+    taker: WeightTaker | None = None,
 ) -> PreTrainedModel:
     """Loads a causal language model onto the CPU.
 
@@ -88,28 +95,79 @@ def load_causal_lm(
         trust_remote_code: Whether code that comes with the model may run.
         attn_implementation: Transformers' name of the attention to use; `"auto"` takes the fastest
             one that computes what this model is.
+        taker: Takes each weight as soon as it has been read, so that the whole model is never in
+            memory; None keeps them.
 
     Raises:
         ValueError: If it does not load, or if its files lack weights that it needs; one line, with
             transformers' own error, where there is one, as the cause.
     """
-    from transformers import AutoModelForCausalLM
-
     if attn_implementation == "auto":
         config = load_config(path, trust_remote_code=trust_remote_code)
         attn_implementation = choose_attention(config)
 
+    how = {
+        "trust_remote_code": trust_remote_code,
+        "dtype": dtype,
+        "attn_implementation": attn_implementation,
+    }
     with _errors_name_the_setting("model", path):
-        model, found = AutoModelForCausalLM.from_pretrained(
-            str(path),
-            trust_remote_code=trust_remote_code,
-            dtype=dtype,
-            attn_implementation=attn_implementation,
-            output_loading_info=True,
-        )
+        if taker is None:
+            model, found, differ = *_load_whole(path, **how), False
+        else:
+            model, found, differ = _load_weight_by_weight(path, taker, **how)
+
     _refuse_lacking(found, path)
-    _refuse_untied(model, path)
+    _refuse_untied(model, path, differ=differ)
     return model
+
+
+def _load_whole(path: Path | str, **how: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and what transformers found of it in its files."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(str(path), output_loading_info=True, **how)
+
+
+def _load_weight_by_weight(
+    path: Path | str, taker: WeightTaker, *, trust_remote_code: bool, **how: Any
+) -> tuple[PreTrainedModel, dict[str, Any], bool]:
+    """The same, and whether weights that are to be shared differ in the files."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(path, trust_remote_code=trust_remote_code)
+    files = _safetensors_files(path, config)
+    with weights_taken(taker) as taken:
+        if not files:
+            model, found = _load_whole(path, trust_remote_code=trust_remote_code, **how)
+            return model, found, taken.tied_in_vain(model)
+
+        # Transformers takes tensors in place of a path, but then it wants the class itself.
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(
+                config, trust_remote_code=trust_remote_code, **how
+            )
+        with unread_tensors(files) as tensors:
+            model, found = type(empty).from_pretrained(
+                None, config=empty.config, state_dict=tensors, output_loading_info=True, **how
+            )
+        return model, found, taken.tied_in_vain(model)
+
+
+def _safetensors_files(path: Path | str, config: PreTrainedConfig) -> list[str]:
+    """A model's weight files; empty where transformers finds them in a way of its own."""
+    from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+    if hasattr(config, "transformers_weights") or hasattr(config, "quantization_config"):
+        return []
+    if (file := model_file(path, SAFE_WEIGHTS_NAME)) is not None:
+        return [file]
+    if (index := model_file(path, SAFE_WEIGHTS_INDEX_NAME)) is None:
+        return []
+
+    files = [model_file(path, name) for name in files_of_index(index)]
+    return [] if None in files else [file for file in files if file is not None]
 
 
 def _refuse_lacking(found: dict[str, Any], path: Path | str) -> None:
@@ -123,14 +181,20 @@ def _refuse_lacking(found: dict[str, Any], path: Path | str) -> None:
         )
 
 
-def _refuse_untied(model: PreTrainedModel, path: Path | str) -> None:
+def _refuse_untied(model: PreTrainedModel, path: Path | str, *, differ: bool) -> None:
     """Refuses a model whose files and configuration differ on whether embeddings are shared.
 
     Transformers follows the files then, and vLLM the configuration: they would be two models.
+
+    Args:
+        model: The model.
+        path: Its folder or hub name.
+        differ: Whether it is known already that the files hold both, and that they differ.
     """
     says_tied = model.config.get_text_config().tie_word_embeddings
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    if says_tied and outputs is not None and inputs.weight is not outputs.weight:
+    apart = says_tied and outputs is not None and inputs.weight is not outputs.weight
+    if apart or differ:
         raise ValueError(
             f"language_model.name={str(path)!r}: config.json says tie_word_embeddings=true, but "
             "its files hold an output projection that differs from the embeddings: set it to "

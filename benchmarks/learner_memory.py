@@ -1,0 +1,284 @@
+"""Peak memory of two ZeRO-3 Learners while they load and save a model, against the bare libraries.
+
+The bare side is what the libraries' pages show: `from_pretrained`, then `deepspeed.initialize`.
+Ours is `DeepSpeedLearner.build`. Both read the same float32 file of random weights, and each figure
+comes from two fresh processes.
+
+What is measured is `VmHWM`, the kernel's mark of the highest resident size of a process, set back
+before each part. It counts pages of mapped files, as a container's limit does until they are given
+back. The figure is of the Learner that needs more of it. Loading ends when the last weight is
+sharded: the optimizer, which both sides make alike, comes afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common import Side, alternate, report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+LEARNERS, ROUNDS = 2, 3
+# Of the bare side's peak, and of our own's: what a reference may add.
+MOST_OF_BARE, MOST_OF_REFERENCE = 0.65, 0.5
+MIB = 2**20
+ZERO3 = {"zero_optimization": {"stage": 3}}
+
+
+def make_model(folder: Path) -> int:
+    """Writes a Llama of 171 million random weights, and the tokenizer of the tiny model.
+
+    Args:
+        folder: An empty folder.
+
+    Returns:
+        Size of the weights in bytes.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from rllib_dapo.models.tiny import make_tokenizer
+
+    config = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_hidden_layers=12,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return (folder / "model.safetensors").stat().st_size
+
+
+# In a Learner's process
+
+
+def status(name: str) -> float:
+    """A figure of `/proc/self/status`, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:"))) / 1024
+
+
+@contextmanager
+def peak_of(part: str, figures: dict[str, float]) -> Iterator[None]:
+    """Notes the resident size before a part, its peak during it, and the size afterwards."""
+    Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back
+    figures[f"{part}_before"] = status("VmRSS")
+    yield
+    figures[f"{part}_peak"] = status("VmHWM")
+    figures[f"{part}_after"] = status("VmRSS")
+
+
+def join(rank: int, address: str) -> None:
+    """Makes the process group, as RLlib does for Learners."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(LEARNERS), LOCAL_RANK="0")
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=LEARNERS)
+
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed("gloo", auto_mpi_discovery=False)
+
+
+def warm_up(folder: str) -> None:
+    """Loads all code that either side needs, so that no side's peak has it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    import rllib_dapo.learner.deepspeed_learner  # noqa: F401
+
+    with torch.device("meta"):
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
+def bare(folder: str, *, reference: bool) -> dict[str, Any]:
+    """`from_pretrained`, then `deepspeed.initialize`; a whole reference beside it."""
+    import deepspeed
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    settings = ZERO3 | {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "train_batch_size": LEARNERS,
+        "steps_per_print": 2**62,
+    }
+    figures: dict[str, float] = {}
+
+    def load() -> nn.Module:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+    with peak_of("load", figures):
+        model = load()
+        beside = load().requires_grad_(False) if reference else None
+        # The part of `deepspeed.initialize` that shards; the optimizer is the same on both sides.
+        engine, *_ = deepspeed.initialize(model=model, config=settings)
+        total = sum(float(p.sum()) for p in beside.parameters()) if beside is not None else 0.0
+    return figures | {"checksum": checksum(engine.module), "reference_sum": total}
+
+
+def ours(folder: str, *, reference: bool) -> dict[str, Any]:
+    """`DeepSpeedLearner.build`, and what `save_rank` and `weight_pieces` gather."""
+    from rllib_dapo.learner.deepspeed_learner import DeepSpeedLearner
+
+    config, spec = learner_config(folder, reference=reference)
+    figures: dict[str, float] = {}
+
+    class Watched(DeepSpeedLearner):
+        """Takes the peak of loading before the optimizer is made."""
+
+        def _make_module(self) -> Any:
+            with peak_of("load", figures):
+                return super()._make_module()
+
+    learner = Watched(config=config, module_spec=spec)
+    learner.build()
+
+    with tempfile.TemporaryDirectory() as checkpoint, peak_of("save", figures):
+        learner._write_model(Path(checkpoint))
+    found = figures | {"checksum": checksum(learner.policy_module.lm), "reference_sum": 0.0}
+    learner.shutdown()
+    return found
+
+
+def learner_config(folder: str, *, reference: bool) -> tuple[Any, Any]:
+    """A configuration of two ZeRO-3 Learners, and the specification of their module."""
+    from ray.rllib.core import DEFAULT_MODULE_ID
+
+    from rllib_dapo import DAPOConfig
+    from rllib_dapo.envs import TextSpace
+
+    config = (
+        DAPOConfig()
+        .environment("rllib_dapo/Arithmetic-v0")
+        .language_model(folder, dtype="float32", num_threads=1)
+        .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=8)
+        .learners(num_learners=LEARNERS)
+        .kl(coefficient=0.1 if reference else 0.0)
+        .deepspeed(ZERO3)
+    )
+    spaces = {DEFAULT_MODULE_ID: (TextSpace(100), TextSpace(100))}
+    return config, config.get_multi_rl_module_spec(spaces=spaces)
+
+
+def checksum(model: nn.Module) -> int:
+    """A number that changes with any weight that this Learner holds."""
+    from rllib_dapo.learner.rank_checkpoint import fingerprint
+
+    return fingerprint(getattr(p, "ds_tensor", p) for p in model.parameters())
+
+
+# In this process, which loads no model
+
+
+def in_processes(side: str, folder: Path, *, reference: bool = False) -> dict[str, float]:
+    """Runs one side in two new processes.
+
+    Args:
+        side: `ours` or `bare`.
+        folder: Folder of the model.
+        reference: Whether the Learners hold a reference, too.
+
+    Returns:
+        Each figure of the Learner that needs more.
+    """
+    with tempfile.TemporaryDirectory() as meeting:
+        words = [side, str(folder), str(int(reference)), f"file://{meeting}/group"]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(Path(__file__).resolve()), *words, str(rank)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(LEARNERS)
+        ]
+        lines = [process.communicate()[0].splitlines() for process in processes]
+
+    if any(process.returncode for process in processes):
+        raise RuntimeError(f"a Learner of the {side} side has failed")
+    found = [json.loads(line[-1]) for line in lines]
+    CHECKSUMS.add(tuple(figures.pop("checksum") for figures in found))
+    return {name: max(figures[name] for figures in found) for name in found[0]}
+
+
+CHECKSUMS: set[tuple[int, ...]] = set()
+
+
+def main() -> None:
+    """Runs both sides in turn, then both with a reference."""
+    figures: dict[str, list[dict[str, float]]] = {"ours": [], "bare": []}
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        command = [sys.executable, str(Path(__file__).resolve()), "model", str(folder)]
+        size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(f"a model of {size / 1e6:.0f} MB", flush=True)
+
+        def peak(side: str) -> float:
+            figures[side].append(in_processes(side, folder))
+            return figures[side][-1]["load_peak"]
+
+        peaks, bare_peaks = alternate(lambda: peak("ours"), lambda: peak("bare"), rounds=ROUNDS)
+        with_reference = {
+            side: in_processes(side, folder, reference=True) for side in ("ours", "bare")
+        }
+
+    assert len(CHECKSUMS) == 1, "the two sides do not hold the same weights"
+    mine = figures["ours"][-1]
+    added = with_reference["ours"]["load_peak"] - mine["load_peak"]
+    report(
+        "learner_memory",
+        ours=Side(label="DeepSpeedLearner.build, loading", unit="MiB", values=peaks),
+        other=Side(
+            label="from_pretrained and deepspeed.initialize", unit="MiB", values=bare_peaks
+        ),
+        target=round(1 / MOST_OF_BARE, 3),
+        higher_is_better=False,
+        also={
+            "a reference adds, of the peak": (added / mine["load_peak"], MOST_OF_REFERENCE),
+            "a reference adds, of the model": (added * MIB / size, MOST_OF_REFERENCE + 0.1),
+            "a save adds, of the model": (
+                (mine["save_peak"] - mine["save_before"]) * MIB / size,
+                MOST_OF_REFERENCE,
+            ),
+        },
+        model_bytes=size,
+        learners=LEARNERS,
+        last_round={side: found[-1] for side, found in figures.items()},
+        with_reference=with_reference,
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    elif sys.argv[1] == "model":
+        print(make_model(Path(sys.argv[2])))
+    else:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        side, folder, reference, address, rank = sys.argv[1:]
+        join(int(rank), address)
+        warm_up(folder)
+        measure = {"ours": ours, "bare": bare}[side]
+        print(json.dumps(measure(folder, reference=bool(int(reference)))))
