@@ -12,6 +12,7 @@ from rllib_dapo.commands.dashboard_command import dashboard
 from rllib_dapo.commands.data_command import data
 from rllib_dapo.commands.evaluate_command import evaluate
 from rllib_dapo.commands.export_command import export
+from rllib_dapo.commands.plan_command import plan
 from rllib_dapo.commands.prepare_command import prepare
 from rllib_dapo.commands.replay_command import replay
 from rllib_dapo.commands.report_command import report
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(train)
+app.command()(plan)
 app.command()(evaluate)
 app.command()(report)
 app.command()(export)

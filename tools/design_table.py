@@ -40,6 +40,7 @@ ROOMS = {
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
+    "capacity": "core findings models threads learner config",
     "checkpoint": "learner config",
     "tracking": "core envs ray_internals metrics rollout model_check config",
     "reset": "config",
@@ -51,7 +52,7 @@ ROOMS = {
     "run/search": "findings ray_internals metrics config",
     "run": (
         "envs findings shell_text ray_internals metrics models rollout learner model_check config"
-        " algorithm run/search"
+        " capacity algorithm run/search"
     ),
     "env_check": "envs findings ray_internals rollout run",
     "data_report": "envs findings models",
@@ -63,7 +64,7 @@ ROOMS = {
     "reporting": "envs findings shell_text metrics model_check config tracking run",
     "dashboards": "findings ray_internals tracking",
     "commands": (
-        "envs findings shell_text checkpoint models model_check run env_check data_report"
+        "envs findings shell_text capacity checkpoint models model_check run env_check data_report"
         " evaluation replay reporting dashboards"
     ),
     "cli": "run commands",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 _PAD, _BOS, _EOS, _UNK = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
@@ -120,12 +120,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def _untrained(recipe: TinyRecipe) -> LlamaForCausalLM:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+def tiny_config(recipe: TinyRecipe) -> LlamaConfig:
+    """Configuration of the model that a recipe makes."""
+    from transformers import LlamaConfig
 
     heads = recipe.hidden_size // recipe.head_size
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=len(SPECIAL_TOKENS) + len(CHARACTERS),
         hidden_size=recipe.hidden_size,
         intermediate_size=recipe.intermediate_size,
@@ -141,9 +141,14 @@ def _untrained(recipe: TinyRecipe) -> LlamaForCausalLM:
         eos_token_id=SPECIAL_TOKENS.index(_EOS),
     )
 
+
+def _untrained(recipe: TinyRecipe) -> LlamaForCausalLM:
+    import torch
+    from transformers import LlamaForCausalLM
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return LlamaForCausalLM(config).float()
+        return LlamaForCausalLM(tiny_config(recipe)).float()
 
 
 def _warm_up(

@@ -29,6 +29,7 @@ from rllib_dapo.ray_internals import (
 )
 from rllib_dapo.run.data_notes import data_notes
 from rllib_dapo.run.environments import try_environment
+from rllib_dapo.run.memory_warnings import memory_warnings
 from rllib_dapo.run.run_settings import RunSettings
 
 _TRAINING, _EVALUATION = "environment.env_config", "evaluation.evaluation_config.env_config"
@@ -47,7 +48,7 @@ def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = 
         SettingsError: For the first finding; one line.
     """
     for config in settings.checked:
-        _check_values(config, settings)
+        check_values(config, settings)
         _check_token_mask(config, settings)
 
     tried: list[_TriedEnvironment] = []
@@ -107,6 +108,9 @@ def warnings(settings: RunSettings) -> list[str]:
     told = {
         text: config for config in reversed(settings.checked) for text in settings_warnings(config)
     }
+    # A cluster's machines are not this one.
+    if not uses_cluster():
+        told |= memory_warnings(settings.checked)
     return [
         *settings.notes,
         *(_blamed(text, config, settings) for text, config in told.items()),
@@ -169,7 +173,16 @@ def _blamed(finding: str, config: DAPOConfig, settings: RunSettings) -> str:
     return settings.origins.blame(finding, variant=config.variant)
 
 
-def _check_values(config: DAPOConfig, settings: RunSettings) -> None:
+def check_values(config: DAPOConfig, settings: RunSettings) -> None:
+    """Checks every value of a configuration, and of its evaluation.
+
+    Args:
+        config: Configuration without search spaces.
+        settings: The run that it is of.
+
+    Raises:
+        SettingsError: For the first finding; one line.
+    """
     try:
         config.copy(copy_frozen=False).validate()
         evaluation = config.get_evaluation_config_object()

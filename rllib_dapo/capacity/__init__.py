@@ -1,0 +1,1 @@
+"""`rllib-dapo plan`: the memory and time that a run will want, from arithmetic alone."""

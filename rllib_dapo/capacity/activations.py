@@ -1,0 +1,126 @@
+"""What a forward pass keeps for its backward pass, in bytes.
+
+Counted from what transformers' decoder layers save: two RMS norms, attention through a kernel that
+never writes its scores, a gated feed-forward layer. Other layers save about as much.
+"""
+
+from __future__ import annotations
+
+from rllib_dapo.capacity.layout import WIDTH, Precision
+from rllib_dapo.capacity.model_shape import ModelShape
+from rllib_dapo.core.linear_logprob import CPU_TILE_WORDS, TILE_WORDS
+
+# Copies of a block of logits that are alive at once: themselves, scaled, exponentials, gradient.
+LOGIT_COPIES = 4
+
+
+def layer_bytes_per_token(shape: ModelShape, precision: Precision) -> float:
+    """Bytes that one decoder layer keeps of one token.
+
+    In one type of `e` bytes: `e (6 H + (2 h + 2 k) d + 4 I)`, with `H` the residual width, `h` and
+    `k` the heads of queries and of keys, `d` their size, `I` the inner width. Of each norm its
+    input, the normalized input and the output are kept; of attention queries, keys, values and
+    output; of the feed-forward layer both projections, the activated one and their product. In
+    bfloat16 a norm works in float32 (`8 H` bytes each). Under autocast the residual stream stays in
+    float32, and each projection has a bfloat16 copy of its input (`26 H` bytes in all).
+
+    Args:
+        shape: The model.
+        precision: How the Learner computes.
+
+    Source: transformers' Llama and Qwen2 layers; the count is that of Korthikanti et al. 2022
+        (arXiv 2205.05198, Section 4), for these layers.
+    """
+    width = 2 if precision == "autocast" else WIDTH[precision]
+    attention = (2 * shape.heads + 2 * shape.kv_heads) * shape.head_size
+    norms = {"autocast": 26.0, "bfloat16": 16.0}.get(precision, 6.0 * width)
+
+    # Tokens are gathered for their experts, and gathered again behind them.
+    routed = 3 * shape.experts_per_token * shape.hidden
+    return norms * shape.hidden + width * (attention + 4 * shape.inner + routed)
+
+
+def score_bytes_per_token(shape: ModelShape, precision: Precision, *, row_tokens: int) -> float:
+    """Bytes of attention scores of one token in one layer; 0 where no kernel writes them.
+
+    Args:
+        shape: The model.
+        precision: How the Learner computes.
+        row_tokens: Length of the row.
+    """
+    if not shape.is_eager:
+        return 0.0
+    width = 2 if precision == "autocast" else WIDTH[precision]
+    return shape.heads * row_tokens * (width + 4)  # the softmax is taken in float32
+
+
+def stack_bytes(
+    shape: ModelShape, precision: Precision, *, tokens: int, row_tokens: int, checkpointing: bool
+) -> float:
+    """Bytes that the whole stack keeps of a micro-batch.
+
+    With checkpointing each layer keeps its input alone, and one layer at a time has everything.
+
+    Args:
+        shape: The model.
+        precision: How the Learner computes.
+        tokens: Tokens of the micro-batch, padding included.
+        row_tokens: Tokens of a row.
+        checkpointing: `language_model.gradient_checkpointing`.
+    """
+    layer = layer_bytes_per_token(shape, precision)
+    layer += score_bytes_per_token(shape, precision, row_tokens=row_tokens)
+    residual = shape.hidden * (2 if precision == "bfloat16" else WIDTH.get(precision, 4))
+
+    last_norm = 3 * residual
+    if checkpointing:
+        return tokens * (shape.layers * residual + layer + last_norm)
+    return tokens * (shape.layers * layer + last_norm)
+
+
+def head_bytes(
+    shape: ModelShape,
+    precision: Precision,
+    *,
+    loss_tokens: int,
+    chunk_tokens: int,
+    is_sharded: bool,
+    on_gpu: bool,
+) -> float:
+    """Bytes of log-probabilities while they are computed, without the logits in full.
+
+    A plain projection goes tile by tile: `chunk_tokens` rows of some thousand words, and a float32
+    gradient of the whole weight. A projection that ZeRO-3 gathers is called for `chunk_tokens` rows
+    of all words; see `core.chunked`.
+
+    Args:
+        shape: The model.
+        precision: How the Learner computes.
+        loss_tokens: Response tokens of the micro-batch.
+        chunk_tokens: `language_model.logprob_chunk_tokens`.
+        is_sharded: Whether ZeRO-3 gathers the projection.
+        on_gpu: Whether tiles are those of an accelerator.
+    """
+    rows = min(loss_tokens, chunk_tokens)
+    words = shape.vocabulary
+    wide = 8 if precision == "float64" else 4
+    if not is_sharded:
+        words = min(words, TILE_WORDS if on_gpu else CPU_TILE_WORDS)
+    logits = LOGIT_COPIES * rows * words * wide
+
+    # The hidden states that predict a token, and their gradient.
+    hidden = loss_tokens * shape.hidden * (2 if precision == "autocast" else WIDTH[precision])
+    gradient = 0 if is_sharded else shape.embedding_parameters * wide
+    return logits + gradient + hidden + loss_tokens * shape.hidden * wide
+
+
+def layer_backward_bytes(shape: ModelShape, precision: Precision, *, tokens: int) -> float:
+    """Bytes of gradients with respect to activations, in the backward pass of one layer.
+
+    Args:
+        shape: The model.
+        precision: How the Learner computes.
+        tokens: Tokens of the micro-batch.
+    """
+    width = 2 if precision == "autocast" else WIDTH[precision]
+    return tokens * width * (3 * shape.inner + 2 * shape.hidden)
