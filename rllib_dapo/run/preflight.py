@@ -20,6 +20,7 @@ from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
 from rllib_dapo.model_check.check_model import refuse_system_prompt
 from rllib_dapo.model_check.model_report import refuse
+from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
 from rllib_dapo.model_check.sizes import Lengths, check_sizes
 from rllib_dapo.models import folder_if_there
 from rllib_dapo.ray_internals import (
@@ -82,17 +83,20 @@ def check_models(settings: RunSettings) -> None:
             c.max_prompt_tokens,
             c.max_response_tokens,
             c.system_prompt,
+            c.tensor_parallel_size,
+            c.pipeline_parallel_size,
         ): c
         for c in reversed(settings.checked)
     }
-    for (folder, max_prompt_tokens, max_response_tokens, _), config in different.items():
+    for (folder, max_prompt_tokens, max_response_tokens, *_), config in different.items():
         if folder is None:
             continue
         lengths = Lengths(
             max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
         )
         try:
-            refuse(check_sizes(folder, lengths), model=str(config.model_name))
+            found = [*check_sizes(folder, lengths), *check_parallel_sizes(folder, config)]
+            refuse(found, model=str(config.model_name))
             refuse_system_prompt(config)
         except ValueError as error:
             raise SettingsError(_blamed(one_line(error), config, settings)) from error
