@@ -17,10 +17,11 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from vllm.v1.executor import ray_executor_v2
 from vllm.v1.executor.ray_executor_v2 import RayExecutorV2, RayWorkerProc
 
+from rllib_dapo.rollout.engine_placement import BUNDLE_INDICES, LEAST_CPUS
+
 # What a worker asks for where no trial has reserved room for it: almost nothing, as it computes in
 # turns with the other processes of its machine.
-SMALL_BUNDLE = {"CPU": 0.001}
-BUNDLE_INDICES = "VLLM_RAY_BUNDLE_INDICES"
+SMALL_BUNDLE = {"CPU": LEAST_CPUS}
 
 
 class CPURayWorker(RayWorkerProc):

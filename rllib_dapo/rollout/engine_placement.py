@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # vLLM's own name: the bundles of the current placement group in which it makes its workers.
 BUNDLE_INDICES = "VLLM_RAY_BUNDLE_INDICES"
+LEAST_CPUS = 0.001
 
 
 def with_engine_bundles(
@@ -44,7 +45,7 @@ def worker_bundle(config: DAPOConfig) -> dict[str, Any]:
     """What one worker asks for: vLLM takes no more than one GPU of a bundle."""
     if config.engine_has_gpus:
         return {"GPU": 1}
-    return {"CPU": config.num_cpus_per_env_runner}
+    return {"CPU": max(config.num_cpus_per_env_runner, LEAST_CPUS)}  # Ray refuses empty bundles
 
 
 def name_bundles(config: DAPOConfig, *, worker_index: int) -> None:

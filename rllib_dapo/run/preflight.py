@@ -143,10 +143,12 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
     request = DAPO.default_resource_request(config.to_dict())
     bundles = [{}, *request.bundles] if request.head_bundle_is_empty else request.bundles
     after_runners = 1 + config.num_env_runners
+    after_learners = after_runners + config.num_learners
     groups = {
         "main": bundles[:1],
         "EnvRunners": bundles[1:after_runners],
-        "Learners": bundles[after_runners:],
+        "Learners": bundles[after_runners:after_learners],
+        "engines' workers": bundles[after_learners:],
     }
 
     for resource, there in available.items():
@@ -159,13 +161,29 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
             if group
         ]
         unit = f"num_{resource.lower()}s"
-        main = " or resources.num_cpus_for_main_process" if resource == "CPU" else ""
+        sizes = _parallel_sizes(config)
+        is_free = resource == "CPU" or not sizes  # not what follows from the sizes
+        lowered = [
+            "env_runners.num_env_runners",
+            *sizes,
+            *([f"env_runners.{unit}_per_env_runner"] if is_free else []),
+            f"learners.{unit}_per_learner",
+            *(["resources.num_cpus_for_main_process"] if resource == "CPU" else []),
+        ]
         raise SettingsError(
             f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but it "
-            f"has {there:g}: lower env_runners.num_env_runners, "
-            f"env_runners.{unit}_per_env_runner or learners.{unit}_per_learner{main}; fractions "
-            "are allowed"
+            f"has {there:g}: lower {', '.join(lowered[:-1])} or {lowered[-1]}; fractions are "
+            "allowed"
         )
+
+
+def _parallel_sizes(config: DAPOConfig) -> list[str]:
+    """Settings that an EnvRunner's CPUs and GPUs follow from, where its engine has workers."""
+    sizes = {
+        "rollout.tensor_parallel_size": config.tensor_parallel_size,
+        "rollout.pipeline_parallel_size": config.pipeline_parallel_size,
+    }
+    return [name for name, size in sizes.items() if size > 1]
 
 
 def _blamed(finding: str, config: DAPOConfig, settings: RunSettings) -> str:
