@@ -32,6 +32,7 @@ from rllib_dapo.planning import plan_update
 from rllib_dapo.ray_internals import construction_errors_raised
 from rllib_dapo.reset import build_anew, following_config, request_or_little
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.engine_placement import with_engine_bundles
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
 from rllib_dapo.rollout.round_checks import RoundChecks, refuse_without_prompts
@@ -84,7 +85,12 @@ class DAPO(WholeCheckpoints):
     @override(Algorithm)
     def default_resource_request(cls, config: Any) -> Any:
         """A trial's resources; a little where settings are refused, as the trial itself will do."""
-        return request_or_little(super().default_resource_request, config)
+
+        def request(config: Any) -> Any:
+            asked = super(DAPO, cls).default_resource_request(config)
+            return with_engine_bundles(asked, cls.get_default_config().update_from_dict(config))
+
+        return request_or_little(request, config)
 
     def __repr__(self) -> str:
         """`DAPO trial_00003 · tiny`: what Ray's dashboard and logs call this actor."""

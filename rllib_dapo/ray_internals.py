@@ -131,18 +131,32 @@ def construction_errors_raised(algorithm: Algorithm) -> Iterator[None]:
     """Raises what an EnvRunner's constructor raised while an algorithm is set up.
 
     Where every EnvRunner failed in its constructor, RLlib keeps their errors to itself and raises a
-    bare IndexError. Without this, a mistake in an environment's settings would not be named.
+    bare IndexError; where some failed, it logs their errors and goes on without them for good.
+    Without this, a mistake in an environment's settings would not be named, nor an engine for which
+    there was no room.
     """
     try:
         yield
     except IndexError as error:
-        group = getattr(algorithm, "env_runner_group", None)
-        if group is None or group.num_healthy_remote_workers():
+        causes = _construction_errors(algorithm)
+        if causes is None:
             raise
-
-        answers = group._worker_manager.foreach_actor("ping", healthy_only=False)
-        causes = [answer.get() for answer in answers if not answer.ok]
         raise (causes[0] if causes else error) from None
+
+    causes = _construction_errors(algorithm)
+    if causes:
+        raise causes[0]
+
+
+def _construction_errors(algorithm: Algorithm) -> list[Exception] | None:
+    """What EnvRunners raised that do not answer; None where there is no group of them."""
+    group = getattr(algorithm, "env_runner_group", None)
+    if group is None:
+        return None
+    if group.num_healthy_remote_workers() == group.num_remote_env_runners():
+        return []
+    answers = group._worker_manager.foreach_actor("ping", healthy_only=False)
+    return [answer.get() for answer in answers if not answer.ok]
 
 
 def keep_one_more_actor(controller: TuneController, trial: Trial) -> None:

@@ -14,6 +14,8 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.findings import one_line
 from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.rollout.engine import EngineDiedError
+from rllib_dapo.rollout.engine_death import end_with_engine
 
 if TYPE_CHECKING:
     from rllib_dapo.rollout.env_runner import TextEnvRunner
@@ -74,8 +76,11 @@ def transfer_weights(
     def load(runner: TextEnvRunner) -> tuple[int, str, int, Any]:
         try:
             held, refusal = runner.load_weights(pieces, version), ""
-        except (RuntimeError, ValueError) as error:
-            held, refusal = -1, one_line(error)
+        except Exception as error:
+            if isinstance(error, EngineDiedError):
+                end_with_engine(runner, error)  # where it returns, nobody would start it anew
+            kind = "" if isinstance(error, (RuntimeError, ValueError)) else type(error).__name__
+            held, refusal = -1, f"{kind}: {one_line(error)}".removeprefix(": ")
         return held, refusal, runner.worker_index, runner.engine_facts
 
     loaded = env_runner_group.foreach_env_runner(

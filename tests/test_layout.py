@@ -26,7 +26,11 @@ EXCEPTIONS = {
 }
 # Heavy libraries, each behind the modules that need it.
 IMPORTERS = {
-    "vllm": {"rllib_dapo.rollout.vllm_engine", "rllib_dapo.rollout.vllm_worker"},
+    "vllm": {
+        "rllib_dapo.rollout.vllm_engine",
+        "rllib_dapo.rollout.vllm_worker",
+        "rllib_dapo.rollout.cpu_ray_executor",
+    },
     "deepspeed": {"rllib_dapo.learner.deepspeed_learner", "rllib_dapo.learner.zero_weights"},
 }
 WITHOUT_RAY = {"core", "envs"}

@@ -10,9 +10,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.annotations import override
 
+from rllib_dapo.config.engine_resources import EngineResources
 from rllib_dapo.config.inherited_sections import InheritedSections
 from rllib_dapo.config.model_sections import (
     EngineName,
+    ExecutorName,
     ModelDtype,
     ModelSections,
     SkipSpecialTokens,
@@ -33,7 +35,7 @@ from rllib_dapo.learner.schedule import LRSchedule
 logger = logging.getLogger(__name__)
 
 
-class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
+class DAPOConfig(ObjectivePresets, ModelSections, EngineResources, InheritedSections):
     """Configuration of `DAPO`.
 
     ```python
@@ -86,6 +88,9 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
 
         # `self.rollout()`
         self.engine: EngineName = "vllm"
+        self.tensor_parallel_size = 1
+        self.pipeline_parallel_size = 1
+        self.executor: ExecutorName = "mp"
         self.engine_kwargs: dict[str, Any] = {}
         self.max_prompt_tokens = 2048
         self.max_response_tokens = 20480
@@ -181,6 +186,7 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
         self.env_runner_cls = TextEnvRunner
         self.seed = 0
         self.num_env_runners = 1
+        self.num_cpus_per_env_runner = self.num_gpus_per_env_runner = None  # see EngineResources
         self.create_local_env_runner = False  # it would be a second engine
         self.sample_timeout_s = None  # a slow rollout is a long answer, not a fault
         self.weight_sync_timeout_s = 600.0
@@ -373,6 +379,9 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
                 "max_concurrent_responses": self.max_concurrent_responses,
                 "cpu_kv_cache_gib": self.cpu_kv_cache_gib,
                 "seed": self.seed or 0,
+                "tensor_parallel_size": self.tensor_parallel_size,
+                "pipeline_parallel_size": self.pipeline_parallel_size,
+                "executor": self.executor,
                 "engine_kwargs": self.engine_kwargs,
             },
         }

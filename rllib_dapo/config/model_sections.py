@@ -10,6 +10,7 @@ from rllib_dapo.config.setting import settings_section
 
 ModelDtype = Literal["bfloat16", "float32", "float64"]
 EngineName = Literal["vllm", "transformers"]
+ExecutorName = Literal["mp", "ray"]
 SkipSpecialTokens = bool | Literal["template"]
 
 
@@ -60,6 +61,9 @@ class ModelSections(AlgorithmConfig):
         self,
         *,
         engine: EngineName = NotProvided,
+        tensor_parallel_size: int = NotProvided,
+        pipeline_parallel_size: int = NotProvided,
+        executor: ExecutorName = NotProvided,
         max_prompt_tokens: int = NotProvided,
         max_response_tokens: int = NotProvided,
         temperature: float = NotProvided,
@@ -77,6 +81,12 @@ class ModelSections(AlgorithmConfig):
 
         Args:
             engine: Library that samples: `vllm`, or `transformers` as fallback and cross-check.
+            tensor_parallel_size: Number of workers, each with a GPU of its own, that share every
+                layer of one engine. The GPUs of an EnvRunner follow from it.
+            pipeline_parallel_size: Number of groups of such workers, each of which holds a share of
+                the layers.
+            executor: How an engine of several workers runs them: `mp` as processes beside the
+                EnvRunner, on its machine; `ray` as Ray actors, which may be on several machines.
             max_prompt_tokens: Longest prompt, in tokens. Longer ones are dropped and counted, never
                 cut. Source: recipe.
             max_response_tokens: `L_max`, the hard limit on a response, in tokens. Where an

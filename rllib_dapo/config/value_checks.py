@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rllib_dapo.config.engine_resources import check_engine
 from rllib_dapo.config.inherited_checks import (
     check_inherited_kinds,
     refused_settings,
@@ -61,6 +62,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from refused_settings(config)
     yield from _check_model(config)
     yield from _check_rollout(config)
+    yield from check_engine(config)
     yield from check_objective(config)
     yield from _check_update(config)
     yield from _check_sampling(config)

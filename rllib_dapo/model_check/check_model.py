@@ -16,6 +16,7 @@ from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
 from rllib_dapo.model_check.files import check_files, check_system_prompt
 from rllib_dapo.model_check.model_report import ModelFinding, ModelReport, refuse
+from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
 from rllib_dapo.model_check.round_trip import check_round_trip
 from rllib_dapo.model_check.sizes import Lengths, check_sizes
 from rllib_dapo.models import load_config, load_tokenizer, resolve_model
@@ -50,7 +51,8 @@ class ModelCheck:
             max_prompt_tokens=config.max_prompt_tokens,
             max_response_tokens=config.max_response_tokens,
         )
-        sizes = check_sizes(resolve_model(str(config.model_name)), self._lengths)
+        model = resolve_model(str(config.model_name))
+        sizes = [*check_sizes(model, self._lengths), *check_parallel_sizes(model, config)]
         refuse(sizes, model=str(config.model_name))
         refuse_system_prompt(config)
 

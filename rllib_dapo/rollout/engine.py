@@ -9,7 +9,8 @@ at once. This costs nothing against `vllm.LLM.generate`, which does the same ins
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +98,10 @@ class FinishedResponse:
     completion: Completion
 
 
+class EngineDiedError(RuntimeError):
+    """A process that an engine computes in has ended: only a new engine can sample again."""
+
+
 class Engine(ABC):
     """Samples responses to prompts and takes new weights.
 
@@ -104,9 +109,42 @@ class Engine(ABC):
     two steps, and gets every response as soon as it has ended.
     """
 
+    # Version of the weights of which the engine holds only some; None while it holds all of one.
+    _half_held: int | None = None
+
     @abstractmethod
     def add(self, request: Request) -> None:
-        """Queues a request. Nothing is computed yet."""
+        """Queues a request. Nothing is computed yet.
+
+        Raises:
+            RuntimeError: If a hand-over of weights was not finished.
+        """
+
+    @contextmanager
+    def taking_weights(self, version: int) -> Iterator[None]:
+        """Has the engine refuse to sample from now on, until all of the new weights have come.
+
+        Whatever way weights take to an engine, they are handed over inside this context. Where it
+        is left by an error, the engine refuses until another hand-over succeeds.
+
+        Args:
+            version: Version of the new weights.
+        """
+        self._half_held = version
+        yield
+        self._half_held = None
+
+    def refuse_half_weights(self) -> None:
+        """Called before anything is sampled.
+
+        Raises:
+            RuntimeError: If a hand-over of weights was not finished.
+        """
+        if self._half_held is not None:
+            raise RuntimeError(
+                f"the engine holds half of version {self._half_held} of the weights, because their "
+                "hand-over failed: it does not sample before it has all of them"
+            )
 
     @abstractmethod
     def step(self) -> list[FinishedResponse]:

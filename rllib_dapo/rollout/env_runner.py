@@ -28,6 +28,7 @@ from rllib_dapo.envs import TextSpace
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.rollout.engine import Sampling
+from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.episodes import to_episode
 from rllib_dapo.rollout.made_up_group import made_up_group
@@ -83,8 +84,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """Returns the name in Ray's dashboard and logs, as in `TextEnvRunner 1/2 · vllm · tiny`."""
         count = self.config.num_env_runners
         place = f" {self.worker_index}/{count}" if self.worker_index and count else ""
-        model = Path(str(self.config.model_name)).name
-        return f"{type(self).__name__}{place} · {self.config.engine} · {model}"
+        named = (self.config.engine, Path(str(self.config.model_name)).name)
+        return " · ".join((f"{type(self).__name__}{place}", *named))
 
     @override(EnvRunner)
     def make_env(self) -> None:
@@ -103,6 +104,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     def make_module(self) -> None:
         """Builds the inference-only RLModule, which is the engine."""
         set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_env_runners))
+        name_bundles(self.config, worker_index=self.worker_index)
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
         self.module = spec.build()
         self._engine_started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -212,8 +214,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         Args:
             num_episodes: Smallest number of episodes, rounded up to whole groups. None: one group.
-            **kwargs: Ignored. RLlib passes time steps and exploration flags, which have no meaning
-                here.
+            **kwargs: Ignored: RLlib's time steps and exploration flags have no meaning here.
 
         Returns:
             One episode per response, of prompts not sampled by this method before.
@@ -232,9 +233,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             prompt_tokens: Length of the prompt.
 
         Returns:
-            One group without rewards. One line, if the engine cannot run the model: where
-            EnvRunners are restarted after errors, RLlib would log an error and go on. None, where
-            this process has no engine.
+            One group without rewards. One line, if the engine cannot run the model: RLlib would log
+            an error and go on. None, where this process has no engine.
         """
         if self.module is None:
             return None
@@ -275,9 +275,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """Gives the engine new weights, one piece after the other.
 
         Args:
-            pieces: References to the pieces that `DAPOTorchLearner.weight_pieces` put into the
-                object store. Each is fetched when the engine needs it, so that no process holds a
-                second copy of the whole model.
+            pieces: References to what `DAPOTorchLearner.weight_pieces` put into the object store.
+                Each is fetched when the engine needs it: no process holds the model twice.
             version: Version of these weights (RLlib's `weights_seq_no`).
 
         Returns:
@@ -285,7 +284,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """
         if self.module is not None:
             arrays = (named_array for piece in pieces for named_array in ray.get(piece))
-            self.module[DEFAULT_MODULE_ID].load_engine_weights(arrays)
+            with self.module[DEFAULT_MODULE_ID].engine.taking_weights(version):
+                self.module[DEFAULT_MODULE_ID].load_engine_weights(arrays)
             self._weights_version = version
         return self._weights_version
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rllib_dapo.rollout.engine import Engine
+from rllib_dapo.rollout.vllm_settings import EngineLayout
 
 
 def make_engine(
@@ -18,6 +19,9 @@ def make_engine(
     cpu_kv_cache_gib: float,
     seed: int,
     engine_kwargs: dict[str, Any],
+    tensor_parallel_size: int = 1,
+    pipeline_parallel_size: int = 1,
+    executor: str = "mp",
 ) -> Engine:
     """Builds the engine named by the setting `rollout.engine`.
 
@@ -31,6 +35,10 @@ def make_engine(
         cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
         seed: Seed of the engine's own random state.
         engine_kwargs: Passed unchanged to `vllm.LLM` (or to transformers' `generate`).
+        tensor_parallel_size: Number of workers that share each layer of vLLM's model. With one
+            worker in all, it lives in this process.
+        pipeline_parallel_size: Number of groups of them that have a share of the layers each.
+        executor: `"mp"` for workers that are processes of this machine, `"ray"` for Ray actors.
 
     Raises:
         ValueError: For any other kind.
@@ -47,6 +55,11 @@ def make_engine(
             max_num_seqs=max_concurrent_responses,
             cpu_kv_cache_gib=cpu_kv_cache_gib,
             seed=seed,
+            layout=EngineLayout(
+                tensor_parallel_size=tensor_parallel_size,
+                pipeline_parallel_size=pipeline_parallel_size,
+                executor=executor,
+            ),
             engine_kwargs=engine_kwargs,
         )
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.core.batching import split_evenly
+from rllib_dapo.rollout.engine import EngineDiedError
+from rllib_dapo.rollout.engine_death import end_with_engine
 from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
 
 if TYPE_CHECKING:
@@ -198,8 +200,14 @@ def sample_or_report_failure(
 
     If it were raised there, RLlib would take the actor for dead. It would restart the EnvRunner and
     its engine and send the same prompts again, and the cause would only stand in a log.
+
+    That is right for one error alone: where a process of the engine has died, the prompts are not
+    to blame, and a new engine is needed.
     """
     try:
         return runner.sample_groups(seeds, evaluation=evaluation)
+    except EngineDiedError as error:
+        end_with_engine(runner, error)  # where it returns, nobody would start it anew
+        return RolloutFailure(traceback=traceback.format_exc())
     except Exception:
         return RolloutFailure(traceback=traceback.format_exc())

@@ -1,14 +1,16 @@
-"""The vLLM engine; the only module that imports vLLM."""
+"""The vLLM engine: sampling with `vllm.LLM`, in this process or over several workers."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rllib_dapo.findings import one_line
@@ -16,15 +18,25 @@ from rllib_dapo.rollout.engine import (
     CHANGED_CLASSES,
     Completion,
     Engine,
+    EngineDiedError,
     FinishedResponse,
     Request,
     Sampling,
 )
+from rllib_dapo.rollout.vllm_settings import (
+    EngineLayout,
+    cpu_arguments,
+    layout_arguments,
+    model_arguments,
+)
+from rllib_dapo.rollout.vllm_weights import hand_over
 from rllib_dapo.rollout.vllm_worker import WeightReceiver
+from rllib_dapo.rollout.worker_errors import worker_errors
 
-# The engine core runs in this process, so weights are handed over as tensors and nothing outlives
-# the actor.
-os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+# The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
+# so that weights are handed over as tensors and nothing outlives the actor. Not a default: with a
+# core in another process, neither is true.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 # On a CPU the caller sets the threads: the Learner may share this process and its cores.
@@ -35,9 +47,8 @@ from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-GIB = 1 << 30
-CPU_BATCHED_TOKENS = 4096
 WORKER_EXTENSION = f"{WeightReceiver.__module__}.{WeightReceiver.__qualname__}"
+CPU_RAY_EXECUTOR = "rllib_dapo.rollout.cpu_ray_executor.CPURayExecutor"
 
 
 class VLLMEngine(Engine):
@@ -53,32 +64,29 @@ class VLLMEngine(Engine):
         max_num_seqs: int,
         cpu_kv_cache_gib: float,
         seed: int,
+        layout: EngineLayout,
         engine_kwargs: dict[str, Any],
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
-        settings: dict[str, Any] = {
-            "model": model,
-            "dtype": dtype,
-            "trust_remote_code": trust_remote_code,
-            "max_model_len": max_model_len,
-            "max_num_seqs": max_num_seqs,
-            "seed": seed,
-            "disable_log_stats": True,
+        is_cpu = current_platform.is_cpu()
+        settings = {
+            **model_arguments(
+                model=model,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                seed=seed,
+            ),
+            **layout_arguments(layout, ray_executor=CPU_RAY_EXECUTOR if is_cpu else "ray"),
             "worker_extension_cls": WORKER_EXTENSION,
-            # Log-probabilities of the distribution that is sampled from: after temperature, not
-            # before.
-            "logprobs_mode": "processed_logprobs",
         }
-        if current_platform.is_cpu():
-            settings["enforce_eager"] = True
-            settings["kv_cache_memory_bytes"] = int(cpu_kv_cache_gib * GIB)
-            # With chunked prefill, vLLM 0.32 takes back the draw for a half-read prompt from the
-            # request's own generator. PyTorch's CPU generators cannot do that, so it would raise
-            # for any request with a seed. Hence prompts are read whole.
-            settings["enable_chunked_prefill"] = False
-            settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
+        if is_cpu:  # each worker has its share of the cache
+            share = cpu_kv_cache_gib / layout.num_workers
+            settings |= cpu_arguments(max_model_len=max_model_len, cpu_kv_cache_gib=share)
 
-        self._llm: LLM | None = _start(settings | engine_kwargs)
+        self._num_workers = layout.num_workers
+        self._llm: LLM | None = _start(settings | engine_kwargs, num_workers=layout.num_workers)
         self._request_ids = count()
         # vLLM's request id -> key of our request and place of the response in it.
         self._pending: dict[str, tuple[int, int]] = {}
@@ -101,6 +109,7 @@ class VLLMEngine(Engine):
         the same way, but then returns them all together; here each is returned as soon as it ends.
         They share the prompt's keys and values through the prefix cache.
         """
+        self.refuse_half_weights()
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
         for index in request.wanted:
@@ -113,7 +122,10 @@ class VLLMEngine(Engine):
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: one forward pass."""
         finished = []
-        for output in self.llm.llm_engine.step():
+        with self._deaths_told():
+            outputs = self.llm.llm_engine.step()
+
+        for output in outputs:
             key, index = self._pending.pop(output.request_id)
             completion = _completion(output.outputs[0])
             finished.append(FinishedResponse(key=key, index=index, completion=completion))
@@ -126,13 +138,15 @@ class VLLMEngine(Engine):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`: in place; then the old weights' prefix cache is dropped."""
-        for lacking in self.llm.collective_rpc("receive_weights", args=(iter(weights),)):
-            if lacking:
-                others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
-                raise RuntimeError(
-                    f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}"
-                    f"{others}: set rollout.engine to transformers"
-                )
+        with self._deaths_told():
+            lacking = hand_over(self.llm, weights, num_workers=self._num_workers)
+
+        if lacking:
+            others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+            raise RuntimeError(
+                f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}{others}: "
+                "set rollout.engine to transformers"
+            )
         self.llm.reset_prefix_cache()
 
     def forget_prompts(self) -> None:
@@ -155,21 +169,62 @@ class VLLMEngine(Engine):
             self._llm = None
             gc.collect()
 
+    @contextmanager
+    def _deaths_told(self) -> Iterator[None]:
+        """Tells an error that a dead worker has caused from any other.
 
-def _start(settings: dict[str, Any]) -> LLM:
+        Raises:
+            EngineDiedError: If a worker's process has ended.
+        """
+        try:
+            yield
+        except Exception as error:
+            executor = self.llm.llm_engine.engine_core.engine_core.model_executor
+            if not getattr(executor, "is_failed", False):
+                raise
+            raise EngineDiedError(
+                f"one of the {self._num_workers} worker processes of the vLLM engine has ended: it "
+                "was killed, or the machine ran out of memory"
+            ) from error
+
+
+def _start(settings: dict[str, Any], *, num_workers: int) -> LLM:
     """Starts vLLM; its errors, often many lines, become one that names the setting."""
-    try:
-        llm = LLM(**settings)
-    except Exception as error:
-        raise ValueError(
-            f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: "
-            f"{_reason(error)[:300]}; mend that, or set rollout.engine to transformers"
-        ) from error
+    with worker_errors() as errors:
+        try:
+            with _shared_threads(num_workers):
+                llm = LLM(**settings)
+        except Exception as error:
+            # With workers in other processes, the error here says only that one of them had one.
+            reason = (errors.first() if num_workers > 1 else None) or _reason(error)
+            raise ValueError(
+                f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: "
+                f"{reason[:300]}; mend that, or set rollout.engine to transformers"
+            ) from error
 
     model_config = llm.llm_engine.model_config
-    if model_config.using_transformers_backend():
+    # In other processes the classes of this one stay as they are.
+    if num_workers == 1 and model_config.using_transformers_backend():
         CHANGED_CLASSES.update(model_config.architectures)
     return llm
+
+
+@contextmanager
+def _shared_threads(num_workers: int) -> Iterator[None]:
+    """Has worker processes that start meanwhile share the threads of this one.
+
+    vLLM would bind each of them to the cores of a NUMA node of its own, which few machines have.
+    """
+    before, own = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
+    if num_workers > 1 and current_platform.is_cpu():
+        os.environ["OMP_NUM_THREADS"] = str(max(1, own // num_workers))
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _reason(error: Exception) -> str:

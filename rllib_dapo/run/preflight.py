@@ -20,6 +20,7 @@ from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
 from rllib_dapo.model_check.check_model import refuse_system_prompt
 from rllib_dapo.model_check.model_report import refuse
+from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
 from rllib_dapo.model_check.sizes import Lengths, check_sizes
 from rllib_dapo.models import folder_if_there
 from rllib_dapo.ray_internals import (
@@ -83,17 +84,20 @@ def check_models(settings: RunSettings) -> None:
             c.max_prompt_tokens,
             c.max_response_tokens,
             c.system_prompt,
+            c.tensor_parallel_size,
+            c.pipeline_parallel_size,
         ): c
         for c in reversed(settings.checked)
     }
-    for (folder, max_prompt_tokens, max_response_tokens, _), config in different.items():
+    for (folder, max_prompt_tokens, max_response_tokens, *_), config in different.items():
         if folder is None:
             continue
         lengths = Lengths(
             max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
         )
         try:
-            refuse(check_sizes(folder, lengths), model=str(config.model_name))
+            found = [*check_sizes(folder, lengths), *check_parallel_sizes(folder, config)]
+            refuse(found, model=str(config.model_name))
             refuse_system_prompt(config)
         except ValueError as error:
             raise SettingsError(_blamed(one_line(error), config, settings)) from error
@@ -143,10 +147,12 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
     request = DAPO.default_resource_request(config.to_dict())
     bundles = [{}, *request.bundles] if request.head_bundle_is_empty else request.bundles
     after_runners = 1 + config.num_env_runners
+    after_learners = after_runners + config.num_learners
     groups = {
         "main": bundles[:1],
         "EnvRunners": bundles[1:after_runners],
-        "Learners": bundles[after_runners:],
+        "Learners": bundles[after_runners:after_learners],
+        "engines' workers": bundles[after_learners:],
     }
 
     for resource, there in available.items():
@@ -159,13 +165,29 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
             if group
         ]
         unit = f"num_{resource.lower()}s"
-        main = " or resources.num_cpus_for_main_process" if resource == "CPU" else ""
+        sizes = _parallel_sizes(config)
+        is_free = resource == "CPU" or not sizes  # not what follows from the sizes
+        lowered = [
+            "env_runners.num_env_runners",
+            *sizes,
+            *([f"env_runners.{unit}_per_env_runner"] if is_free else []),
+            f"learners.{unit}_per_learner",
+            *(["resources.num_cpus_for_main_process"] if resource == "CPU" else []),
+        ]
         raise SettingsError(
             f"a trial on this machine asks for {asked:g} {resource}s ({', '.join(parts)}), but it "
-            f"has {there:g}: lower env_runners.num_env_runners, "
-            f"env_runners.{unit}_per_env_runner or learners.{unit}_per_learner{main}; fractions "
-            "are allowed"
+            f"has {there:g}: lower {', '.join(lowered[:-1])} or {lowered[-1]}; fractions are "
+            "allowed"
         )
+
+
+def _parallel_sizes(config: DAPOConfig) -> list[str]:
+    """Settings that an EnvRunner's CPUs and GPUs follow from, where its engine has workers."""
+    sizes = {
+        "rollout.tensor_parallel_size": config.tensor_parallel_size,
+        "rollout.pipeline_parallel_size": config.pipeline_parallel_size,
+    }
+    return [name for name, size in sizes.items() if size > 1]
 
 
 def _blamed(finding: str, config: DAPOConfig, settings: RunSettings) -> str:

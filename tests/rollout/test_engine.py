@@ -6,22 +6,31 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from rllib_dapo.config.model_sections import EngineName
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
 from rllib_dapo.rollout.engine import Completion, Engine, Request, Sampling
 from rllib_dapo.rollout.make_engine import make_engine
 
 SAMPLING = Sampling(num_responses=6, max_tokens=2, temperature=0.7)
 SEEDS = list(range(100, 109))
+# Every engine, and every way to spread vLLM's over two workers.
+ENGINES: dict[str, dict[str, Any]] = {
+    "vllm": {},
+    "transformers": {},
+    "vllm, tensor parallel": {"tensor_parallel_size": 2},
+    "vllm, pipeline parallel": {"pipeline_parallel_size": 2},
+    "vllm, tensor parallel on Ray": {"tensor_parallel_size": 2, "executor": "ray"},
+    "vllm, pipeline parallel on Ray": {"pipeline_parallel_size": 2, "executor": "ray"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +55,9 @@ def other_model(other_raw_model: Path) -> PreTrainedModel:
     return load_causal_lm(other_raw_model, dtype=torch.float32)
 
 
-def start(kind: str, folder: Path) -> Engine:
+def start(name: str, folder: Path) -> Engine:
     return make_engine(
-        kind,
+        name.partition(",")[0],
         model=str(folder),
         dtype="float32",
         trust_remote_code=False,
@@ -57,11 +66,20 @@ def start(kind: str, folder: Path) -> Engine:
         cpu_kv_cache_gib=0.25,
         seed=0,
         engine_kwargs={},
+        **ENGINES[name],
     )
 
 
-@pytest.fixture(scope="module", params=get_args(EngineName))
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if layout else [])
+        for name, layout in ENGINES.items()
+    ],
+)
 def started(request: pytest.FixtureRequest, raw_model: Path) -> Iterator[Engine]:
+    if ENGINES[request.param].get("executor") == "ray":
+        request.getfixturevalue("cluster")
     engine = start(request.param, raw_model)
     yield engine
     engine.close()
@@ -75,7 +93,8 @@ def engine(started: Engine, model: PreTrainedModel) -> Engine:
 
 
 def load(engine: Engine, model: PreTrainedModel) -> None:
-    engine.load_weights((name, tensor.clone()) for name, tensor in model.state_dict().items())
+    with engine.taking_weights(1):
+        engine.load_weights((name, tensor.clone()) for name, tensor in model.state_dict().items())
 
 
 @torch.no_grad()
@@ -246,6 +265,44 @@ def test_a_weight_that_is_not_given_is_named(engine: Engine, model: PreTrainedMo
     del weights["model.layers.1.mlp.down_proj.weight"]
     with pytest.raises((RuntimeError, ValueError), match=r"model\.layers\.1\.mlp\.down_proj"):
         engine.load_weights(iter(weights.items()))
+
+
+def test_an_engine_samples_from_all_of_a_version_or_not_at_all(
+    engine: Engine,
+    model: PreTrainedModel,
+    other_model: PreTrainedModel,
+    prompts: list[list[int]],
+) -> None:
+    """A hand-over breaks in the middle: some of the engine's weights are new then, some old."""
+
+    def cut() -> Iterator[tuple[str, torch.Tensor]]:
+        weights = list(other_model.state_dict().items())
+        yield from weights[: len(weights) // 2]
+        raise ConnectionError("the Learner is gone")
+
+    with pytest.raises(ConnectionError), engine.taking_weights(7):
+        engine.load_weights(cut())
+    with pytest.raises(RuntimeError, match="the engine holds half of version 7 of the weights"):
+        engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
+
+    # The next hand-over does not add to what came of the first one.
+    load(engine, other_model)
+    groups = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
+    assert largest_gap(other_model, prompts, groups) < 1e-4
+    assert largest_gap(model, prompts, groups) > 0.1
+
+
+def test_bfloat16_weights_arrive_as_they_are(
+    engine: Engine, other_model: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    rounded = {name: tensor.bfloat16() for name, tensor in other_model.state_dict().items()}
+    with engine.taking_weights(2):
+        engine.load_weights(iter(rounded.items()))
+
+    expected = deepcopy(other_model)
+    expected.load_state_dict(rounded)
+    groups = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
+    assert largest_gap(expected, prompts, groups) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.slow)])

