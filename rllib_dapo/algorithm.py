@@ -41,7 +41,7 @@ from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
-from rllib_dapo.weight_transfer import transfer_weights
+from rllib_dapo.weight_transfer.transfer import transfer_weights
 
 logger = logging.getLogger(__name__)
 

@@ -45,7 +45,7 @@ from rllib_dapo.learner.training_data import (
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME, SKIPPED_IN_A_ROW
 from rllib_dapo.threads import set_num_threads
-from rllib_dapo.weight_pieces import cut_into_pieces
+from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig

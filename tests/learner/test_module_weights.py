@@ -16,7 +16,7 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.models import load_tokenizer
 from rllib_dapo.rollout.engine import Sampling
-from rllib_dapo.weight_pieces import cut_into_pieces
+from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces
 
 LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]
