@@ -26,7 +26,13 @@ EXCEPTIONS = {
 }
 # Heavy libraries, each behind the modules that need it.
 IMPORTERS = {
-    "vllm": {"rllib_dapo.rollout.vllm_engine", "rllib_dapo.rollout.vllm_worker"},
+    "vllm": {
+        "rllib_dapo.rollout.vllm_engine",
+        "rllib_dapo.rollout.vllm_transfer",
+        "rllib_dapo.rollout.vllm_worker",
+        "rllib_dapo.weight_transfer.vllm_senders",
+        "rllib_dapo.weight_transfer.wire.gloo_engine",
+    },
     "deepspeed": {"rllib_dapo.learner.deepspeed_learner"},
 }
 WITHOUT_RAY = {"core", "envs"}

@@ -29,13 +29,15 @@ ROOMS = {
     "shell_text": "",
     "threads": "",
     "ray_internals": "",
-    "weight_transfer/wire": "",
+    "weight_transfer/wire": "findings",
     "stored_group": "core",
     "metrics": "core envs",
     "models": "envs",
-    "rollout": "core envs findings models threads ray_internals stored_group",
+    "rollout": (
+        "core envs findings models threads ray_internals weight_transfer/wire stored_group"
+    ),
     "learner": "core metrics models threads weight_transfer/wire stored_group",
-    "weight_transfer": "findings rollout learner",
+    "weight_transfer": "findings weight_transfer/wire rollout learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",

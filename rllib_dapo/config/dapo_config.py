@@ -21,13 +21,15 @@ from rllib_dapo.config.objective_presets import ObjectivePresets
 from rllib_dapo.config.objective_sections import GuardAction, KLPlacement, OldLogprobs, OnShortfall
 from rllib_dapo.config.setting import settings_section
 from rllib_dapo.config.value_checks import check_known_settings, check_settings
+from rllib_dapo.config.weight_checks import transfer_way
+from rllib_dapo.config.weights_section import WeightsSection, WeightTransferName
 from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
 from rllib_dapo.learner.schedule import LRSchedule
 
 logger = logging.getLogger(__name__)
 
 
-class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
+class DAPOConfig(ObjectivePresets, ModelSections, WeightsSection, InheritedSections):
     """Configuration of `DAPO`.
 
     ```python
@@ -92,6 +94,11 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
         self.num_env_threads = 1
         self.cpu_kv_cache_gib = 1.0
         self.record_groups = False
+
+        # `self.weights()`
+        self.weight_transfer: WeightTransferName = "auto"
+        self.weight_bucket_mib = 64.0
+        self.weight_sync_timeout_s: float | None = 600.0
 
         # `self.training()`
         self.lr = 1e-6
@@ -176,7 +183,6 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
         self.num_env_runners = 1
         self.create_local_env_runner = False  # it would be a second engine
         self.sample_timeout_s = None  # a slow rollout is a long answer, not a fault
-        self.weight_sync_timeout_s = 600.0
         # These merge and send around the states of connectors, and there are no connectors.
         self.merge_env_runner_states = False
         self.broadcast_env_runner_states = False
@@ -341,6 +347,7 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
     @property
     @override(AlgorithmConfig)
     def _model_config_auto_includes(self) -> dict[str, Any]:
+        way = transfer_way(self)
         return super()._model_config_auto_includes | {
             "name": self.model_name,
             "dtype": self.model_dtype,
@@ -359,5 +366,6 @@ class DAPOConfig(ObjectivePresets, ModelSections, InheritedSections):
                 "cpu_kv_cache_gib": self.cpu_kv_cache_gib,
                 "seed": self.seed or 0,
                 "engine_kwargs": self.engine_kwargs,
+                "transfer_backend": None if way == "object_store" else way,
             },
         }

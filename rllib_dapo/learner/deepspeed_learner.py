@@ -138,10 +138,11 @@ class DeepSpeedLearner(DAPOTorchLearner):
         return norm
 
     @override(DAPOTorchLearner)
-    def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
+    def engine_weights(self, *, everywhere: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """See `DAPOTorchLearner.engine_weights`; sharded weights are gathered on the way."""
         module = self.policy_module
         weights = self._whole_weights(module.lm)
-        if rank() == 0:
+        if rank() == 0 or everywhere:
             yield from module.checkpoint_format.to_checkpoint(weights)
         else:
             deque(weights, maxlen=0)  # takes part in the gathering, and keeps nothing
@@ -192,7 +193,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def _write_model(self, folder: Path) -> None:
         """Writes what the module cannot save by itself; see `CausalLMModule.save_to_path`."""
         module = self.policy_module
-        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self._engine_weights()}
+        weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.engine_weights()}
         if module.value_head is not None:
             for name, tensor in self._whole_weights(module.value_head):
                 weights[VALUE_HEAD + name] = tensor.to("cpu", copy=True)

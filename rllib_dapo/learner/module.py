@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -190,15 +190,6 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """
         if state and self.engine is None:
             self._load_weights(dict(to_tensors(state.items())))
-
-    def load_engine_weights(self, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Loads weights into the engine one by one; what it cached under the old ones is dropped.
-
-        Args:
-            arrays: Names and arrays of `DAPOTorchLearner.weight_pieces`.
-        """
-        assert self.engine is not None
-        self.engine.load_weights(to_tensors(arrays))
 
     @override(TorchRLModule)
     def save_to_path(

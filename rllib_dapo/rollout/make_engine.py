@@ -18,6 +18,7 @@ def make_engine(
     cpu_kv_cache_gib: float,
     seed: int,
     engine_kwargs: dict[str, Any],
+    transfer_backend: str | None = None,
 ) -> Engine:
     """Builds the engine named by the setting `rollout.engine`.
 
@@ -31,6 +32,8 @@ def make_engine(
         cpu_kv_cache_gib: Size of vLLM's key-value cache on a machine without a GPU, in GiB.
         seed: Seed of the engine's own random state.
         engine_kwargs: Passed unchanged to `vllm.LLM` (or to transformers' `generate`).
+        transfer_backend: vLLM's name of the way by which weights come to its workers directly; None
+            where they come through `Engine.load_weights`.
 
     Raises:
         ValueError: For any other kind.
@@ -48,6 +51,7 @@ def make_engine(
             cpu_kv_cache_gib=cpu_kv_cache_gib,
             seed=seed,
             engine_kwargs=engine_kwargs,
+            transfer_backend=transfer_backend,
         )
 
     if kind == "transformers":

@@ -54,6 +54,7 @@ class TransformersEngine(Engine):
 
     def add(self, request: Request) -> None:
         """See `Engine.add`."""
+        self.refuse_half_weights()
         self._waiting.append(request)
 
     def step(self) -> list[FinishedResponse]:

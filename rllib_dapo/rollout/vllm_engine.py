@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -20,7 +20,6 @@ from rllib_dapo.rollout.engine import (
     Request,
     Sampling,
 )
-from rllib_dapo.rollout.vllm_worker import WeightReceiver
 
 # The engine core runs in this process, so weights are handed over as tensors and nothing outlives
 # the actor.
@@ -35,9 +34,16 @@ from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
+from rllib_dapo.rollout.vllm_transfer import (
+    TransferReceiver,
+    ask_workers,
+    open_transfer,
+    receive_transfer,
+)
+
 GIB = 1 << 30
 CPU_BATCHED_TOKENS = 4096
-WORKER_EXTENSION = f"{WeightReceiver.__module__}.{WeightReceiver.__qualname__}"
+WORKER_EXTENSION = f"{TransferReceiver.__module__}.{TransferReceiver.__qualname__}"
 
 
 class VLLMEngine(Engine):
@@ -54,6 +60,7 @@ class VLLMEngine(Engine):
         cpu_kv_cache_gib: float,
         seed: int,
         engine_kwargs: dict[str, Any],
+        transfer_backend: str | None = None,
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
         settings: dict[str, Any] = {
@@ -78,6 +85,9 @@ class VLLMEngine(Engine):
             settings["enable_chunked_prefill"] = False
             settings["max_num_batched_tokens"] = max(max_model_len, CPU_BATCHED_TOKENS)
 
+        if transfer_backend is not None:
+            settings["weight_transfer_config"] = {"backend": transfer_backend}
+
         self._llm: LLM | None = _start(settings | engine_kwargs)
         self._request_ids = count()
         # vLLM's request id -> key of our request and place of the response in it.
@@ -101,6 +111,7 @@ class VLLMEngine(Engine):
         the same way, but then returns them all together; here each is returned as soon as it ends.
         They share the prompt's keys and values through the prefix cache.
         """
+        self.refuse_half_weights()
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
         for index in request.wanted:
@@ -127,13 +138,39 @@ class VLLMEngine(Engine):
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`: in place; then the old weights' prefix cache is dropped."""
         for lacking in self.llm.collective_rpc("receive_weights", args=(iter(weights),)):
-            if lacking:
-                others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
-                raise RuntimeError(
-                    f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}"
-                    f"{others}: set rollout.engine to transformers"
-                )
+            _refuse_lacking(lacking)
         self.llm.reset_prefix_cache()
+
+    def open_transfer(self, init_info: Mapping[str, Any]) -> None:
+        """See `Engine.open_transfer`."""
+        open_transfer(self.llm, init_info)
+
+    def receive_transfer(self, update_info: Mapping[str, Any]) -> None:
+        """See `Engine.receive_transfer`."""
+        _refuse_lacking(receive_transfer(self.llm, update_info))
+        self.llm.reset_prefix_cache()
+
+    def start_transfer(self, version: int) -> None:
+        """See `Engine.start_transfer`."""
+        self._half_held = version
+        ask_workers(self.llm, "start_transfer")
+
+    def continue_transfer(self, update_info: Mapping[str, Any]) -> None:
+        """See `Engine.continue_transfer`."""
+        ask_workers(self.llm, "update_weights", dict(update_info))
+
+    def finish_transfer(self) -> None:
+        """See `Engine.finish_transfer`."""
+        for lacking in ask_workers(self.llm, "finish_transfer"):
+            _refuse_lacking(lacking)
+        self._half_held = None
+        self.llm.reset_prefix_cache()
+
+    @property
+    def num_workers(self) -> int:
+        """See `Engine.num_workers`."""
+        config = self.llm.llm_engine.vllm_config.parallel_config
+        return int(config.world_size * config.data_parallel_size)
 
     def forget_prompts(self) -> None:
         """See `Engine.forget_prompts`.
@@ -154,6 +191,16 @@ class VLLMEngine(Engine):
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
             gc.collect()
+
+
+def _refuse_lacking(lacking: Sequence[str]) -> None:
+    """Refuses new weights where vLLM's model has some that were not among them."""
+    if lacking:
+        others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+        raise RuntimeError(
+            f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}{others}: "
+            "set rollout.engine to transformers"
+        )
 
 
 def _start(settings: dict[str, Any]) -> LLM:

@@ -7,51 +7,125 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rllib_dapo.findings import one_line
+
 
 class WeightReceiver:
-    """Methods that vLLM adds to each of its workers (its setting `worker_extension_cls`)."""
+    """Methods that vLLM adds to each of its workers (its setting `worker_extension_cls`).
+
+    vLLM keeps the old value of a weight that it is not given, or that its class of the model writes
+    past the loader, and logs a warning at most. So what it has loaded is compared with what its
+    model has.
+    """
 
     model_runner: Any
     model_config: Any
-    reload_weights: Any
+    vllm_config: Any
 
     def receive_weights(self, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
-        """Loads weights in place.
-
-        vLLM keeps the old value of a weight that it is not given, or that its class of the model
-        writes past the loader, and logs a warning at most. So what it has loaded is compared with
-        what its model has.
+        """Loads weights in place, all in one call: for a worker in the engine's own process.
 
         Args:
             weights: Every weight under its name in a Hugging Face checkpoint.
 
         Returns:
-            Names of weights, and of layers, of vLLM's model that were not loaded. None are named
-            for a quantized model, which has weights that no checkpoint has.
+            See `finish_weights`.
         """
-        model = self.model_runner.get_model()
-        tied = _modules_with_tied_weights(model)
-        expected = {name for name, _ in model.named_parameters()}
-        lacking: list[str] = []
-        load = model.load_weights
+        self.start_weights()
+        try:
+            self.take_weights(weights)
+            return self.finish_weights()
+        except BaseException:
+            self.abandon_weights()
+            raise
 
-        def load_and_compare(weights: Iterable[tuple[str, Tensor]]) -> set[str] | None:
-            loaded: set[str] | None = load(weights)
-            if self.model_config.quantization is None:
-                lacking.extend(sorted(expected - loaded) if loaded is not None else ())
-                lacking.extend(name for name in _untouched_layers(model) if name not in tied)
-            return loaded
+    def answer_weights(self, step: str, *arguments: Any) -> tuple[Any, str]:
+        """Takes one step of a hand-over and returns an error as a value.
+
+        If it were raised, vLLM would leave the answers of the other workers unread, and take them
+        for those to its next question.
+
+        Args:
+            step: `start_weights`, `take_weights`, `finish_weights` or `abandon_weights`.
+            *arguments: Arguments of that method.
+
+        Returns:
+            What the method returned, and what it raised, in one line; empty if it raised nothing.
+        """
+        try:
+            return getattr(self, step)(*arguments), ""
+        except Exception as error:
+            return None, f"{type(error).__name__}: {one_line(error)}"
+
+    def start_weights(self) -> None:
+        """Makes the model ready for new weights, of which every layer waits for its own."""
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+
+        model = self.model_runner.get_model()
+        self.tied_modules = _modules_with_tied_weights(model)
+        self.expected_weights = {name for name, _ in model.named_parameters()}
+        self.loaded_weights: set[str] | None = set()
 
         _forget_packed_experts(model)
-        model.load_weights = load_and_compare
-        try:
-            self.reload_weights(weights_iterator=weights)
-        finally:
-            del model.load_weights
+        with set_current_vllm_config(self.vllm_config):
+            initialize_layerwise_reload(model)
 
-        for module in tied.values():
+    def take_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Loads some of the new weights; a layer that has all of its own is processed.
+
+        Args:
+            weights: Weights under their names in a Hugging Face checkpoint. A worker that holds a
+                part of the model takes its part of each.
+        """
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader.mtp_validation import disable_mtp_completeness_check
+
+        model = self.model_runner.get_model()
+        with set_current_vllm_config(self.vllm_config), disable_mtp_completeness_check():
+            loaded = model.load_weights(weights)
+
+        if loaded is None or self.loaded_weights is None:
+            self.loaded_weights = None  # this class of model does not say
+        else:
+            self.loaded_weights |= loaded
+
+    def finish_weights(self) -> list[str]:
+        """Processes what has to wait until all weights have come, and forgets what depended on old.
+
+        Returns:
+            Names of weights, and of layers, of this worker's model that were not loaded. None are
+            named for a quantized model, which has weights that no checkpoint has.
+        """
+        lacking = self._lacking_weights()
+        self._finalize()
+
+        for module in self.tied_modules.values():
             module.quant_method.process_weights_after_loading(module)
+
+        # What vLLM's own `reload_weights` does in the end.
+        for reset in ("reset_lora_state", "reset_encoder_cache", "reset_mm_cache"):
+            getattr(self.model_runner, reset, lambda: None)()
         return lacking
+
+    def abandon_weights(self) -> None:
+        """Gives up a hand-over: the next one begins anew, and does not add to what came of this."""
+        self._finalize()
+
+    def _finalize(self) -> None:
+        from vllm.config import set_current_vllm_config
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+
+        with set_current_vllm_config(self.vllm_config):
+            finalize_layerwise_reload(self.model_runner.get_model(), self.model_config)
+
+    def _lacking_weights(self) -> list[str]:
+        if self.model_config.quantization is not None:
+            return []
+        loaded = self.loaded_weights
+        unloaded = sorted(self.expected_weights - loaded) if loaded is not None else []
+        layers = _untouched_layers(self.model_runner.get_model())
+        return [*unloaded, *(name for name in layers if name not in self.tied_modules)]
 
 
 def _modules_with_tied_weights(model: nn.Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The way of the weights from the Learners to the engines, in pieces through Ray's object store.
+"""The way of the weights from the Learners to the engines: one interface, several ways.
 
 RLlib's own way, `get_state` and `sync_weights`, would hold the whole model in the driver, and one
 Learner alone cannot answer under ZeRO-3, where all of them must take part in gathering a weight.
@@ -6,16 +6,16 @@ Learner alone cannot answer under ZeRO-3, where all of them must take part in ga
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from rllib_dapo.findings import one_line
-from rllib_dapo.learner.learner_group import ask_learners
-
 if TYPE_CHECKING:
+    from rllib_dapo.rollout.engine import Engine
     from rllib_dapo.rollout.env_runner import TextEnvRunner
 
 
@@ -46,46 +46,81 @@ class WeightTransfer:
             )
 
 
-def transfer_weights(
-    learner_group: LearnerGroup,
-    env_runner_group: EnvRunnerGroup,
-    *,
-    local_env_runner: bool,
-    timeout_seconds: float | None,
-) -> WeightTransfer:
-    """Hands the Learners' weights to every engine.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holding:
+    """What an EnvRunner says after a transfer.
 
-    Args:
-        learner_group: The Learners; all of them are asked at the same time.
-        env_runner_group: The EnvRunners with the engines.
-        local_env_runner: Whether the EnvRunner in this process has an engine.
-        timeout_seconds: Longest wait for the EnvRunners; None waits as long as it takes.
-
-    Raises:
-        RuntimeError: If an engine does not take them; one line.
+    Attributes:
+        version: Version of the weights that its engine now holds.
+        facts: Facts about the engine.
     """
-    # The first Learner's answer has the references to all pieces; those of the others are empty.
-    pieces, version = ask_learners(
-        learner_group, lambda learner: (learner.weight_pieces(), learner.weights_version)
-    )[0]
 
-    # A refusal is returned rather than raised: where EnvRunners are restarted after errors, RLlib
-    # would log it and go on.
-    def load(runner: TextEnvRunner) -> tuple[int, str, int, Any]:
-        try:
-            held, refusal = runner.load_weights(pieces, version), ""
-        except (RuntimeError, ValueError) as error:
-            held, refusal = -1, one_line(error)
-        return held, refusal, runner.worker_index, runner.engine_facts
+    version: int
+    facts: Any
 
-    loaded = env_runner_group.foreach_env_runner(
-        load, local_env_runner=local_env_runner, timeout_seconds=timeout_seconds
-    )
-    for _, refusal, _, _ in loaded:
-        if refusal:
-            raise RuntimeError(refusal)
-    return WeightTransfer(
-        version=version,
-        versions=[held for held, *_ in loaded],
-        engines={str(index): facts for _, _, index, facts in loaded},
-    )
+    @classmethod
+    def after(cls, runner: TextEnvRunner, take: Callable[[Engine], None], version: int) -> Holding:
+        """Has an EnvRunner take new weights; run in its process.
+
+        Args:
+            runner: The EnvRunner.
+            take: Hands the weights to its engine.
+            version: Version of these weights.
+        """
+        return cls(version=runner.take_weights(take, version), facts=runner.engine_facts)
+
+
+class TransferWay(ABC):
+    """A way of the weights, between the same Learners and EnvRunners again and again."""
+
+    def __init__(
+        self,
+        learner_group: LearnerGroup,
+        env_runner_group: EnvRunnerGroup,
+        *,
+        bucket_bytes: int,
+        timeout_seconds: float | None,
+        tolerates_deaths: bool,
+    ) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            learner_group: The Learners; all of them are asked at the same time.
+            env_runner_group: The EnvRunners with the engines.
+            bucket_bytes: Size of what is on the way at a time.
+            timeout_seconds: Longest time that a transfer may take; None means no limit.
+            tolerates_deaths: Whether a run goes on where an EnvRunner dies.
+        """
+        self._learner_group = learner_group
+        self._env_runner_group = env_runner_group
+        self._bucket_bytes = bucket_bytes
+        self._timeout_seconds = timeout_seconds
+        self._tolerates_deaths = tolerates_deaths
+
+    @abstractmethod
+    def transfer(self) -> WeightTransfer:
+        """Hands the Learners' weights to every engine that is alive.
+
+        An EnvRunner that dies meanwhile is left to RLlib where it restarts EnvRunners.
+
+        Raises:
+            RuntimeError: If a side fails or does not come to an end in time: one line that names
+                it. Engines that hold a part of the new weights refuse to sample then.
+        """
+
+    def close(self) -> None:  # noqa: B027 (there may be nothing to close)
+        """Takes connections down; the next transfer would make them anew."""
+
+    def _members(self) -> list[int]:
+        """Indices of the EnvRunners with engines that are alive; 0 is the one of this process."""
+        if self._env_runner_group.num_remote_env_runners():
+            return sorted(self._env_runner_group.healthy_env_runner_ids())
+        return [0] if self._env_runner_group.local_env_runner is not None else []
+
+    @staticmethod
+    def _outcome(version: int, holdings: dict[int, Holding]) -> WeightTransfer:
+        return WeightTransfer(
+            version=version,
+            versions=[holding.version for holding in holdings.values()],
+            engines={str(index): holding.facts for index, holding in holdings.items()},
+        )
