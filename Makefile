@@ -40,6 +40,7 @@ docs: setup  ## the tables of the documentation that are made from the code
 	.venv/bin/python tools/configuration_tables.py
 	.venv/bin/python tools/answer_rule_tables.py
 	.venv/bin/python tools/design_table.py
+	.venv/bin/python tools/weight_transfer_table.py
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
 	@missed=; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \

@@ -250,9 +250,7 @@ def main() -> None:
     report(
         "learner_memory",
         ours=Side(label="DeepSpeedLearner.build, loading", unit="MiB", values=peaks),
-        other=Side(
-            label="from_pretrained and deepspeed.initialize", unit="MiB", values=bare_peaks
-        ),
+        other=Side(label="from_pretrained and deepspeed.initialize", unit="MiB", values=bare_peaks),
         target=round(1 / MOST_OF_BARE, 3),
         higher_is_better=False,
         also={

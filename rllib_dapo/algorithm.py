@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import (
 from rllib_dapo.checkpoint.whole_checkpoints import WholeCheckpoints
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.value_checks import settings_warnings
+from rllib_dapo.config.weight_checks import transfer_way
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationClock
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
@@ -42,7 +43,7 @@ from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
-from rllib_dapo.weight_transfer import transfer_weights
+from rllib_dapo.weight_transfer.make_way import make_transfer_way
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,14 @@ class DAPO(WholeCheckpoints):
         )
         refuse_without_prompts(self.env_runner_group, self.config)
         self._round_checks = RoundChecks(self.config)
+        self._weight_transfer = make_transfer_way(
+            transfer_way(self.config),
+            self.learner_group,
+            self.env_runner_group,
+            bucket_mib=self.config.weight_bucket_mib,
+            timeout_seconds=self.config.weight_sync_timeout_s,
+            tolerates_deaths=self.config.restart_failed_env_runners,
+        )
         self._sync_weights()
         self._start_guard = StartGuard(self.config)
         self._start_guard.probe(self.learner_group, self.env_runner_group)
@@ -271,12 +280,7 @@ class DAPO(WholeCheckpoints):
 
     def _sync_weights(self) -> None:
         """Hands the Learners' weights to every engine and makes sure that each has them."""
-        transfer = transfer_weights(
-            self.learner_group,
-            self.env_runner_group,
-            local_env_runner=self.config.num_env_runners == 0,
-            timeout_seconds=self.config.weight_sync_timeout_s,
-        )
+        transfer = self._weight_transfer.transfer()
         self._weights_version = transfer.version
         self._engines = transfer.engines
         transfer.check_arrival()

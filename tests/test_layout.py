@@ -28,8 +28,11 @@ EXCEPTIONS = {
 IMPORTERS = {
     "vllm": {
         "rllib_dapo.rollout.vllm_engine",
-        "rllib_dapo.rollout.vllm_worker",
         "rllib_dapo.rollout.cpu_ray_executor",
+        "rllib_dapo.rollout.vllm_transfer",
+        "rllib_dapo.rollout.vllm_worker",
+        "rllib_dapo.weight_transfer.vllm_senders",
+        "rllib_dapo.weight_transfer.wire.gloo_engine",
     },
     "deepspeed": {"rllib_dapo.learner.deepspeed_learner", "rllib_dapo.learner.zero_weights"},
 }

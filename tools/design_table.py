@@ -19,8 +19,8 @@ PAGE = REPO / "docs" / "design.md"
 HEADING = "## Rooms\n"
 
 # Every room, and the rooms that it may import; only those above it, so imports run one way. A room
-# is a package or a module right below `rllib_dapo`, or `run/search`. `rllib_dapo` is its
-# `__init__.py`.
+# is a package or a module right below `rllib_dapo`, or a package in one of these. `rllib_dapo` is
+# its `__init__.py`.
 ROOMS = {
     "core": "",
     "envs": "",
@@ -29,13 +29,15 @@ ROOMS = {
     "shell_text": "",
     "threads": "",
     "ray_internals": "",
-    "weight_pieces": "",
+    "weight_transfer/wire": "findings",
     "stored_group": "core",
     "metrics": "core envs",
     "models": "envs",
-    "rollout": "core envs findings models threads ray_internals stored_group",
-    "learner": "core metrics models threads weight_pieces stored_group",
-    "weight_transfer": "findings rollout learner",
+    "rollout": (
+        "core envs findings models threads ray_internals weight_transfer/wire stored_group"
+    ),
+    "learner": "core metrics models threads weight_transfer/wire stored_group",
+    "weight_transfer": "findings weight_transfer/wire rollout learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",

@@ -42,6 +42,9 @@ _SETTINGS = (
     "rollout.max_turns",
     "rollout.skip_special_tokens",
     "rollout.record_groups",
+    # The way itself was given to the engines.
+    "weights.bucket_mib",
+    "weights.timeout_s",
 )
 # RLlib's own, where values came from, and what `DAPOConfig.validate` computes.
 _OTHER_ATTRIBUTES = frozenset(

@@ -29,13 +29,17 @@ from rllib_dapo.config.objective_sections import (
 )
 from rllib_dapo.config.setting import settings_section
 from rllib_dapo.config.value_checks import check_known_settings, check_settings
+from rllib_dapo.config.weight_checks import transfer_way
+from rllib_dapo.config.weights_section import WeightsSection, WeightTransferName
 from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
 from rllib_dapo.learner.schedule import LRSchedule
 
 logger = logging.getLogger(__name__)
 
 
-class DAPOConfig(ObjectivePresets, ModelSections, EngineResources, InheritedSections):
+class DAPOConfig(
+    ObjectivePresets, ModelSections, EngineResources, WeightsSection, InheritedSections
+):
     """Configuration of `DAPO`.
 
     ```python
@@ -103,6 +107,11 @@ class DAPOConfig(ObjectivePresets, ModelSections, EngineResources, InheritedSect
         self.num_env_threads = 1
         self.cpu_kv_cache_gib = 1.0
         self.record_groups = False
+
+        # `self.weights()`
+        self.weight_transfer: WeightTransferName = "auto"
+        self.weight_bucket_mib = 64.0
+        self.weight_sync_timeout_s: float | None = 600.0
 
         # `self.training()`
         self.optimizer_name: OptimizerName = "adamw"
@@ -189,7 +198,6 @@ class DAPOConfig(ObjectivePresets, ModelSections, EngineResources, InheritedSect
         self.num_cpus_per_env_runner = self.num_gpus_per_env_runner = None  # see EngineResources
         self.create_local_env_runner = False  # it would be a second engine
         self.sample_timeout_s = None  # a slow rollout is a long answer, not a fault
-        self.weight_sync_timeout_s = 600.0
         # These merge and send around the states of connectors, and there are no connectors.
         self.merge_env_runner_states = False
         self.broadcast_env_runner_states = False
@@ -361,6 +369,7 @@ class DAPOConfig(ObjectivePresets, ModelSections, EngineResources, InheritedSect
     @property
     @override(AlgorithmConfig)
     def _model_config_auto_includes(self) -> dict[str, Any]:
+        way = transfer_way(self)
         return super()._model_config_auto_includes | {
             "name": self.model_name,
             "dtype": self.model_dtype,
@@ -383,5 +392,6 @@ class DAPOConfig(ObjectivePresets, ModelSections, EngineResources, InheritedSect
                 "pipeline_parallel_size": self.pipeline_parallel_size,
                 "executor": self.executor,
                 "engine_kwargs": self.engine_kwargs,
+                "transfer_backend": None if way == "object_store" else way,
             },
         }

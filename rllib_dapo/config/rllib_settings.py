@@ -297,7 +297,7 @@ UNUSED: Mapping[str, Unused] = {
     **_warned(
         "fault_tolerance",
         "an environment's failure is a missing verdict, and weights reach restarted EnvRunners "
-        "within weight_sync_timeout_s",
+        "within weights.timeout_s",
         "restart_failed_sub_environments env_runner_restore_timeout_s",
     ),
     # The old API stack, and what became of its settings

@@ -15,6 +15,7 @@ from rllib_dapo.config.inherited_checks import (
 from rllib_dapo.config.objective_checks import check_objective, idle_clip_warning
 from rllib_dapo.config.setting import Setting, own_settings
 from rllib_dapo.config.value_kinds import choices, misfit
+from rllib_dapo.config.weight_checks import check_weights
 from rllib_dapo.findings import at_least, suggest, within
 from rllib_dapo.models import check_model_name
 
@@ -63,6 +64,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from _check_model(config)
     yield from _check_rollout(config)
     yield from check_engine(config)
+    yield from check_weights(config)
     yield from check_objective(config)
     yield from _check_update(config)
     yield from _check_sampling(config)

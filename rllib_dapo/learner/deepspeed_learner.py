@@ -153,10 +153,11 @@ class DeepSpeedLearner(DAPOTorchLearner):
         return norm
 
     @override(DAPOTorchLearner)
-    def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
+    def engine_weights(self, *, everywhere: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """See `DAPOTorchLearner.engine_weights`; sharded weights are gathered on the way."""
         module = self.policy_module
         weights = self._whole_weights(module.lm)
-        if rank() == 0:
+        if rank() == 0 or everywhere:
             yield from module.checkpoint_format.to_checkpoint(weights)
         else:
             deque(weights, maxlen=0)  # takes part in the gathering, and keeps nothing
@@ -217,7 +218,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
 
     def _saved_weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights by their names in a checkpoint, on the first Learner alone."""
-        yield from self._engine_weights()
+        yield from self.engine_weights()
 
         head = self.policy_module.value_head
         for name, tensor in () if head is None else self._whole_weights(head):

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
@@ -42,10 +41,10 @@ from rllib_dapo.learner.training_data import (
     MiniBatch,
     collate_minibatch,
 )
+from rllib_dapo.learner.weight_source import WeightSender
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME, SKIPPED_IN_A_ROW
 from rllib_dapo.threads import set_num_threads
-from rllib_dapo.weight_pieces import cut_into_pieces
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -65,6 +64,7 @@ class DAPOTorchLearner(CheckpointedLearner):
     """
 
     config: DAPOConfig
+    weight_sender: WeightSender | None = None  # where weights go to engines directly
 
     def __repr__(self) -> str:
         """`DAPOTorchLearner, one of 2 · tiny`: what Ray's dashboard and logs call this actor.
@@ -372,20 +372,14 @@ class DAPOTorchLearner(CheckpointedLearner):
         ((plan,),) = data.shards
         return measure_gap(self.collate(plan, data), self.policy_module, self.forward_micro_batch)
 
-    def weight_pieces(self) -> list[ray.ObjectRef]:
-        """Puts the weights, as an engine wants them, into the object store piece by piece.
+    def engine_weights(self, *, everywhere: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """The language model's weights by their checkpoint's names.
 
-        All Learners must be asked at the same time.
-
-        Returns:
-            References to the pieces; none on any Learner but the first.
+        Args:
+            everywhere: Whether they are wanted on every Learner, not on the first alone. Either
+                way all Learners must go through the whole iterator at the same time.
         """
-        dtype = self.policy_module.settings.dtype
-        return [ray.put(piece) for piece in cut_into_pieces(self._engine_weights(), dtype=dtype)]
-
-    def _engine_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The language model's weights by their checkpoint's names, on the first Learner alone."""
-        if rank() == 0:
+        if rank() == 0 or everywhere:
             module = self.policy_module
             yield from module.checkpoint_format.to_checkpoint(module.lm.state_dict().items())
 

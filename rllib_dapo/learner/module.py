@@ -32,7 +32,7 @@ from rllib_dapo.models import (
 )
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
-from rllib_dapo.weight_pieces import to_numpy, to_tensors
+from rllib_dapo.weight_transfer.wire.weight_pieces import to_numpy, to_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -208,15 +208,6 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """
         if state and self.engine is None:
             self._load_weights(dict(to_tensors(state.items())))
-
-    def load_engine_weights(self, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-        """Loads weights into the engine one by one; what it cached under the old ones is dropped.
-
-        Args:
-            arrays: Names and arrays of `DAPOTorchLearner.weight_pieces`.
-        """
-        assert self.engine is not None
-        self.engine.load_weights(to_tensors(arrays))
 
     @override(TorchRLModule)
     def save_to_path(

@@ -9,9 +9,10 @@ at once. This costs nothing against `vllm.LLM.generate`, which does the same ins
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,8 @@ class Engine(ABC):
 
     # Version of the weights of which the engine holds only some; None while it holds all of one.
     _half_held: int | None = None
+    # The group that the engine's workers have joined for `receive_transfer`; the driver names it.
+    transfer_key = ""
 
     @abstractmethod
     def add(self, request: Request) -> None:
@@ -167,6 +170,57 @@ class Engine(ABC):
             RuntimeError: If the engine's model has a weight that is not among them.
             ValueError: If they belong to another model.
         """
+
+    def open_transfer(self, init_info: Mapping[str, Any]) -> None:
+        """Connects the engine's workers with the Learners, for `receive_transfer`.
+
+        Args:
+            init_info: What the engine's own interface for weight transfers wants to know.
+
+        Raises:
+            RuntimeError: If the connection is not made.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights through `load_weights`")
+
+    def receive_transfer(self, update_info: Mapping[str, Any]) -> None:
+        """Takes what the Learners send to all engines at the same time, as `load_weights` would.
+
+        Args:
+            update_info: The weights that are about to come, or where they lie.
+
+        Raises:
+            RuntimeError: As `load_weights`, or if the Learners, or another engine, fail meanwhile.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights through `load_weights`")
+
+    def start_transfer(self, version: int) -> None:
+        """The same in steps, where the Learners say what lies where. Nothing is sampled meanwhile.
+
+        Args:
+            version: Version of the weights that will come.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights through `load_weights`")
+
+    def continue_transfer(self, update_info: Mapping[str, Any]) -> None:
+        """Takes some of the weights.
+
+        Args:
+            update_info: Where they lie.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights through `load_weights`")
+
+    def finish_transfer(self) -> None:
+        """All weights have come.
+
+        Raises:
+            RuntimeError: As `load_weights`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes weights through `load_weights`")
+
+    @property
+    def num_workers(self) -> int:
+        """Number of processes that hold a part of the model each."""
+        return 1
 
     def forget_prompts(self) -> None:  # noqa: B027 (most engines keep nothing)
         """Forgets what is cached of earlier prompts, as if the engine were new."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import ray
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -27,7 +26,7 @@ from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
-from rllib_dapo.rollout.engine import Sampling
+from rllib_dapo.rollout.engine import Engine, Sampling
 from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.episodes import to_episode
@@ -271,21 +270,20 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
         }
 
-    def load_weights(self, pieces: Sequence[ray.ObjectRef], version: int) -> int:
-        """Gives the engine new weights, one piece after the other.
+    def take_weights(self, take: Callable[[Engine], None], version: int) -> int:
+        """Gives the engine new weights.
 
         Args:
-            pieces: References to what `DAPOTorchLearner.weight_pieces` put into the object store.
-                Each is fetched when the engine needs it: no process holds the model twice.
+            take: Hands them to the engine. Where it fails, the engine samples no more.
             version: Version of these weights (RLlib's `weights_seq_no`).
 
         Returns:
             Version of the weights the engine now holds.
         """
         if self.module is not None:
-            arrays = (named_array for piece in pieces for named_array in ray.get(piece))
-            with self.module[DEFAULT_MODULE_ID].engine.taking_weights(version):
-                self.module[DEFAULT_MODULE_ID].load_engine_weights(arrays)
+            engine = self.module[DEFAULT_MODULE_ID].engine
+            with engine.taking_weights(version):
+                take(engine)
             self._weights_version = version
         return self._weights_version
 
@@ -293,7 +291,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores the lifetime counter.
 
-        RLlib would also send weights this way; here they come through `load_weights`.
+        RLlib would also send weights this way; here they come through `take_weights`.
 
         Args:
             state: May hold `num_env_steps_sampled_lifetime`; all else is ignored.

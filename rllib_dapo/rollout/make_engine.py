@@ -22,6 +22,7 @@ def make_engine(
     tensor_parallel_size: int = 1,
     pipeline_parallel_size: int = 1,
     executor: str = "mp",
+    transfer_backend: str | None = None,
 ) -> Engine:
     """Builds the engine named by the setting `rollout.engine`.
 
@@ -39,6 +40,8 @@ def make_engine(
             worker in all, it lives in this process.
         pipeline_parallel_size: Number of groups of them that have a share of the layers each.
         executor: `"mp"` for workers that are processes of this machine, `"ray"` for Ray actors.
+        transfer_backend: vLLM's name of the way by which weights come to its workers directly; None
+            where they come through `Engine.load_weights`.
 
     Raises:
         ValueError: For any other kind.
@@ -61,6 +64,7 @@ def make_engine(
                 executor=executor,
             ),
             engine_kwargs=engine_kwargs,
+            transfer_backend=transfer_backend,
         )
 
     if kind == "transformers":

@@ -52,7 +52,7 @@ class RoundChecks:
             raise RuntimeError(
                 f"prompts {stale[:8]} were sampled with other weights than version {version}: an "
                 "engine missed an update; raise "
-                f"weight_sync_timeout_s={self._config.weight_sync_timeout_s}"
+                f"weights.timeout_s={self._config.weight_sync_timeout_s}"
             )
 
     def _check_seeding(self, groups: Iterable[GroupSummary]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -30,7 +30,6 @@ from rllib_dapo.rollout.vllm_settings import (
     model_arguments,
 )
 from rllib_dapo.rollout.vllm_weights import hand_over
-from rllib_dapo.rollout.vllm_worker import WeightReceiver
 from rllib_dapo.rollout.worker_errors import worker_errors
 
 # The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
@@ -47,7 +46,14 @@ from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-WORKER_EXTENSION = f"{WeightReceiver.__module__}.{WeightReceiver.__qualname__}"
+from rllib_dapo.rollout.vllm_transfer import (
+    TransferReceiver,
+    ask_workers,
+    open_transfer,
+    receive_transfer,
+)
+
+WORKER_EXTENSION = f"{TransferReceiver.__module__}.{TransferReceiver.__qualname__}"
 CPU_RAY_EXECUTOR = "rllib_dapo.rollout.cpu_ray_executor.CPURayExecutor"
 
 
@@ -66,6 +72,7 @@ class VLLMEngine(Engine):
         seed: int,
         layout: EngineLayout,
         engine_kwargs: dict[str, Any],
+        transfer_backend: str | None = None,
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
         is_cpu = current_platform.is_cpu()
@@ -84,6 +91,9 @@ class VLLMEngine(Engine):
         if is_cpu:  # each worker has its share of the cache
             share = cpu_kv_cache_gib / layout.num_workers
             settings |= cpu_arguments(max_model_len=max_model_len, cpu_kv_cache_gib=share)
+
+        if transfer_backend is not None:
+            settings["weight_transfer_config"] = {"backend": transfer_backend}
 
         self._num_workers = layout.num_workers
         self._llm: LLM | None = _start(settings | engine_kwargs, num_workers=layout.num_workers)
@@ -139,15 +149,40 @@ class VLLMEngine(Engine):
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`: in place; then the old weights' prefix cache is dropped."""
         with self._deaths_told():
-            lacking = hand_over(self.llm, weights, num_workers=self._num_workers)
-
-        if lacking:
-            others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
-            raise RuntimeError(
-                f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}{others}: "
-                "set rollout.engine to transformers"
-            )
+            _refuse_lacking(hand_over(self.llm, weights, num_workers=self._num_workers))
         self.llm.reset_prefix_cache()
+
+    def open_transfer(self, init_info: Mapping[str, Any]) -> None:
+        """See `Engine.open_transfer`."""
+        with self._deaths_told():
+            open_transfer(self.llm, init_info)
+
+    def receive_transfer(self, update_info: Mapping[str, Any]) -> None:
+        """See `Engine.receive_transfer`."""
+        with self._deaths_told():
+            _refuse_lacking(receive_transfer(self.llm, update_info))
+        self.llm.reset_prefix_cache()
+
+    def start_transfer(self, version: int) -> None:
+        """See `Engine.start_transfer`."""
+        self._half_held = version
+        ask_workers(self.llm, "start_transfer")
+
+    def continue_transfer(self, update_info: Mapping[str, Any]) -> None:
+        """See `Engine.continue_transfer`."""
+        ask_workers(self.llm, "update_weights", dict(update_info))
+
+    def finish_transfer(self) -> None:
+        """See `Engine.finish_transfer`."""
+        for lacking in ask_workers(self.llm, "finish_transfer"):
+            _refuse_lacking(lacking)
+        self._half_held = None
+        self.llm.reset_prefix_cache()
+
+    @property
+    def num_workers(self) -> int:
+        """See `Engine.num_workers`."""
+        return self._num_workers
 
     def forget_prompts(self) -> None:
         """See `Engine.forget_prompts`.
@@ -186,6 +221,16 @@ class VLLMEngine(Engine):
                 f"one of the {self._num_workers} worker processes of the vLLM engine has ended: it "
                 "was killed, or the machine ran out of memory"
             ) from error
+
+
+def _refuse_lacking(lacking: Sequence[str]) -> None:
+    """Refuses new weights where vLLM's model has some that were not among them."""
+    if lacking:
+        others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+        raise RuntimeError(
+            f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}{others}: "
+            "set rollout.engine to transformers"
+        )
 
 
 def _start(settings: dict[str, Any], *, num_workers: int) -> LLM:

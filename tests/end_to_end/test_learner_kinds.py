@@ -30,6 +30,7 @@ from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.stored_group import store_group
+from rllib_dapo.weight_transfer.object_store import put_pieces
 
 VOCABULARY, MAX_TOKENS = 30, 8
 # Bounds on a micro-batch in tokens, and the micro-batches that one Learner makes of it.
@@ -162,7 +163,7 @@ def gradient(group: LearnerGroup, data: GroupTrainingData) -> np.ndarray:
 
 def weights(group: LearnerGroup) -> np.ndarray:
     """All weights, as the engines would get them."""
-    return as_array(ask_learners(group, lambda learner: learner.weight_pieces())[0])
+    return as_array(ask_learners(group, put_pieces)[0])
 
 
 def as_array(pieces: list[ray.ObjectRef]) -> np.ndarray:
@@ -215,7 +216,7 @@ def train_in(group: LearnerGroup, config: DAPOConfig, data: GroupTrainingData) -
         learner.build()
         result = learner.update(training_data=shards[rank()])
         assert result[DEFAULT_MODULE_ID]["gradient_updates"].peek() == 5
-        return learner.weight_pieces()
+        return put_pieces(learner)
 
     return as_array(ask_learners(group, train)[0])
 

@@ -17,6 +17,7 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.models.tiny import make_tokenizer
+from rllib_dapo.weight_transfer.object_store import put_pieces
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_weights_are_sent_as_the_files_have_them(
         rl_module_spec=config.get_multi_rl_module_spec(spaces=spaces)
     )
     try:
-        pieces: list[Any] = ask_learners(group, lambda learner: learner.weight_pieces())[0]
+        pieces: list[Any] = ask_learners(group, put_pieces)[0]
     finally:
         group.shutdown()
 

@@ -16,7 +16,7 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.models import load_tokenizer
 from rllib_dapo.rollout.engine import Sampling
-from rllib_dapo.weight_pieces import cut_into_pieces
+from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces, to_tensors
 
 LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]
@@ -55,7 +55,7 @@ def test_a_learners_weights_arrive_in_an_engine(
     assert sample(engine_module) != sample(target)
     for _, array in arrays:
         array.flags.writeable = False  # as they come out of the object store
-    engine_module.load_engine_weights(iter(arrays))
+    engine_module.engine.load_weights(to_tensors(arrays))
     assert sample(engine_module) == sample(target)
 
 

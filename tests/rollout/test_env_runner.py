@@ -19,6 +19,7 @@ from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.stored_group import CutGroup, WholeGroup
+from rllib_dapo.weight_transfer.object_store import load_pieces
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -188,7 +189,7 @@ def test_new_weights_change_the_version_and_what_is_sampled(
     for version, folder in ((0, other_raw_model), (7, other_raw_model), (0, raw_model)):
         arrays = state_of(folder)
         pieces = [ray.put(arrays[start : start + 5]) for start in range(0, len(arrays), 5)]
-        assert runner.load_weights(pieces, version) == version
+        assert runner.take_weights(load_pieces(pieces), version) == version
 
         groups = groups_of(runner, range(3))
         assert [group.weights_version for group in groups] == [version] * 3
@@ -240,4 +241,4 @@ def test_a_group_is_cut_where_several_learners_will_train_on_it(
 
 def test_an_env_runner_without_an_engine_keeps_its_version(rollout_config: MakeConfig) -> None:
     runner = TextEnvRunner(config=rollout_config().env_runners(num_env_runners=1), worker_index=0)
-    assert runner.load_weights([], 3) == 0
+    assert runner.take_weights(load_pieces([]), 3) == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_dapo.weight_pieces import cut_into_pieces, to_numpy, to_tensors
+from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces, to_numpy, to_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
