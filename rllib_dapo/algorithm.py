@@ -41,6 +41,7 @@ from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
+from rllib_dapo.weight_arrival import WeightArrival
 from rllib_dapo.weight_transfer import transfer_weights
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class DAPO(WholeCheckpoints):
         """Builds EnvRunners and Learners, and gives the EnvRunners the Learners' weights."""
         self._was_reset = False
         self._gauges = RunGauges()
+        self._arrival = WeightArrival()
         self._start_counting()
 
         for warning in settings_warnings(self.config):
@@ -135,6 +137,7 @@ class DAPO(WholeCheckpoints):
         )
         refuse_without_prompts(self.env_runner_group, self.config)
         self._round_checks = RoundChecks(self.config)
+        self._arrival.learn_layouts(self)
         self._sync_weights()
         self._start_guard = StartGuard(self.config)
         self._start_guard.probe(self.learner_group, self.env_runner_group)
@@ -201,8 +204,12 @@ class DAPO(WholeCheckpoints):
         if self.config.record_groups:
             record_step(self, accepted, number=self._weights_version)
 
-        # Once, before the first update: engine and Learner must agree on what has been sampled.
-        self._start_guard.check(self.learner_group, accepted)
+        # Engines must hold the Learners' weights, bit for bit, and at times both must agree on what
+        # has been sampled.
+        looks = self._start_guard.is_time(self.learner_group, version=self._weights_version)
+        self._arrival.check(self, version=self._weights_version, wide=looks)
+        if looks:
+            self._start_guard.check(self.learner_group, accepted, version=self._weights_version)
 
         # Lines 10 and 11: several updates of the policy by the objective (Eq. 8), one optimizer
         # step for each mini-batch.
@@ -272,13 +279,16 @@ class DAPO(WholeCheckpoints):
             timeout_seconds=self.config.weight_sync_timeout_s,
         )
         self._weights_version = transfer.version
-        self._engines = transfer.engines
+        self.engines = transfer.engines
         transfer.check_arrival()
+        self._arrival.check(self, version=self._weights_version)
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Gives restarted EnvRunners the current weights before they sample again."""
         restored = env_runner_group.probe_unhealthy_env_runners()
+        # Ray may have restarted others before any call could fail.
+        restored += self._arrival.restarted(self, besides=restored)
         if not restored:
             return []
 
@@ -306,6 +316,7 @@ class DAPO(WholeCheckpoints):
         """
         self._call_back("on_evaluate_start")
 
+        self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
             prompts = range(self.config.evaluation_num_prompts)
             results = self._stream.sample(prompts, evaluation=True)
@@ -334,7 +345,7 @@ class DAPO(WholeCheckpoints):
 
         result = super().step()
         result[SECONDS] = self._clock.seconds
-        result[ENGINES] = self._engines
+        result[ENGINES] = self.engines
         if self.evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self.evaluation_at_start
         return result

@@ -26,7 +26,11 @@ EXCEPTIONS = {
 }
 # Heavy libraries, each behind the modules that need it.
 IMPORTERS = {
-    "vllm": {"rllib_dapo.rollout.vllm_engine", "rllib_dapo.rollout.vllm_worker"},
+    "vllm": {
+        "rllib_dapo.rollout.vllm_engine",
+        "rllib_dapo.rollout.vllm_weight_blocks",
+        "rllib_dapo.rollout.vllm_worker",
+    },
     "deepspeed": {"rllib_dapo.learner.deepspeed_learner"},
 }
 WITHOUT_RAY = {"core", "envs"}

@@ -30,12 +30,14 @@ ROOMS = {
     "threads": "",
     "ray_internals": "",
     "weight_pieces": "",
+    "weight_checksums": "",
     "stored_group": "core",
     "metrics": "core envs",
     "models": "envs",
-    "rollout": "core envs findings models threads ray_internals stored_group",
-    "learner": "core metrics models threads weight_pieces stored_group",
+    "rollout": "core envs findings models threads ray_internals stored_group weight_checksums",
+    "learner": "core metrics models threads weight_pieces weight_checksums stored_group",
     "weight_transfer": "findings rollout learner",
+    "weight_arrival": "findings weight_checksums rollout learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
@@ -44,8 +46,8 @@ ROOMS = {
     "tracking": "core envs ray_internals metrics rollout model_check config",
     "reset": "config",
     "algorithm": (
-        "ray_internals metrics models rollout weight_transfer checkpoint planning start_guard"
-        " model_check config tracking reset"
+        "ray_internals metrics models rollout weight_transfer weight_arrival checkpoint planning"
+        " start_guard model_check config tracking reset"
     ),
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -21,6 +22,7 @@ from rllib_dapo.rollout.engine import (
     Sampling,
 )
 from rllib_dapo.rollout.vllm_worker import WeightReceiver
+from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # The engine core runs in this process, so weights are handed over as tensors and nothing outlives
 # the actor.
@@ -134,6 +136,11 @@ class VLLMEngine(Engine):
                     f"{others}: set rollout.engine to transformers"
                 )
         self.llm.reset_prefix_cache()
+
+    def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """See `Engine.weight_checksums`: each worker answers for what it holds."""
+        answers = self.llm.collective_rpc("weight_checksums", args=(list(map(asdict, blocks)),))
+        return [BlockPart(**part) for answer in answers for part in answer]
 
     def forget_prompts(self) -> None:
         """See `Engine.forget_prompts`.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
+
+from rllib_dapo.rollout.vllm_weight_blocks import held_parts
+from rllib_dapo.weight_checksums import WeightBlock
 
 
 class WeightReceiver:
@@ -52,6 +56,18 @@ class WeightReceiver:
         for module in tied.values():
             module.quant_method.process_weights_after_loading(module)
         return lacking
+
+    def weight_checksums(self, blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Checksums of what this worker holds; plain values, as they may come from other processes.
+
+        Args:
+            blocks: Fields of each `WeightBlock`.
+
+        Returns:
+            Fields of each `BlockPart`.
+        """
+        wanted = [WeightBlock(**block) for block in blocks]
+        return [asdict(part) for part in held_parts(self.model_runner.get_model(), wanted)]
 
 
 def _modules_with_tied_weights(model: nn.Module) -> dict[str, Any]:
