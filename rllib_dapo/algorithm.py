@@ -30,8 +30,9 @@ from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
 from rllib_dapo.ray_internals import construction_errors_raised
-from rllib_dapo.reset import build_anew, following_config, request_or_little
+from rllib_dapo.reset import build_anew, following_config, request_or_little, start_over_with
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
 from rllib_dapo.rollout.round_checks import RoundChecks, refuse_without_prompts
@@ -204,12 +205,12 @@ class DAPO(WholeCheckpoints):
         if self.config.record_groups:
             record_step(self, accepted, number=self._weights_version)
 
-        # Engines must hold the Learners' weights, bit for bit, and at times both must agree on what
-        # has been sampled.
-        looks = self._start_guard.is_time(self.learner_group, version=self._weights_version)
-        self._arrival.check(self, version=self._weights_version, wide=looks)
+        # Engines must hold the Learners' weights, and at times both must agree on the samples.
+        version = self._weights_version
+        looks = self._start_guard.is_time(self.learner_group, version=version)
+        self._arrival.check(self, version=version, wide=looks)
         if looks:
-            self._start_guard.check(self.learner_group, accepted, version=self._weights_version)
+            self._start_guard.check(self.learner_group, accepted, version=version)
 
         # Lines 10 and 11: several updates of the policy by the objective (Eq. 8), one optimizer
         # step for each mini-batch.
@@ -248,6 +249,7 @@ class DAPO(WholeCheckpoints):
             acceptance_rate=self._acceptance_rate,
             min_verdicts=1 if config.has_critic else 2,
         )
+        self._stream.begin_batch()
         groups: dict[int, SampledGroup] = {}
         self._rollout_results: list[RolloutResult] = []
 
@@ -263,6 +265,10 @@ class DAPO(WholeCheckpoints):
             groups |= sampled
             self._rollout_results += results
 
+        # An EnvRunner that is gone has taken with it what it had sampled.
+        if self._arrival.restarted(self) or self._stream.has_lost:
+            self.restore_env_runners(self.env_runner_group)
+            sample_lost_again(self._stream, sampler, groups, self._rollout_results)
         check_shortfall(sampler, config)
 
         # Prompts of informative groups beyond the batch come again: training on these groups later
@@ -287,19 +293,13 @@ class DAPO(WholeCheckpoints):
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Gives restarted EnvRunners the current weights before they sample again."""
         restored = env_runner_group.probe_unhealthy_env_runners()
-        # Ray may have restarted others before any call could fail.
         restored += self._arrival.restarted(self, besides=restored)
         if not restored:
             return []
 
         # After a reset, Ray has made them with the configuration of the first of the trials.
         if self._was_reset:
-            config = self.config
-            env_runner_group.foreach_env_runner(
-                lambda runner: runner.start_over(config),
-                remote_worker_ids=restored,
-                local_env_runner=False,
-            )
+            start_over_with(self.config, env_runner_group, restored)
         self._sync_weights()
         return restored
 

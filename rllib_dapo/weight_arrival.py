@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import DEFAULT_MODULE_ID
 
@@ -59,7 +59,7 @@ class WeightArrival:
             return
 
         expected = _ask_learners(algorithm, width=WIDE, turn=0)
-        agreeing = [_agreeing(parts, expected) for _, parts in _ask_engines(algorithm, expected)]
+        agreeing = [_agreeing(parts, expected) for *_, parts in _ask_engines(algorithm, expected)]
         self._comparable = frozenset.intersection(*agreeing) if agreeing else frozenset()
 
         left_out = sorted(set(expected) - {name for name, _ in self._comparable})
@@ -88,9 +88,11 @@ class WeightArrival:
             return
 
         expected = _ask_learners(algorithm, width=WIDE if wide else NARROW, turn=version)
-        for index, parts in _ask_engines(algorithm, expected):
+        for index, facts, parts in _ask_engines(algorithm, expected):
+            # One that was restarted a moment ago is given weights before it samples again.
+            was_restarted = facts != algorithm.engines.get(str(index), facts)
             differing = self._comparable - _agreeing(parts, expected)
-            if not differing:
+            if was_restarted or not differing:
                 continue
             line = _describe(
                 {name for name, _ in differing},
@@ -102,7 +104,7 @@ class WeightArrival:
                 raise RuntimeError(line)
             logger.warning(line)
 
-    def restarted(self, algorithm: DAPO, *, besides: Collection[int]) -> list[int]:
+    def restarted(self, algorithm: DAPO, *, besides: Collection[int] = ()) -> list[int]:
         """EnvRunners whose engines have started anew since they were given weights.
 
         Ray restarts an actor that has died, with the model that training began with. Where it is
@@ -142,8 +144,10 @@ def _ask_learners(algorithm: DAPO, *, width: int, turn: int) -> BlockChecksums:
     )[0]
 
 
-def _ask_engines(algorithm: DAPO, expected: BlockChecksums) -> list[tuple[int, list[BlockPart]]]:
-    """Index and parts of every EnvRunner with an engine.
+def _ask_engines(
+    algorithm: DAPO, expected: BlockChecksums
+) -> list[tuple[int, Any, list[BlockPart]]]:
+    """Index, facts and parts of every EnvRunner with an engine.
 
     Raises:
         RuntimeError: If one cannot say what it holds; one line.
@@ -152,25 +156,26 @@ def _ask_engines(algorithm: DAPO, expected: BlockChecksums) -> list[tuple[int, l
 
     # An error is returned rather than raised: where EnvRunners are restarted after errors, RLlib
     # would log it and go on.
-    def ask(runner: TextEnvRunner) -> tuple[int, list[BlockPart], str]:
+    def ask(runner: TextEnvRunner) -> tuple[int, Any, list[BlockPart], str]:
+        parts, fault = [], ""
         try:
-            engine = runner.module[DEFAULT_MODULE_ID].engine
-            return runner.worker_index, engine.weight_checksums(blocks), ""
+            parts = runner.module[DEFAULT_MODULE_ID].engine.weight_checksums(blocks)
         except Exception as error:  # whatever it is, nobody knows what is sampled from
-            return runner.worker_index, [], one_line(error)
+            fault = one_line(error)
+        return runner.worker_index, runner.engine_facts, parts, fault
 
     answers = algorithm.env_runner_group.foreach_env_runner(
         ask,
         local_env_runner=algorithm.config.num_env_runners == 0,
         timeout_seconds=algorithm.config.weight_sync_timeout_s,
     )
-    for index, _, fault in answers:
+    for index, *_, fault in answers:
         if fault:
             raise RuntimeError(
                 f"the engine of EnvRunner {index} cannot say which weights it holds: {fault[:300]};"
                 " start_guard.limit=null goes on without asking"
             )
-    return [(index, parts) for index, parts, _ in answers]
+    return [(index, facts, parts) for index, facts, parts, _ in answers]
 
 
 def _agreeing(parts: Collection[BlockPart], expected: BlockChecksums) -> frozenset[Held]:

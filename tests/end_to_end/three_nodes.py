@@ -44,7 +44,7 @@ def make_config(model: Path) -> DAPOConfig:
             engine="transformers",
             max_prompt_tokens=16,
             max_response_tokens=4,
-            max_groups_in_flight=2,
+            max_groups_in_flight=1,
         )
         .env_runners(num_env_runners=2, custom_resources_per_env_runner={"runner": 1})
         .learners(
@@ -108,19 +108,27 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def hang_in_a_batch(algo: DAPO, address: str, marker: Path) -> None:
-    """Makes the EnvRunner of one node sample a request and never answer."""
+    """Makes the EnvRunner of one node answer one request, and never the next one.
+
+    So groups that it has handed over are lost with it. The other one waits for that.
+    """
 
     def prepare(runner: Any) -> None:
-        if ray.util.get_node_ip_address() != address:
-            return
+        hangs = ray.util.get_node_ip_address() == address
         sample = runner.sample_groups
+        calls: list[int] = []
 
-        def sample_and_hang(*args: Any, **kwargs: Any) -> None:
-            sample(*args, **kwargs)
-            marker.touch()
-            time.sleep(PATIENCE_S)
+        def sample_or_hang(*args: Any, **kwargs: Any) -> Any:
+            calls.append(1)
+            sampled = sample(*args, **kwargs)
+            if len(calls) == 2 and hangs:
+                marker.touch()
+                time.sleep(PATIENCE_S)
+            elif len(calls) == 2:
+                wait_for(marker.exists)
+            return sampled
 
-        runner.sample_groups = sample_and_hang
+        runner.sample_groups = sample_or_hang
 
     algo.env_runner_group.foreach_env_runner(prepare, local_env_runner=False)
 
