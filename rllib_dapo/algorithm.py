@@ -31,9 +31,10 @@ from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
 from rllib_dapo.ray_internals import construction_errors_raised
-from rllib_dapo.reset import build_anew, following_config, request_or_little
+from rllib_dapo.reset import build_anew, following_config, request_or_little, start_over_with
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.engine_placement import with_engine_bundles
+from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
 from rllib_dapo.rollout.round_checks import RoundChecks, refuse_without_prompts
@@ -43,6 +44,7 @@ from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
+from rllib_dapo.weight_arrival import WeightArrival
 from rllib_dapo.weight_transfer.make_way import make_transfer_way
 
 logger = logging.getLogger(__name__)
@@ -105,6 +107,7 @@ class DAPO(WholeCheckpoints):
         """Builds EnvRunners and Learners, and gives the EnvRunners the Learners' weights."""
         self._was_reset = False
         self._gauges = RunGauges()
+        self._arrival = WeightArrival()
         self._start_counting()
 
         for warning in settings_warnings(self.config):
@@ -150,6 +153,7 @@ class DAPO(WholeCheckpoints):
             timeout_seconds=self.config.weight_sync_timeout_s,
             tolerates_deaths=self.config.restart_failed_env_runners,
         )
+        self._arrival.learn_layouts(self)
         self._sync_weights()
         self._start_guard = StartGuard(self.config)
         self._start_guard.probe(self.learner_group, self.env_runner_group)
@@ -216,8 +220,12 @@ class DAPO(WholeCheckpoints):
         if self.config.record_groups:
             record_step(self, accepted, number=self._weights_version)
 
-        # Once, before the first update: engine and Learner must agree on what has been sampled.
-        self._start_guard.check(self.learner_group, accepted)
+        # Engines must hold the Learners' weights, and at times both must agree on the samples.
+        version = self._weights_version
+        looks = self._start_guard.is_time(self.learner_group, version=version)
+        self._arrival.check(self, version=version, wide=looks)
+        if looks:
+            self._start_guard.check(self.learner_group, accepted, version=version)
 
         # Lines 10 and 11: several updates of the policy by the objective (Eq. 8), one optimizer
         # step for each mini-batch.
@@ -256,6 +264,7 @@ class DAPO(WholeCheckpoints):
             acceptance_rate=self._acceptance_rate,
             min_verdicts=1 if config.has_critic else 2,
         )
+        self._stream.begin_batch()
         groups: dict[int, SampledGroup] = {}
         self._rollout_results: list[RolloutResult] = []
 
@@ -271,6 +280,10 @@ class DAPO(WholeCheckpoints):
             groups |= sampled
             self._rollout_results += results
 
+        # An EnvRunner that is gone has taken with it what it had sampled.
+        if self._arrival.restarted(self) or self._stream.has_lost:
+            self.restore_env_runners(self.env_runner_group)
+            sample_lost_again(self._stream, sampler, groups, self._rollout_results)
         check_shortfall(sampler, config)
 
         # Prompts of informative groups beyond the batch come again: training on these groups later
@@ -282,24 +295,21 @@ class DAPO(WholeCheckpoints):
         """Hands the Learners' weights to every engine and makes sure that each has them."""
         transfer = self._weight_transfer.transfer()
         self._weights_version = transfer.version
-        self._engines = transfer.engines
+        self.engines = transfer.engines
         transfer.check_arrival()
+        self._arrival.check(self, version=self._weights_version)
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
         """Gives restarted EnvRunners the current weights before they sample again."""
         restored = env_runner_group.probe_unhealthy_env_runners()
+        restored += self._arrival.restarted(self, besides=restored)
         if not restored:
             return []
 
         # After a reset, Ray has made them with the configuration of the first of the trials.
         if self._was_reset:
-            config = self.config
-            env_runner_group.foreach_env_runner(
-                lambda runner: runner.start_over(config),
-                remote_worker_ids=restored,
-                local_env_runner=False,
-            )
+            start_over_with(self.config, env_runner_group, restored)
         self._sync_weights()
         return restored
 
@@ -316,6 +326,7 @@ class DAPO(WholeCheckpoints):
         """
         self._call_back("on_evaluate_start")
 
+        self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
             prompts = range(self.config.evaluation_num_prompts)
             results = self._stream.sample(prompts, evaluation=True)
@@ -344,7 +355,7 @@ class DAPO(WholeCheckpoints):
 
         result = super().step()
         result[SECONDS] = self._clock.seconds
-        result[ENGINES] = self._engines
+        result[ENGINES] = self.engines
         if self.evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self.evaluation_at_start
         return result

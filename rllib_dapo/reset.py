@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils import force_list
 from ray.rllib.utils.debug import update_global_seed_if_necessary
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -69,6 +70,23 @@ def request_or_little(request: Callable[[Any], Any], config: Any) -> Any:
         return request(config)
     except Exception:  # what a space draws may be of any kind, so RLlib may raise anything
         return PlacementGroupFactory([{"CPU": 1}])
+
+
+def start_over_with(
+    config: DAPOConfig, env_runner_group: EnvRunnerGroup, indices: list[int]
+) -> None:
+    """Has restarted EnvRunners begin again under the configuration of the present trial.
+
+    Args:
+        config: The configuration.
+        env_runner_group: The EnvRunners.
+        indices: Indices of those that were restarted.
+    """
+    env_runner_group.foreach_env_runner(
+        lambda runner: runner.start_over(config),
+        remote_worker_ids=indices,
+        local_env_runner=False,
+    )
 
 
 def build_anew(algorithm: DAPO) -> None:

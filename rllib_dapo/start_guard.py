@@ -1,9 +1,10 @@
-"""The guard at the start: do engine and Learner give the same probabilities, and if not, why?
+"""The guard, from the start on: do engine and Learner give the same probabilities, and if not, why?
 
 A wrong temperature, raw instead of processed log-probabilities, a weight that did not arrive: none
-of it raises, and no loss curve shows it. So both sides are compared once, before the first update,
-on responses that the engines have just sampled with the Learners' weights: as they are, at
-temperature 1, and in float32. A gap that shrinks under one of these is put down to it. The default
+of it raises, and no loss curve shows it. So both sides are compared before the first update, after
+the first one that has changed weights, and now and then from there on. They are compared on
+responses that the engines have just sampled with the Learners' weights: as they are, at temperature
+1, and in float32. A gap that shrinks under one of these is put down to it. The default
 limit is well over what rounding brings: 0.2 nats in bfloat16, which brings a few hundredths, and
 0.00005 in float32, which brings a few millionths.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -57,7 +58,7 @@ CHANGES_SAMPLING = (
 
 
 class StartGuard:
-    """Compares engine and Learner once, before the first update of a run."""
+    """Compares engine and Learner before the first update, after the first change, and later on."""
 
     def __init__(self, config: DAPOConfig) -> None:
         """Waits for the first update, unless `start_guard.limit` is None.
@@ -68,10 +69,39 @@ class StartGuard:
         self._config = config
         self._limit = gap_limit(config)
         self._is_due = self._limit is not None
-        self._corrects = False
+        self._corrects = self._has_spoken = False
+        # The version that was looked at last, the weights' fingerprint then, and whether any update
+        # has changed them: the first ones of a warm-up may not.
+        self._looked_at: int | None = None
+        self._fingerprint: list[int] | None = None
+        self._has_changed = False
 
-    def check(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:
-        """Has the Learners score a few groups, the first time it is called.
+    def is_time(self, learner_group: LearnerGroup, *, version: int) -> bool:
+        """Whether to look before the next update.
+
+        That is before the first update, after the first one that has changed weights, and every
+        `start_guard.every_updates`.
+
+        Args:
+            learner_group: The Learners.
+            version: Version of their weights.
+        """
+        if self._limit is None or self._has_spoken:
+            return False
+
+        is_first_change = self._is_first_change(learner_group)
+        if self._looked_at is None and not self._is_due:  # a checkpoint that does not say
+            self._looked_at = version
+        every = self._config.guard_every_updates
+        has_waited = (
+            every is not None and self._looked_at is not None and version - self._looked_at >= every
+        )
+        return self._is_due or is_first_change or has_waited
+
+    def check(
+        self, learner_group: LearnerGroup, groups: Sequence[SampledGroup], *, version: int
+    ) -> None:
+        """Has the Learners score a few groups.
 
         A gap over `start_guard.limit` stops the run, is corrected or is warned of, as
         `start_guard.action` says.
@@ -79,16 +109,24 @@ class StartGuard:
         Args:
             learner_group: Learners with the weights that `groups` were sampled with.
             groups: Groups that are about to be trained on.
+            version: Version of these weights.
 
         Raises:
             RuntimeError: If engine and Learner are too far apart and `start_guard.action` is
                 `"raise"`; one line.
         """
-        if not self._is_due:
-            return
-
         self._is_due = False
+        self._looked_at = version
         self._compare(learner_group, groups[:GUARD_GROUPS])
+
+    def _is_first_change(self, learner_group: LearnerGroup) -> bool:
+        """Whether the weights differ, for the first time, from those at the first call."""
+        if self._has_changed:
+            return False
+        found = ask_learners(learner_group, lambda learner: learner.fingerprint())
+        self._has_changed = self._fingerprint is not None and found != self._fingerprint
+        self._fingerprint = self._fingerprint or found
+        return self._has_changed
 
     def probe(self, learner_group: LearnerGroup, env_runner_group: EnvRunnerGroup) -> None:
         """The same on made-up prompts, before anything is sampled for training.
@@ -125,11 +163,11 @@ class StartGuard:
     def _compare(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:
         config = self._config
         shards = plan_scoring(groups, config)
-        report = ask_learners(learner_group, lambda learner: learner.measure_start_gap(shards))[0]
+        report = ask_learners(learner_group, lambda learner: learner.measure_sampler_gap(shards))[0]
         if self._limit is None or report.mean <= self._limit:
             return
 
-        self._is_due = False  # said once
+        self._is_due, self._has_spoken = False, True  # said once
         line = self._explain(report, groups[0])
         if config.on_start_gap == "raise":
             raise RuntimeError(
@@ -149,11 +187,17 @@ class StartGuard:
         cap = CORRECTION_CAP if corrects else self._config.importance_cap
         ask_learners(learner_group, lambda learner: setattr(learner, "importance_cap", cap))
 
-    def get_state(self) -> dict[str, bool]:
-        """What a checkpoint keeps: whether the guard has looked, and what it has switched on."""
-        return {"is_due": self._is_due, "corrects": self._corrects}
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: when the guard has looked, and what it has switched on."""
+        return {
+            "is_due": self._is_due,
+            "corrects": self._corrects,
+            "has_spoken": self._has_spoken,
+            "looked_at": self._looked_at,
+            "has_changed": self._has_changed,
+        }
 
-    def set_state(self, state: Mapping[str, bool], learner_group: LearnerGroup) -> None:
+    def set_state(self, state: Mapping[str, Any], learner_group: LearnerGroup) -> None:
         """Goes on as the run that wrote the checkpoint would have.
 
         Args:
@@ -161,6 +205,11 @@ class StartGuard:
             learner_group: Learners that have restored the same checkpoint.
         """
         self._is_due = state["is_due"] and self._limit is not None
+        # A checkpoint of an earlier version has neither of these.
+        self._has_spoken = state.get("has_spoken", state["corrects"])
+        self._looked_at = state.get("looked_at")
+        self._has_changed = state.get("has_changed", not state["is_due"])
+        self._fingerprint = None
         self._set_correction(state["corrects"], learner_group)
 
     def _explain(self, report: GapReport, sampled: SampledGroup) -> str:

@@ -30,6 +30,7 @@ IMPORTERS = {
         "rllib_dapo.rollout.vllm_engine",
         "rllib_dapo.rollout.cpu_ray_executor",
         "rllib_dapo.rollout.vllm_transfer",
+        "rllib_dapo.rollout.vllm_weight_blocks",
         "rllib_dapo.rollout.vllm_worker",
         "rllib_dapo.weight_transfer.vllm_senders",
         "rllib_dapo.weight_transfer.wire.gloo_engine",

@@ -30,14 +30,19 @@ ROOMS = {
     "threads": "",
     "ray_internals": "",
     "weight_transfer/wire": "findings",
+    "weight_checksums": "",
     "stored_group": "core",
     "metrics": "core envs",
     "models": "envs",
     "rollout": (
-        "core envs findings models threads ray_internals weight_transfer/wire stored_group"
+        "core envs findings models threads ray_internals weight_transfer/wire weight_checksums "
+        "stored_group"
     ),
-    "learner": "core metrics models threads weight_transfer/wire stored_group",
+    "learner": (
+        "core metrics models threads weight_transfer/wire weight_checksums stored_group"
+    ),
     "weight_transfer": "findings weight_transfer/wire rollout learner",
+    "weight_arrival": "findings weight_checksums rollout learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
@@ -47,8 +52,8 @@ ROOMS = {
     "tracking": "core envs ray_internals metrics rollout model_check config",
     "reset": "config",
     "algorithm": (
-        "ray_internals metrics models rollout weight_transfer checkpoint planning start_guard"
-        " model_check config tracking reset"
+        "ray_internals metrics models rollout weight_transfer weight_arrival checkpoint planning"
+        " start_guard model_check config tracking reset"
     ),
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",

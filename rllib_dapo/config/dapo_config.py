@@ -155,6 +155,7 @@ class DAPOConfig(
         # `self.start_guard()`
         self.start_gap_limit: float | Literal["auto"] | None = "auto"
         self.on_start_gap: GuardAction = "raise"
+        self.guard_every_updates: int | None = 20
 
         # `self.critic()`
         self.gae_lambda = 1.0

@@ -138,6 +138,10 @@ def _check_importance_sampling(config: DAPOConfig) -> Iterator[str]:
     if limit is not None and limit != "auto" and not limit > 0:
         yield f"start_guard.limit={limit} must be positive, auto, or null to switch the guard off"
 
+    every = config.guard_every_updates
+    if every is not None:
+        yield from at_least("start_guard.every_updates", every, 1, "null never looks again")
+
     if config.old_logprobs != "sampler":
         return
     corrections = {

@@ -176,21 +176,29 @@ class ObjectiveSections(AlgorithmConfig):
             self.start_guard(**given)
         return self
 
-    @settings_section(limit="start_gap_limit", action="on_start_gap")
+    @settings_section(
+        limit="start_gap_limit", action="on_start_gap", every_updates="guard_every_updates"
+    )
     def start_guard(
         self,
         *,
         limit: float | Literal["auto"] | None = NotProvided,
         action: GuardAction = NotProvided,
+        every_updates: int | None = NotProvided,
     ) -> Self:
-        """A check before the first update: is what samples the same model as what is trained?
+        """A check from the start on: is what samples the same model as what is trained?
 
         Args:
             limit: Largest mean difference between trainer and sampler of a token's log-probability
-                that the first step may show, in nats. `auto` is 0.2 in bfloat16, whose rounding
-                brings a few hundredths, and 0.00005 in float32. `null` does not look.
+                under the same weights, in nats. `auto` is 0.2 in bfloat16, whose rounding brings a
+                few hundredths, and 0.00005 in float32. `null` does not look, and does not compare
+                the engines' weights with the Learners' either.
             action: What is done beyond the limit: `raise` stops, `correct` switches truncated
-                importance sampling on with a cap of 2, `warn` goes on.
+                importance sampling on with a cap of 2, `warn` goes on. Where an engine holds other
+                weights, `raise` stops, and the others warn.
+            every_updates: Number of training steps (rollouts) after which both sides are compared
+                again, after the start and the first update that has changed weights; `null` for
+                never. Weights are compared bit for bit after each transfer in any case.
         """
         return self
 

@@ -361,7 +361,7 @@ class DAPOTorchLearner(CheckpointedLearner):
 
     # What the driver asks for
 
-    def measure_start_gap(self, shards: list[GroupTrainingData]) -> GapReport:
+    def measure_sampler_gap(self, shards: list[GroupTrainingData]) -> GapReport:
         """Scores responses that the engine sampled under the same weights; see `start_guard`.
 
         Args:

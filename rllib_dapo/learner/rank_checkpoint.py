@@ -19,11 +19,9 @@ from ray.rllib.utils.annotations import override
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.node_folder import node_folder
 from rllib_dapo.learner.optimizer import in_groups
+from rllib_dapo.weight_checksums import BITS
 
 RANKS = "ranks"
-
-# The integer type for weights of so many bytes each.
-BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class CheckpointedLearner(TorchLearner):

@@ -46,6 +46,11 @@ class CheckpointFormat:
         }
         self._converts = set(revert_weight_conversion(model, names)) != set(names)
 
+    @property
+    def converts(self) -> bool:
+        """Whether the checkpoint has other tensors than the model, and not just fewer names."""
+        return self._converts
+
     def to_checkpoint(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Weights under the names, and in the shapes, that `save_pretrained` writes.
 

@@ -152,3 +152,19 @@ class DynamicSampler:
 
         if self.seen:
             self.acceptance_rate = self.decisions[Decision.ACCEPTED] / len(self.seen)
+
+    def take_again(self, groups: Iterable[GroupSummary]) -> None:
+        """Takes summaries of groups that were sampled again, in the place of those before.
+
+        Args:
+            groups: Summaries of groups that were offered; one that would not be accepted any more
+                leaves the batch.
+        """
+        again = {group.seed: group for group in groups}
+        self.seen = [again.get(group.seed, group) for group in self.seen]
+        self.accepted = [
+            group
+            for group in (again.get(group.seed, group) for group in self.accepted)
+            if decide(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
+            is Decision.ACCEPTED
+        ]

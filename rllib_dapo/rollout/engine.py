@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_dapo.core.types import FinishReason
+from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # Names of transformers' classes that an engine has changed in this process. A Learner in the same
 # process cannot use them any more.
@@ -221,6 +222,18 @@ class Engine(ABC):
     def num_workers(self) -> int:
         """Number of processes that hold a part of the model each."""
         return 1
+
+    @abstractmethod
+    def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """Checksums of weights that the engine really holds.
+
+        Args:
+            blocks: What to look at.
+
+        Returns:
+            The parts of all blocks, of which a process may hold one each; nothing for a block that
+            cannot be read.
+        """
 
     def forget_prompts(self) -> None:  # noqa: B027 (most engines keep nothing)
         """Forgets what is cached of earlier prompts, as if the engine were new."""

@@ -71,6 +71,17 @@ class RolloutStream:
         self._restore = restore_env_runners
         self._while_waiting = while_waiting
         self._tags = (f"sample_groups_{n}" for n in count())
+        self.begin_batch()
+
+    def begin_batch(self) -> None:
+        """Forgets which EnvRunners were used and lost before."""
+        self._used: set[int] = set()
+        self._lost_one = False
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether an EnvRunner was lost since `begin_batch`, perhaps with groups it had sampled."""
+        return self._lost_one or not self._used.issubset(self._group.healthy_env_runner_ids())
 
     def sample(self, seeds: Sequence[int], *, evaluation: bool = False) -> list[RolloutResult]:
         """Samples a group for each seed.
@@ -148,6 +159,7 @@ class RolloutStream:
                 # A result of an EnvRunner that was taken for lost: its request is under way again.
                 if in_flight.pop(worker, None) is None:
                     continue
+                self._used.add(worker)
                 yield result
 
             if self._while_waiting is not None:
@@ -165,6 +177,7 @@ class RolloutStream:
                 len(in_flight[worker]),
             )
             pending.appendleft(in_flight.pop(worker))
+            self._lost_one = True
 
     def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
         self._group.foreach_env_runner_async(
@@ -174,6 +187,7 @@ class RolloutStream:
         )
 
     def _wait_for_env_runners(self) -> None:
+        self._lost_one = True
         self._restore()
         if not self._group.healthy_env_runner_ids():
             logger.warning("no EnvRunner is alive; waiting for one to restart")

@@ -51,8 +51,9 @@ class RoundChecks:
         if stale:
             raise RuntimeError(
                 f"prompts {stale[:8]} were sampled with other weights than version {version}: an "
-                "engine missed an update; raise "
-                f"weights.timeout_s={self._config.weight_sync_timeout_s}"
+                "engine missed an update, or was restarted meanwhile; raise "
+                f"weights.timeout_s={self._config.weight_sync_timeout_s}, or go on from the "
+                "last checkpoint"
             )
 
     def _check_seeding(self, groups: Iterable[GroupSummary]) -> None:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 
 from rllib_dapo.models import CheckpointFormat, load_causal_lm
 from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request, Sampling
+from rllib_dapo.weight_checksums import BlockPart, WeightBlock, as_matrix, checksum, to_numbers
 
 
 class TransformersEngine(Engine):
@@ -76,6 +77,29 @@ class TransformersEngine(Engine):
         # Not strict, for second names of tied weights alone: what else is missing is refused.
         state = self._checkpoint_format.from_checkpoint(dict(weights))
         self._model.load_state_dict(state, strict=False)
+
+    def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """See `Engine.weight_checksums`: every weight can be read."""
+        named = self._model.named_parameters(remove_duplicate=False)
+        weights = dict(self._checkpoint_format.to_checkpoint(named))
+        there = [block for block in blocks if block.name in weights]
+        sums = [
+            checksum(
+                as_matrix(weights[block.name])[:, block.start : block.stop],
+                first_column=block.start,
+            )
+            for block in there
+        ]
+        return [
+            BlockPart(
+                name=block.name,
+                holder="model",
+                rows=(0, block.rows),
+                columns=(block.start, block.stop),
+                checksum=number,
+            )
+            for block, number in zip(there, to_numbers(sums), strict=True)
+        ]
 
     def abort(self) -> None:
         """See `Engine.abort`: between two steps nothing is half generated."""

@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -31,6 +32,7 @@ from rllib_dapo.rollout.vllm_settings import (
 )
 from rllib_dapo.rollout.vllm_weights import hand_over
 from rllib_dapo.rollout.worker_errors import worker_errors
+from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
 # so that weights are handed over as tensors and nothing outlives the actor. Not a default: with a
@@ -183,6 +185,11 @@ class VLLMEngine(Engine):
     def num_workers(self) -> int:
         """See `Engine.num_workers`."""
         return self._num_workers
+
+    def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """See `Engine.weight_checksums`: each worker answers for what it holds."""
+        answers = self.llm.collective_rpc("weight_checksums", args=(list(map(asdict, blocks)),))
+        return [BlockPart(**part) for answer in answers for part in answer]
 
     def forget_prompts(self) -> None:
         """See `Engine.forget_prompts`.

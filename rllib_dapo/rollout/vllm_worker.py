@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
 
 from rllib_dapo.findings import one_line
+from rllib_dapo.rollout.vllm_weight_blocks import held_parts
 from rllib_dapo.rollout.worker_errors import record_worker_errors
+from rllib_dapo.weight_checksums import WeightBlock
 
 # vLLM imports this module in every worker before it makes anything there.
 record_worker_errors()
@@ -111,6 +114,18 @@ class WeightReceiver:
         for reset in ("reset_lora_state", "reset_encoder_cache", "reset_mm_cache"):
             getattr(self.model_runner, reset, lambda: None)()
         return lacking
+
+    def weight_checksums(self, blocks: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Checksums of what this worker holds; plain values, as they may come from other processes.
+
+        Args:
+            blocks: Fields of each `WeightBlock`.
+
+        Returns:
+            Fields of each `BlockPart`.
+        """
+        wanted = [WeightBlock(**block) for block in blocks]
+        return [asdict(part) for part in held_parts(self.model_runner.get_model(), wanted)]
 
     def abandon_weights(self) -> None:
         """Gives up a hand-over: the next one begins anew, and does not add to what came of this."""

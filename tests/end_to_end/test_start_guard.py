@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,19 +85,36 @@ def test_a_restored_run_goes_on_correcting(
     assert "importance_capped_fraction" in learner
 
 
-def test_a_guard_that_has_looked_does_not_end_the_restored_run(
-    cluster: None, small_config: Make, other_raw_model: Path, tmp_path: Path
+def test_a_guard_that_has_looked_does_not_look_again_in_the_restored_run(
+    cluster: None, small_config: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = small_config(engine="transformers").dynamic_sampling(enabled=False)
     config.start_guard(limit=0.01)
     with running(config) as algo:
         algo.train()
+        algo.train()
         algo.save_to_path(tmp_path)
 
     with running(config.copy(copy_frozen=False)) as algo:
         algo.restore_from_path(tmp_path)
-        with_other_weights(algo, other_raw_model)  # a gap as it grows while a policy is trained
+        colder = replace(algo.env_runner._sampling(evaluation=False), temperature=0.7)
+        monkeypatch.setattr(algo.env_runner, "_sampling", lambda *, evaluation: colder)
         assert algo.train()["learners"][DEFAULT_MODULE_ID]["sampler_logprob_gap_mean"] > 0.01
+
+
+def test_a_gap_that_comes_later_ends_the_run_when_the_guard_looks_again(
+    cluster: None, small_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(engine="transformers").dynamic_sampling(enabled=False)
+    config.start_guard(limit=0.01, every_updates=2)
+    with running(config) as algo:
+        algo.train()
+        algo.train()  # the guard has looked before both
+        colder = replace(algo.env_runner._sampling(evaluation=False), temperature=0.7)
+        monkeypatch.setattr(algo.env_runner, "_sampling", lambda *, evaluation: colder)
+        algo.train()
+        with pytest.raises(RuntimeError, match=r"differ by .* start_guard\.limit=0\.01"):
+            algo.train()
 
 
 def test_gradients_that_stay_infinite_end_the_run(cluster: None, small_config: Make) -> None:

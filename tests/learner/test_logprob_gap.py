@@ -30,7 +30,9 @@ def measure(make_trainer: MakeTrainer, make_data: Callable[..., GroupTrainingDat
     """What a Learner says of responses that come from an engine."""
 
     def of(config: DAPOConfig, groups: dict[int, PromptGroup], **plan: int) -> GapReport:
-        return make_trainer(config).learner.measure_start_gap([make_data(groups=groups, plan=plan)])
+        return make_trainer(config).learner.measure_sampler_gap(
+            [make_data(groups=groups, plan=plan)]
+        )
 
     return of
 
@@ -151,7 +153,7 @@ def test_measuring_leaves_the_learner_as_it_was(
 ) -> None:
     trainer = make_trainer(learner_config())
     before, settings = trainer.weights(), trainer.module.settings
-    trainer.learner.measure_start_gap([make_data(plan={"max_tokens_per_microbatch": 40})])
+    trainer.learner.measure_sampler_gap([make_data(plan={"max_tokens_per_microbatch": 40})])
     assert trainer.has_weights(before)
     assert trainer.module.settings == settings
     assert all(parameter.grad is None for parameter in trainer.module.parameters())

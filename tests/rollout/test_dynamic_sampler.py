@@ -289,3 +289,18 @@ def test_a_batch_takes_groups_of_as_many_verdicts_as_are_needed(
     rewards = [(nan, 1), (nan, nan), (1, 1)]
     sampler.offer([make_summary(seed, rewards=rewards[seed]) for seed in sampler.next_round()])
     assert [group.seed for group in sampler.accepted] == accepted
+
+
+def test_groups_that_were_sampled_again_take_the_place_of_those_before(
+    make_summary: MakeSummary,
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=3, next_seed=0)
+    sampler.next_round()
+    mixed = {"rewards": (1, -1), "is_correct": (True, False)}
+    sampler.offer(make_summary(seed, **mixed) for seed in range(3))
+
+    longer = make_summary(1, **mixed, response_tokens=(5, 6))
+    useless = make_summary(2, rewards=(1, 1), is_correct=(True, True))
+    sampler.take_again([longer, useless])
+    assert sampler.accepted == [make_summary(0, **mixed), longer]
+    assert sampler.seen == [make_summary(0, **mixed), longer, useless]

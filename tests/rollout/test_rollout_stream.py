@@ -13,14 +13,16 @@ import gymnasium as gym
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.exceptions import RayError
+from ray.exceptions import ObjectLostError, RayError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune import register_env
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.envs import Problem
 from rllib_dapo.envs.arithmetic import ArithmeticEnv
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult
 from rllib_dapo.rollout.rollout_stream import RolloutStream, split_seeds
 
@@ -141,6 +143,33 @@ def test_an_env_runner_that_dies_while_it_samples_loses_no_prompt(
     with env_runners(config) as group:
         assert samples_of(stream_over(group).sample(range(8))) == expected
     assert grave.exists()
+
+
+@pytest.mark.slow
+def test_what_an_env_runner_had_sampled_before_it_died_is_sampled_again(
+    cluster: None,
+    rollout_config: MakeConfig,
+    mortal_env: str,
+    expected: Samples,
+    tmp_path: Path,
+) -> None:
+    """Tokens end with the process that has put them into the object store."""
+    config = rollout_config(mortal_env, deadly_seed=7, grave=str(tmp_path / "grave"))
+    config.env_runners(num_env_runners=1).fault_tolerance(restart_failed_env_runners=True)
+    sampler = DynamicSampler(prompts_per_step=8, next_seed=0, dynamic_sampling=False)
+
+    with env_runners(config) as group:
+        stream = stream_over(group)
+        results = stream.sample(sampler.next_round())
+        assert stream.has_lost
+        groups = {s.summary.seed: s for result in results for s in result.groups}
+        sampler.offer(s.summary for s in groups.values())
+        with pytest.raises(ObjectLostError):
+            samples_of(results)
+
+        sample_lost_again(stream, sampler, groups, results)
+        assert samples_of(results) == expected
+    assert [summary.seed for summary in sampler.accepted] == list(range(8))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,109 @@
+"""What a Learner really trains, as checksums that engines are compared with.
+
+They are taken from the parameters themselves and not from what is sent: a transfer that sends
+something else, whatever it is, must not be compared with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rllib_dapo.learner.collectives import gather, rank
+from rllib_dapo.weight_checksums import (
+    MODULUS,
+    WeightBlock,
+    as_matrix,
+    checksum,
+    choose_block,
+    to_numbers,
+)
+
+if TYPE_CHECKING:
+    from rllib_dapo.learner.module import CausalLMModule
+
+# By name: the block that was looked at, and its checksum.
+BlockChecksums = Mapping[str, tuple[WeightBlock, int]]
+
+
+@torch.no_grad()
+def learner_checksums(module: CausalLMModule, *, width: int, turn: int) -> BlockChecksums:
+    """Checksums of the weights in the type that an engine has them in.
+
+    Every Learner makes the same call, as shards have to be added up.
+
+    Args:
+        module: The Learner's module.
+        width: Largest number of columns of a weight that are looked at.
+        turn: See `choose_block`.
+
+    Returns:
+        Checksums of all parameters by their names in a checkpoint. Where weights are sharded and
+        the checkpoint's are made of several, there are none: nobody holds one whole.
+    """
+    dtype = module.settings.dtype
+    if module.is_sharded:
+        return _of_shards(module, dtype, width=width, turn=turn)
+    if rank() > 0:
+        return {}
+
+    named = dict(module.lm.named_parameters(remove_duplicate=False))
+    blocks: list[WeightBlock] = []
+    sums: list[Tensor] = []
+    for name, weight in module.checkpoint_format.to_checkpoint(named.items()):
+        block = choose_block(name, weight.shape, width=width, turn=turn)
+        columns = as_matrix(weight)[:, block.start : block.stop].to(dtype)
+        blocks.append(block)
+        sums.append(checksum(columns, first_column=block.start))
+
+    found = zip(blocks, to_numbers(sums), strict=True)
+    return {block.name: (block, number) for block, number in found}
+
+
+def _of_shards(
+    module: CausalLMModule, dtype: torch.dtype, *, width: int, turn: int
+) -> BlockChecksums:
+    """The same where each Learner holds a run of every flattened weight: nothing is gathered."""
+    if module.checkpoint_format.converts:
+        return {}
+
+    blocks: list[WeightBlock] = []
+    sums: list[Tensor] = []
+    for name, shape, first_row, rows in _sharded_rows(module):
+        block = choose_block(name, shape, width=width, turn=turn)
+        columns = rows[:, block.start : block.stop].to(dtype)
+        blocks.append(block)
+        sums.append(checksum(columns, first_row=first_row, first_column=block.start))
+
+    parts = gather(to_numbers(sums))
+    return {
+        block.name: (block, sum(numbers) % MODULUS)
+        for block, *numbers in zip(blocks, *parts, strict=True)
+    }
+
+
+def _sharded_rows(module: CausalLMModule) -> Iterator[tuple[str, torch.Size, int, Tensor]]:
+    """Name, whole shape, and this Learner's rows of every weight, with the first one's number.
+
+    What other Learners hold of a row at either end is 0 here, and counts for nothing.
+    """
+    named = module.lm.named_parameters(remove_duplicate=False)
+    for name, parameter in module.checkpoint_format.to_checkpoint(named):
+        shape = getattr(parameter, "ds_shape", parameter.shape)
+        shard = getattr(parameter, "ds_tensor", None)
+        if shard is None:  # DeepSpeed shards none, or leaves small ones alone
+            rows = as_matrix(parameter)
+            yield name, shape, 0, rows if rank() == 0 else torch.zeros_like(rows)
+            continue
+
+        # Shards are of equal size, and the last ones may reach beyond the end.
+        start = rank() * shard.numel()
+        held = shard.flatten()[: max(0, shape.numel() - start)]
+        columns = torch.Size(shape[1:]).numel()
+        first_row, before = divmod(start, columns)
+        rows = held.new_zeros(-(-(before + len(held)) // columns), columns)
+        rows.flatten()[before : before + len(held)] = held
+        yield name, shape, first_row, rows
