@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from rllib_dapo.envs.processes.process_pool import SPARE_PROCESSES
 from rllib_dapo.envs.verify import MissingReason
