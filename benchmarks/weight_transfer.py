@@ -48,15 +48,7 @@ def make_config() -> DAPOConfig:
 
 def make_way(algo: Any, way: str) -> TransferWay:
     """A way between the algorithm's Learner and engines; these take weights by both."""
-    config = algo.config
-    return make_transfer_way(
-        way,
-        algo.learner_group,
-        algo.env_runner_group,
-        bucket_mib=config.weight_bucket_mib,
-        timeout_seconds=config.weight_sync_timeout_s,
-        tolerates_deaths=False,
-    )
+    return make_transfer_way(way, algo.learner_group, algo.env_runner_group, algo.config)
 
 
 def keep_tensors(runner: Any) -> int:

@@ -88,12 +88,11 @@ class DAPO(WholeCheckpoints):
     @override(Algorithm)
     def default_resource_request(cls, config: Any) -> Any:
         """A trial's resources; a little where settings are refused, as the trial itself will do."""
-
-        def request(config: Any) -> Any:
-            asked = super(DAPO, cls).default_resource_request(config)
-            return with_engine_bundles(asked, cls.get_default_config().update_from_dict(config))
-
-        return request_or_little(request, config)
+        default, request = cls.get_default_config(), super().default_resource_request
+        return request_or_little(
+            lambda asked: with_engine_bundles(request(asked), default.update_from_dict(asked)),
+            config,
+        )
 
     def __repr__(self) -> str:
         """`DAPO trial_00003 · tiny`: what Ray's dashboard and logs call this actor."""
@@ -146,12 +145,7 @@ class DAPO(WholeCheckpoints):
         refuse_without_prompts(self.env_runner_group, self.config)
         self._round_checks = RoundChecks(self.config)
         self._weight_transfer = make_transfer_way(
-            transfer_way(self.config),
-            self.learner_group,
-            self.env_runner_group,
-            bucket_mib=self.config.weight_bucket_mib,
-            timeout_seconds=self.config.weight_sync_timeout_s,
-            tolerates_deaths=self.config.restart_failed_env_runners,
+            transfer_way(self.config), self.learner_group, self.env_runner_group, self.config
         )
         self._arrival.learn_layouts(self)
         self._sync_weights()
@@ -328,8 +322,9 @@ class DAPO(WholeCheckpoints):
 
         self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
-            prompts = range(self.config.evaluation_num_prompts)
-            results = self._stream.sample(prompts, evaluation=True)
+            results = self._stream.sample(
+                range(self.config.evaluation_num_prompts), evaluation=True
+            )
         self._sample_table.keep_evaluation(self, results)
         summaries = [group.summary for result in results for group in result.groups]
         evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}

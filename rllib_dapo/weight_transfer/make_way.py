@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ray.rllib.core.learner.learner_group import LearnerGroup
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
+    from rllib_dapo.config.dapo_config import DAPOConfig
+
 MIB = 2**20
 
 
@@ -17,10 +19,7 @@ def make_transfer_way(
     way: str,
     learner_group: LearnerGroup,
     env_runner_group: EnvRunnerGroup,
-    *,
-    bucket_mib: float,
-    timeout_seconds: float | None,
-    tolerates_deaths: bool,
+    config: DAPOConfig,
 ) -> TransferWay:
     """Makes a way; nothing is connected yet.
 
@@ -28,14 +27,13 @@ def make_transfer_way(
         way: `"object_store"`, `"gloo"`, `"nccl"` or `"ipc"`.
         learner_group: The Learners.
         env_runner_group: The EnvRunners with the engines.
-        bucket_mib: The setting `weights.bucket_mib`.
-        timeout_seconds: The setting `weights.timeout_s`.
-        tolerates_deaths: Whether a run goes on where an EnvRunner dies.
+        config: Has the size of a bucket, the longest time that a transfer may take, and whether a
+            run goes on where an EnvRunner dies.
     """
     options: dict[str, Any] = {
-        "bucket_bytes": max(1, int(bucket_mib * MIB)),
-        "timeout_seconds": timeout_seconds,
-        "tolerates_deaths": tolerates_deaths,
+        "bucket_bytes": max(1, int(config.weight_bucket_mib * MIB)),
+        "timeout_seconds": config.weight_sync_timeout_s,
+        "tolerates_deaths": config.restart_failed_env_runners,
     }
     if way == "object_store":
         from rllib_dapo.weight_transfer.object_store import ObjectStoreWay
