@@ -67,7 +67,7 @@ ROOMS = {
     ),
     "replay": "envs findings rollout planning config tracking run",
     "reporting": "envs findings shell_text metrics model_check config tracking run",
-    "dashboards": "findings ray_internals tracking",
+    "dashboards": "findings shell_text ray_internals tracking",
     "commands": (
         "envs findings shell_text capacity checkpoint models model_check run env_check data_report"
         " evaluation replay reporting dashboards"
