@@ -90,8 +90,7 @@ class DAPO(WholeCheckpoints):
         """A trial's resources; a little where settings are refused, as the trial itself will do."""
         default, request = cls.get_default_config(), super().default_resource_request
         return request_or_little(
-            lambda asked: with_engine_bundles(request(asked), default.update_from_dict(asked)),
-            config,
+            lambda new: with_engine_bundles(request(new), default.update_from_dict(new)), config
         )
 
     def __repr__(self) -> str:
@@ -319,12 +318,10 @@ class DAPO(WholeCheckpoints):
             `evaluation/`.
         """
         self._call_back("on_evaluate_start")
-
         self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
-            results = self._stream.sample(
-                range(self.config.evaluation_num_prompts), evaluation=True
-            )
+            prompts = range(self.config.evaluation_num_prompts)
+            results = self._stream.sample(prompts, evaluation=True)
         self._sample_table.keep_evaluation(self, results)
         summaries = [group.summary for result in results for group in result.groups]
         evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
