@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from rllib_dapo.core import GroupSummary
@@ -29,6 +30,12 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray reads it so)
 # Everything in the tests that waits, waits this long at most: only against hanging, however busy
 # the machine.
 PATIENCE_S = 800
+
+# Nor does it matter how long an example of a property takes, or its making.
+settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy machine")
 
 
 # Several workers (see the Makefile)

@@ -15,6 +15,8 @@ import pytest
 from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.checkpoint.manifest import MANIFEST
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 FIGURES = ("avg@3", "pass@3", "maj@3", "problems")
 

@@ -80,6 +80,7 @@ def test_the_report_on_the_model_stands_in_the_trials_folder(
     assert {"positions", "log-probabilities", "checkpoint"} <= {f.check for f in report.findings}
 
 
+@pytest.mark.slow
 def test_rows_are_not_shared_where_that_would_be_another_model(
     cluster: None, small_config: Make, architectures: ModuleType, tmp_path: Path, caplog: Any
 ) -> None:

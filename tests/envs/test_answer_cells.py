@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -21,7 +21,6 @@ from rllib_dapo.envs.datasets import load_dataset
 
 WriteFile = Callable[..., Path]
 # A busy machine is no fault.
-ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,6 @@ def test_what_no_response_can_be_compared_with_is_told(value: Any) -> None:
         final_answer(value)
 
 
-@ANY_MACHINE
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_is_written_out_without_loss(value: float) -> None:
     text = final_answer(value)
@@ -82,7 +80,6 @@ def test_a_number_is_written_out_without_loss(value: float) -> None:
     assert not text.endswith(".")
 
 
-@ANY_MACHINE
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
 def test_any_value_is_a_text_or_is_told(value: Any) -> None:
     with suppress(UnusableAnswerError):

@@ -39,7 +39,6 @@ def test_expressions_are_worth_what_a_hand_works_out(
     assert evaluate(operands, operations) == value
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 99), min_size=2, max_size=8), st.data())
 def test_precedence_is_pythons(operands: tuple[int, ...], data: st.DataObject) -> None:
     operations = "".join(data.draw(st.sampled_from("+-*")) for _ in operands[1:])

@@ -2,7 +2,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rllib_dapo.envs.mixing import MixedOrder, check_weights
@@ -25,7 +25,6 @@ def test_each_source_has_epochs_of_its_own() -> None:
     assert set(visits.values()) == {100}
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     weights=st.lists(st.integers(min_value=1, max_value=50), min_size=1, max_size=6),
     seed=st.integers(min_value=0, max_value=3),

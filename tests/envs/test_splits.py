@@ -1,13 +1,12 @@
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rllib_dapo.envs.splits import DatasetOrder, split_of
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 200), st.integers(0, 2**40), st.integers(0, 50))
 def test_every_epoch_visits_every_problem_once(size: int, seed: int, epoch: int) -> None:
     order = DatasetOrder(size=size, seed=seed)
@@ -35,7 +34,6 @@ def test_a_position_far_away_is_as_good_as_any() -> None:
     assert 0 <= DatasetOrder(size=7, seed=0)(10**30) < 7
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=50), st.floats(0, 1), st.floats(0, 1))
 def test_a_larger_fraction_only_adds_to_what_is_held_out(key: str, one: float, two: float) -> None:
     low, high = sorted((one, two))

@@ -77,6 +77,7 @@ def test_a_first_step_moves_the_head_by_its_own_rate_and_the_model_by_the_policy
         torch.testing.assert_close(moved, -rate * grad[is_clear].sign(), rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_critic_learns_at_a_rate_at_which_the_policy_hardly_moves(
     make_trainer: MakeTrainer, config: DAPOConfig, make_data: Data
 ) -> None:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rllib_dapo.metrics.estimators import (
@@ -40,7 +40,6 @@ def _in_subset(predictions: Sequence[str], right: str) -> float:
 RESPONSES = st.lists(st.sampled_from(["", "1", "2", "3", "4"]), min_size=1, max_size=9)
 
 
-@settings(deadline=None)
 @given(RESPONSES)
 def test_all_three_are_the_mean_over_all_subsets(predictions: list[str]) -> None:
     verdicts = [prediction == "1" for prediction in predictions]

@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
@@ -17,14 +17,8 @@ from rllib_dapo.models import control_token_ids, observation_token_ids, prompt_t
 from rllib_dapo.models.prompt_encoder import prompt_encoder
 from tests.models import many_tokenizers
 
-# The same examples each time, however long a busy machine takes over them.
-REPEATABLE = settings(
-    max_examples=25,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+# The same examples each time.
+REPEATABLE = settings(max_examples=25, database=None, derandomize=True)
 FAMILIES = sorted(many_tokenizers.ALL)
 # Decoding gives back every text that these are given.
 LOSSLESS = ("qwen_like", "llama3_like", "gemma_like")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -22,4 +23,6 @@ def problems(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a shell's process: the Ray of another test is not there."""
+    importlib.import_module("rllib_dapo.algorithm")  # registers itself with the Ray that is there
+
     monkeypatch.setattr(ray, "is_initialized", lambda: False)

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rllib_dapo.envs.verify.size_limits import LARGEST, beyond_bounds
@@ -86,7 +86,6 @@ NUMBERS = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(NUMBERS)
 def test_a_number_within_bounds_has_no_more_digits_than_allowed(text: str) -> None:
     if beyond_bounds(text):
@@ -95,7 +94,6 @@ def test_a_number_within_bounds_has_no_more_digits_than_allowed(text: str) -> No
     assert value < 10 ** (LARGEST + 1)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=r"0123456789^{}()[]!\ex*.+frac ", max_size=400))
 def test_any_text_is_told_within_milliseconds(text: str) -> None:
     began = time.thread_time()

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rllib_dapo.envs.verify import (
@@ -135,7 +135,6 @@ def test_no_text_raises_or_takes_long_or_is_taken_for_the_truth(
 
 
 @pytest.mark.parametrize("rule", QUICK_RULES.values(), ids=QUICK_RULES)
-@settings(deadline=None)
 @given(
     st.text(max_size=300)
     | st.text(alphabet=r"0123456789,.-+/eE$^{}\fracsqtboxedANSWER:= ", max_size=300),
@@ -147,7 +146,6 @@ def test_no_rule_ever_raises(rule: AnswerRule, response: str, answer: str) -> No
         assert rule(text, answer).is_correct in (True, False, None)
 
 
-@settings(deadline=None)
 @given(
     st.integers(-(10**30), 10**30),
     st.text(alphabet=st.characters(exclude_characters="\n"), max_size=2_500),
