@@ -35,14 +35,11 @@ MIB = 2**20
 ZERO3 = {"zero_optimization": {"stage": 3}}
 
 
-def make_model(folder: Path) -> int:
+def make_model(folder: Path) -> None:
     """Writes a Llama of 171 million random weights, and the tokenizer of the tiny model.
 
     Args:
         folder: An empty folder.
-
-    Returns:
-        Size of the weights in bytes.
     """
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
@@ -64,7 +61,6 @@ def make_model(folder: Path) -> int:
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
-    return (folder / "model.safetensors").stat().st_size
 
 
 # In a Learner's process
@@ -238,7 +234,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         command = [sys.executable, str(Path(__file__).resolve()), "model", str(folder)]
-        size = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        subprocess.run(command, check=True, capture_output=True)
+        size = (folder / "model.safetensors").stat().st_size
         print(f"a model of {size / 1e6:.0f} MB", flush=True)
 
         def peak(side: str) -> float:
@@ -280,7 +277,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
     elif sys.argv[1] == "model":
-        print(make_model(Path(sys.argv[2])))
+        make_model(Path(sys.argv[2]))
     else:
         os.environ["DS_ACCELERATOR"] = "cpu"
         side, folder, reference, address, rank = sys.argv[1:]

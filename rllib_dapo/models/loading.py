@@ -160,7 +160,8 @@ def _safetensors_files(path: Path | str, config: PreTrainedConfig) -> list[str]:
     """A model's weight files; empty where transformers finds them in a way of its own."""
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-    if hasattr(config, "transformers_weights") or hasattr(config, "quantization_config"):
+    own_ways = ("transformers_weights", "quantization_config")
+    if any(getattr(config, name, None) is not None for name in own_ways):
         return []
     if (file := model_file(path, SAFE_WEIGHTS_NAME)) is not None:
         return [file]
