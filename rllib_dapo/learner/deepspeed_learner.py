@@ -59,7 +59,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
         # without a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
-        self._reference_engines: list[nn.Module] = []
+        self._reference_engines: list[Any] = []
         self._owns_process_group = _join_process_group()
         super().build()
 
@@ -94,7 +94,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
             config=self._settings,
         )
 
-    def _shard_reference(self, reference: Reference) -> nn.Module:
+    def _shard_reference(self, reference: Reference) -> Reference:
         """Has DeepSpeed gather the reference's weights as they are needed."""
         engine, *_ = deepspeed.initialize(model=reference, config=frozen_config(self._settings))
         self._reference_engines.append(engine)

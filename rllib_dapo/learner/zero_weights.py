@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import deepspeed
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rllib_dapo.learner.collectives import gather
 
@@ -79,7 +79,8 @@ def move_buffers(model: PreTrainedModel) -> None:
 def gathered_in_turn(model: nn.Module) -> Iterator[None]:
     """For as long as it lasts, a sharded model can be called; each module's weights come and go.
 
-    All Learners must call it alike.
+    It computes in float32 or wider, whatever the type of the shards: what a probe of the model
+    finds must not drown in rounding. All Learners must call it alike.
 
     Args:
         model: A model that no DeepSpeed engine owns yet. Its weights may be whole, too.
@@ -102,10 +103,18 @@ class _Gathered:
 
     def __init__(self, weights: list[nn.Parameter]) -> None:
         self._weights = weights
+        self._gathered: list[Tensor] = []
         self._here = ExitStack()
 
     def gather(self, *_: Any) -> None:
         self._here.enter_context(deepspeed.zero.GatheredParameters(self._weights))
+        self._gathered = [weight.data for weight in self._weights]
+        for weight in self._weights:
+            if weight.is_floating_point():
+                weight.data = weight.data.to(torch.promote_types(weight.dtype, torch.float32))
 
     def release(self, *_: Any) -> None:
+        for weight, tensor in zip(self._weights, self._gathered, strict=True):
+            weight.data = tensor
+        self._gathered = []
         self._here.close()

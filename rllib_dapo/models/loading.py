@@ -113,12 +113,13 @@ def load_causal_lm(
     }
     with _errors_name_the_setting("model", path):
         if taker is None:
-            model, found, differ = *_load_whole(path, **how), False
+            model, found, differ = *_load_whole(path, **how), None
         else:
             model, found, differ = _load_weight_by_weight(path, taker, **how)
 
     _refuse_lacking(found, path)
-    _refuse_untied(model, path, differ=differ)
+    _refuse_untied(model, path)
+    _refuse_differing(differ, path)
     return model
 
 
@@ -131,8 +132,8 @@ def _load_whole(path: Path | str, **how: Any) -> tuple[PreTrainedModel, dict[str
 
 def _load_weight_by_weight(
     path: Path | str, taker: WeightTaker, *, trust_remote_code: bool, **how: Any
-) -> tuple[PreTrainedModel, dict[str, Any], bool]:
-    """The same, and whether weights that are to be shared differ in the files."""
+) -> tuple[PreTrainedModel, dict[str, Any], tuple[str, str] | None]:
+    """The same, and the names of weights that are to be shared and differ in the files."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -159,7 +160,8 @@ def _safetensors_files(path: Path | str, config: PreTrainedConfig) -> list[str]:
     """A model's weight files; empty where transformers finds them in a way of its own."""
     from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-    if hasattr(config, "transformers_weights") or hasattr(config, "quantization_config"):
+    own_ways = ("transformers_weights", "quantization_config")
+    if any(getattr(config, name, None) is not None for name in own_ways):
         return []
     if (file := model_file(path, SAFE_WEIGHTS_NAME)) is not None:
         return [file]
@@ -181,20 +183,24 @@ def _refuse_lacking(found: dict[str, Any], path: Path | str) -> None:
         )
 
 
-def _refuse_untied(model: PreTrainedModel, path: Path | str, *, differ: bool) -> None:
+def _refuse_differing(names: tuple[str, str] | None, path: Path | str) -> None:
+    """The same, where the model has been sharded and shares what its files have twice."""
+    if names is not None:
+        raise ValueError(
+            f"language_model.name={str(path)!r}: config.json says that {names[0]} is {names[1]} "
+            "(tie_word_embeddings=true), but its files hold both, and they differ: set it to "
+            "false, or take one out of the files"
+        )
+
+
+def _refuse_untied(model: PreTrainedModel, path: Path | str) -> None:
     """Refuses a model whose files and configuration differ on whether embeddings are shared.
 
     Transformers follows the files then, and vLLM the configuration: they would be two models.
-
-    Args:
-        model: The model.
-        path: Its folder or hub name.
-        differ: Whether it is known already that the files hold both, and that they differ.
     """
     says_tied = model.config.get_text_config().tie_word_embeddings
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    apart = says_tied and outputs is not None and inputs.weight is not outputs.weight
-    if apart or differ:
+    if says_tied and outputs is not None and inputs.weight is not outputs.weight:
         raise ValueError(
             f"language_model.name={str(path)!r}: config.json says tie_word_embeddings=true, but "
             "its files hold an output projection that differs from the embeddings: set it to "

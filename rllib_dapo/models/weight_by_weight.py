@@ -56,7 +56,7 @@ class TakenWeights:
         """
         self._taker = taker
         self._by_place: dict[Place, nn.Parameter] = {}
-        self._taken: set[int] = set()
+        self._taken: dict[int, nn.Parameter] = {}
 
     def note(self, module: nn.Module, name: str, weight: nn.Parameter) -> None:
         """Torch's hook: a module is about to be given a parameter.
@@ -72,26 +72,23 @@ class TakenWeights:
             return
 
         self._by_place.setdefault((id(module), name), weight)
-        self._taken.add(id(weight))
+        self._taken[id(weight)] = weight
         self._taker.take(weight)
 
-    def tied_in_vain(self, model: PreTrainedModel) -> bool:
-        """Whether files held two different tensors for weights that the model shares.
+    def tied_in_vain(self, model: PreTrainedModel) -> tuple[str, str] | None:
+        """Names of weights that the model shares, where its files held two different tensors.
 
-        Transformers compares the two itself, and ties only equal ones. But then their tensors have
-        been taken away.
+        Transformers compares the two itself, and ties only equal ones. But by then their tensors
+        have been taken away.
 
         Args:
             model: The loaded model.
         """
-        pairs = (
-            [self._by_place.get(_place(model, name)) for name in names]
-            for names in model.all_tied_weights_keys.items()
-        )
-        return any(
-            one is not None and other is not None and not self._taker.are_equal(one, other)
-            for one, other in pairs
-        )
+        for names in model.all_tied_weights_keys.items():
+            one, other = (self._by_place.get(_place(model, name)) for name in names)
+            if one is not None and other is not None and not self._taker.are_equal(one, other):
+                return names
+        return None
 
 
 def _place(model: nn.Module, name: str) -> Place:

@@ -84,8 +84,12 @@ def make_comparison(config: Any, spec: Any, folder: Path) -> Callable[..., dict[
         return learner
 
     def shards(learner: DAPOTorchLearner) -> dict[str, np.ndarray]:
-        named = learner.policy_module.named_parameters()
-        return {n: p.ds_tensor.detach().float().numpy().copy() for n, p in named}
+        """This Learner's part of each weight, without what fills up the last Learner's."""
+        found = {}
+        for name, p in learner.policy_module.named_parameters():
+            own = p.ds_numel - rank() * p.ds_tensor.numel()
+            found[name] = p.ds_tensor.detach()[: max(own, 0)].float().numpy().copy()
+        return found
 
     def update(learner: DAPOTorchLearner, data: GroupTrainingData) -> list[float]:
         result = learner.update(training_data=data)[DEFAULT_MODULE_ID]

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config, zero_stage
+from rllib_dapo.learner.deepspeed_config import (
+    frozen_config,
+    resolve_deepspeed_config,
+    zero_stage,
+)
 
 
 @pytest.fixture
@@ -147,6 +151,30 @@ def test_offloading_without_an_optimizer_section_keeps_torchs_optimizer(resolve:
     )
 
 
+@pytest.mark.parametrize("offload", [None, {"device": "nvme", "nvme_path": "/disk"}])
+def test_deepspeeds_cpu_adamw_is_asked_for_by_name(
+    resolve: Resolve, offload: dict[str, str] | None
+) -> None:
+    """It gets our numbers, and offloads to main memory where nothing else is said."""
+    given = {} if offload is None else {"offload_optimizer": offload}
+    settings = {"zero_optimization": {"stage": 2, **given}}
+    found = resolve(settings, optimizer="deepspeed_cpu_adamw")
+    assert found["zero_optimization"]["offload_optimizer"] == (offload or {"device": "cpu"})
+    assert found["optimizer"]["type"] == "AdamW"
+    assert found["optimizer"]["params"]["lr"] == 1e-6
+
+
+def test_8_bit_adamw_is_let_through(resolve: Resolve) -> None:
+    found = resolve(at_stage(2), optimizer="adamw_8bit")
+    assert found == resolve(at_stage(2)) | {"zero_allow_untested_optimizer": True}
+
+
+def test_what_no_optimizer_moves_has_no_settings_of_one(resolve: Resolve) -> None:
+    found = resolve(at_stage(3), optimizer="deepspeed_cpu_adamw")
+    assert frozen_config(found) == resolve(at_stage(3))
+    assert "offload_optimizer" in found["zero_optimization"]
+
+
 def test_the_settings_that_were_given_stay_as_they_are(resolve: Resolve) -> None:
     settings = at_stage(
         2, optimizer={"type": "Adam", "params": {"lr": "auto"}}, bf16={"enabled": "auto"}
@@ -247,6 +275,32 @@ def test_a_contradiction_is_refused_in_one_line_with_both_names(
 ) -> None:
     with pytest.raises(ValueError, match=r"^deepspeed\.config: ") as caught:
         resolve(settings)
+    assert str(caught.value) == f"deepspeed.config: {said}"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        (
+            "deepspeed_cpu_adamw",
+            {},
+            "zero_optimization.stage=0 offloads nothing, but training.optimizer="
+            "deepspeed_cpu_adamw works in main memory: use stage 1 or higher, or set the optimizer "
+            "to adamw",
+        ),
+        (
+            "adamw_8bit",
+            at_stage(2, optimizer={"type": "AdamW"}),
+            "optimizer is set, but training.optimizer=adamw_8bit says that here: take optimizer "
+            "out, or set training.optimizer to adamw",
+        ),
+    ],
+)
+def test_another_optimizer_than_the_one_that_is_set_is_refused(
+    resolve: Resolve, name: str, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=r"^deepspeed\.config: ") as caught:
+        resolve(settings, optimizer=name)
     assert str(caught.value) == f"deepspeed.config: {said}"
 
 

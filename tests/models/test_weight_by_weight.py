@@ -125,16 +125,19 @@ def test_a_weight_is_gone_before_the_next_one_is_read(save: Callable[..., Path])
     folder = save("Qwen3Moe", settings={"num_hidden_layers": 6})
 
     class Watch(Taker):
-        """Drops what it takes, and looks at the last weight for what is left of the others."""
+        """Drops what it takes, and looks once for what is left of the others."""
 
         most = 0
         total = 0
+        left: int | None = None
 
         def take(self, weight: nn.Parameter) -> None:
             super().take(weight)
             self.total += self.taken[-1].nbytes
             self.most = max(self.most, self.taken[-1].nbytes)
             self.taken[-1] = torch.empty(0)
+            if len(self.taken) != 40:  # looking takes long
+                return
             self.left = sum(
                 t.untyped_storage().nbytes()
                 for t in gc.get_objects()
@@ -147,6 +150,7 @@ def test_a_weight_is_gone_before_the_next_one_is_read(save: Callable[..., Path])
     before = {id(t) for t in gc.get_objects() if issubclass(type(t), torch.Tensor)}
     load_causal_lm(folder, dtype=torch.float32, taker=watch)
     # The weight itself is still in the loader's hands, and a fused one beside its parts.
+    assert watch.left is not None
     assert watch.left <= 3 * watch.most < watch.total / 5
 
 
@@ -186,7 +190,9 @@ def test_two_different_weights_are_not_taken_for_a_shared_one(
     save: Callable[..., Path], taker: Taker | None
 ) -> None:
     folder = with_head(save("Llama tied"), differs=True)
-    with pytest.raises(ValueError, match=r"^language_model\.name=.*tie_word_embeddings=true, but"):
+    with pytest.raises(
+        ValueError, match=r"^language_model\.name=.*tie_word_embeddings=true\)?, but"
+    ):
         load_causal_lm(folder, dtype=torch.float32, taker=taker)
 
 
