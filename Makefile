@@ -39,6 +39,7 @@ type: setup  ## types: strict in core and envs
 docs: setup  ## the tables of the documentation that are made from the code
 	.venv/bin/python tools/configuration_tables.py
 	.venv/bin/python tools/answer_rule_tables.py
+	.venv/bin/python tools/scaling_tables.py
 	.venv/bin/python tools/design_table.py
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
