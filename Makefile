@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser lint type docs bench clean
+.PHONY: help setup demo test test-all test-browser test-gpu lint type docs bench clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -28,6 +28,9 @@ test-all: setup  ## all tests but those of pages, with recovery, sweeps and exam
 
 test-browser: setup  ## tests of pages, in Chromium (Debian: apt-get install chromium): minutes
 	$(PYTEST) tests/browser -m browser
+
+test-gpu: setup  ## what needs an NVIDIA GPU: one page of figures, in benchmarks/results/gpu.json
+	.venv/bin/pytest -m gpu -rs -s $(TESTS)
 
 lint: setup  ## style and formatting
 	.venv/bin/ruff check .

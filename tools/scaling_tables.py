@@ -151,8 +151,8 @@ def _measured() -> str:
 
 def _gpus() -> str:
     lines = [
-        "| `--gpu` | usable GiB | bfloat16, float32 Tflop/s | memory GB/s | to another GPU, to main "
-        "memory GB/s |",
+        "| `--gpu` | usable GiB | bfloat16, float32 Tflop/s | its memory GB/s | to another GPU, to "
+        "main memory GB/s |",
         "| --- | --- | --- | --- | --- |",
     ]
     for gpu in GPUS.values():
