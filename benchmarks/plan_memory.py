@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rllib_dapo import DAPOConfig
 
 MODELS = ("tiny", "random-32m", "smollm2-135m")
-SIDES = ("learner", "learner, checkpointing", "engine")
+SIDES = ("learner", "engine", "learner, checkpointing")
 PROMPT_TOKENS, RESPONSE_TOKENS, GROUP_SIZE, LIMIT = 64, 192, 8, 0.2
 MIB = 2**20
 
@@ -209,8 +209,8 @@ def main() -> None:
     from common import RESULTS, machine
 
     rows: list[dict[str, Any]] = []
-    for name in MODELS:
-        for side in SIDES:
+    for side in SIDES:
+        for name in MODELS:
             row = {"model": name, "side": side, **in_a_process(side, name)}
             row["ratio"] = row["planned_mib"] / row["peak_mib"]
             rows.append(row)
@@ -220,15 +220,17 @@ def main() -> None:
                 flush=True,
             )
 
-    holds = all(abs(row["ratio"] - 1) <= LIMIT for row in rows)
-    record = {
-        "name": "plan_memory",
-        "limit": LIMIT,
-        "holds": holds,
-        "rows": rows,
-        "machine": machine(),
-    }
-    (RESULTS / "plan_memory.json").write_text(json.dumps(record, indent=2) + "\n")
+            # After each figure, so that a benchmark that is cut off leaves those that it has.
+            holds = all(abs(row["ratio"] - 1) <= LIMIT for row in rows)
+            record = {
+                "name": "plan_memory",
+                "limit": LIMIT,
+                "holds": holds,
+                "rows": rows,
+                "machine": machine(),
+            }
+            (RESULTS / "plan_memory.json").write_text(json.dumps(record, indent=2) + "\n")
+
     print(f"plan_memory: within {LIMIT:.0%}: {'holds' if holds else 'MISSED'}")
     sys.exit(0 if holds else 1)
 
