@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser lint type docs bench clean
+.PHONY: help setup demo test test-all test-browser test-gpu lint type docs bench clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -29,6 +29,9 @@ test-all: setup  ## all tests but those of pages, with recovery, sweeps and exam
 test-browser: setup  ## tests of pages, in Chromium (Debian: apt-get install chromium): minutes
 	$(PYTEST) tests/browser -m browser
 
+test-gpu: setup  ## what needs an NVIDIA GPU: one page of figures, in benchmarks/results/gpu.json
+	.venv/bin/pytest -m gpu -rs -s $(TESTS)
+
 lint: setup  ## style and formatting
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -39,6 +42,7 @@ type: setup  ## types: strict in core and envs
 docs: setup  ## the tables of the documentation that are made from the code
 	.venv/bin/python tools/configuration_tables.py
 	.venv/bin/python tools/answer_rule_tables.py
+	.venv/bin/python tools/scaling_tables.py
 	.venv/bin/python tools/design_table.py
 	.venv/bin/python tools/weight_transfer_table.py
 

@@ -1,6 +1,6 @@
 """Peak memory of a Learner and of an engine, against what `rllib-dapo plan` says before.
 
-Three models in float32 on CPUs: the built-in tiny one, a Llama of 34M random parameters, and
+Three models in float32 on CPUs: the built-in tiny one, a Llama of 32M random parameters, and
 SmolLM2-135M. Each figure comes from a process of its own: the highest resident size after two
 updates of made-up tokens (or after a batch of responses), less the size before the model was made.
 
@@ -10,6 +10,7 @@ updates of made-up tokens (or after a batch of responses), less the size before 
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import subprocess
@@ -21,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rllib_dapo import DAPOConfig
 
-MODELS = ("tiny", "random-34m", "smollm2-135m")
-SIDES = ("learner", "learner, checkpointing", "engine")
+MODELS = ("tiny", "random-32m", "smollm2-135m")
+SIDES = ("learner", "engine", "learner, checkpointing")
 PROMPT_TOKENS, RESPONSE_TOKENS, GROUP_SIZE, LIMIT = 64, 192, 8, 0.2
 MIB = 2**20
 
 
 def model_folder(name: str, folder: Path) -> str:
     """The model's name, or the folder in which one of random weights was made."""
-    if name != "random-34m":
+    if name != "random-32m":
         return name
 
     import torch
@@ -100,38 +101,45 @@ def measure(side: str, name: str) -> dict[str, float]:
 
 
 def measure_learner(config: DAPOConfig) -> float:
-    """Bytes that two updates add to a process that has loaded its libraries."""
+    """Bytes that two updates add to a process that has trained another model a little before."""
+    small = make_config("tiny", checkpointing=config.gradient_checkpointing)
+    train(small.training(prompts_per_step=1, group_size=2), response_tokens=8)
+    gc.collect()
+
+    before = reset_peak()
+    train(config, response_tokens=RESPONSE_TOKENS)
+    return peak_bytes() - before
+
+
+def train(config: DAPOConfig, *, response_tokens: int) -> None:
+    """Two updates of a Learner in this process, with made-up tokens."""
     import numpy as np
     from ray.rllib.core import DEFAULT_MODULE_ID
 
     from rllib_dapo.core import TrainResponse, plan_minibatch
     from rllib_dapo.core.types import GroupTokens, ResponseTokens
     from rllib_dapo.envs import TextSpace
-    from rllib_dapo.learner.learner import DAPOTorchLearner  # noqa: F401  (loads what it needs)
     from rllib_dapo.learner.training_data import GroupTrainingData
 
-    warm_up()
-    before = reset_peak()
     spaces = (TextSpace(100), TextSpace(100))
     learners = config.build_learner_group(spaces={DEFAULT_MODULE_ID: spaces})
-
     generator = np.random.default_rng(0)
 
     def tokens(count: int) -> np.ndarray:
         return generator.integers(3, 20, count).astype(np.int32)
 
+    def response() -> ResponseTokens:
+        return ResponseTokens(
+            token_ids=tokens(response_tokens),
+            logprobs=np.full(response_tokens, -3.0, dtype=np.float32),
+            loss_mask=np.ones(response_tokens, dtype=bool),
+        )
+
     for _ in range(2):
         groups = {
             index: GroupTokens(
                 prompt_ids=tokens(PROMPT_TOKENS),
-                responses={
-                    i: ResponseTokens(
-                        token_ids=tokens(RESPONSE_TOKENS),
-                        logprobs=np.full(RESPONSE_TOKENS, -3.0, dtype=np.float32),
-                        loss_mask=np.ones(RESPONSE_TOKENS, dtype=bool),
-                    )
-                    for i in range(GROUP_SIZE)
-                },
+                responses={i: response() for i in range(config.group_size)},
             )
             for index in range(config.prompts_per_step)
         }
@@ -140,25 +148,24 @@ def measure_learner(config: DAPOConfig) -> float:
                 group=index,
                 index=i,
                 prompt_tokens=PROMPT_TOKENS,
-                response_tokens=RESPONSE_TOKENS,
-                loss_tokens=RESPONSE_TOKENS,
+                response_tokens=response_tokens,
+                loss_tokens=response_tokens,
                 advantage=1.0 if i % 2 else -1.0,
                 reward=0.0,
             )
             for index in groups
-            for i in range(GROUP_SIZE)
+            for i in range(config.group_size)
         ]
         plan = plan_minibatch(
             responses,
             loss_aggregation="token_mean",
-            max_response_tokens=RESPONSE_TOKENS,
+            max_response_tokens=response_tokens,
             max_tokens_per_microbatch=config.max_tokens_per_microbatch,
         )
         learners.update(
             training_data=GroupTrainingData(groups=groups, shards=[[plan[0]]]),
             timesteps={"num_env_steps_sampled_lifetime": 0},
         )
-    return peak_bytes() - before
 
 
 def measure_engine(config: DAPOConfig) -> float:
@@ -166,22 +173,12 @@ def measure_engine(config: DAPOConfig) -> float:
     from rllib_dapo.rollout import vllm_engine  # noqa: F401  (loads vLLM)
     from rllib_dapo.rollout.env_runner import TextEnvRunner
 
-    warm_up()
     before = reset_peak()
     runner = TextEnvRunner(config=config, worker_index=0)
     runner.sample_groups(range(4))
     peak = peak_bytes() - before
     runner.stop()
     return peak
-
-
-def warm_up() -> None:
-    """Loads what the first product and the first backward pass load."""
-    import torch
-
-    weight = torch.randn(64, 64, requires_grad=True)
-    torch.nn.functional.silu(torch.randn(8, 64) @ weight).sum().backward()
-    torch.optim.AdamW([weight], fused=True).step()
 
 
 def reset_peak() -> float:
@@ -212,8 +209,8 @@ def main() -> None:
     from common import RESULTS, machine
 
     rows: list[dict[str, Any]] = []
-    for name in MODELS:
-        for side in SIDES:
+    for side in SIDES:
+        for name in MODELS:
             row = {"model": name, "side": side, **in_a_process(side, name)}
             row["ratio"] = row["planned_mib"] / row["peak_mib"]
             rows.append(row)
@@ -223,15 +220,17 @@ def main() -> None:
                 flush=True,
             )
 
-    holds = all(abs(row["ratio"] - 1) <= LIMIT for row in rows)
-    record = {
-        "name": "plan_memory",
-        "limit": LIMIT,
-        "holds": holds,
-        "rows": rows,
-        "machine": machine(),
-    }
-    (RESULTS / "plan_memory.json").write_text(json.dumps(record, indent=2) + "\n")
+            # After each figure, so that a benchmark that is cut off leaves those that it has.
+            holds = all(abs(row["ratio"] - 1) <= LIMIT for row in rows)
+            record = {
+                "name": "plan_memory",
+                "limit": LIMIT,
+                "holds": holds,
+                "rows": rows,
+                "machine": machine(),
+            }
+            (RESULTS / "plan_memory.json").write_text(json.dumps(record, indent=2) + "\n")
+
     print(f"plan_memory: within {LIMIT:.0%}: {'holds' if holds else 'MISSED'}")
     sys.exit(0 if holds else 1)
 

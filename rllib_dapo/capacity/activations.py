@@ -12,6 +12,8 @@ from rllib_dapo.core.linear_logprob import CPU_TILE_WORDS, TILE_WORDS
 
 # Copies of a block of logits that are alive at once: themselves, scaled, exponentials, gradient.
 LOGIT_COPIES = 4
+# What the C library's heap keeps of memory that was freed; see `heap_bytes`.
+HEAP_SHARE, LARGEST_HEAP_BLOCK = 0.55, 32 * 2**20
 
 
 def layer_bytes_per_token(shape: ModelShape, precision: Precision) -> float:
@@ -124,3 +126,28 @@ def layer_backward_bytes(shape: ModelShape, precision: Precision, *, tokens: int
     """
     width = 2 if precision == "autocast" else WIDTH[precision]
     return tokens * width * (3 * shape.inner + 2 * shape.hidden)
+
+
+def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, stack: float) -> float:
+    """Bytes that the C library's heap keeps beside what a forward pass keeps, on a CPU.
+
+    glibc takes blocks up to 32 MiB from a heap, which does not shrink while anything lies at its
+    end, and gives larger ones back at once. Measured: 0.55 of what lies there.
+
+    Args:
+        shape: The model.
+        precision: How the Learner computes.
+        tokens: Tokens of the micro-batch.
+        stack: Bytes that the whole stack keeps of it.
+
+    Source: `benchmarks/plan_memory.py`, with and without MALLOC_MMAP_THRESHOLD_, which keeps even
+        small blocks out of the heap; mallopt(3) for the 32 MiB.
+    """
+    width = 2 if precision == "autocast" else WIDTH[precision]
+    if tokens * shape.hidden * width > LARGEST_HEAP_BLOCK:
+        return 0.0
+    share = 1.0
+    if tokens * shape.inner * width > LARGEST_HEAP_BLOCK:
+        layer = layer_bytes_per_token(shape, precision)
+        share = 1 - 4 * width * shape.inner / layer
+    return HEAP_SHARE * share * stack

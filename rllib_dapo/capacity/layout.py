@@ -136,18 +136,22 @@ def engine_layout(config: DAPOConfig) -> EngineLayout:
     """
     extra = config.engine_kwargs if config.engine == "vllm" else {}
     longest = config.max_prompt_tokens + config.max_response_tokens
-    gpus = float(config.num_gpus_per_env_runner or 0)
 
     def degree(name: str) -> int:
-        return int(getattr(config, name, None) or extra.get(name) or 1)
+        return max(int(getattr(config, name, None) or 1), int(extra.get(name) or 1))
+
+    tensor_parallel, pipeline_parallel = (
+        degree(f"{kind}_parallel_size") for kind in ("tensor", "pipeline")
+    )
+    gpus = _engine_gpus(config, tensor_parallel * pipeline_parallel)
 
     # On a CPU prompts are read whole, on a GPU in pieces of vLLM's own size.
     default_batch = 8192 if gpus else max(longest, 4096)
     return EngineLayout(
         count=max(1, config.num_env_runners),
         gpus=gpus,
-        tensor_parallel=degree("tensor_parallel_size"),
-        pipeline_parallel=degree("pipeline_parallel_size"),
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=pipeline_parallel,
         utilization=float(extra.get("gpu_memory_utilization", 0.92)),
         kind=config.engine,
         dtype=config.model_dtype if config.engine == "transformers" else _vllm_dtype(config),
@@ -185,6 +189,15 @@ def microbatches_of_update(config: DAPOConfig, *, response_tokens: float) -> int
     tokens = config.minibatch_size * (config.max_prompt_tokens / 2 + response_tokens)
     share = tokens / max(1, config.num_learners)
     return max(1, math.ceil(share / max(1, config.max_tokens_per_microbatch)))
+
+
+def _engine_gpus(config: DAPOConfig, workers: int) -> float:
+    """GPUs of an engine with its workers, wherever Ray places these."""
+    own = float(config.num_gpus_per_env_runner or 0)
+    in_other_bundles = getattr(config, "has_ray_workers", False)
+    if in_other_bundles and getattr(config, "engine_has_gpus", False):
+        return float(workers)
+    return max(own, float(workers)) if own >= 1 else own
 
 
 def _vllm_dtype(config: DAPOConfig) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rllib_dapo.capacity.activations import head_bytes, layer_backward_bytes, stack_bytes
+from rllib_dapo.capacity.activations import (
+    head_bytes,
+    heap_bytes,
+    layer_backward_bytes,
+    stack_bytes,
+)
 from rllib_dapo.capacity.layout import (
     WIDTH,
     LearnerLayout,
@@ -102,6 +107,7 @@ def learner_memory(
         parts["CUDA, NCCL"] = CUDA_CONTEXT + (NCCL_BUFFERS if layout.count > 1 else 0)
         loading = _loading_bytes(shape, layout)
         return ProcessMemory(device=_there(parts), host=_there(host), loading=loading)
+    parts["heap"] = heap_bytes(shape, layout.precision, tokens=tokens, stack=stack)
     for name, size in host.items():
         parts[name] = parts.get(name, 0.0) + size
     return ProcessMemory(device=_there(parts))

@@ -186,8 +186,6 @@ def _engine_way_out(plan: RunPlan, config: DAPOConfig, shape: ModelShape) -> str
         copy = config.copy(copy_frozen=False)
         copy.engine_kwargs = {**config.engine_kwargs, "tensor_parallel_size": degree}
         copy.num_gpus_per_env_runner = degree
-        if hasattr(copy, "tensor_parallel_size"):
-            copy.tensor_parallel_size = degree
         if make_plan(copy, shape, plan.hardware).engine_fits:
             return f"set rollout.tensor_parallel_size to {degree}"
         degree *= 2

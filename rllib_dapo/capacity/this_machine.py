@@ -19,11 +19,11 @@ def this_machine() -> Hardware:
         gpus_per_node=len(gpus),
         gpu=min(gpus, key=lambda gpu: gpu.memory) if gpus else None,
         cpus_per_node=available_cores(),
-        memory_per_node=_main_memory(),
+        memory_per_node=main_memory(),
     )
 
 
-def _main_memory() -> float:
+def main_memory() -> float:
     """Bytes of main memory, or the container's limit where that is lower."""
     memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

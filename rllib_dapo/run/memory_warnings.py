@@ -10,7 +10,7 @@ from rllib_dapo.capacity.known_models import known_sizes
 from rllib_dapo.capacity.model_shape import model_shape
 from rllib_dapo.capacity.plan_findings import memory_findings
 from rllib_dapo.capacity.run_plan import make_plan
-from rllib_dapo.capacity.this_machine import this_machine
+from rllib_dapo.capacity.this_machine import main_memory, this_machine
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.models import folder_if_there
@@ -35,12 +35,14 @@ def memory_warnings(
     Returns:
         Findings of one line each, and a configuration that each is of.
     """
-    machine = hardware
+    room = main_memory() if hardware is None else hardware.memory_per_node or 0.0
+    looked_at = [config for config in reversed(configs) if _is_worth_a_look(config, room)]
+    if not looked_at:
+        return {}
+
+    machine = hardware or this_machine()
     found: dict[str, DAPOConfig] = {}
-    for config in reversed(configs):
-        if not _is_worth_a_look(config, machine):
-            continue
-        machine = machine or this_machine()
+    for config in looked_at:
         try:
             shape = model_shape(
                 str(config.model_name), trust_remote_code=config.trust_remote_code, fetch=False
@@ -55,12 +57,11 @@ def memory_warnings(
     }
 
 
-def _is_worth_a_look(config: DAPOConfig, machine: Hardware | None) -> bool:
+def _is_worth_a_look(config: DAPOConfig, room: float) -> bool:
     """Whether a model is large enough to matter, by the size of its files or by its name."""
     folder = folder_if_there(str(config.model_name))
     if folder is None:
         return known_sizes(str(config.model_name)) is not None
-    room = (machine or this_machine()).memory_per_node or 0.0
     return _weight_bytes(folder) >= WORTH_A_LOOK * room
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +17,11 @@ from rllib_dapo.capacity.model_shape import ModelShape, model_shape
 from rllib_dapo.capacity.plan_findings import plan_findings
 from rllib_dapo.capacity.plan_table import duration, gib, plan_lines
 from rllib_dapo.capacity.run_plan import RunPlan, make_plan, plan_as_json
+from rllib_dapo.run import preflight
 from rllib_dapo.run.memory_warnings import memory_warnings
 from rllib_dapo.run.planned_configs import planned_configs
 from rllib_dapo.run.preset_files import preset_files
+from rllib_dapo.run.run_settings import read_settings
 
 Make = Callable[..., DAPOConfig]
 # All but a file for evaluations, and a base without a model.
@@ -166,3 +169,20 @@ def test_train_warns_of_a_machine_that_is_too_small(config: Make) -> None:
 def test_train_is_silent_on_what_fits_or_is_not_known(name: str, config: Make) -> None:
     settings: dict[str, Any] = {"num_gpus_per_env_runner": 0, "num_gpus_per_learner": 0}
     assert memory_warnings([config(model_name=name, **settings)], LAPTOP) == {}
+
+
+def test_files_say_how_large_a_model_is(config: Make, raw_model: Path) -> None:
+    made = config(model_name=str(raw_model), num_gpus_per_env_runner=0, num_gpus_per_learner=0)
+    small = replace(LAPTOP, memory_per_node=2**25)
+    assert any("a Learner needs" in finding for finding in memory_warnings([made], small))
+
+
+def test_the_warning_is_one_of_those_before_a_run() -> None:
+    """A Learner of 72 billion parameters wants more than a terabyte on a CPU."""
+    settings = read_settings(
+        preset_files()["tiny_arithmetic"], ["language_model.name=Qwen/Qwen2.5-72B"]
+    )
+    told = [line for line in preflight.warnings(settings) if "a Learner needs" in line]
+    # Where a cluster is running, its machines are not this one.
+    assert len(told) == (0 if preflight.uses_cluster() else 1)
+    assert all("\n" not in line for line in told)
