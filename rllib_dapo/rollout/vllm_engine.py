@@ -125,6 +125,7 @@ class VLLMEngine(Engine):
 
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: one forward pass."""
+        self.refuse_half_weights()
         finished = []
         with self._deaths_told():
             outputs = self.llm.llm_engine.step()
