@@ -32,6 +32,10 @@ _COPIES = (
 class EngineResources(AlgorithmConfig):
     """RLlib's `num_cpus_per_env_runner` and `num_gpus_per_env_runner`, computed where not set."""
 
+    # What was set; None where nothing was, as in a configuration that was pickled without these.
+    _num_cpus_per_env_runner: Any = None
+    _num_gpus_per_env_runner: Any = None
+
     @property
     def num_engine_workers(self) -> int:
         """Number of workers of each engine; 1 while search spaces are not resolved."""

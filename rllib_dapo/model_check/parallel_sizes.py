@@ -43,19 +43,24 @@ def check_parallel_sizes(model: Path | str, config: DAPOConfig) -> list[ModelFin
 
 
 def _cut_layers(sizes: Mapping[str, Any], workers: int) -> Iterator[str]:
-    for name, what in _CUT.items():
+    misfit = _misfit(sizes, workers)
+    if misfit is not None:
+        fitting = max(n for n in range(1, workers) if _misfit(sizes, n) is None)
+        yield (
+            f"rollout.tensor_parallel_size={workers} does not divide the model's {sizes[misfit]} "
+            f"{_CUT[misfit]}: set it to {fitting}"
+        )
+
+
+def _misfit(sizes: Mapping[str, Any], workers: int) -> str | None:
+    """The first size that cannot be shared out among so many workers; None where all can."""
+    for name in _CUT:
         size = sizes.get(name)
         if not isinstance(size, int) or size <= 0 or size % workers == 0:
             continue
-        if name == "num_key_value_heads" and workers % size == 0:
-            continue
-
-        fitting = [n for n in range(1, workers) if size % n == 0]
-        yield (
-            f"rollout.tensor_parallel_size={workers} does not divide the model's {size} {what}: "
-            f"set it to {fitting[-1]}"
-        )
-        return  # another size of the same model would only say it again
+        if name != "num_key_value_heads" or workers % size:
+            return name
+    return None
 
 
 def _share_layers(sizes: Mapping[str, Any], groups: int) -> Iterator[str]:

@@ -34,7 +34,7 @@ def with_engine_bundles(
     """
     if not config.has_ray_workers:
         return request
-    head = [{}] if request.head_bundle_is_empty else []
+    head: list[dict[str, float]] = [{}] if request.head_bundle_is_empty else []
     engines = max(1, config.num_env_runners) * config.num_engine_workers
     return PlacementGroupFactory(
         [*head, *request.bundles, *[worker_bundle(config)] * engines], strategy=request.strategy

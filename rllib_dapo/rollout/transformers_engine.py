@@ -60,6 +60,7 @@ class TransformersEngine(Engine):
 
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: all responses of one request."""
+        self.refuse_half_weights()
         request = self._waiting.popleft()
         completions = self._sample_group(request.prompt_ids, request.sampling, request.seed)
         return [

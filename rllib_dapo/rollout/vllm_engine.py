@@ -31,7 +31,7 @@ from rllib_dapo.rollout.vllm_settings import (
     model_arguments,
 )
 from rllib_dapo.rollout.vllm_weights import hand_over
-from rllib_dapo.rollout.worker_errors import worker_errors
+from rllib_dapo.rollout.worker_errors import WorkerErrors, worker_errors
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
@@ -40,6 +40,8 @@ from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+# Seconds in which workers may end by themselves; one that waits for a dead one never does.
+os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "1")
 # On a CPU the caller sets the threads: the Learner may share this process and its cores.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
@@ -99,6 +101,8 @@ class VLLMEngine(Engine):
 
         self._num_workers = layout.num_workers
         self._llm: LLM | None = _start(settings | engine_kwargs, num_workers=layout.num_workers)
+        if is_cpu and layout.pipeline_parallel_size > 1:
+            self.llm.collective_rpc("make_pipeline_buffers")
         self._request_ids = count()
         # vLLM's request id -> key of our request and place of the response in it.
         self._pending: dict[str, tuple[int, int]] = {}
@@ -133,6 +137,7 @@ class VLLMEngine(Engine):
 
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: one forward pass."""
+        self.refuse_half_weights()
         finished = []
         with self._deaths_told():
             outputs = self.llm.llm_engine.step()
@@ -247,8 +252,7 @@ def _start(settings: dict[str, Any], *, num_workers: int) -> LLM:
             with _shared_threads(num_workers):
                 llm = LLM(**settings)
         except Exception as error:
-            # With workers in other processes, the error here says only that one of them had one.
-            reason = (errors.first() if num_workers > 1 else None) or _reason(error)
+            reason = _reason(error) if num_workers == 1 else _workers_reason(error, errors)
             raise ValueError(
                 f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: "
                 f"{reason[:300]}; mend that, or set rollout.engine to transformers"
@@ -277,6 +281,14 @@ def _shared_threads(num_workers: int) -> Iterator[None]:
             os.environ.pop("OMP_NUM_THREADS", None)
         else:
             os.environ["OMP_NUM_THREADS"] = before
+
+
+def _workers_reason(error: Exception, errors: WorkerErrors) -> str:
+    """Why an engine with workers in other processes does not start."""
+    told = errors.first()
+    if told is None and "WorkerProc" in str(error):  # only that there was an error somewhere
+        return "a worker process has ended: it was killed, or the machine ran out of memory"
+    return told or _reason(error)
 
 
 def _reason(error: Exception) -> str:

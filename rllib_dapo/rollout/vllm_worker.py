@@ -29,6 +29,22 @@ class WeightReceiver:
     model_config: Any
     vllm_config: Any
 
+    def make_pipeline_buffers(self) -> None:
+        """Makes what the groups of a pipeline receive each other's results in.
+
+        vLLM makes it while it measures how much memory computing takes. On CPUs, where the size of
+        the cache is given, it leaves that out.
+        """
+        from vllm.distributed import get_pp_group
+
+        runner = self.model_runner
+        if runner.intermediate_tensors is None and not get_pp_group().is_first_rank:
+            runner.intermediate_tensors = runner.get_model().make_empty_intermediate_tensors(
+                batch_size=runner.max_num_tokens,
+                dtype=self.model_config.dtype,
+                device=runner.device,
+            )
+
     def receive_weights(self, weights: Iterable[tuple[str, Tensor]]) -> list[str]:
         """Loads weights in place, all in one call: for a worker in the engine's own process.
 

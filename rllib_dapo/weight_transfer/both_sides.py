@@ -184,7 +184,8 @@ def refusal_as_value(question: Callable[[T], Any]) -> Callable[[T], Any]:
         try:
             return question(side)
         except Exception as error:
-            return Refusal(reason=one_line(error))
+            kind = "" if isinstance(error, (RuntimeError, ValueError)) else type(error).__name__
+            return Refusal(reason=f"{kind}: {one_line(error)}".removeprefix(": "))
 
     return ask
 

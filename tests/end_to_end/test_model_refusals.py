@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,25 +123,34 @@ def test_what_vllm_cannot_run_rightly_is_refused_in_one_line(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("this engine has not taken model.norm.weight"),
+            "this engine has not taken model.norm.weight",
+        ),
+        (TypeError("cannot pickle this"), "TypeError: cannot pickle this"),
+        (MemoryError(), "MemoryError: MemoryError"),
+    ],
+)
 def test_an_engine_elsewhere_that_takes_no_weights_ends_the_run(
-    cluster: None, small_config: Make
+    cluster: None, small_config: Make, error: Exception, said: str
 ) -> None:
-    """RLlib would log the error of a remote EnvRunner, restart it and go on."""
+    """RLlib would log the error of a remote EnvRunner, restart it after a minute and go on."""
     config = small_config(engine="transformers", num_env_runners=1)
     config.dynamic_sampling(enabled=False).fault_tolerance(restart_failed_env_runners=True)
 
     def refuse_weights(runner: Any) -> None:
         def refuse(weights: Any) -> None:
-            raise RuntimeError("this engine has not taken model.norm.weight")
+            raise error
 
         runner.module["default_policy"].engine.load_weights = refuse
 
     algo = config.build_algo()
     try:
         algo.env_runner_group.foreach_env_runner(refuse_weights, local_env_runner=False)
-        with pytest.raises(
-            RuntimeError, match=r"^EnvRunner 1 .*: this engine has not taken .*norm"
-        ):
+        with pytest.raises(RuntimeError, match=rf"^EnvRunner 1 .*: {re.escape(said)}$"):
             algo.train()
     finally:
         algo.stop()

@@ -163,13 +163,13 @@ def start(model: Path, **settings: Any) -> Engine:
 
 
 def workers() -> list[psutil.Process]:
-    """The workers of this process's engines: processes that `multiprocessing` has spawned."""
+    """The workers of this process's engines, which vLLM gives a title of their own."""
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "--multiprocessing-fork" in child.cmdline()]
+    return [child for child in children if "VLLM::Worker" in " ".join(child.cmdline())]
 
 
 def sample_without_end(engine: Engine) -> None:
-    sampling = Sampling(num_responses=16, max_tokens=380, temperature=3.0)
+    sampling = Sampling(num_responses=16, max_tokens=380, temperature=2.0)
     while True:
         engine.generate([[5, 6, 7]], sampling=sampling, seeds=[1])
 
