@@ -37,7 +37,7 @@ def make_config() -> DAPOConfig:
         .environment("rllib_dapo/Arithmetic-v0")
         .language_model("smollm2-135m", dtype="bfloat16")
         .rollout(max_prompt_tokens=128, max_response_tokens=16, cpu_kv_cache_gib=0.25)
-        .weights(transfer="gloo")
+        .weights(transfer="gloo", bucket_mib=float(sys.argv[1]) if sys.argv[1:] else 64.0)
         .env_runners(num_env_runners=ENGINES)
         .learners(num_learners=1)
         .training(prompts_per_step=2, group_size=4, minibatch_size=8)

@@ -28,10 +28,10 @@ def prompts() -> list[list[int]]:
 
 def sent_weights(module: Any) -> list[tuple[str, np.ndarray]]:
     """The weights in the form in which a Learner sends them."""
-    from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces
+    from rllib_dapo.weight_transfer.wire.weight_arrays import to_numpy
 
     weights = module.checkpoint_format.to_checkpoint(module.lm.state_dict().items())
-    return [named for piece in cut_into_pieces(weights, dtype=torch.float32) for named in piece]
+    return [(name, to_numpy(tensor, torch.float32)) for name, tensor in weights]
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def in_process_engine(kind: str, model: Path) -> Iterator[Any]:
 
 def load(engine: Any, arrays: list[tuple[str, np.ndarray]]) -> None:
     """Hands weights to an engine."""
-    from rllib_dapo.weight_transfer.wire.weight_pieces import to_tensors
+    from rllib_dapo.weight_transfer.wire.weight_arrays import to_tensors
 
     engine.load_weights(to_tensors(iter(arrays)))
 

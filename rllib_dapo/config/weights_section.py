@@ -34,8 +34,8 @@ class WeightsSection(AlgorithmConfig):
                 engines have GPUs of their own, `ipc` where they share one, `gloo` over the network
                 without GPUs. `auto` takes `nccl` or `ipc` where these work, else `object_store`.
             bucket_mib: Size of what is on the way at a time, in MiB; a weight that is larger
-                travels alone. The first Learner holds two buckets and each engine two, in addition
-                to their models.
+                travels alone. The first Learner holds two buckets and each engine two or three,
+                in addition to their models.
             timeout_s: Longest time that a transfer may take, in seconds; `null` waits without a
                 limit.
         """

@@ -32,7 +32,7 @@ from rllib_dapo.models import (
 )
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
-from rllib_dapo.weight_transfer.wire.weight_pieces import to_numpy, to_tensors
+from rllib_dapo.weight_transfer.wire.weight_arrays import to_numpy, to_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

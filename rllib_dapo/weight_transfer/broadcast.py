@@ -55,10 +55,10 @@ class BroadcastWay(TransferWay):
         """See `TransferWay.transfer`."""
         while True:
             members = self._members()
-            version, is_connected = self._look(members)
-            if not members:
-                return self._outcome(version, {})
             try:
+                version, is_connected = self._look(members)
+                if not members:
+                    return self._outcome(version, {})
                 if not is_connected:
                     self._connect(members)
                 return self._outcome(version, self._send(version, members).runners)

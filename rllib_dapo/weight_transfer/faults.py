@@ -56,9 +56,9 @@ def raise_fault(
     # Those who only say that somebody else is gone are not the cause.
     own = {side: reason for side, reason in faults.items() if PEER_LOST not in reason} or faults
     if own:
-        told = "; ".join(f"{side} failed in {what}: {reason}" for side, reason in own.items())
+        line = "; ".join(f"{side} failed in {what}: {reason}" for side, reason in own.items())
         is_death = set(own) == {name_of(runner) for runner in died}
-        raise SideError(told, died=frozenset(died) if is_death else frozenset())
+        raise SideError(line, died=frozenset(died) if is_death else frozenset())
     if not pending or has_failed:
         return
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import ray
 from ray.rllib.utils.annotations import override
+from torch import Tensor
 
 from rllib_dapo.weight_transfer.both_sides import ask_both_sides
 from rllib_dapo.weight_transfer.transfer import Holding, TransferWay, WeightTransfer
-from rllib_dapo.weight_transfer.wire.weight_pieces import PIECE_BYTES, cut_into_pieces, to_tensors
+from rllib_dapo.weight_transfer.wire.buckets import packed
+from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.learner import DAPOTorchLearner
     from rllib_dapo.rollout.engine import Engine
+
+PIECE_BYTES = 64 * 2**20
+
+# Of this process, for the engine that it holds.
+_POOL = BufferPool()
 
 
 class ObjectStoreWay(TransferWay):
@@ -48,6 +56,7 @@ class ObjectStoreWay(TransferWay):
         answers = ask_both_sides(
             self._learner_group,
             self._env_runner_group,
+            of_learner=None,
             of_runner=lambda runner: Holding.after(runner, load_pieces(pieces), version),
             runners=self._members(),
             timeout_seconds=left,
@@ -65,27 +74,45 @@ def put_pieces(learner: DAPOTorchLearner, *, max_bytes: int = PIECE_BYTES) -> li
 
     Args:
         learner: The Learner.
-        max_bytes: Size at which a piece ends, with the weight that reaches it.
+        max_bytes: Largest size of a piece; a weight that is larger is a piece of its own.
 
     Returns:
         References to the pieces; none on any Learner but the first.
     """
     dtype = learner.policy_module.settings.dtype
-    pieces = cut_into_pieces(learner.engine_weights(), dtype=dtype, max_bytes=max_bytes)
-    return [ray.put(piece) for piece in pieces]
+    buckets = packed(learner.engine_weights(), dtype=dtype, max_bytes=max_bytes)
+    return [ray.put((bucket, buffer.numpy())) for bucket, buffer in buckets]
+
+
+def fetched(
+    pieces: Iterable[ray.ObjectRef], pool: BufferPool | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The weights of some pieces. Each piece is fetched when its first weight is asked for.
+
+    Args:
+        pieces: References that `put_pieces` returned.
+        pool: Where the memory comes from; by default it is new.
+    """
+    pool = pool or BufferPool()
+    for piece in pieces:
+        bucket, stored = ray.get(piece)
+        # What lies in the store cannot be written to, which some model's loading may want to do.
+        buffer = pool.take(bucket.nbytes)
+        np.copyto(buffer.numpy(), stored)
+        del stored
+        yield from bucket.views(buffer)
+        del buffer
 
 
 def load_pieces(pieces: Sequence[ray.ObjectRef]) -> Callable[[Engine], None]:
     """Gives an engine the weights of some pieces, one piece after the other.
 
     Args:
-        pieces: References to the pieces that `put_pieces` has put into the object
-            store. Each is fetched when the engine needs it, so that no process holds a second copy
-            of the whole model.
+        pieces: References that `put_pieces` returned. No process holds a second copy of the whole
+            model.
     """
 
     def load(engine: Engine) -> None:
-        arrays = (named_array for piece in pieces for named_array in ray.get(piece))
-        engine.load_weights(to_tensors(arrays))
+        engine.load_weights(fetched(pieces, _POOL))
 
     return load

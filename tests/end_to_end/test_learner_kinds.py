@@ -30,7 +30,7 @@ from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.stored_group import store_group
-from rllib_dapo.weight_transfer.object_store import put_pieces
+from rllib_dapo.weight_transfer.object_store import fetched, put_pieces
 
 VOCABULARY, MAX_TOKENS = 30, 8
 # Bounds on a micro-batch in tokens, and the micro-batches that one Learner makes of it.
@@ -167,9 +167,8 @@ def weights(group: LearnerGroup) -> np.ndarray:
 
 
 def as_array(pieces: list[ray.ObjectRef]) -> np.ndarray:
-    named = sorted((name, array) for piece in pieces for name, array in ray.get(piece))
-    flat = np.concatenate([array.flatten() for _, array in named])
-    return (flat.astype(np.uint32) << 16).view(np.float32) if flat.dtype == np.uint16 else flat
+    named = {name: tensor.float().numpy().flatten() for name, tensor in fetched(pieces)}
+    return np.concatenate([named[name] for name in sorted(named)])
 
 
 def difference(actual: np.ndarray, expected: np.ndarray) -> float:

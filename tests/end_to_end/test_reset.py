@@ -11,7 +11,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.learner.learner_group import ask_learners
-from rllib_dapo.weight_transfer.wire.weight_pieces import to_numpy
+from rllib_dapo.weight_transfer.wire.weight_arrays import to_numpy
 
 MakeConfig = Callable[..., DAPOConfig]
 ITERATIONS = 2

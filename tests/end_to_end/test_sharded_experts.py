@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from safetensors.torch import load_file
@@ -17,7 +16,7 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.models.tiny import make_tokenizer
-from rllib_dapo.weight_transfer.object_store import put_pieces
+from rllib_dapo.weight_transfer.object_store import fetched, put_pieces
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def test_weights_are_sent_as_the_files_have_them(
     finally:
         group.shutdown()
 
-    sent = {name: array for piece in pieces for name, array in ray.get(piece)}
+    sent = {name: tensor.clone().numpy() for name, tensor in fetched(pieces)}
     written = load_file(mixture / "model.safetensors")
     assert sent.keys() == written.keys()
     assert "model.layers.1.mlp.experts.3.down_proj.weight" in sent

@@ -16,7 +16,7 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.models import load_tokenizer
 from rllib_dapo.rollout.engine import Sampling
-from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces, to_tensors
+from rllib_dapo.weight_transfer.wire.buckets import packed
 
 LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]
@@ -33,14 +33,15 @@ def test_a_learners_weights_arrive_in_an_engine(
     dtype: str,
 ) -> None:
     learner_module = build_module(learner_config(other_raw_model).language_model(dtype=dtype))
-    sent = list(
-        cut_into_pieces(
+    sent = [
+        [(name, tensor.clone()) for name, tensor in bucket.views(buffer)]
+        for bucket, buffer in packed(
             learner_module.lm.state_dict().items(), dtype=getattr(torch, dtype), max_bytes=50_000
         )
-    )
+    ]
     assert len(sent) > 3
-    arrays = [named for piece in sent for named in piece]
-    assert {str(array.dtype) for _, array in arrays} == {"uint16" if dtype == "bfloat16" else dtype}
+    tensors = [named for bucket in sent for named in bucket]
+    assert {tensor.dtype for _, tensor in tensors} == {getattr(torch, dtype)}
     engine_module = build_module(learner_config().language_model(dtype=dtype), inference_only=True)
     target = build_module(
         learner_config(other_raw_model).language_model(dtype=dtype), inference_only=True
@@ -53,9 +54,7 @@ def test_a_learners_weights_arrive_in_an_engine(
         return [(c.token_ids.tolist(), c.logprobs.tolist()) for c in group]
 
     assert sample(engine_module) != sample(target)
-    for _, array in arrays:
-        array.flags.writeable = False  # as they come out of the object store
-    engine_module.engine.load_weights(to_tensors(arrays))
+    engine_module.engine.load_weights(tensors)
     assert sample(engine_module) == sample(target)
 
 

@@ -20,6 +20,7 @@ from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.stored_group import CutGroup, WholeGroup
 from rllib_dapo.weight_transfer.object_store import load_pieces
+from rllib_dapo.weight_transfer.wire.buckets import packed
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -187,8 +188,9 @@ def test_new_weights_change_the_version_and_what_is_sampled(
     runner = TextEnvRunner(config=rollout_config())
     before = tokens_of(groups_of(runner, range(3)))
     for version, folder in ((0, other_raw_model), (7, other_raw_model), (0, raw_model)):
-        arrays = state_of(folder)
-        pieces = [ray.put(arrays[start : start + 5]) for start in range(0, len(arrays), 5)]
+        weights = [(name, torch.from_numpy(array)) for name, array in state_of(folder)]
+        buckets = packed(weights, dtype=torch.float32, max_bytes=100_000)
+        pieces = [ray.put((bucket, buffer.numpy())) for bucket, buffer in buckets]
         assert runner.take_weights(load_pieces(pieces), version) == version
 
         groups = groups_of(runner, range(3))

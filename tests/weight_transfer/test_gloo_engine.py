@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rllib_dapo.learner.weight_source import LearnerWeights
 from rllib_dapo.weight_transfer.wire.buckets import plan_buckets
+from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
 from rllib_dapo.weight_transfer.wire.transfer_group import PeerLostError, TransferGroup
 
 pytest.importorskip("vllm")
@@ -67,7 +68,9 @@ def source_of(weights: dict[str, Tensor], dtype: torch.dtype) -> LearnerWeights:
 
 def received(group: TransferGroup, source: LearnerWeights, bucket: int) -> dict[str, Tensor]:
     buckets = plan_buckets(source.metadata(), max_bytes=bucket)
-    return {name: tensor.clone() for name, tensor in gloo_engine._received(group, buckets)}
+    return {
+        name: tensor.clone() for name, tensor in gloo_engine._received(group, buckets, BufferPool())
+    }
 
 
 @pytest.mark.parametrize("bucket", [1, 600, 1 << 20])

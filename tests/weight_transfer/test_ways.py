@@ -14,6 +14,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.weight_transfer.make_way import make_transfer_way
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., DAPOConfig]
@@ -105,31 +106,43 @@ def learners_weights(algo: Any) -> dict[str, torch.Tensor]:
     return ask_learners(algo.learner_group, read)[0]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_ways_bring_the_same_bits(
-    build: Callable[[DAPOConfig], Any], make_config: Make
+    build: Callable[[DAPOConfig], Any], make_config: Make, tmp_path: Path, dtype: str
 ) -> None:
-    """After an update, engines of either way hold the Learner's weights, and so sample alike."""
-    for dtype in ("float32", "bfloat16"):
-        held, sampled, sent = {}, {}, {}
-        for way in ("object_store", "gloo"):
-            algo = build(make_config(way, num_engines=2, dtype=dtype))
-            algo.train()
-            held[way], sampled[way] = held_weights(algo), held_logprobs(algo)
-            sent[way] = learners_weights(algo)
-            algo.stop()
+    """To the same engines one after the other; and to those of a trial that takes them over."""
+    algo = build(make_config("gloo", num_engines=2, dtype=dtype))
+    algo.train()
+    first, second = held_weights(algo)
+    sent, sampled = learners_weights(algo), held_logprobs(algo)
+    norms = [name for name in first if name.endswith("norm.weight")]
+    assert norms
+    # As far as vLLM keeps weights as they are, they are the Learner's, to the bit.
+    assert all(torch.equal(first[name], sent[name]) for name in norms)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert str(sampled[0]) == str(sampled[1])
 
-        assert all(map(torch.equal, sent["gloo"].values(), sent["object_store"].values()))
-        (first, *others) = [*held["object_store"], *held["gloo"]]
-        assert len(others) == 3
-        for other in others:
-            assert first.keys() == other.keys()
-            assert all(torch.equal(tensor, other[name]) for name, tensor in first.items())
-        assert len({str(group) for groups in sampled.values() for group in groups}) == 1
+    saved = algo.save_to_path(str(tmp_path))
+    algo.train()
+    assert str(held_logprobs(algo)) != str(sampled)
+    # As Tune does, where trials share actors; and then restores a checkpoint.
+    assert algo.reset_config(make_config("gloo", num_engines=2, dtype=dtype).to_dict())
+    algo.restore_from_path(saved)
+    assert str(held_logprobs(algo)) == str(sampled)
 
-        # As far as vLLM keeps weights as they are, they are the Learner's, to the bit.
-        norms = [name for name in first if name.endswith("norm.weight")]
-        assert norms
-        assert all(torch.equal(first[name], sent["gloo"][name]) for name in norms)
+    algo.train()
+    by_gloo = held_weights(algo)
+    transfer = make_transfer_way(
+        "object_store",
+        algo.learner_group,
+        algo.env_runner_group,
+        bucket_mib=BUCKET_MIB,
+        timeout_seconds=None,
+        tolerates_deaths=False,
+    ).transfer()
+    assert transfer.versions == [2, 2]
+    for one, other in zip(by_gloo, held_weights(algo), strict=True):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 @pytest.mark.parametrize(
@@ -183,44 +196,6 @@ def test_an_engine_that_dies_in_the_middle_costs_the_others_nothing(
     algo.train()
 
 
-def test_an_engine_that_hangs_is_named_and_none_samples_from_half(
-    build: Callable[[DAPOConfig], Any], make_config: Make
-) -> None:
-    algo = build(make_config("gloo", num_engines=2))
-    algo._weight_transfer._timeout_seconds = 4.0  # only now: connecting took longer
-
-    def stop_in_the_middle(runner: Any) -> None:
-        engine = engine_of(runner)
-        model = engine.llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker
-        load = model.model_runner.get_model().load_weights
-
-        def load_slowly(weights: Any) -> Any:
-            def first() -> Any:
-                yield next(iter(weights))
-                os.kill(os.getpid(), signal.SIGSTOP)
-
-            return load(first())
-
-        if runner.worker_index == 2:
-            model.model_runner.get_model().load_weights = load_slowly
-
-    algo.env_runner_group.foreach_env_runner(stop_in_the_middle, local_env_runner=False)
-    pid = algo._engines["2"]["pid"]
-    try:
-        with pytest.raises(RuntimeError) as caught:
-            algo._sync_weights()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    said = str(caught.value)
-    assert "weights.timeout_s=4.0 is over" in said
-    assert "EnvRunner 2 (loading bucket" in said
-    assert "\n" not in said
-
-    results = algo.env_runner_group.foreach_env_runner(refusal, local_env_runner=False)
-    assert len(results) == 2
-    assert all("holds half of version 0" in result for result in results)
-
-
 def refusal(runner: Any) -> str:
     try:
         runner.sample_groups([0])
@@ -229,73 +204,110 @@ def refusal(runner: Any) -> str:
     return "sampled"
 
 
-def test_a_learner_that_dies_in_the_middle_is_named_and_no_engine_samples_from_half(
-    build: Callable[[DAPOConfig], Any], make_config: Make
-) -> None:
-    algo = build(make_config("gloo", num_engines=2))
+def refusals(algo: Any) -> list[str]:
+    """What engines say when they are asked to sample, whatever state they are in."""
+    return algo.env_runner_group.foreach_env_runner(refusal, local_env_runner=False)
 
-    def die_in_the_middle(learner: Any) -> None:
-        weights = learner.engine_weights
 
-        def die(**options: Any) -> Any:
-            for number, named in enumerate(weights(**options)):
-                if number == 5:
-                    os.kill(os.getpid(), signal.SIGKILL)
+def fail_as_engine(runner: Any) -> None:
+    """The first engine raises in its next transfer, before it takes anything."""
+    engine = engine_of(runner)
+
+    def fail(update: Any) -> None:
+        del engine.receive_transfer
+        raise RuntimeError("no memory left")
+
+    if runner.worker_index == 1:
+        engine.receive_transfer = fail
+
+
+def fail_as_learner(learner: Any) -> None:
+    """The Learner's next transfer brings other weights than were announced."""
+    source = learner.weight_sender.source
+    before = source._weights
+
+    def fail(**options: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        source._weights = before
+        yield "model.embed_tokens.weight", torch.zeros(1)
+
+    source._weights = fail
+
+
+def stop_as_engine(runner: Any) -> None:
+    """The second engine's process stops in its next transfer, with one weight loaded."""
+    engine = engine_of(runner)
+    executor = engine.llm.llm_engine.engine_core.engine_core.model_executor
+    model = executor.driver_worker.worker.model_runner.get_model()
+    load = model.load_weights
+
+    def load_and_stop(weights: Any) -> Any:
+        def first() -> Iterator[tuple[str, torch.Tensor]]:
+            for number, named in enumerate(weights):
+                if number == 1:
+                    os.kill(os.getpid(), signal.SIGSTOP)
                 yield named
 
-        learner.weight_sender.source._weights = die
+        return load(first())
 
-    ask_learners(algo.learner_group, die_in_the_middle)
-    with pytest.raises(RuntimeError, match=r"^the Learner failed .*its process has ended$"):
-        algo._sync_weights()
-    results = algo.env_runner_group.foreach_env_runner(refusal, local_env_runner=False)
-    assert len(results) == 2
-    assert all("holds half of version 0" in result for result in results)
+    if runner.worker_index == 2:
+        model.load_weights = load_and_stop
 
 
-def test_a_trial_that_takes_over_the_engines_connects_them_anew(
-    build: Callable[[DAPOConfig], Any], make_config: Make, tmp_path: Path
+def die_as_learner(learner: Any) -> None:
+    """The Learner's process is killed in its next transfer, with some weights sent."""
+    source = learner.weight_sender.source
+    weights = source._weights
+
+    def die(**options: Any) -> Iterator[tuple[str, torch.Tensor]]:
+        for number, named in enumerate(weights(**options)):
+            if number == 10:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield named
+
+    source._weights = die
+
+
+def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
+    build: Callable[[DAPOConfig], Any], make_config: Make
 ) -> None:
-    """As Tune does, where trials share actors; and then restores a checkpoint."""
-    config = make_config("gloo")
-    algo = build(config)
-    algo.train()
-    saved, sampled = algo.save_to_path(str(tmp_path)), held_logprobs(algo)
-    algo.train()
-
-    assert algo.reset_config(make_config("gloo").training(lr=1e-4).to_dict())
-    algo.restore_from_path(saved)
-    assert held_logprobs(algo) == sampled
-    assert algo.train()["training_iteration"]
-
-
-@pytest.mark.parametrize("side", ["EnvRunner 1", "the Learner"])
-def test_a_side_that_raises_is_the_one_that_is_named(
-    build: Callable[[DAPOConfig], Any], make_config: Make, side: str
-) -> None:
+    """One failure after another; after each but the last, the next transfer brings all."""
     algo = build(make_config("gloo", num_engines=2))
+    runners = algo.env_runner_group
+    half = "the engine holds half of version 0"
 
-    def fail_as_engine(runner: Any) -> None:
-        def fail(update: Any) -> None:
-            raise RuntimeError("no memory left")
-
-        if runner.worker_index == 1:
-            engine_of(runner).receive_transfer = fail
-
-    def fail_as_learner(learner: Any) -> None:
-        def fail(**options: Any) -> Any:
-            yield "model.embed_tokens.weight", torch.zeros(1)
-
-        learner.weight_sender.source._weights = fail
-
-    if side == "the Learner":
-        ask_learners(algo.learner_group, fail_as_learner)
-    else:
-        algo.env_runner_group.foreach_env_runner(fail_as_engine, local_env_runner=False)
-    with pytest.raises(
-        RuntimeError, match=rf"^{side} failed in the transfer of version 0"
-    ) as caught:
+    def all_is_well() -> bool:
         algo._sync_weights()
-    said = str(caught.value)
-    assert ("no memory left" if side == "EnvRunner 1" else "changed since") in said
-    assert said.count(" failed in ") == 1
+        return refusals(algo) == ["sampled", "sampled"]
+
+    runners.foreach_env_runner(fail_as_engine, local_env_runner=False)
+    with pytest.raises(RuntimeError, match=r"^EnvRunner 1 failed in .* version 0") as caught:
+        algo._sync_weights()
+    assert str(caught.value).endswith("no memory left")
+    assert str(caught.value).count(" failed in ") == 1
+    assert half in refusals(algo)[0]  # the other one may have got all before
+    assert all_is_well()
+
+    ask_learners(algo.learner_group, fail_as_learner)
+    with pytest.raises(RuntimeError, match=r"^the Learner failed in .*changed since") as caught:
+        algo._sync_weights()
+    assert str(caught.value).count(" failed in ") == 1
+    assert all(half in told for told in refusals(algo))
+    assert all_is_well()
+
+    runners.foreach_env_runner(stop_as_engine, local_env_runner=False)
+    algo._weight_transfer._timeout_seconds = 15.0  # only now: connecting may take longer
+    try:
+        with pytest.raises(RuntimeError, match=r"^weights\.timeout_s=15\.0 is over") as caught:
+            algo._sync_weights()
+    finally:
+        os.kill(algo._engines["2"]["pid"], signal.SIGCONT)
+    assert "an end: EnvRunner 2 (loading bucket " in str(caught.value)
+    assert half in refusals(algo)[1]
+
+    algo._weight_transfer._timeout_seconds = None
+    assert all_is_well()
+
+    assert len(ask_learners(algo.learner_group, die_as_learner)) == 1
+    with pytest.raises(RuntimeError, match=r"^the Learner failed in .*its process has ended$"):
+        algo._sync_weights()
+    assert all(half in told for told in refusals(algo))

@@ -92,6 +92,47 @@ class Bucket:
             view.copy_(tensor)
 
 
+def packed(
+    weights: Iterable[tuple[str, Tensor]], *, dtype: torch.dtype, max_bytes: int
+) -> Iterator[tuple[Bucket, Tensor]]:
+    """Packs weights into buckets as they come, without knowing what will come.
+
+    Args:
+        weights: Tensors by name, on any device; they may be made one after the other.
+        dtype: Type in which floating-point numbers travel; whole numbers keep theirs.
+        max_bytes: Largest size of a bucket. A weight that is larger has one of its own.
+
+    Yields:
+        Each bucket, and the buffer that it is in: it is filled with the next one after that.
+    """
+    buffer = torch.empty(max_bytes, dtype=torch.uint8)
+    held: list[WeightMeta] = []
+    offsets: list[int] = []
+    end = 0
+
+    for name, tensor in weights:
+        travels_as = dtype if tensor.is_floating_point() else tensor.dtype
+        weight = WeightMeta(name, travels_as, tuple(tensor.shape))
+        start = _aligned(end)
+        if held and start + weight.nbytes > max_bytes:
+            yield Bucket(tuple(held), tuple(offsets), end), buffer[:end]
+            held, offsets, start = [], [], 0
+        if start + weight.nbytes > buffer.numel():
+            buffer = torch.empty(weight.nbytes, dtype=torch.uint8)
+
+        held.append(weight)
+        offsets.append(start)
+        end = start + weight.nbytes
+        buffer[start:end].view(travels_as).view(weight.shape).copy_(tensor.detach())
+
+    if held:
+        yield Bucket(tuple(held), tuple(offsets), end), buffer[:end]
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 def plan_buckets(weights: Sequence[WeightMeta], *, max_bytes: int) -> list[Bucket]:
     """Cuts weights into buckets, the same on both sides of a transfer.
 
@@ -111,7 +152,7 @@ def plan_buckets(weights: Sequence[WeightMeta], *, max_bytes: int) -> list[Bucke
         held, offsets, end = [], [], 0
 
     for weight in weights:
-        start = -(-end // ALIGNMENT) * ALIGNMENT
+        start = _aligned(end)
         if held and start + weight.nbytes > max_bytes:
             close()
             start = 0

@@ -8,7 +8,7 @@ announced. What is added: buckets are packed, and received, while another one is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -30,6 +30,7 @@ from vllm.distributed.weight_transfer.factory import (
 )
 
 from rllib_dapo.weight_transfer.wire.buckets import Bucket, metas_of, plan_buckets
+from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
 from rllib_dapo.weight_transfer.wire.transfer_group import SENDER, TransferGroup
 
 BACKEND = "gloo"
@@ -89,6 +90,10 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     _group: TransferGroup | None = None
     _bucket_bytes = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pool = BufferPool()
+
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the group."""
         # As in vLLM's engine for NCCL: each worker of an engine has a place of its own.
@@ -126,13 +131,13 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
             raise RuntimeError("this engine has not joined a group for weights")
 
         metas = metas_of(update_info.names, update_info.dtype_names, update_info.shapes)
-        weights = _received(self._group, plan_buckets(metas, max_bytes=self._bucket_bytes))
+        buckets = plan_buckets(metas, max_bytes=self._bucket_bytes)
+        weights = _received(self._group, buckets, self._pool)
         try:
             with closing(weights):
                 self.model.load_weights(weights)
-                deque(
-                    weights, maxlen=0
-                )  # what the model has not asked for has been sent all the same
+                # What the model has not asked for has been sent all the same.
+                deque(weights, maxlen=0)
         except BaseException:
             self.shutdown()
             raise
@@ -152,18 +157,18 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
             self._group = None
 
 
-def _received(group: TransferGroup, buckets: list[Bucket]) -> Iterator[tuple[str, Tensor]]:
-    """The weights of all buckets. One bucket is received while those of the last one are used.
-
-    Every bucket has memory of its own: vLLM keeps weights until their layer is complete.
-    """
+def _received(
+    group: TransferGroup, buckets: list[Bucket], pool: BufferPool
+) -> Generator[tuple[str, Tensor], None, None]:
+    """The weights of all buckets. One bucket is received while those of the last one are used."""
     waiting = deque(buckets)
+    largest = max((bucket.nbytes for bucket in buckets), default=0)
     coming: deque[tuple[Bucket, Tensor, Work]] = deque()
 
     def ask() -> None:
         if waiting:
             bucket = waiting.popleft()
-            buffer = torch.empty(bucket.nbytes, dtype=torch.uint8)
+            buffer = pool.take(bucket.nbytes, at_least=largest)
             coming.append((bucket, buffer, group.broadcast(buffer)))
 
     ask()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from torch import Tensor
-from torch.distributed import PrefixStore, TCPStore, Work
+from torch.distributed import PrefixStore, TCPStore, Work  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import BroadcastOptions, ProcessGroupGloo
 
 from rllib_dapo.findings import one_line
@@ -133,7 +133,7 @@ class TransferGroup:
             raise PeerLostError("this group was closed")
         options = BroadcastOptions()
         options.rootRank, options.rootTensor = SENDER, 0
-        work = self._group.broadcast([buffer], options)
+        work: Work = self._group.broadcast([buffer], options)  # type: ignore[attr-defined]
         self._works.append(work)
         return work
 
@@ -152,7 +152,9 @@ class TransferGroup:
                     raise PeerLostError(one_line(error)) from error
             self.note(self._doing)  # a sign of life
             self._refuse_fault()
+
         self._works.remove(work)
+        self._refuse_fault()  # more may be on its way, of a transfer that has been given up
 
     def close(self) -> None:
         """Closes the connections; those with an operation under way stay as long as the process."""
