@@ -216,7 +216,7 @@ class DAPO(WholeCheckpoints):
         # Engines must hold the Learners' weights, and at times both must agree on the samples.
         version = self._weights_version
         looks = self._start_guard.is_time(self.learner_group, version=version)
-        self._arrival.check(self, version=version, wide=looks)
+        self._arrival.check(self, version=version, thorough=looks)
         if looks:
             self._start_guard.check(self.learner_group, accepted, version=version)
 

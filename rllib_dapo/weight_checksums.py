@@ -75,18 +75,19 @@ def as_matrix(weight: Tensor) -> Tensor:
     return weight.flatten(1) if weight.dim() > 1 else weight.reshape(-1, 1)
 
 
-def choose_block(name: str, shape: Sequence[int], *, width: int, turn: int) -> WeightBlock:
+def choose_block(name: str, shape: Sequence[int], *, elements: int, turn: int) -> WeightBlock:
     """The columns of a weight whose turn it is; a vector is always taken whole.
 
     Args:
         name: The weight's name in a checkpoint.
         shape: Its shape.
-        width: Largest number of columns.
+        elements: The fewest elements to look at, where there are so many.
         turn: The version of the weights: neighbouring turns look at neighbouring columns, and all
             columns have had their turn in the end.
     """
     rows = shape[0] if shape else 1
     columns = torch.Size(shape[1:]).numel()
+    width = min(columns, -(-elements // rows))
     turns = -(-columns // width)
     start = turn % turns * width
     return WeightBlock(name=name, rows=rows, start=start, stop=min(start + width, columns))

@@ -64,17 +64,18 @@ def test_zeros_count_for_nothing_with_either_sign_and_so_do_subnormal_numbers() 
     assert number(negative) == number(subnormal) == number(weight)
 
 
-@pytest.mark.parametrize(("columns", "width"), [(10, 4), (16, 4), (3, 16), (1, 16), (5, 1)])
-def test_every_column_has_its_turn(columns: int, width: int) -> None:
-    blocks = [choose_block("w", (7, columns), width=width, turn=turn) for turn in range(columns)]
+@pytest.mark.parametrize(("columns", "elements"), [(10, 28), (16, 22), (3, 7 * 16), (1, 9), (5, 1)])
+def test_every_column_has_its_turn(columns: int, elements: int) -> None:
+    blocks = [
+        choose_block("w", (7, columns), elements=elements, turn=turn) for turn in range(columns)
+    ]
     seen = {column for block in blocks for column in range(block.start, block.stop)}
     assert seen == set(range(columns))
-    assert all(0 < block.stop - block.start <= width for block in blocks)
-    assert blocks[0].numel == 7 * min(columns, width)
+    assert blocks[0].numel == min(7 * columns, 7 * -(-elements // 7))
 
 
 def test_a_vector_is_taken_whole_and_further_axes_are_columns() -> None:
-    assert choose_block("b", (9,), width=4, turn=5).numel == 9
+    assert choose_block("b", (9,), elements=4, turn=5).numel == 9
     assert as_matrix(torch.zeros(9)).shape == (9, 1)
     assert as_matrix(torch.zeros(2, 3, 4)).shape == (2, 12)
-    assert choose_block("c", (2, 3, 4), width=12, turn=7).numel == 24
+    assert choose_block("c", (2, 3, 4), elements=24, turn=7).numel == 24

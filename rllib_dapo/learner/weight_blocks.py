@@ -30,14 +30,14 @@ BlockChecksums = Mapping[str, tuple[WeightBlock, int]]
 
 
 @torch.no_grad()
-def learner_checksums(module: CausalLMModule, *, width: int, turn: int) -> BlockChecksums:
+def learner_checksums(module: CausalLMModule, *, elements: int, turn: int) -> BlockChecksums:
     """Checksums of the weights in the type that an engine has them in.
 
     Every Learner makes the same call, as shards have to be added up.
 
     Args:
         module: The Learner's module.
-        width: Largest number of columns of a weight that are looked at.
+        elements: See `choose_block`.
         turn: See `choose_block`.
 
     Returns:
@@ -46,7 +46,7 @@ def learner_checksums(module: CausalLMModule, *, width: int, turn: int) -> Block
     """
     dtype = module.settings.dtype
     if module.is_sharded:
-        return _of_shards(module, dtype, width=width, turn=turn)
+        return _of_shards(module, dtype, elements=elements, turn=turn)
     if rank() > 0:
         return {}
 
@@ -54,7 +54,7 @@ def learner_checksums(module: CausalLMModule, *, width: int, turn: int) -> Block
     blocks: list[WeightBlock] = []
     sums: list[Tensor] = []
     for name, weight in module.checkpoint_format.to_checkpoint(named.items()):
-        block = choose_block(name, weight.shape, width=width, turn=turn)
+        block = choose_block(name, weight.shape, elements=elements, turn=turn)
         columns = as_matrix(weight)[:, block.start : block.stop].to(dtype)
         blocks.append(block)
         sums.append(checksum(columns, first_column=block.start))
@@ -64,7 +64,7 @@ def learner_checksums(module: CausalLMModule, *, width: int, turn: int) -> Block
 
 
 def _of_shards(
-    module: CausalLMModule, dtype: torch.dtype, *, width: int, turn: int
+    module: CausalLMModule, dtype: torch.dtype, *, elements: int, turn: int
 ) -> BlockChecksums:
     """The same where each Learner holds a run of every flattened weight: nothing is gathered."""
     if module.checkpoint_format.converts:
@@ -73,7 +73,7 @@ def _of_shards(
     blocks: list[WeightBlock] = []
     sums: list[Tensor] = []
     for name, shape, first_row, rows in _sharded_rows(module):
-        block = choose_block(name, shape, width=width, turn=turn)
+        block = choose_block(name, shape, elements=elements, turn=turn)
         columns = rows[:, block.start : block.stop].to(dtype)
         blocks.append(block)
         sums.append(checksum(columns, first_row=first_row, first_column=block.start))

@@ -150,7 +150,7 @@ def _span_of_columns(module: Any, leaf: str, block: WeightBlock) -> Span:
 def _read_columns(module: Any, leaf: str, start: int, stop: int) -> Tensor | None:
     """`[rows, stop - start]` columns of a parameter; None if they are not to be had."""
     parameter = getattr(module, leaf)
-    method = getattr(module, "quant_method", None)
+    method: Any = getattr(module, "quant_method", None)
     if method is not None and not type(method).__name__.startswith("Unquantized"):
         return None
 

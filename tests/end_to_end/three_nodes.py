@@ -149,25 +149,25 @@ def hang_in_a_save(algo: DAPO, marker: Path) -> None:
 
 
 def main(model: Path, folder: Path) -> dict[str, Any]:
-    """Runs undisturbed, disturbed and restored, and gives what a test compares."""
-    found: dict[str, Any] = {}
+    """Makes three nodes, and gives what `run_thrice` has found."""
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={
-            "num_cpus": 4,
-            "resources": RUNNER,
-            "node_ip_address": "127.0.0.1",
-            "include_dashboard": False,
-        },
+        head_node_args={"num_cpus": 4, "resources": RUNNER, "include_dashboard": False},
     )
-    second, third = add_node(cluster, 2, RUNNER), add_node(cluster, 3, LEARNER)
-    ray.init(
-        address=cluster.address,
-        _node_ip_address="127.0.0.1",
-        logging_level="ERROR",
-        log_to_driver=False,
-    )
-    config = make_config(model)
+    try:
+        second, third = add_node(cluster, 2, RUNNER), add_node(cluster, 3, LEARNER)
+        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+        return run_thrice(make_config(model), folder, cluster, second, third)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def run_thrice(
+    config: DAPOConfig, folder: Path, cluster: Cluster, second: Any, third: Any
+) -> dict[str, Any]:
+    """Runs undisturbed, disturbed and restored, and gives what a test compares."""
+    found: dict[str, Any] = {"driver": ray.util.get_node_ip_address()}
     config.algo_class = WatchedDAPO
 
     algo = config.copy(copy_frozen=False).build_algo()
@@ -213,8 +213,6 @@ def main(model: Path, folder: Path) -> dict[str, Any]:
     found["after"] = [undisturbed[2][1], fingerprints(algo)]
     algo.stop()
 
-    ray.shutdown()
-    cluster.shutdown()
     return found
 
 

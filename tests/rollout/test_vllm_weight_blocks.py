@@ -23,7 +23,7 @@ from rllib_dapo.weight_checksums import (
     to_numbers,
 )
 
-WIDTH, TURNS = 50, 3
+ELEMENTS, TURNS = 5000, 3
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def blocks_and_sums(
 ) -> dict[str, tuple[WeightBlock, int]]:
     found = {}
     for name, weight in model.named_parameters():
-        block = choose_block(name, weight.shape, width=WIDTH, turn=turn)
+        block = choose_block(name, weight.shape, elements=ELEMENTS, turn=turn)
         columns = as_matrix(weight)[:, block.start : block.stop].to(dtype)
         (number,) = to_numbers([checksum(columns, first_column=block.start)])
         found[name] = block, number
