@@ -137,9 +137,9 @@ def bare(folder: str, *, reference: bool) -> dict[str, Any]:
 def ours(folder: str, *, reference: bool) -> dict[str, Any]:
     """`DeepSpeedLearner.build`, and what `save_rank` and `weight_pieces` gather."""
     import torch
+    from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces
 
     from rllib_dapo.learner.deepspeed_learner import DeepSpeedLearner
-    from rllib_dapo.weight_pieces import cut_into_pieces
 
     config, spec = learner_config(folder, reference=reference)
     figures: dict[str, float] = {}

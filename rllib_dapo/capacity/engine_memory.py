@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rllib_dapo.capacity.hardware import Gpu
-from rllib_dapo.capacity.layout import WIDTH, EngineLayout
+from rllib_dapo.capacity.layout import WIDTH, EnginesLayout
 from rllib_dapo.capacity.learner_memory import CUDA_CONTEXT, NCCL_BUFFERS
 from rllib_dapo.capacity.model_shape import ModelShape
 
@@ -47,7 +47,7 @@ class EngineMemory:
 def engine_memory(
     shape: ModelShape,
     config: DAPOConfig,
-    layout: EngineLayout,
+    layout: EnginesLayout,
     *,
     gpu: Gpu | None,
     response_tokens: float,
@@ -95,7 +95,7 @@ def engine_memory(
     )
 
 
-def kv_bytes(shape: ModelShape, layout: EngineLayout, tokens: float) -> float:
+def kv_bytes(shape: ModelShape, layout: EnginesLayout, tokens: float) -> float:
     """Bytes of one sequence's keys and values on each of an engine's GPUs.
 
     Heads of keys and values are shared out over the GPUs of a layer; where there are fewer heads
@@ -113,7 +113,7 @@ def kv_bytes(shape: ModelShape, layout: EngineLayout, tokens: float) -> float:
     return WIDTH[layout.dtype] * numbers
 
 
-def _work_bytes(shape: ModelShape, layout: EngineLayout) -> float:
+def _work_bytes(shape: ModelShape, layout: EnginesLayout) -> float:
     """Bytes of the largest forward pass, and of the scores that are sampled from."""
     width, tp = WIDTH[layout.dtype], layout.tensor_parallel
     per_token = 4 * shape.hidden + (3 * shape.inner + 2 * shape.heads * shape.head_size) / tp

@@ -62,7 +62,7 @@ class LearnerLayout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineLayout:
+class EnginesLayout:
     """The engines.
 
     Attributes:
@@ -128,7 +128,7 @@ def learner_layout(config: DAPOConfig) -> LearnerLayout:
     )
 
 
-def engine_layout(config: DAPOConfig) -> EngineLayout:
+def engine_layout(config: DAPOConfig) -> EnginesLayout:
     """The engines that a configuration asks for.
 
     Args:
@@ -147,7 +147,7 @@ def engine_layout(config: DAPOConfig) -> EngineLayout:
 
     # On a CPU prompts are read whole, on a GPU in pieces of vLLM's own size.
     default_batch = 8192 if gpus else max(longest, 4096)
-    return EngineLayout(
+    return EnginesLayout(
         count=max(1, config.num_env_runners),
         gpus=gpus,
         tensor_parallel=tensor_parallel,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.capacity.engine_memory import EngineMemory, engine_memory
 from rllib_dapo.capacity.hardware import GIB, Hardware
-from rllib_dapo.capacity.layout import EngineLayout, LearnerLayout, engine_layout, learner_layout
+from rllib_dapo.capacity.layout import EnginesLayout, LearnerLayout, engine_layout, learner_layout
 from rllib_dapo.capacity.learner_memory import ProcessMemory, learner_memory
 from rllib_dapo.capacity.model_shape import ModelShape
 from rllib_dapo.capacity.step_seconds import StepSeconds, step_seconds
@@ -45,7 +45,7 @@ class RunPlan:
     hardware: Hardware
     learners: LearnerLayout
     learner: ProcessMemory
-    engines: EngineLayout
+    engines: EnginesLayout
     engine: EngineMemory
     seconds: StepSeconds | None
     response_tokens: float
@@ -148,7 +148,7 @@ def make_plan(
 def _main_memory(
     learners: LearnerLayout,
     learner: ProcessMemory,
-    engines: EngineLayout,
+    engines: EnginesLayout,
     engine: EngineMemory,
     hardware: Hardware,
 ) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rllib_dapo.capacity.engine_memory import kv_bytes
 from rllib_dapo.capacity.hardware import CORE_FLOPS, CPU_BANDWIDTH, Hardware
-from rllib_dapo.capacity.layout import WIDTH, EngineLayout, LearnerLayout, microbatches_of_update
+from rllib_dapo.capacity.layout import WIDTH, EnginesLayout, LearnerLayout, microbatches_of_update
 from rllib_dapo.capacity.model_shape import ModelShape
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def step_seconds(
     hardware: Hardware,
     *,
     learners: LearnerLayout,
-    engines: EngineLayout,
+    engines: EnginesLayout,
     at_once: float,
     response_tokens: float,
     accepted: float,
@@ -129,7 +129,7 @@ def _sampling_seconds(
     shape: ModelShape,
     config: DAPOConfig,
     hardware: Hardware,
-    layout: EngineLayout,
+    layout: EnginesLayout,
     *,
     responses: float,
     at_once: float,
@@ -192,7 +192,7 @@ def transfer_seconds(
     hardware: Hardware,
     *,
     learners: LearnerLayout,
-    engines: EngineLayout,
+    engines: EnginesLayout,
 ) -> dict[str, float]:
     """Seconds of a hand-over of weights by each way, the one that is taken first.
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rllib_dapo.models import GENERATION_CONFIG, load_config, load_tokenizer, model_file
-from rllib_dapo.weight_pieces import PIECE_BYTES
+from rllib_dapo.weight_transfer.wire.weight_pieces import PIECE_BYTES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
