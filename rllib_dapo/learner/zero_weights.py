@@ -136,3 +136,5 @@ class _Gathered:
             weight.data = tensor
         self._gathered = []
         self._here.close()
+        if sum(weight.ds_numel * weight.element_size() for weight in self._weights) >= TRIM_BYTES:
+            _give_back_freed_memory()
