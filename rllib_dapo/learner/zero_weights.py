@@ -6,6 +6,7 @@ engine owns it. Here is what comes before.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ from rllib_dapo.learner.collectives import gather
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# Weights from this size on are worth a call that gives their memory back.
+TRIM_BYTES = 2**20
 
 
 class ZeroSharder:
@@ -53,6 +58,8 @@ class ZeroSharder:
             )
         else:
             self._first.convert_to_zero_parameters([weight])
+        if weight.ds_numel * weight.element_size() >= TRIM_BYTES:
+            _give_back_freed_memory()
 
     def are_equal(self, one: nn.Parameter, other: nn.Parameter) -> bool:
         """Whether two weights have the same numbers on all Learners.
@@ -62,6 +69,17 @@ class ZeroSharder:
             other: Another one.
         """
         return all(gather(torch.equal(one.ds_tensor, other.ds_tensor)))
+
+
+def _give_back_freed_memory() -> None:
+    """Has the C library return what is free to the system, where it is glibc.
+
+    It keeps freed blocks between others, and the shards that stay lie between the whole weights
+    that go: without this a Learner keeps up to the whole model's size.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def move_buffers(model: PreTrainedModel) -> None:
@@ -118,3 +136,5 @@ class _Gathered:
             weight.data = tensor
         self._gathered = []
         self._here.close()
+        if sum(weight.ds_numel * weight.element_size() for weight in self._weights) >= TRIM_BYTES:
+            _give_back_freed_memory()
