@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rllib_dapo import DAPOConfig
 
-MODELS = ("tiny", "random-32m", "smollm2-135m")
+MODELS = ("smollm2-135m", "random-32m", "tiny")
 SIDES = ("learner", "engine", "learner, checkpointing")
 PROMPT_TOKENS, RESPONSE_TOKENS, GROUP_SIZE, LIMIT = 64, 192, 8, 0.2
 MIB = 2**20
