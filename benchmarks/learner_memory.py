@@ -137,11 +137,12 @@ def bare(folder: str, *, reference: bool) -> dict[str, Any]:
 
 
 def ours(folder: str, *, reference: bool) -> dict[str, Any]:
-    """`DeepSpeedLearner.build`, and what `save_rank` and `weight_pieces` gather."""
+    """`DeepSpeedLearner.build`, and what `save_rank` and a transfer of weights gather."""
     import torch
-    from rllib_dapo.weight_transfer.wire.weight_pieces import cut_into_pieces
 
     from rllib_dapo.learner.deepspeed_learner import DeepSpeedLearner
+    from rllib_dapo.weight_transfer.object_store import PIECE_BYTES
+    from rllib_dapo.weight_transfer.wire.buckets import packed
 
     config, spec = learner_config(folder, reference=reference)
     figures: dict[str, float] = {}
@@ -159,7 +160,8 @@ def ours(folder: str, *, reference: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as checkpoint, peak_of("save", figures):
         learner._write_model(Path(checkpoint))
     with peak_of("hand_over", figures):
-        for _piece in cut_into_pieces(learner._engine_weights(), dtype=torch.float32):
+        weights = learner.engine_weights()
+        for _piece in packed(weights, dtype=torch.float32, max_bytes=PIECE_BYTES):
             pass  # each goes into the object store, and out of this process
     found = figures | {"checksum": checksum(learner.policy_module.lm), "reference_sum": 0.0}
     learner.shutdown()

@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rllib_dapo.models import GENERATION_CONFIG, load_config, load_tokenizer, model_file
-from rllib_dapo.weight_transfer.wire.weight_pieces import PIECE_BYTES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
 # the language model, and an export leaves it behind.
 VALUE_HEAD = "value_head."
 VALUE_HEAD_FOLDER = "value_head"
+
+# A file of weights is put together in main memory, beside the model.
+FILE_BYTES = 256 * 2**20
 
 # What lies beside the model: RLlib's own files, and the value head.
 LEFT_BEHIND = ("metadata.json", "class_and_ctor_args.pkl", "module_state.pkl", VALUE_HEAD_FOLDER)
@@ -92,7 +94,7 @@ def _without_value_head(
 
 
 def write_weights(
-    folder: Path, weights: Iterable[tuple[str, Tensor]], *, max_bytes: int = PIECE_BYTES
+    folder: Path, weights: Iterable[tuple[str, Tensor]], *, max_bytes: int = FILE_BYTES
 ) -> None:
     """Writes weights into files of bounded size, each before the next one's weights are made.
 
