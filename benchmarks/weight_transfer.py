@@ -9,6 +9,7 @@ other one rests. All sides take turns in one run.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -165,6 +166,9 @@ def write(seconds: dict[str, list[float]], nbytes: int, packing: float) -> None:
         "packing_alone_seconds": round(packing, 3),
         "step": {"seconds": round(step, 1), "source": "results/step_vs_trl.json, our side"},
         "machine": machine(),
+        # One engine needs one core, a transfer to two engines all of them: other work on the
+        # machine costs the transfers more.
+        "load_average": round(os.getloadavg()[0], 1),
     }
     (RESULTS / "weight_transfer.json").write_text(json.dumps(record, indent=2) + "\n")
 
