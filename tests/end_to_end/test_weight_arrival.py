@@ -97,7 +97,7 @@ def version(algo: DAPO) -> int:
 def copies(algo: DAPO) -> dict[str, Tensor]:
     (weights,) = ask_learners(
         algo.learner_group,
-        lambda learner: {name: tensor.clone() for name, tensor in learner._engine_weights()},
+        lambda learner: {name: tensor.clone() for name, tensor in learner.engine_weights()},
     )
     return weights
 
@@ -108,10 +108,12 @@ def test_a_transfer_that_sends_something_else_ends_the_run(
 ) -> None:
     run._sync_weights()  # the last fault is mended
     start, before = copies(run), version(run)
-    send = DAPOTorchLearner._engine_weights
+    send = DAPOTorchLearner.engine_weights
     with monkeypatch.context() as patched:
         patched.setattr(
-            DAPOTorchLearner, "_engine_weights", lambda self: FAULTS[planted](start, send(self))
+            DAPOTorchLearner,
+            "engine_weights",
+            lambda self, **options: FAULTS[planted](start, send(self, **options)),
         )
         try:
             run.train()

@@ -291,7 +291,7 @@ def test_the_reference_is_no_part_of_what_is_trained_and_saved(
     expected = model.state_dict()
 
     assert all(
-        torch.equal(tensor, expected[name]) for name, tensor in reference.state_dict().items()
+        torch.equal(tensor, expected[name]) for name, tensor in reference.lm.state_dict().items()
     )
     assert not any(p.requires_grad for p in reference.parameters())
 

@@ -50,7 +50,7 @@ def make(learner_config: Callable[..., DAPOConfig]) -> Make:
 
 
 def weights(learner: DAPOTorchLearner) -> Tensor:
-    return torch.cat([w.detach().flatten().clone() for _, w in learner._engine_weights()])
+    return torch.cat([w.detach().flatten().clone() for _, w in learner.engine_weights()])
 
 
 def steps(learner: DAPOTorchLearner, data: GroupTrainingData, count: int) -> Tensor:

@@ -158,7 +158,7 @@ def test_a_state_carries_the_value_head_and_an_engine_is_not_given_it(
     trainer.update(make_data())
     other.group.set_state(trainer.group.get_state())
     assert other.has_weights(trainer.weights())
-    assert trainer.weights().keys() - dict(trainer.learner._engine_weights()).keys() == {
+    assert trainer.weights().keys() - dict(trainer.learner.engine_weights()).keys() == {
         "value_head.weight",
         "value_head.bias",
     }

@@ -186,12 +186,12 @@ def test_an_engine_that_dies_in_the_middle_costs_the_others_nothing(
 
     algo.env_runner_group.foreach_env_runner(die_in_the_middle, local_env_runner=False)
     algo._sync_weights()
-    assert algo._engines.keys() == {"1"}
+    assert algo.engines.keys() == {"1"}
     before = held_logprobs(algo)
 
     while not algo.restore_env_runners(algo.env_runner_group):
         pass
-    assert algo._engines.keys() == {"1", "2"}
+    assert algo.engines.keys() == {"1", "2"}
     assert held_logprobs(algo) == before * 2
     algo.train()
 
@@ -300,7 +300,7 @@ def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
         with pytest.raises(RuntimeError, match=r"^weights\.timeout_s=15\.0 is over") as caught:
             algo._sync_weights()
     finally:
-        os.kill(algo._engines["2"]["pid"], signal.SIGCONT)
+        os.kill(algo.engines["2"]["pid"], signal.SIGCONT)
     assert "an end: EnvRunner 2 (loading bucket " in str(caught.value)
     assert half in refusals(algo)[1]
 
