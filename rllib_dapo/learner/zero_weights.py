@@ -40,7 +40,7 @@ class ZeroSharder:
         """
         self._settings = settings
         self._half = bool(settings.get("bf16", {}).get("enabled"))
-        self._first: nn.Parameter | None = None
+        self._first: Any = None  # a parameter, to which DeepSpeed adds methods
 
     def take(self, weight: nn.Parameter) -> None:
         """Leaves this Learner its part of a weight, in the type that DeepSpeed trains.
@@ -58,7 +58,7 @@ class ZeroSharder:
             )
         else:
             self._first.convert_to_zero_parameters([weight])
-        if weight.ds_numel * weight.element_size() >= TRIM_BYTES:
+        if _whole_bytes(weight) >= TRIM_BYTES:
             _give_back_freed_memory()
 
     def are_equal(self, one: nn.Parameter, other: nn.Parameter) -> bool:
@@ -68,7 +68,18 @@ class ZeroSharder:
             one: A sharded weight.
             other: Another one.
         """
-        return all(gather(torch.equal(one.ds_tensor, other.ds_tensor)))
+        return all(gather(torch.equal(_shard(one), _shard(other))))
+
+
+def _whole_bytes(weight: Any) -> int:
+    """Bytes of a sharded weight on all Learners together."""
+    return int(weight.ds_numel * weight.element_size())
+
+
+def _shard(weight: Any) -> Tensor:
+    """This Learner's part of a sharded weight."""
+    part: Tensor = weight.ds_tensor
+    return part
 
 
 def _give_back_freed_memory() -> None:
@@ -136,5 +147,5 @@ class _Gathered:
             weight.data = tensor
         self._gathered = []
         self._here.close()
-        if sum(weight.ds_numel * weight.element_size() for weight in self._weights) >= TRIM_BYTES:
+        if sum(map(_whole_bytes, self._weights)) >= TRIM_BYTES:
             _give_back_freed_memory()

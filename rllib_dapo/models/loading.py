@@ -106,7 +106,7 @@ def load_causal_lm(
         config = load_config(path, trust_remote_code=trust_remote_code)
         attn_implementation = choose_attention(config)
 
-    how = {
+    how: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,
         "dtype": dtype,
         "attn_implementation": attn_implementation,

@@ -129,7 +129,7 @@ def unread_tensors(files: list[str]) -> Iterator[dict[str, Any]]:
     from safetensors import safe_open
 
     with ExitStack() as stack:
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for file in files:
             opened = stack.enter_context(safe_open(file, framework="pt", backend="pread"))
             tensors |= {name: opened.get_slice(name) for name in opened.offset_keys()}
