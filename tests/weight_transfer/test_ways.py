@@ -132,14 +132,8 @@ def test_the_ways_bring_the_same_bits(
 
     algo.train()
     by_gloo = held_weights(algo)
-    transfer = make_transfer_way(
-        "object_store",
-        algo.learner_group,
-        algo.env_runner_group,
-        bucket_mib=BUCKET_MIB,
-        timeout_seconds=None,
-        tolerates_deaths=False,
-    ).transfer()
+    way = make_transfer_way("object_store", algo.learner_group, algo.env_runner_group, algo.config)
+    transfer = way.transfer()
     assert transfer.versions == [2, 2]
     for one, other in zip(by_gloo, held_weights(algo), strict=True):
         assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
