@@ -93,9 +93,9 @@ print(algorithm.__module__, type(config).__module__)
 @pytest.mark.parametrize(
     "imports",
     [
-        "import rllib_dapo",
         "from ray.rllib.algorithms import registry\nimport rllib_dapo",
-        "import rllib_dapo.algorithm",
+        pytest.param("import rllib_dapo", marks=pytest.mark.slow),
+        pytest.param("import rllib_dapo.algorithm", marks=pytest.mark.slow),
     ],
 )
 def test_rllib_lists_the_algorithm_beside_its_own(imports: str) -> None:

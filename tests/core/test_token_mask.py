@@ -65,6 +65,7 @@ def test_the_share_kept_is_the_one_asked_for_to_the_nearest_token(
     )
 
 
+@pytest.mark.slow
 def test_the_threshold_is_exact_for_more_tokens_than_quantile_takes() -> None:
     count = 2**24 + 5
     entropies = torch.arange(count, dtype=torch.float64).flip(0)

@@ -92,6 +92,7 @@ def test_everything_is_kept(whole: tuple[Path, str]) -> None:
     assert (results / "accuracy.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_again_and_another_one_does_not(
     checkpoint: Path, whole: tuple[Path, str], invoke_command: Run, tmp_path: Path
 ) -> None:
@@ -111,9 +112,8 @@ def test_the_same_seed_gives_the_same_again_and_another_one_does_not(
     assert responses.tolist() != first["response"].tolist()
 
 
-@pytest.mark.parametrize(
-    "sent", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     checkpoint: Path,
     whole: tuple[Path, str],
@@ -171,6 +171,7 @@ def test_a_finished_evaluation_is_told_again_without_an_engine(
     assert _figures(folder / "figures.json") == before
 
 
+@pytest.mark.slow
 def test_several_data_sets_come_out_of_one_run(
     raw_model: Path, run_command: Run, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_an_example_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) <= 150
 
 
+@pytest.mark.slow
 def test_the_environment_of_the_example_is_sound(
     run_command: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -15,6 +16,7 @@ from rllib_dapo.rollout.engine import Sampling
 from rllib_dapo.rollout.make_engine import make_engine
 
 
+@pytest.mark.slow
 def test_vllm_samples_from_an_exported_model_with_the_probabilities_transformers_gives(
     recorded_run: Any, tmp_path: Path
 ) -> None:

@@ -287,7 +287,7 @@ def test_every_kind_of_learner_comes_to_the_same_weights(
 @pytest.mark.parametrize(
     ("num_learners", "stage"),
     [
-        (0, 2),
+        pytest.param(0, 2, marks=pytest.mark.slow),
         *(pytest.param(2, stage, marks=pytest.mark.slow) for stage in (None, 0, 1, 2, 3)),
     ],
 )
@@ -304,6 +304,7 @@ def test_in_bfloat16_with_float32_master_weights_they_differ_by_rounding_alone(
     assert far < LIMITS["bfloat16"] < moved / 4
 
 
+@pytest.mark.slow
 def test_an_optimizer_offloaded_to_main_memory_comes_to_the_same_weights(
     after_five_updates: Callable[..., np.ndarray], expected: Callable[[str], np.ndarray]
 ) -> None:

@@ -106,7 +106,7 @@ def build() -> Iterator[Callable[[DAPOConfig], DAPO]]:
 @pytest.mark.parametrize(
     ("engine", "num_env_runners", "num_learners"),
     [
-        ("transformers", 0, 0),
+        pytest.param("transformers", 0, 0, marks=pytest.mark.slow),
         pytest.param("transformers", 2, 2, marks=pytest.mark.slow),
         pytest.param("vllm", 1, 0, marks=pytest.mark.slow),
     ],

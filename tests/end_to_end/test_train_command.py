@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from transformers import AutoModelForCausalLM
 
 
@@ -59,6 +60,7 @@ def _left_behind(variable: str, value: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_the_trained_model_can_be_exported_and_loaded(
     recorded_run: Any,
     run_command: Callable[..., subprocess.CompletedProcess[str]],

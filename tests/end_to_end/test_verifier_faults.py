@@ -126,6 +126,7 @@ def test_training_goes_on_and_only_the_bad_verdicts_are_missing(
         assert missing == ["crash: out of memory", "crash: the process ended with status 3"]
 
 
+@pytest.mark.slow
 def test_a_verifier_that_always_dies_costs_the_updates_and_not_the_run(
     cluster: None, small_config: Make, tmp_path: Path
 ) -> None:

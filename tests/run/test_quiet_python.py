@@ -53,6 +53,7 @@ def test_what_workers_print_is_in_the_file_and_not_in_the_output(
     assert "a thousand lines" in (tmp_path / "workers.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_ray_that_does_not_answer_is_told_in_one_line(
     run_python: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

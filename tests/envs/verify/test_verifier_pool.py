@@ -45,8 +45,8 @@ def test_a_rules_own_settings_go_along(pool: VerifierPool) -> None:
     ("action", "reason"),
     [
         ("sleep", "timeout: no verdict within 5 s"),
-        ("spin", "timeout: no verdict within 5 s"),
-        ("stop", "timeout: no verdict within 5 s"),
+        pytest.param("spin", "timeout: no verdict within 5 s", marks=pytest.mark.slow),
+        pytest.param("stop", "timeout: no verdict within 5 s", marks=pytest.mark.slow),
         ("exit", "crash: the process ended with status 3"),
         ("abort", "crash: the process died of signal 6"),
         ("close", "crash: the process died of signal 9"),
