@@ -19,10 +19,12 @@ TRAIN = ("train", "tiny_arithmetic", "--storage", "my runs")
 
 
 def _iterations(folder: Path) -> list[int]:
+    """The iterations whose lines are there whole: the run may be writing the next one."""
     return [
         json.loads(line)["training_iteration"]
         for file in folder.glob("my runs/*/trial_00000/result.json")
-        for line in file.read_text().splitlines()
+        for line in file.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
     ]
 
 
