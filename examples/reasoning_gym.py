@@ -1,8 +1,7 @@
 """Train on five tasks of reasoning-gym with one run file, in which only the line `task:` differs.
 
     python examples/reasoning_gym.py                                # three iterations of each
-    python examples/reasoning_gym.py maze gcd                       # of these two alone
-    python examples/reasoning_gym.py stop.training_iteration=100    # override settings
+    python examples/reasoning_gym.py stop.training_iteration=100    # arguments override settings
 
 The model is SmolLM2-135M; see `reasoning_gym.yaml` in this folder.
 """
@@ -21,12 +20,9 @@ OUTPUTS = Path("outputs") / "reasoning_gym"
 RLLIB_DAPO = Path(sys.executable).with_name("rllib-dapo")
 
 
-def main(words: list[str]) -> int:
-    tasks = [word for word in words if "=" not in word]
-    overrides = [word for word in words if "=" in word]
-
+def main(overrides: list[str]) -> int:
     rewards = {}
-    for task in tasks or TASKS:
+    for task in TASKS:
         print(f"\n{task}", flush=True)
         folder = OUTPUTS / task
         shutil.rmtree(folder, ignore_errors=True)

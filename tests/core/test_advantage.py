@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rllib_dapo.core import ADVANTAGE_ESTIMATORS, group_advantages, has_signal
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+QUICK = settings(derandomize=True, max_examples=50)
 NAN = math.nan
 
 # Quarters are exact in binary, so that a property fails for its own reason and not for a rounded

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rllib_dapo.core import LossAggregation
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+QUICK = settings(derandomize=True, max_examples=50)
 PAD = 99
 
 

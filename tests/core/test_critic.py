@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rllib_dapo.core import generalized_advantages, terminal_rewards, value_loss, whiten
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+QUICK = settings(derandomize=True, max_examples=50)
 
 
 def float64(values: Any) -> Tensor:

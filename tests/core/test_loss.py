@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rllib_dapo.core import dapo_policy_loss, logprob_and_entropy, response_weights, token_ratios
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=40)
+QUICK = settings(derandomize=True, max_examples=40)
 PAPER: dict[str, Any] = {"epsilon_low": 0.2, "epsilon_high": 0.28}
 RATIOS = [
     0.5,

@@ -13,7 +13,7 @@ from rllib_dapo.core.normalizer import weighted_sum
 if TYPE_CHECKING:
     from rllib_dapo.core import LossAggregation
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+QUICK = settings(derandomize=True, max_examples=50)
 MEANS: tuple[LossAggregation, ...] = (
     "token_mean",
     "group_token_mean",

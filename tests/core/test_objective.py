@@ -19,7 +19,7 @@ from rllib_dapo.core import (
     value_loss,
 )
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=40)
+QUICK = settings(derandomize=True, max_examples=40)
 CLIP: dict[str, Any] = {"epsilon_low": 0.2, "epsilon_high": 0.28}
 TERMS: dict[str, Any] = {
     "entropy_coefficient": 0.01,

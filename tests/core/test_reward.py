@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rllib_dapo.core import composite_reward, correctness_reward, soft_overlong_punishment
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+QUICK = settings(derandomize=True, max_examples=50)
 
 
 def test_a_verdict_is_worth_one_or_minus_one() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rllib_dapo.core import entropy_threshold, high_entropy_mask
 
-QUICK = settings(deadline=None, derandomize=True, max_examples=50)
+QUICK = settings(derandomize=True, max_examples=50)
 ENTROPIES = [0.5, 3.0, 0.0, 2.0, 1.0, 0.1, 0.2, 0.3, 0.4, 2.5]
 
 

@@ -113,7 +113,7 @@ def test_a_wordy_model_can_be_scored_by_its_last_number() -> None:
     assert env.step(f"That makes {info['answer']}.")[4]["is_correct"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from(["+", "-", "*", "+-*"]),
     st.integers(2, 4),

@@ -235,6 +235,7 @@ def test_a_server_that_dies_costs_problems_and_verdicts_until_it_is_back(
     for one in (env, fork):
         prompt, _ = one.reset(seed=2)
         assert one.step(solve(prompt))[1] == 1.0
+    fork.close()
 
 
 def test_a_server_that_was_never_there_is_refused(mortal: Server) -> None:

@@ -12,7 +12,7 @@ from rllib_dapo.run.search.clip_bounds import HIGH, LOW
 from rllib_dapo.run.search.mutations import Mutations
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(low=st.floats(0.01, 2.0), high=st.floats(0.01, 2.0))
 @pytest.mark.parametrize(
     "search",
