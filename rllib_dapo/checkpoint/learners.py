@@ -18,7 +18,8 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 
 from rllib_dapo.checkpoint.manifest import MANIFEST, Manifest, read_manifest
 from rllib_dapo.learner.learner_group import ask_learners
-from rllib_dapo.learner.rank_checkpoint import RANKS
+from rllib_dapo.learner.node_folder import drop_arrived, take_arrived
+from rllib_dapo.learner.rank_checkpoint import RANKS, rank_file
 
 
 def begin_saving(checkpoint: Path) -> None:
@@ -28,6 +29,7 @@ def begin_saving(checkpoint: Path) -> None:
         checkpoint: Folder of the checkpoint, which may be an older one that is replaced.
     """
     (checkpoint / MANIFEST).unlink(missing_ok=True)
+    drop_arrived(checkpoint)
 
 
 def save_learners(learner_group: LearnerGroup, checkpoint: Path) -> None:
@@ -36,12 +38,19 @@ def save_learners(learner_group: LearnerGroup, checkpoint: Path) -> None:
     Args:
         learner_group: The Learners, between two updates.
         checkpoint: Folder on this machine where RLlib has saved everything else.
+
+    Raises:
+        RuntimeError: If a Learner's part did not arrive here.
     """
     here = ray.util.get_node_ip_address()
     (checkpoint / RANKS).mkdir(exist_ok=True)
     saved = ask_learners(
         learner_group, lambda learner: (learner.save_rank(checkpoint, here), learner.sharding)
     )
+    take_arrived(checkpoint)
+    missing = [rank for rank in range(len(saved)) if not rank_file(checkpoint, rank).is_file()]
+    if missing:
+        raise RuntimeError(f"{checkpoint}: what Learner {missing[0]} has saved did not arrive here")
 
     manifest = Manifest(
         num_learners=len(saved),

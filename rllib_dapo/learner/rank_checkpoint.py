@@ -44,12 +44,12 @@ class CheckpointedLearner(TorchLearner):
         Returns:
             The fingerprint of its weights.
         """
-        with node_folder(checkpoint, node_ip, purpose="save") as folder:
+        with node_folder(checkpoint, node_ip, purpose="save", sender=rank()) as folder:
             state = {
                 "updates_after_warmup": self.updates_after_warmup,
                 **self.training_state(folder),
             }
-            file = _rank_file(folder, rank())
+            file = rank_file(folder, rank())
             file.parent.mkdir(exist_ok=True)
             torch.save(state, file)
             return self.fingerprint()
@@ -64,7 +64,7 @@ class CheckpointedLearner(TorchLearner):
         Returns:
             The fingerprint of the weights that it then has.
         """
-        with node_folder(checkpoint, node_ip, purpose="restore") as folder:
+        with node_folder(checkpoint, node_ip, purpose="restore", sender=rank()) as folder:
             state = read_rank(folder, rank())
             self.updates_after_warmup = state.pop("updates_after_warmup")
             self.set_training_state(state, folder)
@@ -137,10 +137,16 @@ def read_rank(checkpoint: Path, number: int) -> dict[str, Any]:
         checkpoint: Folder of the checkpoint, on this machine.
         number: Rank of the Learner.
     """
-    return torch.load(_rank_file(checkpoint, number), map_location="cpu", weights_only=True)
+    return torch.load(rank_file(checkpoint, number), map_location="cpu", weights_only=True)
 
 
-def _rank_file(checkpoint: Path, number: int) -> Path:
+def rank_file(checkpoint: Path, number: int) -> Path:
+    """Where a Learner's part of a checkpoint is.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        number: Rank of the Learner.
+    """
     return checkpoint / RANKS / f"rank_{number:05d}.pt"
 
 

@@ -32,6 +32,7 @@ from rllib_dapo.rollout.vllm_settings import (
 )
 from rllib_dapo.rollout.vllm_weights import hand_over
 from rllib_dapo.rollout.worker_errors import WorkerErrors, worker_errors
+from rllib_dapo.rollout.worker_processes import workers_end_with_a_failure
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
@@ -249,7 +250,7 @@ def _start(settings: dict[str, Any], *, num_workers: int) -> LLM:
     """Starts vLLM; its errors, often many lines, become one that names the setting."""
     with worker_errors() as errors:
         try:
-            with _shared_threads(num_workers):
+            with workers_end_with_a_failure(), _shared_threads(num_workers):
                 llm = LLM(**settings)
         except Exception as error:
             reason = _reason(error) if num_workers == 1 else _workers_reason(error, errors)

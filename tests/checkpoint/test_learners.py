@@ -306,3 +306,13 @@ def test_weights_that_did_not_come_back_stop_the_run(
         RuntimeError, match=r"weights were not restored: fingerprints \[.*\], not \[.*\]$"
     ):
         restore_learners(other.group, checkpoint, read_manifest(checkpoint))
+
+
+def test_a_part_that_does_not_arrive_fails_the_save(
+    config: DAPOConfig, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trainer = make_trainer(config)
+    monkeypatch.setattr(torch, "save", lambda *args: None)
+    with pytest.raises(RuntimeError, match="what Learner 0 has saved did not arrive"):
+        save(trainer, tmp_path)
+    assert not (tmp_path / MANIFEST).exists()
