@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LEARNERS, ROUNDS = 2, 3
 # Of the bare side's peak; what a reference may add of its own size; and what gathering all weights
-# may add of theirs, which is a piece of 256 MiB and the largest weight.
+# may add of theirs, which is a piece of 128 MiB and the largest weight.
 MOST_OF_BARE, MOST_OF_REFERENCE, MOST_OF_MODEL = 0.65, 0.5, 0.6
 MIB = 2**20
 # DeepSpeed's own bucket for gradients, 2 GB, is larger than this model.

@@ -32,6 +32,7 @@ IMPORTERS = {
         "rllib_dapo.rollout.vllm_transfer",
         "rllib_dapo.rollout.vllm_weight_blocks",
         "rllib_dapo.rollout.vllm_worker",
+        "rllib_dapo.rollout.worker_processes",
         "rllib_dapo.weight_transfer.vllm_senders",
         "rllib_dapo.weight_transfer.wire.gloo_engine",
     },

@@ -51,10 +51,10 @@ def run_evaluation(
 
 
 def failure_lines(evaluation: PreparedEvaluation, error: Exception) -> list[str]:
-    """Says why an evaluation failed, and writes the traceback to a file."""
+    """Says why an evaluation failed, the cause last, and writes the traceback to a file."""
     path = evaluation.folder / "error.txt"
     write_text("".join(traceback.format_exception(error)), path)
-    return [f"failed: {type(error).__name__}: {one_line(error)}", f"  full traceback: {path}"]
+    return [f"the whole error: {path}", f"failed: {type(error).__name__}: {one_line(error)}"]
 
 
 def _start_engines(

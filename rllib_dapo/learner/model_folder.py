@@ -31,7 +31,7 @@ VALUE_HEAD = "value_head."
 VALUE_HEAD_FOLDER = "value_head"
 
 # A file of weights is put together in main memory, beside the model.
-FILE_BYTES = 256 * 2**20
+FILE_BYTES = 128 * 2**20
 
 # What lies beside the model: RLlib's own files, and the value head.
 LEFT_BEHIND = ("metadata.json", "class_and_ctor_args.pkl", "module_state.pkl", VALUE_HEAD_FOLDER)

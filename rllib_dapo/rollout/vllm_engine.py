@@ -59,7 +59,6 @@ from rllib_dapo.rollout.vllm_transfer import (
 )
 
 WORKER_EXTENSION = f"{TransferReceiver.__module__}.{TransferReceiver.__qualname__}"
-CPU_RAY_EXECUTOR = "rllib_dapo.rollout.cpu_ray_executor.CPURayExecutor"
 
 
 class VLLMEngine(Engine):
@@ -90,7 +89,7 @@ class VLLMEngine(Engine):
                 max_num_seqs=max_num_seqs,
                 seed=seed,
             ),
-            **layout_arguments(layout, ray_executor=CPU_RAY_EXECUTOR if is_cpu else "ray"),
+            **layout_arguments(layout, ray_executor=_ray_executor(layout, is_cpu=is_cpu)),
             "worker_extension_cls": WORKER_EXTENSION,
         }
         if is_cpu:  # each worker has its share of the cache
@@ -234,6 +233,19 @@ class VLLMEngine(Engine):
                 f"one of the {self._num_workers} worker processes of the vLLM engine has ended: it "
                 "was killed, or the machine ran out of memory"
             ) from error
+
+
+def _ray_executor(layout: EngineLayout, *, is_cpu: bool) -> Any:
+    """What vLLM is given as its executor for workers that are Ray actors.
+
+    A class, not its name: vLLM asks it whether it can have a pipeline.
+    """
+    if not is_cpu or layout.executor != "ray":
+        return "ray"
+    # Where it is not used, vLLM's executors of Ray are not imported.
+    from rllib_dapo.rollout.cpu_ray_executor import CPURayExecutor
+
+    return CPURayExecutor
 
 
 def _refuse_lacking(lacking: Sequence[str]) -> None:

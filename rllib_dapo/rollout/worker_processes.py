@@ -1,32 +1,32 @@
-"""The processes of an engine that does not start end with it."""
+"""The workers of an engine that does not start end with it."""
 
 from __future__ import annotations
 
-import multiprocessing
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# vLLM's workers end on request within a second; one that loads weights may not hear it.
-PATIENCE_SECONDS = 5.0
+from vllm.v1.executor.abstract import Executor
 
 
 @contextmanager
 def workers_end_with_a_failure() -> Iterator[None]:
-    """Ends the processes that were started inside this context where it ends by an exception.
+    """Ends the workers of engines that are made inside this context, if it ends by an exception.
 
-    vLLM leaves its workers to the garbage collector, and an exception keeps alive what it has come
-    through, as long as anybody holds it.
+    vLLM leaves them to the garbage collector, and an exception keeps alive what it has come
+    through, for as long as anybody holds it. An actor that has failed would wait for them: Ray ends
+    no process that still waits for tasks of its own.
     """
-    before = set(multiprocessing.active_children())
+    before = {id(executor) for executor in _executors()}
     try:
         yield
     except BaseException:
-        left = set(multiprocessing.active_children()) - before
-        for process in left:
-            process.terminate()
-        for process in left:
-            process.join(PATIENCE_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        for executor in _executors():
+            if id(executor) not in before:
+                executor.shutdown()
         raise
+
+
+def _executors() -> list[Executor]:
+    """VLLM's executors in this process, of which vLLM itself keeps no list."""
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), Executor)]

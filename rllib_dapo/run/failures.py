@@ -15,20 +15,25 @@ _FILE_NAME = "error.txt"
 
 
 def failure_lines(outcome: RunResult) -> list[str]:
-    """Why trials failed, and where to read more about it; empty if none did."""
+    """Why trials failed, and where to read more about it; empty if none did.
+
+    The cause comes last, where whoever comes back to a terminal looks first.
+    """
     failed = [result for result in outcome.grid if result.error is not None]
     if not failed:
         return []
 
-    lines = [f"{len(failed)} of {len(outcome.grid)} trials failed:"] if len(failed) > 1 else []
-    for result in sorted(failed, key=trial_name):
-        lines.append(f"{trial_name(result)} failed: {_reason(result, outcome.exceptions)}")
-        lines.append(f"  all of it: {result.path}/error.txt")
-
+    lines = []
     if outcome.exceptions:
         lines.append("the first errors that any process printed:")
         lines += [f"  {line}" for line in outcome.exceptions]
-        lines.append(f"  all of it: {worker_log_path(outcome.folder)}")
+        lines.append(f"  all of them: {worker_log_path(outcome.folder)}")
+
+    if len(failed) > 1:
+        lines.append(f"{len(failed)} of {len(outcome.grid)} trials failed:")
+    for result in sorted(failed, key=trial_name):
+        lines.append(f"the whole error of {trial_name(result)}: {result.path}/error.txt")
+        lines.append(f"{trial_name(result)} failed: {_reason(result, outcome.exceptions)}")
     return lines
 
 
@@ -40,18 +45,18 @@ def keep_error(error: Exception, folder: str) -> list[str]:
         folder: Folder or URI of the run.
 
     Returns:
-        The lines that tell of it.
+        The lines that tell of it, the cause in the last one.
     """
     path = worker_log_path(folder).with_name(_FILE_NAME) if "://" in folder else _local(folder)
     text = "".join(traceback.format_exception(error))
-    lines = [f"the run failed: {cause_line(error)}"]
+    cause = f"the run failed: {cause_line(error)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError:
-        return [*lines, *text.splitlines()]  # where nothing can be written, all of it is printed
-    return [*lines, f"  all of it: {path}"]
+        return [*text.splitlines(), cause]  # where nothing can be written, all of it is printed
+    return [f"the whole error: {path}", cause]
 
 
 def trial_name(result: tune.Result) -> str:

@@ -37,6 +37,8 @@ class WorkerLog:
         pointers: dict[str, str] = {}
         for process, lines in self._found:
             for cause in find_causes("\n".join(lines))[-1:]:
+                if cause.kind.endswith("Warning"):  # printed, not raised
+                    continue
                 kind = pointers if cause.points_elsewhere else told
                 kind.setdefault(str(cause), f"{process}: {cause}")
         return [*told.values(), *pointers.values()][:_KEPT_EXCEPTIONS]

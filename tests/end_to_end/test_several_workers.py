@@ -117,7 +117,8 @@ def test_an_engine_that_cannot_start_ends_the_run_with_what_its_worker_said(
     }
     done = run_command("train", "tiny_arithmetic", folder=tmp_path, settings=settings)
     assert done.returncode == 1
-    (failed,) = [line for line in done.stderr.splitlines() if " failed: " in line]
+    failed = done.stderr.splitlines()[-1]
+    assert failed.startswith("trial_00000 failed: ValueError: ")
     assert "rollout.engine=vllm cannot run" in failed
     assert "Decrease --kv-cache-memory-bytes" in failed
 

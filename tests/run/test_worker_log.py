@@ -27,6 +27,7 @@ def test_lines_are_kept_with_the_process_that_printed_them() -> None:
 
 def test_the_first_exceptions_are_remembered_once_each() -> None:
     log = WorkerLog(io.StringIO())
+    log({"pid": 6, "lines": ["DeprecationWarning: this will raise an error in the future"]})
     log(BATCH)
     log({"pid": 8, "lines": ["ray.exceptions.RayActorError: gone", "No Error: here", "KeyError"]})
     log({"pid": 9, "lines": ["IndexError: too late"]})
