@@ -13,7 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    remove_placement_group,
+)
 from vllm.v1.executor import ray_executor_v2
 from vllm.v1.executor.ray_executor_v2 import RayExecutorV2, RayWorkerProc
 
@@ -35,6 +39,8 @@ class CPURayWorker(RayWorkerProc):
 class CPURayExecutor(RayExecutorV2):
     """An executor whose workers are Ray actors that compute on CPUs."""
 
+    _own_group: PlacementGroup | None = None
+
     def _init_executor(self) -> None:
         group = self.parallel_config.placement_group or self._new_group()
         self.parallel_config.placement_group = group
@@ -42,9 +48,16 @@ class CPURayExecutor(RayExecutorV2):
             super()._init_executor()
 
     def _new_group(self) -> PlacementGroup:
-        group = placement_group([SMALL_BUNDLE] * self.parallel_config.world_size)
-        ray.get(group.ready())
-        return group
+        self._own_group = placement_group([SMALL_BUNDLE] * self.parallel_config.world_size)
+        ray.get(self._own_group.ready())
+        return self._own_group
+
+    def shutdown(self) -> None:
+        """Ends the workers, and gives back the room that was made for them."""
+        super().shutdown()
+        if self._own_group is not None and ray.is_initialized():
+            remove_placement_group(self._own_group)
+            self._own_group = None
 
     def _build_runtime_env(self) -> dict[str, Any]:
         runtime_env: dict[str, Any] = super()._build_runtime_env()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.util import placement_group_table
 from transformers import PreTrainedModel
 
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
@@ -78,11 +80,24 @@ def start(name: str, folder: Path) -> Engine:
     ],
 )
 def started(request: pytest.FixtureRequest, raw_model: Path) -> Iterator[Engine]:
-    if ENGINES[request.param].get("executor") == "ray":
-        request.getfixturevalue("cluster")
+    if ENGINES[request.param].get("executor") != "ray":
+        engine = start(request.param, raw_model)
+        yield engine
+        engine.close()
+        return
+
+    request.getfixturevalue("cluster")
+    groups = placed()
     engine = start(request.param, raw_model)
     yield engine
     engine.close()
+    while placed() != groups:  # until the room of its workers is free again
+        time.sleep(0.1)
+
+
+def placed() -> set[str]:
+    """The placement groups that hold room in this process's Ray."""
+    return {name for name, group in placement_group_table().items() if group["state"] != "REMOVED"}
 
 
 @pytest.fixture
