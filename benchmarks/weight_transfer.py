@@ -3,13 +3,15 @@
 Both sides have SmolLM2-135M in bfloat16. Ours: the Learner, in a process of its own, hands its
 float32 weights to the engines of two EnvRunners, by each way that runs on this machine. The other
 side: one of these engines reloads the same tensors, which lie ready in its own process, while the
-other one rests. All sides take turns in one run.
+other one rests. All sides take turns in one run. At the end, both engines must hold the Learner's
+weights, bit for bit; such a check, of which a training step makes two, is timed as well.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -104,9 +106,15 @@ def main() -> None:
         told = ", ".join(f"{name} {s[-1]:.3f} s" for name, s in seconds.items() if s)
         print(f"round {number} of {ROUNDS}: {told or 'warm-up'}", flush=True)
 
-    phases = learner_alone(algo)
+    checks = [timed(lambda turn=turn: check_arrival(algo, turn))[0] for turn in range(ROUNDS + 1)]
+    packing = learner_alone(algo)
     algo.stop()
-    write(seconds, nbytes, phases)
+    write(seconds, nbytes, packing=packing, checks=checks[1:])
+
+
+def check_arrival(algo: Any, turn: int) -> None:
+    """Compares the engines' weights with the Learner's; another block of each in every turn."""
+    algo._arrival.check(algo, version=turn)
 
 
 def learner_alone(algo: Any) -> float:
@@ -132,7 +140,9 @@ def learner_alone(algo: Any) -> float:
     return float(ask_learners(algo.learner_group, pack)[0])
 
 
-def write(seconds: dict[str, list[float]], nbytes: int, packing: float) -> None:
+def write(
+    seconds: dict[str, list[float]], nbytes: int, *, packing: float, checks: list[float]
+) -> None:
     """Prints each way's figures and writes `results/weight_transfer.json`."""
     sides = {n: Side(label=n, unit="s", values=values) for n, values in seconds.items()}
     reference, step = sides[RELOAD].median, train_step_seconds()
@@ -164,6 +174,10 @@ def write(seconds: dict[str, list[float]], nbytes: int, packing: float) -> None:
         },
         "ways": ways,
         "packing_alone_seconds": round(packing, 3),
+        "arrival_check": {
+            "seconds": round(statistics.median(checks), 3),
+            "values": [round(value, 3) for value in checks],
+        },
         "step": {"seconds": round(step, 1), "source": "results/step_vs_trl.json, our side"},
         "machine": machine(),
         # One engine needs one core, a transfer to two engines all of them: other work on the

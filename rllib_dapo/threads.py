@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -30,3 +32,18 @@ def set_num_threads(num_threads: int | str, *, shared_by: int = 1) -> int:
     os.environ["OMP_NUM_THREADS"] = str(count)
     torch.set_num_threads(count)
     return count
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Has torch compute with one thread of this process meanwhile, where other processes compute.
+
+    Threads of one operation wait for each other by spinning: where they are more than the cores
+    that are left, what they wait for gets no core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

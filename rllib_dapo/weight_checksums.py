@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -121,6 +122,7 @@ def to_numbers(checksums: Sequence[Tensor]) -> list[int]:
     return [value % MODULUS for value in torch.stack(list(checksums)).tolist()] if checksums else []
 
 
+@lru_cache(maxsize=32)  # layers are alike, and making them would cost more than what they are for
 def _multipliers(start: int, count: int, device: torch.device) -> Tensor:
     """`[count]` odd numbers that depend on a place alone and have nothing else in common."""
     x = torch.arange(start + 1, start + 1 + count, dtype=torch.int64, device=device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -86,11 +86,16 @@ class WeightReceiver:
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
         model = self.model_runner.get_model()
-        self.tied_modules = _modules_with_tied_weights(model)
+        # Listed once: each walk through a model of many layers takes milliseconds.
+        modules = dict(model.named_modules())
+        self.tied_modules = _modules_with_tied_weights(modules)
         self.expected_weights = {name for name, _ in model.named_parameters()}
         self.loaded_weights: set[str] | None = set()
 
-        _forget_packed_experts(model)
+        if next(model.parameters()).device.type == "cpu":
+            _forget_packed_experts(modules.values())
+            _pack_table_when_used(modules.values(), self.tied_modules)
+
         with set_current_vllm_config(self.vllm_config):
             initialize_layerwise_reload(model)
 
@@ -163,7 +168,7 @@ class WeightReceiver:
         return [*unloaded, *(name for name in layers if name not in self.tied_modules)]
 
 
-def _modules_with_tied_weights(model: nn.Module) -> dict[str, Any]:
+def _modules_with_tied_weights(modules: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Modules whose weight is that of a module before them, by name.
 
     vLLM processes the module that is given the weight. On CPUs an output projection keeps a packed
@@ -171,7 +176,7 @@ def _modules_with_tied_weights(model: nn.Module) -> dict[str, Any]:
     """
     seen: set[int] = set()
     tied: dict[str, Any] = {}
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         own = {id(parameter) for parameter in module.parameters(recurse=False)}
         if own & seen:
             tied[name] = module
@@ -195,18 +200,54 @@ def _untouched_layers(model: nn.Module) -> list[str]:
     ]
 
 
-def _forget_packed_experts(model: nn.Module) -> None:
+def _forget_packed_experts(modules: Iterable[nn.Module]) -> None:
     """Has vLLM pack the experts of a mixture again, which it does at the first loading alone.
 
     On CPUs its kernel wants them in a layout of its own, and would read new weights in the layout
     of the checkpoint as if they were in that. (Elsewhere the layouts are the same.)
 
     Args:
-        model: vLLM's model.
+        modules: Those of vLLM's model, on CPUs.
     """
-    if next(model.parameters()).device.type != "cpu":
-        return
-    for module in model.modules():
+    for module in modules:
         method: Any = getattr(module, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
+
+
+def _pack_table_when_used(modules: Iterable[nn.Module], tied: Mapping[str, Any]) -> None:
+    """Has vLLM pack a table of embeddings for products only when something is multiplied with it.
+
+    On CPUs it packs every embedding. The output projection that shares the weight has a packed copy
+    of its own, so the table's is made for nothing as a rule: it is a tenth of the time that new
+    weights of a small model take, and the memory of one more embedding.
+
+    Args:
+        modules: Those of vLLM's model, on CPUs.
+        tied: Those whose weight is that of a module before them.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import (
+        ParallelLMHead,
+        UnquantizedEmbeddingMethod,
+    )
+
+    shared = {id(head.weight) for head in tied.values() if isinstance(head, ParallelLMHead)}
+    for module in modules:
+        method: Any = getattr(module, "quant_method", None)
+        if (
+            type(method) is UnquantizedEmbeddingMethod
+            and not isinstance(module, ParallelLMHead)
+            and id(module.weight) in shared
+        ):
+            method.process_weights_after_loading = _pack_when_used
+
+
+def _pack_when_used(table: Any) -> None:
+    """In the place of vLLM's `process_weights_after_loading`, which packs at once."""
+
+    def pack_and_multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        type(table.quant_method).process_weights_after_loading(table.quant_method, table)
+        product: Tensor = table.cpu_linear(x, weight, bias)
+        return product
+
+    table.cpu_linear = pack_and_multiply

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import ray
 from ray.rllib.utils.annotations import override
 from torch import Tensor
 
+from rllib_dapo.threads import one_thread
 from rllib_dapo.weight_transfer.both_sides import ask_both_sides
 from rllib_dapo.weight_transfer.transfer import Holding, TransferWay, WeightTransfer
 from rllib_dapo.weight_transfer.wire.buckets import packed
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 64 * 2**20
 
-# Of this process, for the engine that it holds.
+# Of this process, for the Learner or the engine that it holds.
 _POOL = BufferPool()
 
 
@@ -80,8 +82,16 @@ def put_pieces(learner: DAPOTorchLearner, *, max_bytes: int = PIECE_BYTES) -> li
         References to the pieces; none on any Learner but the first.
     """
     dtype = learner.policy_module.settings.dtype
-    buckets = packed(learner.engine_weights(), dtype=dtype, max_bytes=max_bytes)
-    return [ray.put((bucket, buffer.numpy())) for bucket, buffer in buckets]
+    buckets = packed(learner.engine_weights(), dtype=dtype, max_bytes=max_bytes, pool=_POOL)
+    pieces: list[Future[ray.ObjectRef]] = []
+    # One thread packs while another one puts what was packed before.
+    with ThreadPoolExecutor(max_workers=1) as putting, one_thread():
+        for bucket, buffer in buckets:
+            if pieces:
+                pieces[-1].result()  # no more than two pieces are held beside the model
+            pieces.append(putting.submit(ray.put, (bucket, buffer.numpy())))
+            del buffer
+    return [piece.result() for piece in pieces]
 
 
 def fetched(

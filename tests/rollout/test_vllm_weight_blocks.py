@@ -24,6 +24,7 @@ from rllib_dapo.weight_checksums import (
 )
 
 ELEMENTS, TURNS = 5000, 3
+EMBEDDING = "model.embed_tokens.weight"
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,32 @@ def test_the_parts_of_two_tensor_parallel_workers_add_up(folder: Path) -> None:
     settings = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
     with started(folder, "bfloat16", **settings) as engine:
         assert_all_is_read(engine, folder, "bfloat16")
+
+
+@pytest.mark.slow
+def test_an_embedding_that_the_output_shares_is_packed_once_for_both(raw_model: Path) -> None:
+    """Its own packed copy is made where something multiplies with it, and of the new weights."""
+    weights = LlamaForCausalLM.from_pretrained(raw_model, dtype=torch.bfloat16).state_dict()
+    del weights["lm_head.weight"]
+    hidden = torch.randn(3, weights[EMBEDDING].shape[1]).bfloat16()
+    with started(raw_model, "bfloat16") as engine:
+        worker = engine.llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker
+        model = worker.model_runner.get_model()
+        table, output = model.model.embed_tokens, model.lm_head
+        assert table.weight is output.weight
+
+        for _ in range(2):
+            weights[EMBEDDING].normal_()
+            engine.load_weights(iter(weights.items()))
+            unpacked = table.cpu_linear
+            product = table.quant_method.apply(table, hidden)
+            assert table.cpu_linear is not unpacked
+
+            expected = output.quant_method.apply(output, hidden)
+            assert torch.equal(product, expected)
+            assert torch.allclose(
+                product[:, : len(weights[EMBEDDING])].float(),
+                hidden.float() @ weights[EMBEDDING].float().T,
+                rtol=0.02,
+                atol=0.1,
+            )

@@ -14,6 +14,7 @@ from rllib_dapo.weight_transfer.wire.buckets import (
     packed,
     plan_buckets,
 )
+from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,6 +124,17 @@ def test_weights_are_packed_one_bucket_at_a_time() -> None:
     weights = ((str(i), made.append(i) or torch.ones(4)) for i in range(10))
     next(packed(weights, dtype=torch.float32, max_bytes=16))
     assert len(made) == 2
+
+
+def test_the_memory_of_two_buckets_serves_all() -> None:
+    """One is packed while whoever was given the last one still looks at it."""
+    weights = ((str(i), torch.ones(4)) for i in range(40))
+    places = set()
+    packing = packed(weights, dtype=torch.float32, max_bytes=256, pool=BufferPool())
+    for number, (bucket, buffer) in enumerate(packing):
+        assert len(bucket.weights) == 4
+        places.add(buffer.data_ptr())
+        assert len(places) <= min(number + 1, 2)
 
 
 def test_a_message_about_weights_describes_them() -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
+
 # Weights begin at multiples of this many bytes: a view of another type needs its own alignment, and
 # copies between aligned places are quicker.
 ALIGNMENT = 64
@@ -93,7 +95,11 @@ class Bucket:
 
 
 def packed(
-    weights: Iterable[tuple[str, Tensor]], *, dtype: torch.dtype, max_bytes: int
+    weights: Iterable[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype,
+    max_bytes: int,
+    pool: BufferPool | None = None,
 ) -> Iterator[tuple[Bucket, Tensor]]:
     """Packs weights into buckets as they come, without knowing what will come.
 
@@ -101,11 +107,13 @@ def packed(
         weights: Tensors by name, on any device; they may be made one after the other.
         dtype: Type in which floating-point numbers travel; whole numbers keep theirs.
         max_bytes: Largest size of a bucket. A weight that is larger has one of its own.
+        pool: Where the memory comes from; by default it is new.
 
     Yields:
-        Each bucket, and the buffer that it is in: it is filled with the next one after that.
+        Each bucket, and the buffer that it is in.
     """
-    buffer = torch.empty(max_bytes, dtype=torch.uint8)
+    pool = pool or BufferPool()
+    buffer = pool.take(max_bytes)
     held: list[WeightMeta] = []
     offsets: list[int] = []
     end = 0
@@ -115,10 +123,15 @@ def packed(
         weight = WeightMeta(name, travels_as, tuple(tensor.shape))
         start = _aligned(end)
         if held and start + weight.nbytes > max_bytes:
-            yield Bucket(tuple(held), tuple(offsets), end), buffer[:end]
+            full = buffer[:end]
+            del buffer
+            yield Bucket(tuple(held), tuple(offsets), end), full
+            del full  # its memory may serve again
             held, offsets, start = [], [], 0
-        if start + weight.nbytes > buffer.numel():
-            buffer = torch.empty(weight.nbytes, dtype=torch.uint8)
+            buffer = pool.take(max(max_bytes, weight.nbytes))
+        elif start + weight.nbytes > buffer.numel():
+            del buffer
+            buffer = pool.take(weight.nbytes)
 
         held.append(weight)
         offsets.append(start)

@@ -29,6 +29,7 @@ from vllm.distributed.weight_transfer.factory import (
     WeightTransferTrainerFactory,
 )
 
+from rllib_dapo.threads import one_thread
 from rllib_dapo.weight_transfer.wire.buckets import Bucket, metas_of, plan_buckets
 from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
 from rllib_dapo.weight_transfer.wire.transfer_group import SENDER, TransferGroup
@@ -259,7 +260,8 @@ class GlooTrainerWeightTransferEngine(TrainerWeightTransferEngine[GlooTrainerIni
             )
 
         under_way: deque[Work] = deque()
-        with closing(iter(self.source)) as weights:
+        # On one machine, engines load meanwhile, each with threads of its own.
+        with closing(iter(self.source)) as weights, one_thread():
             for number, bucket in enumerate(buckets, start=1):
                 self._group.note(f"gathering bucket {number} of {len(buckets)}")
                 buffer = self._buffers[number % SENDING_BUFFERS][: bucket.nbytes]
