@@ -81,6 +81,8 @@ class DeviceTurns:
         self._ask_learners(lambda learner: learner.rest(), "the end of the Learners' turn")
         self._ask_engines(lambda engine: engine.wake("weights"), "waking engines for weights")
         yield
+        # Of the weights' buckets, before the cache takes all that is left.
+        self._ask_learners(lambda learner: learner.give_memory_back(), "the end of a hand-over")
         self._ask_engines(lambda engine: engine.wake("kv_cache"), "waking engines")
         self.engines_sleep = False
 

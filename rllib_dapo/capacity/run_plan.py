@@ -149,7 +149,7 @@ def make_plan(
     learner = learner_memory(shape, config, learners, response_tokens=mean)
     at_rest = None
     if config.takes_turns and learners.gpus:
-        at_rest = bytes_at_rest(learner, learners)
+        at_rest = bytes_at_rest(learner, learners, config)
         learner = replace(learner, host=learner.host | bytes_in_main_memory(learner, learners))
         if hardware.gpu is not None and not engines.utilization_is_given:
             share = share_beside(at_rest, device_bytes=hardware.gpu.memory)

@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 
 # Of a Learner's parts, those that stay on its GPU while it rests; DDP's buckets among them.
 _STAYS = ("weights", "buffers", "CUDA, NCCL")
+# Buckets of weights that it keeps from one hand-over to the next.
+BUCKETS = 2
 # What an engine keeps of its GPU while it sleeps.
 ASLEEP = CUDA_CONTEXT + CUDA_GRAPHS
 
 
-def bytes_at_rest(learner: ProcessMemory, layout: LearnerLayout) -> float:
+def bytes_at_rest(learner: ProcessMemory, layout: LearnerLayout, config: DAPOConfig) -> float:
     """What a Learner keeps on its GPU while engines sample.
 
     Args:
         learner: Its memory while it trains.
         layout: The Learners.
+        config: Has the size of the buckets in which weights travel.
     """
     # A reference that is sharded is DeepSpeed's, and stays.
     stays = (*_STAYS, "reference") if layout.stage == 3 else _STAYS
-    return sum(size for name, size in learner.device.items() if name in stays)
+    kept = sum(size for name, size in learner.device.items() if name in stays)
+    return kept + BUCKETS * config.weight_bucket_mib * 2**20
 
 
 def bytes_in_main_memory(learner: ProcessMemory, layout: LearnerLayout) -> dict[str, float]:
@@ -50,6 +54,6 @@ def with_rest_of_learner(config: DAPOConfig) -> DAPOConfig:
     # How long responses are matters only for what does not stay.
     learner = learner_memory(shape, config, layout, response_tokens=config.max_response_tokens)
     told = config.copy(copy_frozen=False)
-    told.learner_bytes_at_rest = bytes_at_rest(learner, layout)
+    told.learner_bytes_at_rest = bytes_at_rest(learner, layout, config)
     told.freeze()
     return told

@@ -25,9 +25,11 @@ class RestingLearner(TorchLearner):
         """Leaves the device to an engine, but for the weights; between two updates."""
         self.move_training_state(MAIN_MEMORY)
         self.module[DEFAULT_MODULE_ID].unwrapped().rest_reference()
+        self.give_memory_back()
 
+    def give_memory_back(self) -> None:
+        """Leaves to other processes what torch keeps of the GPU and does not use."""
         if torch.cuda.is_available():
-            # What is not in use, torch would keep from all other processes.
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 

@@ -119,4 +119,5 @@ def share_beside(reserved_bytes: float, *, device_bytes: float) -> float:
         device_bytes: Memory of the GPU.
     """
     # vLLM refuses a share of nothing, and then says why.
-    return max(0.01, math.floor(100 * (USABLE - reserved_bytes / device_bytes)) / 100)
+    hundredths = round(100 * (USABLE - reserved_bytes / device_bytes), 6)
+    return max(0.01, math.floor(hundredths) / 100)
