@@ -132,6 +132,9 @@ class DAPO(WholeCheckpoints):
 
     def _begin(self) -> None:
         """Tries once what the model can do, and gives the EnvRunners the Learners' weights."""
+        self._turns = DeviceTurns(self.learner_group, self.env_runner_group, self.config)
+        self._arrival.learn_layouts(self)
+        self._turns.to_learners()
         # From here on, with settings that are right for this model.
         self.config = self._model_check.compare(self.learner_group, self.config)
         write_model_report(self._model_check.report, self)
@@ -148,8 +151,6 @@ class DAPO(WholeCheckpoints):
         self._weight_transfer = make_transfer_way(
             transfer_way(self.config), self.learner_group, self.env_runner_group, self.config
         )
-        self._turns = DeviceTurns(self.learner_group, self.env_runner_group, self.config)
-        self._arrival.learn_layouts(self)
         self._sync_weights()
         self._start_guard = StartGuard(self.config)
         self._start_guard.probe(self.learner_group, self.env_runner_group, self._turns.to_learners)
@@ -346,8 +347,7 @@ class DAPO(WholeCheckpoints):
             self.evaluation_at_start = self.evaluate()
 
         result = super().step()
-        result[SECONDS] = self._clock.seconds
-        result[ENGINES] = self.engines
+        result |= {SECONDS: self._clock.seconds, ENGINES: self.engines}
         if self.evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self.evaluation_at_start
         return result

@@ -8,8 +8,8 @@
 
 From sampling to training and back to sampling, the order of calls is that of `to_learners` and then
 of `handing_over`, below. Engines are given weights whenever they wake, so they keep none while they
-sleep. Whatever has failed in between, the next hand-over begins from any state: whoever
-rests or is awake already stays so.
+sleep. Whatever has failed in between, the next hand-over begins from any state: who rests already,
+or is awake, stays so.
 """
 
 from __future__ import annotations

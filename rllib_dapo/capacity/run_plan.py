@@ -11,11 +11,7 @@ from rllib_dapo.capacity.hardware import GIB, Hardware
 from rllib_dapo.capacity.layout import EnginesLayout, LearnerLayout, engine_layout, learner_layout
 from rllib_dapo.capacity.learner_memory import ProcessMemory, learner_memory
 from rllib_dapo.capacity.model_shape import ModelShape
-from rllib_dapo.capacity.shared_gpu import (
-    ASLEEP,
-    bytes_at_rest,
-    bytes_in_main_memory,
-)
+from rllib_dapo.capacity.shared_gpu import ASLEEP, bytes_at_rest, bytes_in_main_memory
 from rllib_dapo.capacity.step_seconds import StepSeconds, step_seconds
 from rllib_dapo.rollout.vllm_settings import USABLE, share_beside
 

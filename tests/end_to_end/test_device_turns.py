@@ -22,8 +22,11 @@ from rllib_dapo.rollout.engine import Sampling
 
 pytestmark = pytest.mark.slow
 
+# The engine's answers with checksums prove what has arrived; the guard scores in two iterations.
+SAMPLING_TURN = ["sample", "checksums"]
 TRAINING_TURN = ["sleep", "resume", "update"]
-HAND_OVER = ["rest", "wake weights", "weights arrive", "wake kv_cache"]
+GUARDED_TURN = ["sleep", "resume", "score", "update"]
+HAND_OVER = ["rest", "wake weights", "weights arrive", "checksums", "wake kv_cache"]
 
 
 @pytest.fixture
@@ -76,13 +79,19 @@ def note_both_sides(algo: DAPO) -> None:
         "sleep": "sleep",
         "wake": "wake",
         "load_weights": "weights arrive",
+        "weight_checksums": "checksums",
     }
     note = note_calls
     algo.env_runner_group.foreach_env_runner(
         lambda runner: note(runner.module[DEFAULT_MODULE_ID].engine, on_engine),
         local_env_runner=False,
     )
-    on_learner = {"resume": "resume", "_train_minibatch": "update", "rest": "rest"}
+    on_learner = {
+        "resume": "resume",
+        "measure_sampler_gap": "score",
+        "_train_minibatch": "update",
+        "rest": "rest",
+    }
     ask_learners(algo.learner_group, lambda learner: note(learner, on_learner))
 
 
@@ -126,10 +135,10 @@ def test_each_side_has_its_turn_and_the_numbers_do_not_change(
     note_both_sides(colocated)
 
     # Three iterations, so that moments matter that have rested in between.
-    for _ in range(3):
+    for turn in (GUARDED_TURN, GUARDED_TURN, TRAINING_TURN):
         colocated.train()
         beside.train()
-        assert calls(colocated) == ["sample", *TRAINING_TURN, *HAND_OVER]
+        assert calls(colocated) == [*SAMPLING_TURN, *turn, *HAND_OVER]
         assert fingerprint(colocated) == fingerprint(beside)
 
     # An evaluation is the engines' affair alone.
@@ -174,7 +183,7 @@ def test_whatever_happens_each_side_is_met_in_the_state_that_it_needs(
     ask_learners(algo.learner_group, fail_once)
     with pytest.raises(ValueError, match="no room"):
         algo.train()
-    assert calls(algo) == ["sample", *TRAINING_TURN]
+    assert calls(algo) == [*SAMPLING_TURN, *GUARDED_TURN]
     assert is_asleep(algo)
     one = Sampling(num_responses=1, max_tokens=1)
     said = of_engine(algo, lambda engine: _refusal(engine, one))
