@@ -21,7 +21,7 @@ from typing import Any
 
 from common import RESULTS, machine
 
-from rllib_dapo import DAPOConfig
+from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.capacity.hardware import GIB, Hardware
 from rllib_dapo.capacity.model_shape import model_shape
 from rllib_dapo.capacity.run_plan import make_plan
@@ -60,6 +60,7 @@ def cases(hardware: Hardware, *, cpu: bool) -> Iterator[Case]:
     """What is to be tried on a machine."""
     if cpu:
         yield Case(name="object store", gpus=0)
+        yield Case(name="colocated", gpus=0, settings={"colocate": True})
         return
     yield Case(name="object store", gpus=1, settings={"weight_transfer": "object_store"})
     # Where there are two GPUs each side has its own, and NCCL joins them; on one they share it.
@@ -92,7 +93,7 @@ def make_config(model: str, case: Case, hardware: Hardware) -> DAPOConfig:
         .learners(num_learners=1)
         .fault_tolerance(restart_failed_env_runners=False)
     )
-    if on_gpu:
+    if on_gpu and not case.settings.get("colocate"):  # with it, shares follow from it
         config.env_runners(num_gpus_per_env_runner=engine_gpus if apart else ENGINE_SHARE)
         config.learners(num_gpus_per_learner=1 if apart else LEARNER_SHARE)
         if not apart:
@@ -112,6 +113,7 @@ def try_case(model: str, case: Case, hardware: Hardware) -> dict[str, Any]:
     try:
         results = [algo.train() for _ in range(ITERATIONS)][WARM_UP:]
         (peak,) = ask_learners(algo.learner_group, lambda learner: device_peak())
+        turns = device_turns(algo) if config.colocate else {}
     finally:
         algo.stop()
 
@@ -130,7 +132,37 @@ def try_case(model: str, case: Case, hardware: Hardware) -> dict[str, Any]:
         "planned_weights_s": plan.seconds.transfer if plan.seconds else None,
         "learner_peak_gib": peak / GIB if peak else None,
         "planned_learner_gib": plan.learner.total / GIB,
+        **turns,
     }
+
+
+def device_turns(algo: DAPO) -> dict[str, Any]:
+    """What is in use of a shared GPU in each turn, in GiB, and what was planned for a Learner's."""
+    awake = used_gib(algo)
+    algo._turns.to_learners()
+    training = used_gib(algo)
+    algo._sync_weights()
+    return {
+        "used_while_sampling_gib": awake,
+        "used_when_training_begins_gib": training,
+        "used_while_sampling_again_gib": used_gib(algo),
+        "planned_at_rest_gib": (algo.config.learner_bytes_at_rest or 0.0) / GIB,
+    }
+
+
+def used_gib(algo: DAPO) -> float | None:
+    """What all processes together use of the first Learner's GPU; None without one."""
+    from rllib_dapo.learner.learner_group import ask_learners
+
+    def used(learner: Any) -> float | None:
+        import torch
+
+        if not torch.cuda.is_available():
+            return None
+        free, total = torch.cuda.mem_get_info()
+        return float(total - free) / GIB
+
+    return ask_learners(algo.learner_group, used)[0]
 
 
 def device_peak() -> float:

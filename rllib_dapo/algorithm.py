@@ -8,7 +8,6 @@ from typing import Any
 
 from ray import tune
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.annotations import override
@@ -19,10 +18,13 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
+from rllib_dapo.algorithm_events import call_back
+from rllib_dapo.capacity.shared_gpu import with_rest_of_learner
 from rllib_dapo.checkpoint.whole_checkpoints import WholeCheckpoints
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.value_checks import settings_warnings
 from rllib_dapo.config.weight_checks import transfer_way
+from rllib_dapo.device_turns import DeviceTurns
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationClock
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
@@ -80,8 +82,7 @@ class DAPO(WholeCheckpoints):
     @classmethod
     @override(Algorithm)
     def _should_create_evaluation_env_runners(cls, eval_config: DAPOConfig) -> bool:
-        # Each of them would start an engine of its own. Evaluation samples on the training
-        # EnvRunners instead.
+        # Each would start an engine of its own. Evaluation samples on the training EnvRunners.
         return False
 
     @classmethod
@@ -113,6 +114,7 @@ class DAPO(WholeCheckpoints):
 
         # A model that is made on the spot is made once here, before every actor looks for it.
         resolve_model(str(self.config.model_name))
+        self.config = with_rest_of_learner(self.config)
         self._model_check = ModelCheck(self.config)
         with construction_errors_raised(self):
             super().setup(config)
@@ -130,6 +132,9 @@ class DAPO(WholeCheckpoints):
 
     def _begin(self) -> None:
         """Tries once what the model can do, and gives the EnvRunners the Learners' weights."""
+        self._turns = DeviceTurns(self.learner_group, self.env_runner_group, self.config)
+        self._arrival.learn_layouts(self)
+        self._turns.to_learners()
         # From here on, with settings that are right for this model.
         self.config = self._model_check.compare(self.learner_group, self.config)
         write_model_report(self._model_check.report, self)
@@ -146,10 +151,10 @@ class DAPO(WholeCheckpoints):
         self._weight_transfer = make_transfer_way(
             transfer_way(self.config), self.learner_group, self.env_runner_group, self.config
         )
-        self._arrival.learn_layouts(self)
         self._sync_weights()
         self._start_guard = StartGuard(self.config)
-        self._start_guard.probe(self.learner_group, self.env_runner_group)
+        self._start_guard.probe(self.learner_group, self.env_runner_group, self._turns.to_learners)
+        self._turns.end_with(self._sync_weights)
 
     @override(Algorithm)
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -217,6 +222,8 @@ class DAPO(WholeCheckpoints):
         version = self._weights_version
         looks = self._start_guard.is_time(self.learner_group, version=version)
         self._arrival.check(self, version=version, thorough=looks)
+        with self._clock.measure("update"):
+            self._turns.to_learners()
         if looks:
             self._start_guard.check(self.learner_group, accepted, version=version)
 
@@ -247,6 +254,7 @@ class DAPO(WholeCheckpoints):
         Raises:
             RuntimeError: As `check_shortfall` and `RoundChecks.check` say.
         """
+        self._turns.end_with(self._sync_weights)
         config = self.config
         sampler = DynamicSampler(
             prompts_per_step=config.prompts_per_step,
@@ -286,11 +294,12 @@ class DAPO(WholeCheckpoints):
 
     def _sync_weights(self) -> None:
         """Hands the Learners' weights to every engine and makes sure that each has them."""
-        transfer = self._weight_transfer.transfer()
-        self._weights_version = transfer.version
-        self.engines = transfer.engines
-        transfer.check_arrival()
-        self._arrival.check(self, version=self._weights_version)
+        with self._turns.handing_over():
+            transfer = self._weight_transfer.transfer()
+            self._weights_version = transfer.version
+            self.engines = transfer.engines
+            transfer.check_arrival()
+            self._arrival.check(self, version=self._weights_version)
 
     @override(Algorithm)
     def restore_env_runners(self, env_runner_group: EnvRunnerGroup) -> list[int]:
@@ -298,6 +307,7 @@ class DAPO(WholeCheckpoints):
         restored = env_runner_group.probe_unhealthy_env_runners()
         restored += self._arrival.restarted(self, besides=restored)
         if not restored:
+            self._turns.end_with(self._sync_weights)
             return []
 
         # After a reset, Ray has made them with the configuration of the first of the trials.
@@ -317,7 +327,7 @@ class DAPO(WholeCheckpoints):
             `{"env_runners": {...}}` with avg@k, pass@k and maj@k; RLlib puts it under
             `evaluation/`.
         """
-        self._call_back("on_evaluate_start")
+        call_back(self, "on_evaluate_start")
         self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
             prompts = range(self.config.evaluation_num_prompts)
@@ -326,17 +336,8 @@ class DAPO(WholeCheckpoints):
         summaries = [group.summary for result in results for group in result.groups]
         evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
 
-        self._call_back("on_evaluate_end", evaluation_metrics=evaluation)
+        call_back(self, "on_evaluate_end", evaluation_metrics=evaluation)
         return evaluation
-
-    def _call_back(self, event: str, **results: Any) -> None:
-        """Calls what the configuration has for an event of RLlib's, as RLlib would."""
-        make_callback(
-            event,
-            callbacks_objects=self.callbacks,
-            callbacks_functions=getattr(self.config, f"callbacks_{event}"),
-            kwargs={"algorithm": self, "metrics_logger": self.metrics, **results},
-        )
 
     @override(Algorithm)
     def step(self) -> dict[str, Any]:
@@ -346,8 +347,7 @@ class DAPO(WholeCheckpoints):
             self.evaluation_at_start = self.evaluate()
 
         result = super().step()
-        result[SECONDS] = self._clock.seconds
-        result[ENGINES] = self.engines
+        result |= {SECONDS: self._clock.seconds, ENGINES: self.engines}
         if self.evaluation_at_start is not None:
             result[EVALUATION_AT_START] = self.evaluation_at_start
         return result
@@ -378,8 +378,7 @@ class DAPO(WholeCheckpoints):
     def set_state(self, state: dict[str, Any]) -> None:
         """RLlib's state, and what `get_state` adds where the state has it."""
         super().set_state(state)
-        if ROLLOUT_STATE in state:
-            rollout = state[ROLLOUT_STATE]
+        if rollout := state.get(ROLLOUT_STATE):
             self._next_seed = rollout["next_seed"]
             self._acceptance_rate = rollout["acceptance_rate"]
             if "start_guard" in rollout:
@@ -393,6 +392,7 @@ class DAPO(WholeCheckpoints):
             path: Folder or its URI.
             **kwargs: See `WholeCheckpoints.restore_from_path`; so are the errors.
         """
+        self._turns.to_learners()
         super().restore_from_path(path, **kwargs)
         self._sync_weights()
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils import force_list
 from ray.rllib.utils.debug import update_global_seed_if_necessary
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune import PlacementGroupFactory
 
+from rllib_dapo.algorithm_events import call_back
 from rllib_dapo.config.actor_reuse import fixed_differences
 from rllib_dapo.config.dapo_config import DAPOConfig
 
@@ -115,9 +115,4 @@ def build_anew(algorithm: DAPO) -> None:
     spec = config.get_multi_rl_module_spec(spaces=algorithm.spaces, inference_only=False)
     algorithm.learner_group = config.build_learner_group(rl_module_spec=spec)
 
-    make_callback(
-        "on_algorithm_init",
-        algorithm.callbacks,
-        config.callbacks_on_algorithm_init,
-        kwargs={"algorithm": algorithm, "metrics_logger": algorithm.metrics},
-    )
+    call_back(algorithm, "on_algorithm_init")

@@ -15,7 +15,7 @@ window of the model's attention. Where vLLM and transformers compute two models,
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core.learner.learner_group import LearnerGroup
@@ -128,12 +128,18 @@ class StartGuard:
         self._fingerprint = self._fingerprint or found
         return self._has_changed
 
-    def probe(self, learner_group: LearnerGroup, env_runner_group: EnvRunnerGroup) -> None:
+    def probe(
+        self,
+        learner_group: LearnerGroup,
+        env_runner_group: EnvRunnerGroup,
+        before_scoring: Callable[[], None],
+    ) -> None:
         """The same on made-up prompts, before anything is sampled for training.
 
         Args:
             learner_group: The Learners.
             env_runner_group: EnvRunners whose engines have the Learners' weights.
+            before_scoring: Called when engines have sampled, before Learners score.
 
         Raises:
             RuntimeError: As `check`; or if an engine cannot run the model.
@@ -158,6 +164,7 @@ class StartGuard:
                 raise RuntimeError(reason)
         groups = [group for group in sampled if group is not None]
         if groups:
+            before_scoring()
             self._compare(learner_group, groups[:GUARD_GROUPS])
 
     def _compare(self, learner_group: LearnerGroup, groups: Sequence[SampledGroup]) -> None:

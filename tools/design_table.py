@@ -45,13 +45,15 @@ ROOMS = {
     "start_guard": "models learner planning",
     "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
-    "capacity": "core findings models threads learner config",
+    "capacity": "core findings models threads rollout learner config",
     "checkpoint": "learner config",
     "tracking": "core envs ray_internals metrics rollout model_check config",
-    "reset": "config",
+    "device_turns": "rollout learner weight_transfer",
+    "algorithm_events": "",
+    "reset": "algorithm_events config",
     "algorithm": (
         "ray_internals metrics models rollout weight_transfer weight_arrival checkpoint planning"
-        " start_guard model_check config tracking reset"
+        " start_guard model_check config capacity tracking device_turns algorithm_events reset"
     ),
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",

@@ -28,9 +28,9 @@ def asked_gpus(configs: Sequence[DAPOConfig]) -> int:
     counts = []
     for config in configs:
         learners, engines = learner_layout(config), engine_layout(config)
-        both = (learners.count * learners.gpus, engines.count * engines.gpus)
-        counts.append(max(both) if getattr(config, "colocate", False) else sum(both))
-    return math.ceil(max(counts))
+        counts.append(learners.count * learners.gpus + engines.count * engines.gpus)
+    # Shares of one GPU, such as 0.6 and 0.4, are to come to a whole one.
+    return math.ceil(round(max(counts), 6))
 
 
 def chosen_hardware(

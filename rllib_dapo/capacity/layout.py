@@ -71,6 +71,7 @@ class EnginesLayout:
         tensor_parallel: GPUs that each layer is spread over.
         pipeline_parallel: GPUs that the stack of layers is spread over.
         utilization: Share of a GPU that vLLM takes.
+        utilization_is_given: Whether `rollout.engine_kwargs` names it.
         kind: `vllm` or `transformers`.
         dtype: Type of its weights and of its cache.
         concurrency: Most responses at a time.
@@ -84,6 +85,7 @@ class EnginesLayout:
     tensor_parallel: int
     pipeline_parallel: int
     utilization: float
+    utilization_is_given: bool
     kind: str
     dtype: str
     concurrency: int
@@ -153,6 +155,7 @@ def engine_layout(config: DAPOConfig) -> EnginesLayout:
         tensor_parallel=tensor_parallel,
         pipeline_parallel=pipeline_parallel,
         utilization=float(extra.get("gpu_memory_utilization", 0.92)),
+        utilization_is_given="gpu_memory_utilization" in extra,
         kind=config.engine,
         dtype=config.model_dtype if config.engine == "transformers" else _vllm_dtype(config),
         concurrency=int(extra.get("max_num_seqs", config.max_concurrent_responses)),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rllib_dapo.capacity.hardware import GIB, Hardware
 from rllib_dapo.capacity.layout import WIDTH
 from rllib_dapo.capacity.model_shape import ModelShape
-from rllib_dapo.capacity.run_plan import USABLE, RunPlan, make_plan
+from rllib_dapo.capacity.run_plan import RunPlan, make_plan
+from rllib_dapo.config.colocation_checks import check_colocation
+from rllib_dapo.rollout.vllm_settings import USABLE
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -46,6 +48,7 @@ def memory_findings(
     """
     return [
         *_learner_findings(plan, config, response_tokens),
+        *_turn_findings(plan),
         *_engine_findings(plan, config),
         *_main_memory_findings(plan, config),
     ]
@@ -91,6 +94,18 @@ def _learner_findings(
     )
 
 
+def _turn_findings(plan: RunPlan) -> Iterator[str]:
+    share, given = plan.computed_share, plan.engines.utilization
+    if plan.turns_fit or plan.at_rest is None or share is None:
+        return
+    if plan.engines.utilization_is_given and share < given:
+        yield (
+            f"rollout.engine_kwargs.gpu_memory_utilization={given:g} leaves a Learner too little "
+            f"of the GPU to rest there with {_gib(plan.at_rest)} GiB: leave it out, and it is "
+            f"{share:g}"
+        )
+
+
 def _way_out(config: DAPOConfig, changes: list[Change], fits: Callable[[DAPOConfig], bool]) -> str:
     """The first change that is enough, else the first few that are enough together."""
     for told, change in changes:
@@ -134,9 +149,22 @@ def _learner_changes(config: DAPOConfig, hardware: Hardware) -> list[Change]:
                 lambda c: setattr(c, "gradient_checkpointing", True),
             )
         )
-    if config.num_gpus_per_learner:
+    if _can_take_turns(config):
+        changes.append(("set rollout.colocate to true", lambda c: setattr(c, "colocate", True)))
+    if config.num_gpus_per_learner and not config.takes_turns:
         changes += _sharding_changes(config)
     return changes
+
+
+def _can_take_turns(config: DAPOConfig) -> bool:
+    """Whether Learners and engines share GPUs, side by side so far."""
+    copy = config.copy(copy_frozen=False)
+    copy.colocate = True
+    return (
+        not config.takes_turns
+        and bool(config.num_gpus_per_learner)
+        and not any(check_colocation(copy))
+    )
 
 
 def _sharding_changes(config: DAPOConfig) -> list[Change]:
@@ -182,7 +210,8 @@ def _engine_findings(plan: RunPlan, config: DAPOConfig) -> Iterator[str]:
 
 def _engine_way_out(plan: RunPlan, config: DAPOConfig, shape: ModelShape) -> str:
     degree = plan.engines.tensor_parallel * 2
-    while degree <= MOST_GPUS_AN_ENGINE:
+    # In turns an engine and a Learner have one GPU.
+    while degree <= MOST_GPUS_AN_ENGINE and plan.at_rest is None:
         copy = config.copy(copy_frozen=False)
         copy.engine_kwargs = {**config.engine_kwargs, "tensor_parallel_size": degree}
         copy.num_gpus_per_env_runner = degree

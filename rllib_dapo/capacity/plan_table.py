@@ -34,6 +34,7 @@ def plan_lines(plan: RunPlan, *, name: str, model: str) -> list[str]:
         "",
         *_table(_engine_rows(plan), _engine_title(plan)),
         "",
+        *_turn_lines(plan),
         *_table(list(_step_rows(plan)), "one step"),
     ]
 
@@ -80,6 +81,29 @@ def _engine_rows(plan: RunPlan) -> list[tuple[str, str]]:
         ("responses at once, of the longest", f"{int(min(engine.at_once, engines.concurrency))}"),
         (f"responses at once, of {plan.response_tokens:,.0f} tokens", f"{int(mean)}"),
     ]
+
+
+def _turn_lines(plan: RunPlan) -> list[str]:
+    """What a shared GPU holds in each turn: the larger of both counts, and not their sum."""
+    if plan.at_rest is None:
+        return []
+
+    room = plan.hardware.gpu.memory if plan.hardware.gpu else None
+    rows = [("a Learner trains", _of(plan.training_total, room, plan.learner_fits))]
+    if plan.sampling_total is not None:
+        rows += [
+            ("an engine samples", _of(plan.sampling_total, room, plan.turns_fit)),
+            ("of that, the Learner at rest", gib(plan.at_rest)),
+            ("gpu_memory_utilization", _share(plan)),
+        ]
+    return [*_table(rows, "one GPU for both, in turns (rollout.colocate)"), ""]
+
+
+def _share(plan: RunPlan) -> str:
+    taken = plan.engines.utilization
+    if not plan.engines.utilization_is_given:
+        return f"{taken:g}, computed"
+    return f"{taken:g}, as given; computed: {plan.computed_share:g}"
 
 
 def _step_rows(plan: RunPlan) -> Iterator[tuple[str, str]]:

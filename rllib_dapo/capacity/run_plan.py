@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.capacity.engine_memory import EngineMemory, engine_memory
@@ -11,13 +11,13 @@ from rllib_dapo.capacity.hardware import GIB, Hardware
 from rllib_dapo.capacity.layout import EnginesLayout, LearnerLayout, engine_layout, learner_layout
 from rllib_dapo.capacity.learner_memory import ProcessMemory, learner_memory
 from rllib_dapo.capacity.model_shape import ModelShape
+from rllib_dapo.capacity.shared_gpu import ASLEEP, bytes_at_rest, bytes_in_main_memory
 from rllib_dapo.capacity.step_seconds import StepSeconds, step_seconds
+from rllib_dapo.rollout.vllm_settings import USABLE, share_beside
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
-# Share of a device's memory that can be counted on: what is free lies in pieces.
-USABLE = 0.95
 # Main memory of a process before it has a model: Python, torch, Ray, and for an engine vLLM.
 LEARNER_BASE, ENGINE_BASE, MAIN_BASE = 0.7 * GIB, 1.2 * GIB, 1.5 * GIB
 DEFAULT_ACCEPTED = 0.5
@@ -38,7 +38,8 @@ class RunPlan:
         response_tokens: Mean length of a response that was assumed.
         accepted: Share of groups that was assumed to be kept.
         main_memory: Bytes of main memory that the fullest node needs.
-        colocated: Whether engine and Learner share their GPUs and take turns.
+        at_rest: Bytes that a Learner keeps on its GPU while an engine samples there; None where
+            they take no turns on a GPU (`rollout.colocate`).
     """
 
     shape: ModelShape
@@ -51,14 +52,14 @@ class RunPlan:
     response_tokens: float
     accepted: float
     main_memory: float
-    colocated: bool
+    at_rest: float | None
 
     @property
     def gpus(self) -> float:
         """GPUs that the run asks for."""
         learners = self.learners.count * self.learners.gpus
         engines = self.engines.count * self.engines.gpus
-        return max(learners, engines) if self.colocated else learners + engines
+        return round(learners + engines, 6)
 
     @property
     def learner_room(self) -> float | None:
@@ -67,12 +68,40 @@ class RunPlan:
             return self.hardware.memory_per_node
         if self.hardware.gpu is None:
             return None
+        if self.at_rest is not None:  # all of it, but for what an engine keeps that sleeps
+            return self.hardware.gpu.memory - ASLEEP
         return self.hardware.gpu.memory * min(1.0, self.learners.gpus)
 
     @property
     def learner_fits(self) -> bool:
         """Whether a Learner has room; true where the room is not known."""
         return self.learner_room is None or self.learner.total <= USABLE * self.learner_room
+
+    @property
+    def training_total(self) -> float:
+        """Bytes on a Learner's device while it trains, with an engine's that sleeps there."""
+        return self.learner.total + (0.0 if self.at_rest is None else ASLEEP)
+
+    @property
+    def sampling_total(self) -> float | None:
+        """Bytes on a shared GPU while an engine samples; None where none is shared in turns."""
+        if self.at_rest is None or self.hardware.gpu is None:
+            return None
+        return self.at_rest + self.engines.utilization * self.hardware.gpu.memory
+
+    @property
+    def computed_share(self) -> float | None:
+        """`gpu_memory_utilization` where nobody gives one; None where no GPU is shared in turns."""
+        if self.at_rest is None or self.hardware.gpu is None:
+            return None
+        return share_beside(self.at_rest, device_bytes=self.hardware.gpu.memory)
+
+    @property
+    def turns_fit(self) -> bool:
+        """Whether an engine's share of a GPU leaves room to the Learner that rests there."""
+        if self.sampling_total is None or self.hardware.gpu is None:
+            return True
+        return self.sampling_total <= USABLE * self.hardware.gpu.memory
 
     @property
     def engine_fits(self) -> bool:
@@ -114,6 +143,13 @@ def make_plan(
     mean = config.max_response_tokens / 2 if response_tokens is None else response_tokens
     learners, engines = learner_layout(config), engine_layout(config)
     learner = learner_memory(shape, config, learners, response_tokens=mean)
+    at_rest = None
+    if config.takes_turns and learners.gpus:
+        at_rest = bytes_at_rest(learner, learners, config)
+        learner = replace(learner, host=learner.host | bytes_in_main_memory(learner, learners))
+        if hardware.gpu is not None and not engines.utilization_is_given:
+            share = share_beside(at_rest, device_bytes=hardware.gpu.memory)
+            engines = replace(engines, utilization=share)
     engine = engine_memory(
         shape, config, engines, gpu=hardware.gpu if engines.gpus else None, response_tokens=mean
     )
@@ -141,7 +177,7 @@ def make_plan(
         response_tokens=mean,
         accepted=accepted if config.dynamic_sampling_enabled else 1.0,
         main_memory=_main_memory(learners, learner, engines, engine, hardware),
-        colocated=bool(getattr(config, "colocate", False)),
+        at_rest=at_rest,
     )
 
 
@@ -217,6 +253,15 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
             "longest_responses_at_once": plan.engine.at_once,
             "mean_responses_at_once": plan.engine.at_once_mean,
             "fits": plan.engine_fits,
+        },
+        "turns": None
+        if plan.at_rest is None
+        else {
+            "learner_bytes_at_rest": plan.at_rest,
+            "gpu_memory_utilization": plan.engines.utilization,
+            "training_bytes": plan.training_total,
+            "sampling_bytes": plan.sampling_total,
+            "fits": plan.turns_fit,
         },
         "main_memory": {"bytes_per_node": plan.main_memory, "fits": plan.main_memory_fits},
         "step": None

@@ -55,6 +55,7 @@ _OTHER_ATTRIBUTES = frozenset(
         "evaluation_interval",
         "train_batch_size",
         "_train_batch_size_per_learner",
+        "learner_bytes_at_rest",
     }
 )
 

@@ -29,7 +29,6 @@ from rllib_dapo.config.objective_sections import (
 )
 from rllib_dapo.config.setting import settings_section
 from rllib_dapo.config.value_checks import check_known_settings, check_settings
-from rllib_dapo.config.weight_checks import transfer_way
 from rllib_dapo.config.weights_section import WeightsSection, WeightTransferName
 from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
 from rllib_dapo.learner.schedule import LRSchedule
@@ -95,6 +94,7 @@ class DAPOConfig(
         self.tensor_parallel_size = 1
         self.pipeline_parallel_size = 1
         self.executor: ExecutorName = "mp"
+        self.colocate = False
         self.engine_kwargs: dict[str, Any] = {}
         self.max_prompt_tokens = 2048
         self.max_response_tokens = 20480
@@ -196,7 +196,10 @@ class DAPOConfig(
         self.env_runner_cls = TextEnvRunner
         self.seed = 0
         self.num_env_runners = 1
-        self.num_cpus_per_env_runner = self.num_gpus_per_env_runner = None  # see EngineResources
+        # See EngineResources.
+        self.num_cpus_per_env_runner = self.num_gpus_per_env_runner = None
+        self.num_gpus_per_learner = None
+        self.learner_bytes_at_rest: float | None = None
         self.create_local_env_runner = False  # it would be a second engine
         self.sample_timeout_s = None  # a slow rollout is a long answer, not a fault
         # These merge and send around the states of connectors, and there are no connectors.
@@ -370,7 +373,6 @@ class DAPOConfig(
     @property
     @override(AlgorithmConfig)
     def _model_config_auto_includes(self) -> dict[str, Any]:
-        way = transfer_way(self)
         return super()._model_config_auto_includes | {
             "name": self.model_name,
             "dtype": self.model_dtype,
@@ -384,15 +386,5 @@ class DAPOConfig(
             "logprob_chunk_tokens": self.logprob_chunk_tokens,
             "temperature": self.temperature,
             "engine": self.engine,
-            "engine_settings": {
-                "max_model_len": self.max_prompt_tokens + self.max_response_tokens,
-                "max_concurrent_responses": self.max_concurrent_responses,
-                "cpu_kv_cache_gib": self.cpu_kv_cache_gib,
-                "seed": self.seed or 0,
-                "tensor_parallel_size": self.tensor_parallel_size,
-                "pipeline_parallel_size": self.pipeline_parallel_size,
-                "executor": self.executor,
-                "engine_kwargs": self.engine_kwargs,
-                "transfer_backend": None if way == "object_store" else way,
-            },
+            "engine_settings": self.engine_settings,
         }

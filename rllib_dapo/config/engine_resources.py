@@ -1,4 +1,7 @@
-"""CPUs and GPUs of an EnvRunner: where they are not set, they follow from its engine's workers."""
+"""CPUs and GPUs of an EnvRunner: where they are not set, they follow from its engine's workers.
+
+With `rollout.colocate` they, and those of a Learner, are shares of the one GPU that both are on.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rllib_dapo.config.weight_checks import transfer_way
 from rllib_dapo.findings import at_least
 
 if TYPE_CHECKING:
@@ -29,12 +33,21 @@ _COPIES = (
 )
 
 
+# What Ray is told of a GPU for two. The engine's share is more than half, so that Ray, which packs,
+# gives no GPU to two engines, and each Learner the rest of one.
+COLOCATED_ENGINE_SHARE, COLOCATED_LEARNER_SHARE = 0.6, 0.4
+
+
 class EngineResources(AlgorithmConfig):
-    """RLlib's `num_cpus_per_env_runner` and `num_gpus_per_env_runner`, computed where not set."""
+    """RLlib's CPUs and GPUs of an EnvRunner, and GPUs of a Learner, computed where not set."""
 
     # What was set; None where nothing was, as in a configuration that was pickled without these.
     _num_cpus_per_env_runner: Any = None
     _num_gpus_per_env_runner: Any = None
+    _num_gpus_per_learner: Any = None
+    # What a Learner keeps on the device while engines sample, which the algorithm computes at its
+    # start; None where they take no turns.
+    learner_bytes_at_rest: float | None = None
 
     @property
     def num_engine_workers(self) -> int:
@@ -64,11 +77,29 @@ class EngineResources(AlgorithmConfig):
             return 0
         if self._num_gpus_per_env_runner is not None:
             return self._num_gpus_per_env_runner
+        if self.takes_turns and self.engine_has_gpus:
+            return COLOCATED_ENGINE_SHARE
         return self.num_engine_workers if self.engine_has_gpus else 0
 
     @num_gpus_per_env_runner.setter
     def num_gpus_per_env_runner(self, value: Any) -> None:
         self._num_gpus_per_env_runner = value
+
+    @property
+    def num_gpus_per_learner(self) -> Any:
+        """GPUs of a Learner: as set, or the rest of its engine's GPU where they take turns."""
+        if self._num_gpus_per_learner is not None:
+            return self._num_gpus_per_learner
+        return COLOCATED_LEARNER_SHARE if self.takes_turns and self.engine_has_gpus else 0
+
+    @num_gpus_per_learner.setter
+    def num_gpus_per_learner(self, value: Any) -> None:
+        self._num_gpus_per_learner = value
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether engines and Learners share devices, one after the other."""
+        return getattr(self, "colocate", False) is True
 
     @property
     def num_cpus_per_env_runner(self) -> Any:
@@ -81,6 +112,24 @@ class EngineResources(AlgorithmConfig):
     @num_cpus_per_env_runner.setter
     def num_cpus_per_env_runner(self, value: Any) -> None:
         self._num_cpus_per_env_runner = value
+
+    @property
+    def engine_settings(self: DAPOConfig) -> dict[str, Any]:
+        """What `rollout.make_engine` is told beside the model."""
+        way = transfer_way(self)
+        return {
+            "max_model_len": self.max_prompt_tokens + self.max_response_tokens,
+            "max_concurrent_responses": self.max_concurrent_responses,
+            "cpu_kv_cache_gib": self.cpu_kv_cache_gib,
+            "seed": self.seed or 0,
+            "tensor_parallel_size": self.tensor_parallel_size,
+            "pipeline_parallel_size": self.pipeline_parallel_size,
+            "executor": self.executor,
+            "engine_kwargs": self.engine_kwargs,
+            "transfer_backend": None if way == "object_store" else way,
+            "sleeps": self.takes_turns,
+            "reserved_bytes": self.learner_bytes_at_rest or 0.0,
+        }
 
 
 @cache

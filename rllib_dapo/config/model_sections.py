@@ -64,6 +64,7 @@ class ModelSections(AlgorithmConfig):
         tensor_parallel_size: int = NotProvided,
         pipeline_parallel_size: int = NotProvided,
         executor: ExecutorName = NotProvided,
+        colocate: bool = NotProvided,
         max_prompt_tokens: int = NotProvided,
         max_response_tokens: int = NotProvided,
         temperature: float = NotProvided,
@@ -87,6 +88,10 @@ class ModelSections(AlgorithmConfig):
                 the layers.
             executor: How an engine of several workers runs them: `mp` as processes beside the
                 EnvRunner, on its machine; `ray` as Ray actors, which may be on several machines.
+            colocate: Whether each engine shares one GPU with a Learner, in turns: while Learners
+                train, engines sleep and give their memory back, and while engines sample, the
+                optimizer's state rests in main memory. Ray's GPU shares and the engine's memory
+                follow from it.
             max_prompt_tokens: Longest prompt, in tokens. Longer ones are dropped and counted, never
                 cut. Source: recipe.
             max_response_tokens: `L_max`, the hard limit on a response, in tokens. Where an

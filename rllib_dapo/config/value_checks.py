@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rllib_dapo.config.colocation_checks import check_colocation
 from rllib_dapo.config.engine_resources import check_engine
 from rllib_dapo.config.inherited_checks import (
     check_inherited_kinds,
@@ -65,6 +66,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from _check_rollout(config)
     yield from check_engine(config)
     yield from check_weights(config)
+    yield from check_colocation(config)
     yield from check_objective(config)
     yield from _check_update(config)
     yield from _check_sampling(config)

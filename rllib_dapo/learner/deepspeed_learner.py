@@ -197,6 +197,10 @@ class DeepSpeedLearner(DAPOTorchLearner):
             yield bool(sharded)
 
     @override(DAPOTorchLearner)
+    def move_training_state(self, device: torch.device) -> None:
+        """Nothing: on a GPU, `rollout.colocate` wants it offloaded to main memory at all times."""
+
+    @override(DAPOTorchLearner)
     def training_state(self, checkpoint: Path) -> dict[str, Any]:
         """Has DeepSpeed write its shards, and gathers sharded weights for the model's folder."""
         (checkpoint / FOLDER / TAG).mkdir(parents=True, exist_ok=True)

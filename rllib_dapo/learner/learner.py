@@ -31,6 +31,7 @@ from rllib_dapo.learner.optimizer import (
     set_learning_rates,
 )
 from rllib_dapo.learner.rank_checkpoint import CheckpointedLearner
+from rllib_dapo.learner.resting import RestingLearner
 from rllib_dapo.learner.sampler_correction import correct_sampler
 from rllib_dapo.learner.schedule import LearningRates, is_after_warmup, learning_rates
 from rllib_dapo.learner.statistics import TokenStatistics
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class DAPOTorchLearner(CheckpointedLearner):
+class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
     """Trains a `CausalLMModule` with the loss of `core.objective`; several share the work by DDP.
 
     RLlib's update loop stays in charge (metrics, counters, hooks). It iterates over the planned

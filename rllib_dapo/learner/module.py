@@ -137,6 +137,11 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """
         self._reference = tuple(wrap(reference) for reference in self._reference)
 
+    def rest_reference(self) -> None:
+        """Moves the reference to main memory until it is asked again; a sharded one stays."""
+        for reference in () if self.is_sharded else self._reference:
+            reference.to("cpu")
+
     @contextmanager
     def settings_changed(self, **changes: Any) -> Iterator[None]:
         """Computes under other settings for a while, to find out why sampler and trainer disagree.

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from torch import Tensor
 
 from rllib_dapo.core.types import FinishReason
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
+
+# What an engine holds on its device.
+EnginePart = Literal["weights", "kv_cache"]
 
 # Names of transformers' classes that an engine has changed in this process. A Learner in the same
 # process cannot use them any more.
@@ -217,6 +220,24 @@ class Engine(ABC):
             RuntimeError: As `load_weights`.
         """
         raise NotImplementedError(f"{type(self).__name__} takes weights through `load_weights`")
+
+    def sleep(self) -> None:
+        """Gives the device's memory back: weights and cache are gone, and nothing is sampled.
+
+        Requests that have not finished are given up. An engine that sleeps already sleeps on.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot sleep")
+
+    def wake(self, part: EnginePart) -> None:
+        """Takes memory again, for one part alone; one that has it already keeps it as it is.
+
+        The weights' memory has no weights in it before they are handed over; the engine samples
+        when it has both parts.
+
+        Args:
+            part: `"weights"`, which come first, or `"kv_cache"`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot sleep")
 
     @property
     def num_workers(self) -> int:

@@ -23,6 +23,8 @@ def make_engine(
     pipeline_parallel_size: int = 1,
     executor: str = "mp",
     transfer_backend: str | None = None,
+    sleeps: bool = False,
+    reserved_bytes: float = 0.0,
 ) -> Engine:
     """Builds the engine named by the setting `rollout.engine`.
 
@@ -42,6 +44,8 @@ def make_engine(
         executor: `"mp"` for workers that are processes of this machine, `"ray"` for Ray actors.
         transfer_backend: vLLM's name of the way by which weights come to its workers directly; None
             where they come through `Engine.load_weights`.
+        sleeps: Whether the engine will be put to sleep, which only vLLM's can be.
+        reserved_bytes: What another process keeps on the same device while this engine is awake.
 
     Raises:
         ValueError: For any other kind.
@@ -65,6 +69,8 @@ def make_engine(
             ),
             engine_kwargs=engine_kwargs,
             transfer_backend=transfer_backend,
+            sleeps=sleeps,
+            reserved_bytes=reserved_bytes,
         )
 
     if kind == "transformers":

@@ -20,6 +20,7 @@ from rllib_dapo.rollout.engine import (
     Completion,
     Engine,
     EngineDiedError,
+    EnginePart,
     FinishedResponse,
     Request,
     Sampling,
@@ -29,6 +30,7 @@ from rllib_dapo.rollout.vllm_settings import (
     cpu_arguments,
     layout_arguments,
     model_arguments,
+    turn_arguments,
 )
 from rllib_dapo.rollout.vllm_weights import hand_over
 from rllib_dapo.rollout.worker_errors import WorkerErrors, worker_errors
@@ -77,6 +79,8 @@ class VLLMEngine(Engine):
         layout: EngineLayout,
         engine_kwargs: dict[str, Any],
         transfer_backend: str | None = None,
+        sleeps: bool = False,
+        reserved_bytes: float = 0.0,
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
         is_cpu = current_platform.is_cpu()
@@ -95,11 +99,18 @@ class VLLMEngine(Engine):
         if is_cpu:  # each worker has its share of the cache
             share = cpu_kv_cache_gib / layout.num_workers
             settings |= cpu_arguments(max_model_len=max_model_len, cpu_kv_cache_gib=share)
+        elif sleeps:
+            settings |= turn_arguments(
+                engine_kwargs,
+                device_bytes=current_platform.get_device_total_memory(),
+                reserved_bytes=reserved_bytes,
+            )
 
         if transfer_backend is not None:
             settings["weight_transfer_config"] = {"backend": transfer_backend}
 
         self._num_workers = layout.num_workers
+        self._asleep: set[EnginePart] = set()
         self._llm: LLM | None = _start(settings | engine_kwargs, num_workers=layout.num_workers)
         if is_cpu and layout.pipeline_parallel_size > 1:
             self.llm.collective_rpc("make_pipeline_buffers")
@@ -125,6 +136,7 @@ class VLLMEngine(Engine):
         the same way, but then returns them all together; here each is returned as soon as it ends.
         They share the prompt's keys and values through the prefix cache.
         """
+        self._refuse_asleep("weights", "kv_cache")
         self.refuse_half_weights()
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
 
@@ -137,6 +149,7 @@ class VLLMEngine(Engine):
 
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: one forward pass."""
+        self._refuse_asleep("weights", "kv_cache")
         self.refuse_half_weights()
         finished = []
         with self._deaths_told():
@@ -155,6 +168,7 @@ class VLLMEngine(Engine):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `Engine.load_weights`: in place; then the old weights' prefix cache is dropped."""
+        self._refuse_asleep("weights")
         with self._deaths_told():
             _refuse_lacking(hand_over(self.llm, weights, num_workers=self._num_workers))
         self.llm.reset_prefix_cache()
@@ -166,12 +180,14 @@ class VLLMEngine(Engine):
 
     def receive_transfer(self, update_info: Mapping[str, Any]) -> None:
         """See `Engine.receive_transfer`."""
+        self._refuse_asleep("weights")
         with self._deaths_told():
             _refuse_lacking(receive_transfer(self.llm, update_info))
         self.llm.reset_prefix_cache()
 
     def start_transfer(self, version: int) -> None:
         """See `Engine.start_transfer`."""
+        self._refuse_asleep("weights")
         self._half_held = version
         ask_workers(self.llm, "start_transfer")
 
@@ -186,6 +202,37 @@ class VLLMEngine(Engine):
         self._half_held = None
         self.llm.reset_prefix_cache()
 
+    def sleep(self) -> None:
+        """See `Engine.sleep`. vLLM's build for CPUs keeps its memory, and does all else."""
+        if "weights" in self._asleep:
+            return
+        self.abort()
+        # What a quantized model has beside the weights of a checkpoint nobody hands over: at level
+        # 1 vLLM keeps its memory's contents in main memory, at level 2 it drops them.
+        quantized = self.llm.llm_engine.model_config.quantization is not None
+        with self._deaths_told():
+            self.llm.sleep(level=1 if quantized else 2)
+        self._asleep = {"weights", "kv_cache"}
+
+    def wake(self, part: EnginePart) -> None:
+        """See `Engine.wake`."""
+        if part in self._asleep:
+            with self._deaths_told():
+                self.llm.wake_up(tags=[part])
+            self._asleep.remove(part)
+
+    def _refuse_asleep(self, *parts: EnginePart) -> None:
+        """Called before anything is done for which some parts must be awake.
+
+        Raises:
+            RuntimeError: If one of them sleeps: its memory is not there.
+        """
+        if self._asleep.intersection(parts):
+            raise RuntimeError(
+                "the engine sleeps (rollout.colocate), because the Learners have the device: it "
+                "must be woken and be given weights before this"
+            )
+
     @property
     def num_workers(self) -> int:
         """See `Engine.num_workers`."""
@@ -193,6 +240,7 @@ class VLLMEngine(Engine):
 
     def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
         """See `Engine.weight_checksums`: each worker answers for what it holds."""
+        self._refuse_asleep("weights")
         answers = self.llm.collective_rpc("weight_checksums", args=(list(map(asdict, blocks)),))
         return [BlockPart(**part) for answer in answers for part in answer]
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 GIB = 1 << 30
 CPU_BATCHED_TOKENS = 4096
+# Share of a device's memory that can be counted on: what is free lies in pieces.
+USABLE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,3 +87,37 @@ def layout_arguments(layout: EngineLayout, *, ray_executor: Any) -> Mapping[str,
         # vLLM would choose Ray wherever it finds itself in a placement group, as in each EnvRunner.
         "distributed_executor_backend": ray_executor if layout.executor == "ray" else "mp",
     }
+
+
+def turn_arguments(
+    engine_kwargs: Mapping[str, Any], *, device_bytes: float, reserved_bytes: float
+) -> dict[str, Any]:
+    """What an engine needs that sleeps at times and shares its GPU with another process.
+
+    Args:
+        engine_kwargs: A user's own arguments, which go over these.
+        device_bytes: Memory of the GPU.
+        reserved_bytes: What the other process keeps there while the engine is awake.
+    """
+    share = share_beside(reserved_bytes, device_bytes=device_bytes)
+    if "gpu_memory_utilization" in engine_kwargs:
+        logger.warning(
+            "rollout.engine_kwargs.gpu_memory_utilization=%s is taken; beside a Learner that rests "
+            "with %.1f GiB it would be %s",
+            engine_kwargs["gpu_memory_utilization"],
+            reserved_bytes / GIB,
+            share,
+        )
+    return {"enable_sleep_mode": True, "gpu_memory_utilization": share}
+
+
+def share_beside(reserved_bytes: float, *, device_bytes: float) -> float:
+    """Share of a GPU that an engine can take beside another process, in hundredths.
+
+    Args:
+        reserved_bytes: What the other process keeps there.
+        device_bytes: Memory of the GPU.
+    """
+    # vLLM refuses a share of nothing, and then says why.
+    hundredths = round(100 * (USABLE - reserved_bytes / device_bytes), 6)
+    return max(0.01, math.floor(hundredths) / 100)

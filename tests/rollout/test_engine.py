@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -339,3 +339,43 @@ def test_sampling_that_the_models_files_recommend_is_not_used(
             engine.close()
 
     assert sampled(folder) == sampled(raw_model)
+
+
+def test_an_engine_in_its_sleep_refuses_until_it_has_weights_and_cache(
+    engine: Engine, model: PreTrainedModel, prompts: list[list[int]]
+) -> None:
+    if type(engine).__name__ == "TransformersEngine":
+        with pytest.raises(NotImplementedError, match="TransformersEngine cannot sleep"):
+            engine.sleep()
+        return
+
+    before = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
+    engine.add(Request(key=0, prompt_ids=prompts[0], sampling=SAMPLING, seed=0))
+    engine.wake("weights")  # it is awake
+    for _ in range(2):  # the second time it sleeps already
+        engine.sleep()
+    assert engine.is_idle, "what was under way is given up"
+
+    def refused(act: Callable[[], Any]) -> None:
+        with pytest.raises(RuntimeError, match=r"the engine sleeps \(rollout\.colocate\)"):
+            act()
+
+    request = Request(key=1, prompt_ids=prompts[0], sampling=SAMPLING, seed=0)
+    for act in (
+        lambda: engine.add(request),
+        engine.step,
+        lambda: engine.weight_checksums([]),
+        lambda: engine.start_transfer(2),
+        lambda: engine.receive_transfer({}),
+        lambda: engine.load_weights(iter(model.state_dict().items())),
+    ):
+        refused(act)
+
+    engine.wake("weights")
+    load(engine, model)
+    refused(lambda: engine.add(request))
+    engine.wake("kv_cache")
+    after = engine.generate(prompts, sampling=SAMPLING, seeds=SEEDS)
+    assert [[c.token_ids.tolist() for c in group] for group in after] == [
+        [c.token_ids.tolist() for c in group] for group in before
+    ]
