@@ -128,17 +128,19 @@ def layer_backward_bytes(shape: ModelShape, precision: Precision, *, tokens: int
     return tokens * width * (3 * shape.inner + 2 * shape.hidden)
 
 
-def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, stack: float) -> float:
-    """Bytes that the C library's heap keeps beside what a forward pass keeps, on a CPU.
+def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, row_tokens: int) -> float:
+    """Bytes that the C library's heap keeps beside a micro-batch's activations, on a CPU.
 
     glibc takes blocks up to 32 MiB from a heap, which does not shrink while anything lies at its
-    end, and gives larger ones back at once. Measured: 0.55 of what lies there.
+    end, and gives larger ones back at once. Measured: 0.55 of what all layers would keep, also
+    where they are recomputed one at a time, for the gradients of each layer's weights come to lie
+    between what it has given back, and the next layer's blocks find no room there.
 
     Args:
         shape: The model.
         precision: How the Learner computes.
         tokens: Tokens of the micro-batch.
-        stack: Bytes that the whole stack keeps of it.
+        row_tokens: Tokens of a row.
 
     Source: `benchmarks/plan_memory.py`, with and without MALLOC_MMAP_THRESHOLD_, which keeps even
         small blocks out of the heap; mallopt(3) for the 32 MiB.
@@ -150,4 +152,5 @@ def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, stack: f
     if tokens * shape.inner * width > LARGEST_HEAP_BLOCK:
         layer = layer_bytes_per_token(shape, precision)
         share = 1 - 4 * width * shape.inner / layer
+    stack = stack_bytes(shape, precision, tokens=tokens, row_tokens=row_tokens, checkpointing=False)
     return HEAP_SHARE * share * stack

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What vLLM's compiled graphs for decoding take on a GPU, about.
 CUDA_GRAPHS = 1.0 * 2**30
+# What vLLM's engine takes of main memory before there is any model, about.
+ENGINE_ALONE = 64 * 2**20
 # Copies of the last token's scores, of all sequences, while they are sampled from in float32.
 SAMPLER_COPIES = 4
 
@@ -76,6 +78,12 @@ def engine_memory(
     else:
         parts["work"] = _work_bytes(shape, layout)
         cache = layout.cpu_cache
+        if not layout.gpus:
+            parts["vLLM"] = ENGINE_ALONE
+            # On CPUs it packs each weight anew. That of a projection that is also the table of
+            # embeddings has to stay as it is, too.
+            if shape.ties_embeddings:
+                parts["packed projection"] = width * shape.embedding_parameters / layout.workers
     if layout.gpus:
         parts["CUDA, graphs"] = CUDA_CONTEXT + CUDA_GRAPHS
         parts["CUDA, graphs"] += NCCL_BUFFERS if layout.workers > 1 else 0

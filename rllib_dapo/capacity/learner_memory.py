@@ -107,7 +107,7 @@ def learner_memory(
         parts["CUDA, NCCL"] = CUDA_CONTEXT + (NCCL_BUFFERS if layout.count > 1 else 0)
         loading = _loading_bytes(shape, layout)
         return ProcessMemory(device=_there(parts), host=_there(host), loading=loading)
-    parts["heap"] = heap_bytes(shape, layout.precision, tokens=tokens, stack=stack)
+    parts["heap"] = heap_bytes(shape, layout.precision, tokens=tokens, row_tokens=row)
     for name, size in host.items():
         parts[name] = parts.get(name, 0.0) + size
     return ProcessMemory(device=_there(parts))
