@@ -35,6 +35,12 @@ def table() -> str:
         f"{way['bytes'] / 1e6:.0f} MB | {way['ratio']:.2f} | {100 * way['share_of_step']:.1f} % |"
         for name, way in record["ways"].items()
     ]
+    if check := record.get("arrival_check"):
+        share = 100 * 2 * check["seconds"] / step["seconds"]
+        lines.append(
+            f"| comparing what the engines hold with the Learner's, twice in a step | "
+            f"2 × {check['seconds']:.2f} | | | {share:.1f} % |"
+        )
     return "\n".join(lines) + "\n"
 
 

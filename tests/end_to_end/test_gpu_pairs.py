@@ -31,7 +31,7 @@ class Side:
     def gpus(self):
         return ray.get_gpu_ids()
 
-group = DAPO.default_resource_request(config)()
+group = DAPO.default_resource_request(config.to_dict())()
 ray.get(group.ready(), timeout=300)
 
 # As RLlib does: EnvRunners in their bundles, Learners wherever there is room.
