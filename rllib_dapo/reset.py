@@ -64,10 +64,10 @@ def request_or_little(request: Callable[[Any], Any], config: Any) -> Any:
 
     Args:
         request: RLlib's `default_resource_request`, which validates.
-        config: A trial's settings.
+        config: A trial's settings, or its configuration.
     """
     try:
-        return request(config)
+        return request(config if isinstance(config, dict) else config.to_dict())
     except Exception:  # what a space draws may be of any kind, so RLlib may raise anything
         return PlacementGroupFactory([{"CPU": 1}])
 

@@ -108,4 +108,5 @@ def test_tune_makes_a_trial_of_every_draw(drawn: dict[str, Any]) -> None:
 def test_a_trial_with_legal_settings_asks_for_what_it_needs() -> None:
     config = DAPOConfig().environment("rllib_dapo/Arithmetic-v0").language_model("tiny")
     config.env_runners(num_env_runners=3).learners(num_learners=2)
-    assert DAPO.default_resource_request(config.to_dict()).required_resources["CPU"] > 3
+    for settings in (config, config.to_dict()):
+        assert DAPO.default_resource_request(settings).required_resources["CPU"] > 3
