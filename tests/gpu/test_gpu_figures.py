@@ -30,8 +30,6 @@ def _run(*options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.gpu
 @pytest.mark.timeout(2000)
 def test_both_sides_agree_and_a_learner_takes_what_was_planned() -> None:
-    if not this_machine().gpus:
-        pytest.skip("no GPU here: nvidia-smi finds none")
     result = _run()
     assert result.returncode == 0, result.stdout
 
