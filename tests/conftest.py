@@ -90,16 +90,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=place)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips what needs a GPU where there is none: it would wait for one."""
-    if item.get_closest_marker("gpu") is None:
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here: torch finds none")
-
-
 # Models
 
 
