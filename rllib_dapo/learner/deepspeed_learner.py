@@ -273,6 +273,17 @@ def _join_process_group() -> bool:
     """
     is_alone = not dist.is_initialized()
     if is_alone:
+        # Whoever ended an earlier group may not have told DeepSpeed, as vLLM does not. It would go
+        # on with its copies of that one, and forgets them only when it ends a group itself.
+        _connect(alone=True)
+        deepspeed.comm.destroy_process_group()
+    _connect(alone=is_alone)
+    return is_alone
+
+
+def _connect(*, alone: bool) -> None:
+    """Has DeepSpeed use the process group, which is made first for a Learner that is alone."""
+    if alone:
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
 
@@ -283,4 +294,3 @@ def _join_process_group() -> bool:
     )
     # Sharding begins before `deepspeed.initialize` would do this.
     deepspeed.init_distributed(dist.get_backend(), auto_mpi_discovery=False)
-    return is_alone

@@ -112,6 +112,19 @@ def test_an_optimizer_trains_as_adamw_and_goes_on_from_a_checkpoint(
         learner.shutdown()
 
 
+@NEEDS_DEEPSPEED
+def test_a_group_that_another_library_has_ended_is_no_longer_used(
+    make: Make, make_data: Callable[..., GroupTrainingData]
+) -> None:
+    make("adamw", 1)  # and nobody shuts it down
+    torch.distributed.destroy_process_group()  # as vLLM does when an engine is closed
+
+    learner = make("adamw", 1)
+    before = weights(learner)
+    assert not torch.equal(steps(learner, make_data(), 1), before)
+    learner.shutdown()
+
+
 @NEEDS_BITSANDBYTES
 def test_moments_of_8_bit_adamw_take_a_quarter_of_the_memory(
     make: Make, make_data: Callable[..., GroupTrainingData]
