@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -23,6 +24,9 @@ NEEDS_BITSANDBYTES = pytest.mark.skipif(
 )
 NEEDS_DEEPSPEED = pytest.mark.skipif(
     find_spec("deepspeed") is None, reason="DeepSpeed is not installed"
+)
+NEEDS_COMPILER = pytest.mark.skipif(
+    not (which("ninja") and which("c++")), reason="DeepSpeed compiles it, with ninja and c++"
 )
 # How far three steps may end from AdamW's, of the way that these go. Measured: 0.01 in 8 bits.
 LIMITS = {"adamw_8bit": 0.05, "deepspeed_cpu_adamw": 1e-3}
@@ -81,7 +85,9 @@ def go_on(learner: DAPOTorchLearner, other: DAPOTorchLearner, folder: Path) -> D
         ),
         # DeepSpeed compiles its optimizer when it is first asked for it.
         *(
-            pytest.param("deepspeed_cpu_adamw", s, marks=[pytest.mark.slow, NEEDS_DEEPSPEED])
+            pytest.param(
+                "deepspeed_cpu_adamw", s, marks=[pytest.mark.slow, NEEDS_DEEPSPEED, NEEDS_COMPILER]
+            )
             for s in (1, 2, 3)
         ),
     ],
