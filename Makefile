@@ -23,7 +23,7 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE .venv/bin/pytest -n 2 --dist loadfile --
 test: setup  ## tests of every part, and a few whole runs: 8 minutes on two idle cores
 	$(PYTEST) $(TESTS)
 
-test-all: setup  ## all tests but those of pages, with recovery, sweeps and examples: three quarters of an hour
+test-all: setup  ## all tests but those of pages, with recovery, sweeps and examples: an hour or more
 	$(PYTEST) $(TESTS) -m "not gpu and not browser"
 
 test-browser: setup  ## tests of pages, in Chromium (Debian: apt-get install chromium): minutes

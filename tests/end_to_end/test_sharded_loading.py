@@ -16,14 +16,12 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.model_folder import MODULE_PATH
 from rllib_dapo.learner.training_data import GroupTrainingData
-from rllib_dapo.models.tiny import make_tokenizer
 
 
 def _load_kinds() -> ModuleType:
@@ -41,31 +39,6 @@ def _load_kinds() -> ModuleType:
 KINDS = _load_kinds()
 two_processes = KINDS.two_processes
 FIGURES = ("total_loss", "gradient_norm")
-
-
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose experts are fused while they are read."""
-    folder = tmp_path_factory.mktemp("mixture")
-    config = Qwen3MoeConfig(
-        vocab_size=64,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        num_experts=4,
-        num_experts_per_tok=2,
-        moe_intermediate_size=16,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
-    return folder
 
 
 def make_comparison(config: Any, spec: Any, folder: Path) -> Callable[..., dict[str, Any]]:
