@@ -141,8 +141,9 @@ def ours(folder: str, *, reference: bool) -> dict[str, Any]:
     import torch
 
     from rllib_dapo.learner.deepspeed_learner import DeepSpeedLearner
+    from rllib_dapo.learner.weight_source import LearnerWeights
     from rllib_dapo.weight_transfer.object_store import PIECE_BYTES
-    from rllib_dapo.weight_transfer.wire.buckets import packed
+    from rllib_dapo.weight_transfer.pieces import WeightPieces
 
     config, spec = learner_config(folder, reference=reference)
     figures: dict[str, float] = {}
@@ -160,8 +161,8 @@ def ours(folder: str, *, reference: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as checkpoint, peak_of("save", figures):
         learner._write_model(Path(checkpoint))
     with peak_of("hand_over", figures):
-        weights = learner.engine_weights()
-        for _piece in packed(weights, dtype=torch.float32, max_bytes=PIECE_BYTES):
+        source = LearnerWeights(learner.engine_weights, dtype=torch.float32, converted=False)
+        for _piece in WeightPieces(source, max_bytes=PIECE_BYTES):
             pass  # each goes into the object store, and out of this process
     found = figures | {"checksum": checksum(learner.policy_module.lm), "reference_sum": 0.0}
     learner.shutdown()

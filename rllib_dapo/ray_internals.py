@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ray import tune
+    from ray.actor import ActorHandle
     from ray.rllib.algorithms.algorithm import Algorithm
+    from ray.rllib.core.learner.learner_group import LearnerGroup
 
     # Where Tune stores a trial: its file system and folders.
     from ray.train._internal.storage import StorageContext
@@ -74,6 +76,7 @@ __all__ = [
     "get_num_cpus",
     "global_worker_stdstream_dispatcher",
     "keep_one_more_actor",
+    "learner_actors",
     "maybe_enable_token_auth_if_token_available",
     "reopen_trials",
     "restored_run_config",
@@ -166,6 +169,15 @@ def keep_one_more_actor(controller: TuneController, trial: Trial) -> None:
     stop the others' engines at the end of each round, and make them again.
     """
     controller._actor_cache.increase_max(trial.placement_group_factory)
+
+
+def learner_actors(group: LearnerGroup) -> list[ActorHandle]:
+    """The actors of the Learners, by rank; none where the Learner is in this process.
+
+    RLlib asks all Learners and waits for them. Without this, engines could not be given references
+    to pieces of weights that the first Learner is still making.
+    """
+    return [] if group.is_local else list(group._worker_manager.actors().values())
 
 
 def reopen_trials(folder: str, trial_ids: Collection[str]) -> None:

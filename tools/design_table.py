@@ -39,7 +39,7 @@ ROOMS = {
         "stored_group"
     ),
     "learner": ("core metrics models threads weight_transfer/wire weight_checksums stored_group"),
-    "weight_transfer": "findings threads weight_transfer/wire rollout learner",
+    "weight_transfer": "findings threads ray_internals weight_transfer/wire rollout learner",
     "weight_arrival": "findings weight_checksums rollout learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",

@@ -49,6 +49,7 @@ from rllib_dapo.threads import set_num_threads
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.weight_transfer.pieces import WeightPieces
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
 
     config: DAPOConfig
     weight_sender: WeightSender | None = None  # where weights go to engines directly
+    weight_pieces: WeightPieces | None = None  # where they go through the object store
 
     def __repr__(self) -> str:
         """`DAPOTorchLearner, one of 2 · tiny`: what Ray's dashboard and logs call this actor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.module import CausalLMModule
+from rllib_dapo.learner.weight_source import LearnerWeights
 from rllib_dapo.models import load_tokenizer
 from rllib_dapo.rollout.engine import Sampling
-from rllib_dapo.weight_transfer.wire.buckets import packed
+from rllib_dapo.weight_transfer.pieces import WeightPieces
 
 LearnerConfig = Callable[..., DAPOConfig]
 BuildModule = Callable[..., CausalLMModule]
@@ -33,11 +35,11 @@ def test_a_learners_weights_arrive_in_an_engine(
     dtype: str,
 ) -> None:
     learner_module = build_module(learner_config(other_raw_model).language_model(dtype=dtype))
+    held = learner_module.lm.state_dict().items()
+    source = LearnerWeights(partial(iter, held), dtype=getattr(torch, dtype), converted=False)
     sent = [
-        [(name, tensor.clone()) for name, tensor in bucket.views(buffer)]
-        for bucket, buffer in packed(
-            learner_module.lm.state_dict().items(), dtype=getattr(torch, dtype), max_bytes=50_000
-        )
+        [(name, tensor.clone()) for name, tensor in bucket.views(torch.from_numpy(stored))]
+        for bucket, stored in WeightPieces(source, max_bytes=50_000)
     ]
     assert len(sent) > 3
     tensors = [named for bucket in sent for named in bucket]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
+from rllib_dapo.learner.weight_source import LearnerWeights
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.stored_group import CutGroup, WholeGroup
 from rllib_dapo.weight_transfer.object_store import load_pieces
-from rllib_dapo.weight_transfer.wire.buckets import packed
+from rllib_dapo.weight_transfer.pieces import WeightPieces
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -189,8 +191,8 @@ def test_new_weights_change_the_version_and_what_is_sampled(
     before = tokens_of(groups_of(runner, range(3)))
     for version, folder in ((0, other_raw_model), (7, other_raw_model), (0, raw_model)):
         weights = [(name, torch.from_numpy(array)) for name, array in state_of(folder)]
-        buckets = packed(weights, dtype=torch.float32, max_bytes=100_000)
-        pieces = [ray.put((bucket, buffer.numpy())) for bucket, buffer in buckets]
+        source = LearnerWeights(partial(iter, weights), dtype=torch.float32, converted=False)
+        pieces = [ray.put(piece) for piece in WeightPieces(source, max_bytes=100_000)]
         assert runner.take_weights(load_pieces(pieces), version) == version
 
         groups = groups_of(runner, range(3))

@@ -11,10 +11,8 @@ from rllib_dapo.weight_transfer.wire.buckets import (
     ALIGNMENT,
     WeightMeta,
     metas_of,
-    packed,
     plan_buckets,
 )
-from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,50 +89,6 @@ def test_other_weights_than_were_announced_are_refused(
     with pytest.raises(ValueError, match="changed since they were announced") as caught:
         bucket.fill(torch.empty(bucket.nbytes, dtype=torch.uint8), weights)
     assert "\n" not in str(caught.value)
-
-
-@given(
-    sizes=st.lists(st.integers(0, 200), max_size=12),
-    max_bytes=st.integers(1, 600),
-    dtype=st.sampled_from([torch.bfloat16, torch.float32]),
-)
-def test_weights_packed_as_they_come_are_in_the_buckets_that_a_plan_would_have(
-    sizes: list[int], max_bytes: int, dtype: torch.dtype
-) -> None:
-    weights = {str(i): torch.arange(size) / 7 for i, size in enumerate(sizes)}
-    planned = plan_buckets(
-        [meta(name, *tensor.shape, dtype=dtype) for name, tensor in weights.items()],
-        max_bytes=max_bytes,
-    )
-
-    found = {}
-    buckets = []
-    for bucket, buffer in packed(weights.items(), dtype=dtype, max_bytes=max_bytes):
-        buckets.append(bucket)
-        assert buffer.numel() == bucket.nbytes
-        found |= {name: tensor.clone() for name, tensor in bucket.views(buffer)}
-    assert buckets == planned
-    assert list(found) == list(weights)
-    assert all(torch.equal(found[name], weights[name].to(dtype)) for name in weights)
-
-
-def test_weights_are_packed_one_bucket_at_a_time() -> None:
-    """No process is to hold a second copy of all weights."""
-    made: list[int] = []
-    weights = ((str(i), made.append(i) or torch.ones(4)) for i in range(10))
-    next(packed(weights, dtype=torch.float32, max_bytes=16))
-    assert len(made) == 2
-
-
-def test_the_memory_of_two_buckets_serves_all() -> None:
-    """One is packed while whoever was given the last one still looks at it."""
-    weights = ((str(i), torch.ones(4)) for i in range(40))
-    places = set()
-    packing = packed(weights, dtype=torch.float32, max_bytes=256, pool=BufferPool())
-    for number, (bucket, buffer) in enumerate(packing):
-        assert len(bucket.weights) == 4
-        places.add(buffer.data_ptr())
-        assert len(places) <= min(number + 1, 2)
 
 
 def test_a_message_about_weights_describes_them() -> None:

@@ -74,6 +74,12 @@ def engine_of(runner: Any) -> Any:
     return runner.module[DEFAULT_MODULE_ID].engine
 
 
+def model_of(runner: Any) -> Any:
+    """The model of an engine whose worker is in its own process."""
+    executor = engine_of(runner).llm.llm_engine.engine_core.engine_core.model_executor
+    return executor.driver_worker.worker.model_runner.get_model()
+
+
 def held_logprobs(algo: Any) -> list[Any]:
     """What each engine samples after a prompt, and the log-probabilities of it."""
 
@@ -91,9 +97,8 @@ def held_weights(algo: Any) -> list[dict[str, torch.Tensor]]:
     """The weights of each vLLM engine that are kept as the checkpoint has them."""
 
     def read(runner: Any) -> dict[str, torch.Tensor]:
-        worker = engine_of(runner).llm.llm_engine.engine_core.engine_core.model_executor
-        model = worker.driver_worker.worker.model_runner.get_model()
-        return {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+        named = model_of(runner).named_parameters()
+        return {name: tensor.detach().clone() for name, tensor in named}
 
     return algo.env_runner_group.foreach_env_runner(read, local_env_runner=False)
 
@@ -204,20 +209,27 @@ def refusals(algo: Any) -> list[str]:
 
 
 def fail_as_engine(runner: Any) -> None:
-    """The first engine raises in its next transfer, before it takes anything."""
-    engine = engine_of(runner)
+    """The first engine raises in its next transfer, with one weight loaded."""
+    model = model_of(runner)
+    load = model.load_weights
 
-    def fail(update: Any) -> None:
-        del engine.receive_transfer
+    def fail(weights: Any) -> None:
+        model.load_weights = load
+        load([next(iter(weights))])
         raise RuntimeError("no memory left")
 
     if runner.worker_index == 1:
-        engine.receive_transfer = fail
+        model.load_weights = fail
+
+
+def source_of(learner: Any) -> Any:
+    """What the Learner's weights come out of, whichever way they take."""
+    return (learner.weight_sender or learner.weight_pieces).source
 
 
 def fail_as_learner(learner: Any) -> None:
     """The Learner's next transfer brings other weights than were announced."""
-    source = learner.weight_sender.source
+    source = source_of(learner)
     before = source._weights
 
     def fail(**options: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -229,9 +241,7 @@ def fail_as_learner(learner: Any) -> None:
 
 def stop_as_engine(runner: Any) -> None:
     """The second engine's process stops in its next transfer, with one weight loaded."""
-    engine = engine_of(runner)
-    executor = engine.llm.llm_engine.engine_core.engine_core.model_executor
-    model = executor.driver_worker.worker.model_runner.get_model()
+    model = model_of(runner)
     load = model.load_weights
 
     def load_and_stop(weights: Any) -> Any:
@@ -247,25 +257,32 @@ def stop_as_engine(runner: Any) -> None:
         model.load_weights = load_and_stop
 
 
-def die_as_learner(learner: Any) -> None:
-    """The Learner's process is killed in its next transfer, with some weights sent."""
-    source = learner.weight_sender.source
-    weights = source._weights
+def signal_as_learner(number: int) -> Callable[[Any], int]:
+    """The Learner's process gets a signal in its next transfer, with some weights sent."""
 
-    def die(**options: Any) -> Iterator[tuple[str, torch.Tensor]]:
-        for number, named in enumerate(weights(**options)):
-            if number == 10:
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield named
+    def prepare(learner: Any) -> int:
+        source = source_of(learner)
+        weights = source._weights
 
-    source._weights = die
+        def send(**options: Any) -> Iterator[tuple[str, torch.Tensor]]:
+            source._weights = weights
+            for place, named in enumerate(weights(**options)):
+                if place == 10:
+                    os.kill(os.getpid(), number)
+                yield named
+
+        source._weights = send
+        return os.getpid()
+
+    return prepare
 
 
+@pytest.mark.parametrize("way", ["gloo", "object_store"])
 def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
-    build: Callable[[DAPOConfig], Any], make_config: Make
+    build: Callable[[DAPOConfig], Any], make_config: Make, way: str
 ) -> None:
     """One failure after another; after each but the last, the next transfer brings all."""
-    algo = build(make_config("gloo", num_engines=2))
+    algo = build(make_config(way, num_engines=2))
     runners = algo.env_runner_group
     half = "the engine holds half of version 0"
 
@@ -295,13 +312,28 @@ def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
             algo._sync_weights()
     finally:
         os.kill(algo.engines["2"]["pid"], signal.SIGCONT)
-    assert "an end: EnvRunner 2 (loading bucket " in str(caught.value)
+    engine = "EnvRunner 2 (loading bucket " if way == "gloo" else "EnvRunner 2. "
+    assert f"an end: {engine}" in str(caught.value)
     assert half in refusals(algo)[1]
 
     algo._weight_transfer._timeout_seconds = None
     assert all_is_well()
 
-    assert len(ask_learners(algo.learner_group, die_as_learner)) == 1
+    (pid,) = ask_learners(algo.learner_group, signal_as_learner(signal.SIGSTOP))
+    algo._weight_transfer._timeout_seconds = 15.0
+    try:
+        with pytest.raises(RuntimeError, match=r"^weights\.timeout_s=15\.0 is over") as caught:
+            algo._sync_weights()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    late, _, kept = str(caught.value).partition("; it keeps waiting ")
+    assert "an end: the Learner (" in late
+    assert "EnvRunner 1 (waiting for " in kept
+    assert "EnvRunner 2 (waiting for " in kept
+    algo._weight_transfer._timeout_seconds = None
+    assert all_is_well()
+
+    ask_learners(algo.learner_group, signal_as_learner(signal.SIGKILL))
     with pytest.raises(RuntimeError, match=r"^the Learner failed in .*its process has ended$"):
         algo._sync_weights()
     assert all(half in told for told in refusals(algo))

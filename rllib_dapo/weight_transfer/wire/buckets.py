@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rllib_dapo.weight_transfer.wire.buffer_pool import BufferPool
-
 # Weights begin at multiples of this many bytes: a view of another type needs its own alignment, and
 # copies between aligned places are quicker.
 ALIGNMENT = 64
@@ -69,6 +67,9 @@ class Bucket:
     def views(self, buffer: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The weights as views of a buffer of at least `nbytes` bytes, by name."""
         for weight, offset in zip(self.weights, self.offsets, strict=True):
+            if not weight.nbytes:  # torch takes no view of another type of nothing
+                yield weight.name, torch.empty(weight.shape, dtype=weight.dtype)
+                continue
             part = buffer[offset : offset + weight.nbytes]
             yield weight.name, part.view(weight.dtype).view(weight.shape)
 
@@ -92,54 +93,6 @@ class Bucket:
                     f"comes where {name} {tuple(view.shape)} is due"
                 )
             view.copy_(tensor)
-
-
-def packed(
-    weights: Iterable[tuple[str, Tensor]],
-    *,
-    dtype: torch.dtype,
-    max_bytes: int,
-    pool: BufferPool | None = None,
-) -> Iterator[tuple[Bucket, Tensor]]:
-    """Packs weights into buckets as they come, without knowing what will come.
-
-    Args:
-        weights: Tensors by name, on any device; they may be made one after the other.
-        dtype: Type in which floating-point numbers travel; whole numbers keep theirs.
-        max_bytes: Largest size of a bucket. A weight that is larger has one of its own.
-        pool: Where the memory comes from; by default it is new.
-
-    Yields:
-        Each bucket, and the buffer that it is in.
-    """
-    pool = pool or BufferPool()
-    buffer = pool.take(max_bytes)
-    held: list[WeightMeta] = []
-    offsets: list[int] = []
-    end = 0
-
-    for name, tensor in weights:
-        travels_as = dtype if tensor.is_floating_point() else tensor.dtype
-        weight = WeightMeta(name, travels_as, tuple(tensor.shape))
-        start = _aligned(end)
-        if held and start + weight.nbytes > max_bytes:
-            full = buffer[:end]
-            del buffer
-            yield Bucket(tuple(held), tuple(offsets), end), full
-            del full  # its memory may serve again
-            held, offsets, start = [], [], 0
-            buffer = pool.take(max(max_bytes, weight.nbytes))
-        elif start + weight.nbytes > buffer.numel():
-            del buffer
-            buffer = pool.take(weight.nbytes)
-
-        held.append(weight)
-        offsets.append(start)
-        end = start + weight.nbytes
-        buffer[start:end].view(travels_as).view(weight.shape).copy_(tensor.detach())
-
-    if held:
-        yield Bucket(tuple(held), tuple(offsets), end), buffer[:end]
 
 
 def _aligned(nbytes: int) -> int:
