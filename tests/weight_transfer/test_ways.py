@@ -314,7 +314,8 @@ def test_the_side_that_fails_is_named_and_no_engine_samples_from_half(
         os.kill(algo.engines["2"]["pid"], signal.SIGCONT)
     engine = "EnvRunner 2 (loading bucket " if way == "gloo" else "EnvRunner 2. "
     assert f"an end: {engine}" in str(caught.value)
-    assert half in refusals(algo)[1]
+    # What is in the object store stays there: an engine that goes on after all finds the rest.
+    assert (half if way == "gloo" else "sampled") in refusals(algo)[1]
 
     algo._weight_transfer._timeout_seconds = None
     assert all_is_well()
