@@ -127,9 +127,11 @@ def begin_pieces(
 
 
 def _pieces_of(learner: DAPOTorchLearner, *, max_bytes: int) -> WeightPieces:
+    def weights() -> Iterator[tuple[str, Tensor]]:
+        return learner.engine_weights()
+
     dtype = learner.policy_module.settings.dtype
-    source = LearnerWeights(learner.engine_weights, dtype=dtype, converted=False)
-    return WeightPieces(source, max_bytes=max_bytes)
+    return WeightPieces(LearnerWeights(weights, dtype=dtype, converted=False), max_bytes=max_bytes)
 
 
 def end_pieces(learner: DAPOTorchLearner) -> None:
