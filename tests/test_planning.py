@@ -11,7 +11,7 @@ import pytest
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary, PromptGroup, Response
-from rllib_dapo.planning import plan_scoring, plan_update, shape_group
+from rllib_dapo.planning import plan_scoring, plan_update, shape_groups
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
 MakeSummary = Callable[..., GroupSummary]
@@ -55,7 +55,7 @@ def shaped(group: GroupSummary, config: DAPOConfig) -> dict[int, tuple[float, fl
     """Reward, advantage and punishment of each response that is trained on."""
     return {
         one.response.index: (one.response.reward, one.response.advantage, one.penalty)
-        for one in shape_group(group, 3, config)
+        for one in shape_groups({3: group}, config)
     }
 
 
@@ -87,7 +87,7 @@ def test_a_response_says_where_its_tokens_are_and_how_many(
 ) -> None:
     one, two = (
         one.response
-        for one in shape_group(make_summary(rewards=(1, -1), response_tokens=(2, 3)), 3, config)
+        for one in shape_groups({3: make_summary(rewards=(1, -1), response_tokens=(2, 3))}, config)
     )
 
     assert (one.group, one.index, one.prompt_tokens, one.response_tokens, one.loss_tokens) == (

@@ -38,7 +38,9 @@ ROOMS = {
         "core envs findings models threads ray_internals weight_transfer/wire weight_checksums "
         "stored_group"
     ),
-    "learner": ("core metrics models threads weight_transfer/wire weight_checksums stored_group"),
+    "learner": (
+        "core envs metrics models threads weight_transfer/wire weight_checksums stored_group"
+    ),
     "weight_transfer": "findings threads weight_transfer/wire rollout learner",
     "weight_arrival": "findings weight_checksums rollout learner",
     "planning": "core rollout learner",
