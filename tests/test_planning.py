@@ -183,6 +183,47 @@ def test_with_a_critic_advantages_wait_for_its_values(
     assert found == approximately({0: (1, 0, 0), 2: (-1.5, 0, -0.5)})
 
 
+@pytest.mark.parametrize("num_learners", [0, 1, 2, 3])
+def test_an_estimator_of_the_batch_sees_every_group_whatever_the_number_of_learners(
+    make_summary: MakeSummary, config: DAPOConfig, num_learners: int
+) -> None:
+    """Also a response that is punished, and not one without a verdict or one that is filtered."""
+    config.learners(num_learners=num_learners).overlong(
+        filtering=True, truncated_in_baseline=False
+    ).training(
+        advantage_estimator="batch_std",
+        normalize_advantages_by_std=True,
+        max_tokens_per_microbatch=20,
+    )
+    groups = {
+        0: sampled(make_summary(0, rewards=(1, -1, nan))),
+        1: sampled(make_summary(1, rewards=(1, 1, -1), response_tokens=(3, 6, 3))),
+        2: sampled(make_summary(2, rewards=(1, -1, 1), is_truncated=(False, False, True))),
+    }
+    data, _ = plan_update([group.summary for group in groups.values()], groups, config)
+    found = {
+        (r.group, r.index): r.advantage
+        for shard in data.shards
+        for minibatch in shard
+        for micro in minibatch
+        for r in micro.responses
+    }
+    # 6 tokens have half of the punishment: rewards 1, -1 | 1, 0.5, -1 | 1, -1
+    std = np.std([1, -1, 1, 0.5, -1, 1, -1], ddof=1) + 1e-6
+    mean = 0.5 / 3
+    assert found == pytest.approx(
+        {
+            (0, 0): 1 / std,
+            (0, 1): -1 / std,
+            (1, 0): (1 - mean) / std,
+            (1, 1): (0.5 - mean) / std,
+            (1, 2): (-1 - mean) / std,
+            (2, 0): 1 / std,
+            (2, 1): -1 / std,
+        }
+    )
+
+
 # Planning
 
 

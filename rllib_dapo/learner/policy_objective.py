@@ -20,7 +20,7 @@ from rllib_dapo.core import (
     token_ratios,
 )
 from rllib_dapo.learner.own_functions import call_own, resolve_function
-from rllib_dapo.metrics.learner_metrics import OWN_FIGURES
+from rllib_dapo.metrics.metric_table import OWN_FIGURES
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
-from rllib_dapo.metrics.metric_table import ENTROPY, SKIPPED_IN_A_ROW, share
+from rllib_dapo.metrics.metric_table import ENTROPY, OWN_FIGURES, SKIPPED_IN_A_ROW, share
 
 if TYPE_CHECKING:
     from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
     from rllib_dapo.learner.statistics import TokenStatistics
 
-# In front of the names of figures that a user's own objective gives.
-OWN_FIGURES = "objective_"
 # Returns whose variance is under this share of their mean square are taken to be all equal.
 EQUAL_RETURNS = 1e-9
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -192,7 +193,7 @@ def test_loss_figures_and_gradient_are_sums_over_micro_batches_in_any_order(
 
     again = batch["logprobs"].clone().requires_grad_()
     bounds = [0, *sorted(cuts), 5]
-    parts = [order[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [order[a:b] for a, b in pairwise(bounds)]
     total, figures = torch.zeros((), dtype=torch.float64), dict.fromkeys(statistics, 0.0)
     for part in parts:
         rows = {key: value[part] for key, value in dict(batch, logprobs=again).items()}

@@ -97,13 +97,13 @@ def test_figures_are_means_over_the_tokens_trained_on_and_clip_fractions_only_wh
         for batch in trainer.learner.losses
     ]
     assert len(penalties) > 1
-    assert metrics["objective_penalty"] == pytest.approx(float(torch.cat(penalties).mean()))
+    assert metrics["objective_figures/penalty"] == pytest.approx(float(torch.cat(penalties).mean()))
     assert "clip_fraction_low" not in metrics
 
     for objective, clips in (("sapo", False), ("cispo", True), ("clip", True)):
         metrics = make_trainer(own(config, objective)).update(make_data(**data))
         assert ("clip_fraction_high" in metrics) == clips
-        assert not [name for name in metrics if name.startswith("objective_")]
+        assert not [name for name in metrics if name.startswith("objective_figures/")]
 
 
 def test_a_learner_without_work_asks_no_function_of_ones_own(config: DAPOConfig) -> None:
