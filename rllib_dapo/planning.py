@@ -17,11 +17,11 @@ import torch
 from rllib_dapo.core import (
     GroupSummary,
     TrainResponse,
-    group_advantages,
     plan_minibatch,
     soft_overlong_punishment,
 )
 from rllib_dapo.core.batching import MiniBatchPlan, split_evenly
+from rllib_dapo.learner.group_comparison import compare_responses
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
@@ -56,9 +56,7 @@ def plan_update(
         The training data, None if no response can be trained on; and figures on the shaping of
         rewards, by name.
     """
-    shaped = [
-        one for index, group in enumerate(accepted) for one in shape_group(group, index, config)
-    ]
+    shaped = shape_groups(dict(enumerate(accepted)), config)
     if not shaped:
         return None, {}
 
@@ -101,49 +99,65 @@ def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[Gro
     ]
 
 
-def shape_group(group: GroupSummary, index: int, config: DAPOConfig) -> list[ShapedResponse]:
-    """Rewards with the soft overlong punishment (Eq. 13) and advantages within the group (Eq. 9).
+def shape_groups(groups: Mapping[int, GroupSummary], config: DAPOConfig) -> list[ShapedResponse]:
+    """Rewards with the soft overlong punishment (Eq. 13), and advantages (Eq. 9).
 
     Overlong filtering takes truncated responses out of the loss, and `truncated_in_baseline` says
     whether they still count in the group's mean. Responses without a verdict count nowhere. With a
     critic, advantages come later.
 
     Args:
-        group: Summary of an accepted group.
-        index: Index of the group in the training data.
+        groups: Summaries of all accepted groups, by their index in the training data.
         config: The algorithm's configuration.
 
     Returns:
         The responses that have a part in the loss.
     """
-    penalties = [_overlong_penalty(tokens, config) for tokens in group.response_tokens]
-    rewards = torch.tensor(group.rewards, dtype=torch.float64) + torch.tensor(
-        penalties, dtype=torch.float64
-    )
-
-    is_filtered = [config.overlong_filtering and truncated for truncated in group.is_truncated]
-    compared = rewards.clone()
-    if not config.truncated_in_baseline:
-        compared[torch.tensor(is_filtered)] = math.nan
-
-    advantages = torch.zeros_like(rewards)
-    if not config.has_critic:
-        advantages = group_advantages(
-            compared,
-            normalize_by_std=config.normalize_advantages_by_std,
-            leave_one_out=config.advantage_estimator == "leave_one_out",
+    penalties = {
+        index: [_overlong_penalty(tokens, config) for tokens in group.response_tokens]
+        for index, group in groups.items()
+    }
+    rewards = {
+        index: torch.tensor(group.rewards, dtype=torch.float64)
+        + torch.tensor(penalties[index], dtype=torch.float64)
+        for index, group in groups.items()
+    }
+    compared = {
+        index: rewards[index].masked_fill(
+            torch.tensor([_is_filtered(group, i, config) for i in range(len(group.rewards))])
+            & (not config.truncated_in_baseline),
+            math.nan,
         )
+        for index, group in groups.items()
+    }
+    advantages = (
+        {index: torch.zeros_like(of_group) for index, of_group in rewards.items()}
+        if config.has_critic
+        else dict(zip(groups, compare_responses(list(compared.values()), config), strict=True))
+    )
 
     return [
         ShapedResponse(
             response=_train_response(
-                group, index, i, advantage=float(advantages[i]), reward=float(rewards[i])
+                group,
+                index,
+                i,
+                advantage=float(advantages[index][i]),
+                reward=float(rewards[index][i]),
             ),
-            penalty=penalties[i],
+            penalty=penalties[index][i],
         )
+        for index, group in groups.items()
         for i in range(len(group.rewards))
-        if not math.isnan(group.rewards[i]) and group.loss_tokens[i] and not is_filtered[i]
+        if not math.isnan(group.rewards[i])
+        and group.loss_tokens[i]
+        and not _is_filtered(group, i, config)
     ]
+
+
+def _is_filtered(group: GroupSummary, i: int, config: DAPOConfig) -> bool:
+    """Whether overlong filtering takes a response out of the loss."""
+    return config.overlong_filtering and bool(group.is_truncated[i])
 
 
 def _plan_minibatch(responses: Sequence[TrainResponse], config: DAPOConfig) -> list[MiniBatchPlan]:

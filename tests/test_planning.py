@@ -11,7 +11,7 @@ import pytest
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary, PromptGroup, Response
-from rllib_dapo.planning import plan_scoring, plan_update, shape_group
+from rllib_dapo.planning import plan_scoring, plan_update, shape_groups
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
 MakeSummary = Callable[..., GroupSummary]
@@ -55,7 +55,7 @@ def shaped(group: GroupSummary, config: DAPOConfig) -> dict[int, tuple[float, fl
     """Reward, advantage and punishment of each response that is trained on."""
     return {
         one.response.index: (one.response.reward, one.response.advantage, one.penalty)
-        for one in shape_group(group, 3, config)
+        for one in shape_groups({3: group}, config)
     }
 
 
@@ -87,7 +87,7 @@ def test_a_response_says_where_its_tokens_are_and_how_many(
 ) -> None:
     one, two = (
         one.response
-        for one in shape_group(make_summary(rewards=(1, -1), response_tokens=(2, 3)), 3, config)
+        for one in shape_groups({3: make_summary(rewards=(1, -1), response_tokens=(2, 3))}, config)
     )
 
     assert (one.group, one.index, one.prompt_tokens, one.response_tokens, one.loss_tokens) == (
@@ -181,6 +181,47 @@ def test_with_a_critic_advantages_wait_for_its_values(
     config.training(advantage_estimator="gae")
     found = shaped(make_summary(rewards=(1, nan, -1), response_tokens=(3, 3, 6)), config)
     assert found == approximately({0: (1, 0, 0), 2: (-1.5, 0, -0.5)})
+
+
+@pytest.mark.parametrize("num_learners", [0, 1, 2, 3])
+def test_an_estimator_of_the_batch_sees_every_group_whatever_the_number_of_learners(
+    make_summary: MakeSummary, config: DAPOConfig, num_learners: int
+) -> None:
+    """Also a response that is punished, and not one without a verdict or one that is filtered."""
+    config.learners(num_learners=num_learners).overlong(
+        filtering=True, truncated_in_baseline=False
+    ).training(
+        advantage_estimator="batch_std",
+        normalize_advantages_by_std=True,
+        max_tokens_per_microbatch=20,
+    )
+    groups = {
+        0: sampled(make_summary(0, rewards=(1, -1, nan))),
+        1: sampled(make_summary(1, rewards=(1, 1, -1), response_tokens=(3, 6, 3))),
+        2: sampled(make_summary(2, rewards=(1, -1, 1), is_truncated=(False, False, True))),
+    }
+    data, _ = plan_update([group.summary for group in groups.values()], groups, config)
+    found = {
+        (r.group, r.index): r.advantage
+        for shard in data.shards
+        for minibatch in shard
+        for micro in minibatch
+        for r in micro.responses
+    }
+    # 6 tokens have half of the punishment: rewards 1, -1 | 1, 0.5, -1 | 1, -1
+    std = np.std([1, -1, 1, 0.5, -1, 1, -1], ddof=1) + 1e-6
+    mean = 0.5 / 3
+    assert found == pytest.approx(
+        {
+            (0, 0): 1 / std,
+            (0, 1): -1 / std,
+            (1, 0): (1 - mean) / std,
+            (1, 1): (0.5 - mean) / std,
+            (1, 2): (-1 - mean) / std,
+            (2, 0): 1 / std,
+            (2, 1): -1 / std,
+        }
+    )
 
 
 # Planning

@@ -38,8 +38,10 @@ ROOMS = {
         "core envs findings models threads ray_internals weight_transfer/wire weight_checksums "
         "stored_group"
     ),
-    "learner": ("core metrics models threads weight_transfer/wire weight_checksums stored_group"),
-    "weight_transfer": "findings threads ray_internals weight_transfer/wire rollout learner",
+    "learner": (
+        "core envs metrics models stored_group threads weight_checksums weight_transfer/wire"
+    ),
+    "weight_transfer": ("findings learner ray_internals rollout threads weight_transfer/wire"),
     "weight_arrival": "findings weight_checksums rollout learner",
     "planning": "core rollout learner",
     "start_guard": "models learner planning",

@@ -30,7 +30,13 @@ from rllib_dapo.config.objective_sections import (
 from rllib_dapo.config.setting import settings_section
 from rllib_dapo.config.value_checks import check_known_settings, check_settings
 from rllib_dapo.config.weights_section import WeightsSection, WeightTransferName
-from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
+from rllib_dapo.core import (
+    AdvantageEstimator,
+    KLEstimator,
+    LossAggregation,
+    ObjectiveName,
+    RatioLevel,
+)
 from rllib_dapo.learner.schedule import LRSchedule
 
 logger = logging.getLogger(__name__)
@@ -129,12 +135,14 @@ class DAPOConfig(
         self.prompts_per_step = 512
         self.group_size = 16
         self.minibatch_size = 512
+        self.objective: ObjectiveName | str | Callable[..., Any] = "clip"
         self.epsilon_low = 0.2
         self.epsilon_high = 0.28
         self.dual_clip: float | None = None
+        self.sapo_temperatures = (1.0, 1.05)
         self.ratio_level: RatioLevel = "token"
         self.loss_aggregation: LossAggregation = "token_mean"
-        self.advantage_estimator: AdvantageEstimator = "group"
+        self.advantage_estimator: AdvantageEstimator | str | Callable[..., Any] = "group"
         self.normalize_advantages_by_std = True
         self.entropy_coefficient = 0.0
         self.entropy_mask_fraction: float | None = None
@@ -147,10 +155,12 @@ class DAPOConfig(
         self.kl_coefficient = 0.0
         self.kl_estimator: KLEstimator = "k3"
         self.kl_placement: KLPlacement = "loss"
+        self.kl_importance_ratio = False
 
         # `self.importance_sampling()`
         self.importance_cap: float | None = None
         self.importance_sequence_bounds: tuple[float, float] | None = None
+        self.importance_token_bounds: tuple[float, float] | None = None
 
         # `self.start_guard()`
         self.start_gap_limit: float | Literal["auto"] | None = "auto"

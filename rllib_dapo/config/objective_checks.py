@@ -6,12 +6,19 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rllib_dapo.config.objective_choice import check_choices
 from rllib_dapo.findings import at_least, within
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
 _FUNCTION_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+# What does nothing in a shipped objective while every ratio is 1.
+_BOUNDS = {
+    "clip": "epsilon_low, epsilon_high and dual_clip",
+    "cispo": "epsilon_low and epsilon_high",
+    "sapo": "sapo_temperatures",
+}
 
 
 def check_objective(config: DAPOConfig) -> Iterator[str]:
@@ -23,6 +30,7 @@ def check_objective(config: DAPOConfig) -> Iterator[str]:
     Yields:
         One line for each finding.
     """
+    yield from check_choices(config)
     yield from _check_clipping(config)
     yield from _check_token_choice(config)
     yield from _check_schedule(config)
@@ -39,7 +47,7 @@ def idle_clip_warning(config: DAPOConfig) -> str | None:
     """
     # A warning and not an error: one update per rollout is a sound configuration. But a sweep over
     # epsilon_high would compare runs that cannot differ.
-    if not config.clip_is_idle:
+    if not config.clip_is_idle or config.objective not in _BOUNDS:
         return None
 
     responses = config.train_batch_responses
@@ -50,20 +58,41 @@ def idle_clip_warning(config: DAPOConfig) -> str | None:
     )
     return (
         f"training.minibatch_size={config.minibatch_size} makes one update of the {responses} "
-        f"responses of a rollout, and old_logprobs={config.old_logprobs}: {ratio}, so epsilon_low, "
-        "epsilon_high and dual_clip do nothing; for more updates lower minibatch_size, to "
+        f"responses of a rollout, and old_logprobs={config.old_logprobs}: {ratio}, so "
+        f"{_BOUNDS[config.objective]} do nothing; for more updates lower minibatch_size, to "
         f"{max(1, responses // 4)} for example"
     )
+
+
+def idle_kl_ratio_warning(config: DAPOConfig) -> str | None:
+    """What to tell a user who has set up a divergence that is switched off, or None.
+
+    Args:
+        config: Valid configuration without search spaces.
+    """
+    # No error: a sweep over the coefficient may hold 0.
+    if not config.kl_importance_ratio or config.needs_reference:
+        return None
+    return "kl.importance_ratio=True does nothing at kl.coefficient=0, which has no divergence"
 
 
 def _check_clipping(config: DAPOConfig) -> Iterator[str]:
     low, high = config.epsilon_low, config.epsilon_high
     why = "ratios are clipped to 1 - epsilon_low"
-    yield from within("training.epsilon_low", low, "(0, 1)", why)
-    if high < low:
+    interval = "(0, 1)" if config.objective == "clip" else "(0, 1]"
+    yield from within("training.epsilon_low", low, interval, why)
+    if config.objective != "clip":
+        if not high > 0:
+            yield f"training.epsilon_high={high} must be positive: ratios are clipped to 1 + it"
+    elif high < low:
         yield (
             f"training.epsilon_high={high} must not be under epsilon_low={low}: raise "
             "epsilon_high, or lower epsilon_low"
+        )
+    if not all(temperature > 0 for temperature in config.sapo_temperatures):
+        yield (
+            f"training.sapo_temperatures={config.sapo_temperatures!r} must be positive, such as "
+            "[1.0, 1.05]"
         )
     if config.dual_clip is not None and not config.dual_clip > 1:
         yield f"training.dual_clip={config.dual_clip} must be over 1, or null to switch it off"
@@ -107,10 +136,20 @@ def _check_kl(config: DAPOConfig) -> Iterator[str]:
         return
 
     in_reward = config.kl_placement == "reward"
-    if config.kl_estimator == "k1" and not in_reward:
+    if config.kl_estimator == "k1" and not in_reward and not config.kl_importance_ratio:
         yield (
             "kl.estimator='k1' has no effect in the loss, where the mean of its gradient is zero: "
-            "use k2 or k3, or kl.placement=reward"
+            "use k2 or k3, or kl.placement=reward, or kl.importance_ratio=true"
+        )
+    if config.kl_importance_ratio and in_reward:
+        yield (
+            "kl.importance_ratio=True does nothing with kl.placement=reward, which has no gradient "
+            "of its own: set it to false, or placement to loss"
+        )
+    if config.kl_importance_ratio and config.kl_estimator == "k2":
+        yield (
+            "kl.importance_ratio=True makes the gradients of k1 and k3 unbiased, and that of "
+            "kl.estimator='k2' wrong: use k1 or k3, or set importance_ratio to false"
         )
 
     # Only the Learners know the KL, and they only have the responses that are trained on.
@@ -128,11 +167,15 @@ def _check_importance_sampling(config: DAPOConfig) -> Iterator[str]:
     if cap is not None:
         why = "a smaller one would cut what needs no correction"
         yield from at_least("importance_sampling.cap", cap, 1, why)
-    if bounds is not None and not 0 < bounds[0] < 1 < bounds[1]:
-        yield (
-            f"importance_sampling.sequence_bounds={bounds!r} must be two numbers, one between 0 "
-            "and 1 and one over 1, such as [0.5, 2.0], or null to switch them off"
-        )
+    for name, pair in (
+        ("sequence_bounds", bounds),
+        ("token_bounds", config.importance_token_bounds),
+    ):
+        if pair is not None and not 0 < pair[0] < 1 < pair[1]:
+            yield (
+                f"importance_sampling.{name}={pair!r} must be two numbers, one between 0 and 1 and "
+                "one over 1, such as [0.5, 2.0], or null to switch them off"
+            )
 
     limit = config.start_gap_limit
     if limit is not None and limit != "auto" and not limit > 0:
@@ -147,6 +190,9 @@ def _check_importance_sampling(config: DAPOConfig) -> Iterator[str]:
     corrections = {
         f"importance_sampling.cap={cap}": cap is not None,
         f"importance_sampling.sequence_bounds={bounds!r}": bounds is not None,
+        f"importance_sampling.token_bounds={config.importance_token_bounds!r}": (
+            config.importance_token_bounds is not None
+        ),
         "start_guard.action='correct'": config.on_start_gap == "correct",
     }
     for setting in (setting for setting, is_on in corrections.items() if is_on):

@@ -43,9 +43,11 @@ class ObjectivePresets(ObjectiveSections):
         """The clipped objective without what DAPO and others have added to it."""
         return (
             self.training(
+                objective="clip",
                 epsilon_low=0.2,
                 epsilon_high=0.2,
                 dual_clip=None,
+                sapo_temperatures=(1.0, 1.05),
                 ratio_level="token",
                 loss_aggregation="token_mean",
                 advantage_estimator="group",
@@ -54,7 +56,7 @@ class ObjectivePresets(ObjectiveSections):
                 entropy_mask_fraction=None,
                 token_mask=None,
             )
-            .kl(coefficient=0.0, estimator="k3", placement="loss")
+            .kl(coefficient=0.0, estimator="k3", placement="loss", importance_ratio=False)
             .dynamic_sampling(enabled=False)
             .overlong(penalty=0.0, filtering=False)
         )

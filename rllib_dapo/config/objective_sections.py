@@ -10,7 +10,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.utils.annotations import override
 
 from rllib_dapo.config.setting import settings_section
-from rllib_dapo.core import AdvantageEstimator, KLEstimator, LossAggregation, RatioLevel
+from rllib_dapo.core import (
+    AdvantageEstimator,
+    KLEstimator,
+    LossAggregation,
+    ObjectiveName,
+    RatioLevel,
+)
 from rllib_dapo.learner.schedule import LRSchedule
 from rllib_dapo.ray_internals import DEPRECATED_VALUE
 
@@ -43,12 +49,14 @@ class ObjectiveSections(AlgorithmConfig):
         prompts_per_step: int = NotProvided,
         group_size: int = NotProvided,
         minibatch_size: int = NotProvided,
+        objective: ObjectiveName | str | Callable[..., Any] = NotProvided,
         epsilon_low: float = NotProvided,
         epsilon_high: float = NotProvided,
         dual_clip: float | None = NotProvided,
+        sapo_temperatures: tuple[float, float] = NotProvided,
         ratio_level: RatioLevel = NotProvided,
         loss_aggregation: LossAggregation = NotProvided,
-        advantage_estimator: AdvantageEstimator = NotProvided,
+        advantage_estimator: AdvantageEstimator | str | Callable[..., Any] = NotProvided,
         normalize_advantages_by_std: bool = NotProvided,
         gamma: float = NotProvided,
         entropy_coefficient: float = NotProvided,
@@ -86,21 +94,32 @@ class ObjectiveSections(AlgorithmConfig):
                 group_size`. **With one mini-batch per rollout the ratio is 1 and the clip bounds do
                 nothing** (with `old_logprobs: sampler` it is 1 but for what the engine computes
                 otherwise). Source: paper 4.1.
-            epsilon_low: Lower clip range: ratios are clipped to `1 - epsilon_low`. Source: paper
-                Eq. 10.
+            objective: The loss of a token. `clip` is PPO's and DAPO's clipped one; `cispo` clips
+                the weight of a token and keeps its gradient; `sapo` has a soft gate in place of a
+                clip; `package.module:function`, or in Python a function, is one of your own.
+                Formulas in `core/token_objectives.py`; settings that an objective does not read are
+                refused. Source: paper Eq. 10; 2506.13585; 2511.20347.
+            epsilon_low: Lower clip range: ratios are clipped to `1 - epsilon_low`. With `cispo` it
+                may be 1, for no lower bound. Source: paper Eq. 10.
             epsilon_high: Upper clip range, Clip-Higher: ratios are clipped to `1 + epsilon_high`.
                 Source: paper Eq. 10.
             dual_clip: Bound `c` on the loss of tokens with negative advantage, over 1; the recipe
-                has 10. `null` for none. Source: 1912.09729.
+                has 10. `null` for none; `clip` alone reads it. Source: 1912.09729.
+            sapo_temperatures: How fast the gate of `sapo` closes, where the advantage is positive
+                and where it is not. Source: 2511.20347.
             ratio_level: `token`, or `sequence` for one ratio per response, the geometric mean of
                 its tokens' ratios (GSPO). Source: paper Eq. 10; 2507.18071 Eq. 7.
             loss_aggregation: How token losses become one number; formulas in
                 `core/normalizer.py`. Source: paper Eq. 12.
             advantage_estimator: `group` subtracts the group's mean from the reward, `leave_one_out`
-                the mean of the group's other responses (RLOO), `gae` uses a value model (PPO).
-                Source: paper Eq. 9; 2402.14740; 1506.02438.
+                the mean of the group's other responses (RLOO). `batch_std` subtracts the group's
+                mean and divides by the deviation of all rewards of the batch,
+                `reinforce_plus_plus_baseline` by that of all differences. `gae` uses a value model
+                (PPO). `package.module:function`, or in Python a function, is one of your own.
+                Source: paper Eq. 9; 2402.14740; 2508.08221; 2501.03262; 1506.02438.
             normalize_advantages_by_std: Divide advantages by the group's standard deviation; with
-                `gae` by that of all tokens of the batch. Source: paper Eq. 9; without: 2503.20783.
+                `gae` by that of all tokens of the batch. `false` suits `group`, `leave_one_out` and
+                `gae` alone. Source: paper Eq. 9; without: 2503.20783.
             gamma: Discount per token, for `gae` alone.
             entropy_coefficient: Factor on the mean entropy, which is subtracted from the loss; 0,
                 the paper's, leaves it out.
@@ -124,7 +143,10 @@ class ObjectiveSections(AlgorithmConfig):
         return self
 
     @settings_section(
-        coefficient="kl_coefficient", estimator="kl_estimator", placement="kl_placement"
+        coefficient="kl_coefficient",
+        estimator="kl_estimator",
+        placement="kl_placement",
+        importance_ratio="kl_importance_ratio",
     )
     def kl(
         self,
@@ -132,24 +154,33 @@ class ObjectiveSections(AlgorithmConfig):
         coefficient: float = NotProvided,
         estimator: KLEstimator = NotProvided,
         placement: KLPlacement = NotProvided,
+        importance_ratio: bool = NotProvided,
     ) -> Self:
         """Divergence from the frozen model that training started from; DAPO has none, GRPO has.
 
         Args:
             coefficient: `beta`; GRPO has 0.04. At 0 no reference model is held. Source: paper 2.3.
-            estimator: Estimator of the divergence. `k1` works in the reward only, because in the
-                loss the mean of its gradient is zero. Source: 2402.03300 Eq. 4.
+            estimator: Estimator of the divergence. In the loss `k1` needs `importance_ratio`,
+                because the mean of its own gradient is zero. Source: 2402.03300 Eq. 4.
             placement: `loss` adds it to the loss, `reward` subtracts it from the rewards. Source:
                 2402.03300; 2203.02155.
+            importance_ratio: Multiply each estimate in the loss by the token's ratio to the old
+                policy, with its gradient: that of `k1` and `k3` is then unbiased, also after the
+                first update of a rollout. Source: 2512.02556 Eq. 7.
         """
         return self
 
-    @settings_section(cap="importance_cap", sequence_bounds="importance_sequence_bounds")
+    @settings_section(
+        cap="importance_cap",
+        sequence_bounds="importance_sequence_bounds",
+        token_bounds="importance_token_bounds",
+    )
     def importance_sampling(
         self,
         *,
         cap: float | None = NotProvided,
         sequence_bounds: tuple[float, float] | None = NotProvided,
+        token_bounds: tuple[float, float] | None = NotProvided,
         start_gap_limit: Any = DEPRECATED_VALUE,
         on_start_gap: Any = DEPRECATED_VALUE,
     ) -> Self:
@@ -161,6 +192,9 @@ class ObjectiveSections(AlgorithmConfig):
                 Needs `old_logprobs: trainer`.
             sequence_bounds: `[low, high]` around 1: responses whose geometric mean of these ratios
                 lies outside have no loss. `null` keeps all. Needs `old_logprobs: trainer`.
+            token_bounds: `[low, high]` around 1: tokens whose own ratio lies outside have no loss.
+                `[0.5, 5.0]` with `cap: 5.0` is IcePop, whose factor is the ratio inside and 0
+                outside. `null` keeps all. Needs `old_logprobs: trainer`. Source: 2510.18855.
             start_gap_limit: Old name of `start_guard(limit=...)`.
             on_start_gap: Old name of `start_guard(action=...)`.
         """

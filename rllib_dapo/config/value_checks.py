@@ -13,7 +13,11 @@ from rllib_dapo.config.inherited_checks import (
     refused_settings,
     warned_settings,
 )
-from rllib_dapo.config.objective_checks import check_objective, idle_clip_warning
+from rllib_dapo.config.objective_checks import (
+    check_objective,
+    idle_clip_warning,
+    idle_kl_ratio_warning,
+)
 from rllib_dapo.config.setting import Setting, own_settings
 from rllib_dapo.config.value_kinds import choices, misfit
 from rllib_dapo.config.weight_checks import check_weights
@@ -81,7 +85,11 @@ def settings_warnings(config: DAPOConfig) -> list[str]:
     Args:
         config: Valid configuration without search spaces.
     """
-    told = (idle_clip_warning(config), _equal_responses_warning(config))
+    told = (
+        idle_clip_warning(config),
+        idle_kl_ratio_warning(config),
+        _equal_responses_warning(config),
+    )
     return [*filter(None, told), *warned_settings(config)]
 
 

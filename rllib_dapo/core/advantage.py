@@ -1,8 +1,9 @@
-"""Advantages within a group (DAPO, Eq. 4 and 9)."""
+"""Advantages within a group (DAPO, Eq. 4 and 9), or of all groups of a batch together."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from jaxtyping import Float, Float64
 
-AdvantageEstimator = Literal["group", "leave_one_out", "gae"]
+AdvantageEstimator = Literal[
+    "group", "leave_one_out", "batch_std", "reinforce_plus_plus_baseline", "gae"
+]
 ADVANTAGE_ESTIMATORS: tuple[str, ...] = get_args(AdvantageEstimator)
 STD_EPSILON = 1e-6
 SIGNAL_TOLERANCE = 1e-6
@@ -69,3 +72,60 @@ def group_advantages(
     if normalize_by_std:
         centred = centred / (rewards[known].std(correction=1) + STD_EPSILON)
     return torch.where(known, centred, torch.zeros_like(centred))
+
+
+def batch_std_advantages(rewards: Float[Tensor, "N G"]) -> Float64[Tensor, "N G"]:
+    """`A_ni = (R_ni - mean_i(R_ni)) / (std_ni(R_ni) + 1e-6)`: the deviation is that of the batch.
+
+    A group in which almost all responses are equal has a small deviation, and to divide by it
+    enlarges the few others; the batch's is the same for all.
+
+    Args:
+        rewards: `[N, G]` shaped rewards of all groups; NaN marks a missing reward, or the end of a
+            smaller group.
+
+    Returns:
+        `[N, G]` advantages, exactly 0 where the reward is missing and in groups without a signal.
+
+    Source: Lite PPO (arXiv 2508.08221).
+    """
+    return _less_group_means(rewards) / (_sample_std(rewards.double()) + STD_EPSILON)
+
+
+def reinforce_baseline_advantages(rewards: Float[Tensor, "N G"]) -> Float64[Tensor, "N G"]:
+    """`A_ni = C_ni / (std_ni(C) + 1e-6)`, with `C_ni = R_ni - mean_i(R_ni)`.
+
+    The paper also subtracts the batch's mean of `C`, which is 0.
+
+    Args:
+        rewards: `[N, G]` shaped rewards of all groups; NaN marks a missing reward, or the end of a
+            smaller group.
+
+    Returns:
+        `[N, G]` advantages, exactly 0 where the reward is missing and in groups without a signal.
+
+    Source: REINFORCE++ with baseline (arXiv 2501.03262).
+    """
+    centred = _less_group_means(rewards)
+    return centred / (_sample_std(centred.masked_fill(rewards.isnan(), torch.nan)) + STD_EPSILON)
+
+
+# Estimators that see all groups of a batch at once.
+BATCH_ESTIMATORS: Mapping[str, Callable[..., Any]] = {
+    "batch_std": batch_std_advantages,
+    "reinforce_plus_plus_baseline": reinforce_baseline_advantages,
+}
+
+
+def _less_group_means(rewards: Float[Tensor, "N G"]) -> Float64[Tensor, "N G"]:
+    """`R_ni - mean_i(R_ni)`; 0 where a reward is missing, and in groups without a signal."""
+    rewards = rewards.double()
+    centred = rewards - rewards.nanmean(dim=-1, keepdim=True)
+    informative = torch.tensor([has_signal(group) for group in rewards], dtype=torch.bool)
+    return torch.where(informative.to(rewards.device)[:, None], centred, 0.0).nan_to_num(nan=0.0)
+
+
+def _sample_std(values: Float64[Tensor, "N G"]) -> Float64[Tensor, ""]:
+    """The sample's standard deviation (ddof = 1) of all that is known; 0 of fewer than two."""
+    known = values[~values.isnan()]
+    return known.std(correction=1) if known.numel() > 1 else values.new_zeros(())

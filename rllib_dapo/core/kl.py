@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from rllib_dapo.core.ratio import log_ratios
+from rllib_dapo.core.ratio import log_ratios, token_ratios
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -63,3 +63,46 @@ def kl_estimates(
         case "k3":
             difference = log_ratios(logprobs, ref_logprobs, mask)
             return (torch.expm1(-difference) + difference).clamp(max=MAX_K3)
+
+
+def kl_with_ratio(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    ref_logprobs: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    estimator: KLEstimator,
+) -> Float[Tensor, "B T"]:
+    """`r k1 = r d` and `r k3 = π_ref / π_old + r (d - 1)`, with the gradient of `r = π / π_old`.
+
+    The tokens were drawn from the old policy, and by the ratio both the mean of an estimate and
+    that of its gradient are those of the divergence, whatever `π` is. Without it the gradient of
+    `k3` is `1 - π_ref / π`, which has no bound where `π` is far under the reference; here it is
+    `r d`, so nothing need be cut off.
+
+    Args:
+        logprobs: `[B, T]` log-probabilities under the policy being trained.
+        old_logprobs: `[B, T]` log-probabilities under the old policy, which drew the tokens.
+        ref_logprobs: `[B, T]` log-probabilities under the reference.
+        mask: `[B, T]` True where a token counts.
+        estimator: `k1` or `k3`; `k2` is biased with and without the ratio.
+
+    Returns:
+        `[B, T]` estimates in nats, 0 outside the mask. Log-ratios to and of the old policy are
+        clamped to ±20.
+
+    Raises:
+        ValueError: For `k2`.
+
+    Source: DeepSeek-V3.2, Eq. 7 (arXiv 2512.02556).
+    """
+    ratio = token_ratios(logprobs, old_logprobs, mask)
+    difference = log_ratios(logprobs, ref_logprobs, mask, limit=MAX_K2_LOG_RATIO)
+    match estimator:
+        case "k1":
+            return ratio * difference
+        case "k3":
+            # r (exp(-d) - 1 + d), but exp(-d) alone might be beyond any number.
+            return token_ratios(ref_logprobs, old_logprobs, mask) + ratio * (difference - 1.0)
+        case _:
+            raise ValueError(f"{estimator} is biased with the ratio too: use k1 or k3")

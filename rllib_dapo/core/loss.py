@@ -1,4 +1,4 @@
-"""The policy loss with decoupled clip bounds (DAPO, Eq. 10 and 12)."""
+"""The policy loss: token losses of an objective, weighed and summed (DAPO, Eq. 10 and 12)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,80 @@ from torch import Tensor
 
 from rllib_dapo.core.normalizer import weighted_sum
 from rllib_dapo.core.ratio import RatioLevel, sequence_ratios, token_ratios
+from rllib_dapo.core.token_objectives import TokenObjective, bind_objective, clipped_losses
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
+
+
+def policy_loss(
+    logprobs: Float[Tensor, "B T"],
+    old_logprobs: Float[Tensor, "B T"],
+    advantages: Float[Tensor, "B"] | Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    weights: Float[Tensor, "B"],
+    *,
+    objective: TokenObjective,
+    ratio_level: RatioLevel = "token",
+    token_weights: Float[Tensor, "B T"] | None = None,
+    selected: Bool[Tensor, "B T"] | None = None,
+) -> tuple[Float[Tensor, ""], dict[str, Shaped[Tensor, ""]]]:
+    """`Σ_i w_i Σ_t l_it`, with the losses `l_it` of an objective, to be minimised.
+
+    The weights `w_i` come from `response_weights`, so with an objective whose losses depend on
+    their own response alone the loss is the same however the mini-batch is cut.
+
+    Args:
+        logprobs: `[B, T]` log-probabilities under the policy being trained, with gradient.
+        old_logprobs: `[B, T]` log-probabilities under the old policy.
+        advantages: `[B]` one advantage for all tokens of a response, or `[B, T]`.
+        mask: `[B, T]` True where a token has loss.
+        weights: `[B]` weight of each token of a response.
+        objective: Gives the losses, see `core.token_objectives`. Outside the mask it is given
+            log-probabilities of 0 and ratios of 1.
+        ratio_level: `"token"`, or `"sequence"` for one ratio per response (GSPO).
+        token_weights: `[B, T]` factors without gradient on the token losses, such as
+            `importance_weights`.
+        selected: `[B, T]` True where a token of the mask is trained; all are by default. A ratio of
+            a whole response is that of its whole mask.
+
+    Returns:
+        The scalar loss, and detached statistics: the sums over tokens `tokens` and `ratio_sum`, the
+        maximum `ratio_max`, and the sum of each figure that the objective gives.
+
+    Source: DAPO, Eq. 8 and 12 (arXiv 2503.14476).
+    """
+    ratio = (token_ratios if ratio_level == "token" else sequence_ratios)(
+        logprobs, old_logprobs, mask
+    )
+    trained = mask if selected is None else mask & selected
+
+    advantage = advantages.to(ratio.dtype)
+    if advantage.dim() == 1:
+        advantage = advantage[:, None].expand_as(ratio)
+
+    given = objective(
+        logprobs=torch.where(mask, logprobs, 0.0),
+        old_logprobs=torch.where(mask, old_logprobs, 0.0),
+        ratio=ratio,
+        advantages=torch.where(mask, advantage, 0.0),
+        mask=mask,
+    )
+    token_loss, figures = given if isinstance(given, tuple) else (given, {})
+    if token_weights is not None:
+        token_loss = token_loss * token_weights.detach().to(ratio.dtype)
+    loss = weighted_sum(token_loss, trained, weights)
+
+    with torch.no_grad():
+        known = torch.where(trained, ratio, 0.0)
+        statistics = {
+            "tokens": trained.sum(),
+            "ratio_sum": known.sum(),
+            "ratio_max": known.amax() if mask.numel() else ratio.new_zeros(()),
+        }
+        for name, figure in figures.items():
+            statistics[name] = torch.where(trained, figure, 0).sum()
+    return loss, statistics
 
 
 def dapo_policy_loss(
@@ -56,32 +127,19 @@ def dapo_policy_loss(
 
     Source: DAPO, Eq. 8, 10 and 12 (arXiv 2503.14476); the dual clip is from arXiv 1912.09729.
     """
-    ratio = (token_ratios if ratio_level == "token" else sequence_ratios)(
-        logprobs, old_logprobs, mask
+    settings = {
+        "epsilon_low": epsilon_low,
+        "epsilon_high": epsilon_high,
+        "dual_clip": dual_clip,
+    }
+    return policy_loss(
+        logprobs,
+        old_logprobs,
+        advantages,
+        mask,
+        weights,
+        objective=bind_objective(clipped_losses, settings),
+        ratio_level=ratio_level,
+        token_weights=token_weights,
+        selected=selected,
     )
-    trained = mask if selected is None else mask & selected
-
-    advantage = advantages.to(ratio.dtype)
-    if advantage.dim() == 1:
-        advantage = advantage[:, None]
-
-    clipped = ratio.clamp(1.0 - epsilon_low, 1.0 + epsilon_high)
-    token_loss = -torch.minimum(ratio * advantage, clipped * advantage)
-    if dual_clip is not None:
-        token_loss = torch.where(
-            advantage < 0, torch.minimum(token_loss, -dual_clip * advantage), token_loss
-        )
-    if token_weights is not None:
-        token_loss = token_loss * token_weights.detach().to(ratio.dtype)
-    loss = weighted_sum(token_loss, trained, weights)
-
-    with torch.no_grad():
-        known = torch.where(trained, ratio, 0.0)
-        statistics = {
-            "tokens": trained.sum(),
-            "ratio_sum": known.sum(),
-            "ratio_max": known.amax() if mask.numel() else ratio.new_zeros(()),
-            "clip_low_count": (trained & (advantage < 0) & (ratio < 1.0 - epsilon_low)).sum(),
-            "clip_high_count": (trained & (advantage > 0) & (ratio > 1.0 + epsilon_high)).sum(),
-        }
-    return loss, statistics

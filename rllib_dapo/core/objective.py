@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from rllib_dapo.core.critic import value_loss
-from rllib_dapo.core.kl import KLEstimator, kl_estimates
-from rllib_dapo.core.loss import dapo_policy_loss
+from rllib_dapo.core.kl import KLEstimator, kl_estimates, kl_with_ratio
+from rllib_dapo.core.loss import policy_loss
 from rllib_dapo.core.normalizer import weighted_sum
 from rllib_dapo.core.ratio import RatioLevel
+from rllib_dapo.core.token_objectives import TokenObjective, bind_objective, clipped_losses
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Shaped
@@ -23,9 +24,10 @@ def dapo_objective(
     advantages: Float[Tensor, "B"] | Float[Tensor, "B T"],
     mask: Bool[Tensor, "B T"],
     weights: Float[Tensor, "B"],
-    epsilon_low: float,
-    epsilon_high: float,
+    epsilon_low: float = 0.2,
+    epsilon_high: float = 0.28,
     dual_clip: float | None = None,
+    objective: TokenObjective | None = None,
     ratio_level: RatioLevel = "token",
     token_weights: Float[Tensor, "B T"] | None = None,
     selected: Bool[Tensor, "B T"] | None = None,
@@ -34,6 +36,7 @@ def dapo_objective(
     ref_logprobs: Float[Tensor, "B T"] | None = None,
     kl_coefficient: float = 0.0,
     kl_estimator: KLEstimator = "k3",
+    kl_importance_ratio: bool = False,
     values: Float[Tensor, "B T"] | None = None,
     old_values: Float[Tensor, "B T"] | None = None,
     returns: Float[Tensor, "B T"] | None = None,
@@ -52,9 +55,10 @@ def dapo_objective(
         advantages: `[B]` one advantage for all tokens of a response, or `[B, T]`.
         mask: `[B, T]` True where a token has loss.
         weights: `[B]` weight of each token of a response, see `core.normalizer`.
-        epsilon_low: Lower clip range, in (0, 1).
-        epsilon_high: Upper clip range, at least `epsilon_low`.
-        dual_clip: Bound of the dual clip, or None.
+        epsilon_low: Lower clip range, in (0, 1), of the clipped objective.
+        epsilon_high: Upper clip range of the clipped objective, at least `epsilon_low`.
+        dual_clip: Bound of its dual clip, or None.
+        objective: Another objective in the place of the clipped one, see `core.token_objectives`.
         ratio_level: `"token"` or `"sequence"`, see `core.ratio`.
         token_weights: `[B, T]` factors on the policy loss of each token, such as
             `importance_weights`.
@@ -67,6 +71,8 @@ def dapo_objective(
         ref_logprobs: `[B, T]` log-probabilities under the frozen reference.
         kl_coefficient: Coefficient `β` of the divergence from the reference.
         kl_estimator: Name of the estimator of the divergence, see `core.kl`.
+        kl_importance_ratio: Whether each estimate is multiplied by the token's ratio, with its
+            gradient; see `core.kl.kl_with_ratio`.
         values: `[B, T]` values under the model being trained, with gradient.
         old_values: `[B, T]` values that the advantages were computed from.
         returns: `[B, T]` targets of the values.
@@ -74,7 +80,7 @@ def dapo_objective(
         value_clip: Clip range of the values, or None, see `core.critic.value_loss`.
 
     Returns:
-        The scalar loss, and detached statistics: those of `dapo_policy_loss`, and that loss itself
+        The scalar loss, and detached statistics: those of `policy_loss`, and that loss itself
         as `policy_loss_sum`; `kl_sum`, a sum over tokens, if there is a reference; those of
         `value_loss` if it takes part.
 
@@ -84,15 +90,14 @@ def dapo_objective(
     Source: DAPO, Eq. 8 (arXiv 2503.14476); the KL term is that of GRPO, Eq. 5 there; bonus and
     value loss are those of PPO, Eq. 9 (arXiv 1707.06347).
     """
-    loss, statistics = dapo_policy_loss(
+    clip = {"epsilon_low": epsilon_low, "epsilon_high": epsilon_high, "dual_clip": dual_clip}
+    loss, statistics = policy_loss(
         logprobs,
         old_logprobs,
         advantages,
         mask,
         weights,
-        epsilon_low=epsilon_low,
-        epsilon_high=epsilon_high,
-        dual_clip=dual_clip,
+        objective=objective or bind_objective(clipped_losses, clip),
         ratio_level=ratio_level,
         token_weights=token_weights,
         selected=selected,
@@ -105,7 +110,11 @@ def dapo_objective(
         # Without a coefficient the divergence is only reported: nothing is kept for a backward
         # pass.
         policy = logprobs if kl_coefficient else logprobs.detach()
-        divergence = kl_estimates(policy, reference, trained, estimator=kl_estimator)
+        divergence = (
+            kl_with_ratio(policy, old_logprobs, reference, trained, estimator=kl_estimator)
+            if kl_importance_ratio
+            else kl_estimates(policy, reference, trained, estimator=kl_estimator)
+        )
         statistics["kl_sum"] = divergence.detach().sum()
         if kl_coefficient:
             loss = loss + kl_coefficient * weighted_sum(divergence, trained, weights)

@@ -140,6 +140,36 @@ def sequences_within(
     return (mean >= low) & (mean <= high)
 
 
+@torch.no_grad()
+def tokens_within(
+    old_logprobs: Float[Tensor, "B T"],
+    sampler_logprobs: Float[Tensor, "B T"],
+    mask: Bool[Tensor, "B T"],
+    *,
+    low: float,
+    high: float,
+) -> Bool[Tensor, "B T"]:
+    """`low <= π_old(o_it) / π_sampler(o_it) <= high`: the tokens to keep, by bounds on both sides.
+
+    With `importance_weights` capped at `high` a token's factor is the ratio itself inside the
+    bounds and 0 outside: IcePop.
+
+    Args:
+        old_logprobs: `[B, T]` the trainer's log-probabilities under the weights that sampled.
+        sampler_logprobs: `[B, T]` the engine's log-probabilities of the same tokens.
+        mask: `[B, T]` True where a token has loss.
+        low: Lower bound on the ratio.
+        high: Upper bound on the ratio.
+
+    Returns:
+        `[B, T]` whether trainer and sampler agree on a token; True outside the mask.
+
+    Source: IcePop, in Ring-1T (arXiv 2510.18855), with bounds 0.5 and 5.
+    """
+    ratio = token_ratios(old_logprobs, sampler_logprobs, mask)
+    return (ratio >= low) & (ratio <= high) | ~mask
+
+
 def _mean_log_ratios(
     logprobs: Float[Tensor, "B T"], other: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
 ) -> Float[Tensor, "B"]:

@@ -157,6 +157,7 @@ ROWS: tuple[Row, ...] = (
                 ("sampler_logprob_gap_mean", "sampler_logprob_gap_max"),
             ),
             Panel("KL divergence from the reference", NUMBER, ("kl",)),
+            Panel("Figures of an objective of your own", NUMBER, ("objective_figure",)),
             Panel("Tokens trained on", NUMBER, ("trained_tokens",)),
             Panel(
                 "Tokens left out or capped",
@@ -165,6 +166,7 @@ ROWS: tuple[Row, ...] = (
                     "trained_token_fraction",
                     "importance_capped_fraction",
                     "masked_response_fraction",
+                    "masked_token_fraction",
                 ),
             ),
             Panel("Value loss", NUMBER, ("value_loss",)),

@@ -13,14 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rllib_dapo.core import (
-    generalized_advantages,
-    group_advantages,
-    kl_estimates,
-    terminal_rewards,
-    whiten,
-)
+from rllib_dapo.core import generalized_advantages, kl_estimates, terminal_rewards, whiten
 from rllib_dapo.learner.collectives import gather
+from rllib_dapo.learner.group_comparison import compare_responses
 from rllib_dapo.learner.training_data import MicroBatch
 
 if TYPE_CHECKING:
@@ -56,15 +51,17 @@ def group_advantages_less_kl(batches: Sequence[MicroBatch], config: DAPOConfig) 
     for group, index, reward in (row for rows in gather(mine) for row in rows):
         groups[group][index] = reward
 
-    advantages: dict[tuple[int, int], float] = {}
-    for group, rewards in groups.items():
-        order = sorted(rewards)
-        values = group_advantages(
-            torch.tensor([rewards[i] for i in order], dtype=torch.float64),
-            normalize_by_std=config.normalize_advantages_by_std,
-            leave_one_out=config.advantage_estimator == "leave_one_out",
-        )
-        advantages |= {(group, i): float(v) for i, v in zip(order, values, strict=True)}
+    # In the same order on every Learner, so that all of them round alike.
+    places = [[(group, i) for i in sorted(groups[group])] for group in sorted(groups)]
+    compared = compare_responses(
+        [torch.tensor([groups[g][i] for g, i in row], dtype=torch.float64) for row in places],
+        config,
+    )
+    advantages = {
+        place: float(value)
+        for row, values in zip(places, compared, strict=True)
+        for place, value in zip(row, values, strict=True)
+    }
 
     for batch in batches:
         keys = zip(batch["groups"].tolist(), batch["indices"].tolist(), strict=True)

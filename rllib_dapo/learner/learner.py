@@ -30,6 +30,7 @@ from rllib_dapo.learner.optimizer import (
     parameter_groups,
     set_learning_rates,
 )
+from rllib_dapo.learner.policy_objective import policy_objective
 from rllib_dapo.learner.rank_checkpoint import CheckpointedLearner
 from rllib_dapo.learner.resting import RestingLearner
 from rllib_dapo.learner.sampler_correction import correct_sampler
@@ -135,6 +136,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
             old_logprobs,
             cap=self.importance_cap,
             sequence_bounds=config.importance_sequence_bounds,
+            token_bounds=config.importance_token_bounds,
             statistics=self._statistics,
         )
 
@@ -144,9 +146,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
             advantages=batch["advantages"],
             mask=batch["mask"],
             weights=batch["weights"],
-            epsilon_low=config.epsilon_low,
-            epsilon_high=config.epsilon_high,
-            dual_clip=config.dual_clip,
+            objective=policy_objective(config),
             ratio_level=config.ratio_level,
             token_weights=token_weights,
             selected=selected,
@@ -155,6 +155,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
             ref_logprobs=batch.get("ref_logprobs"),
             kl_coefficient=config.kl_coefficient if config.kl_placement == "loss" else 0.0,
             kl_estimator=config.kl_estimator,
+            kl_importance_ratio=config.kl_importance_ratio,
             values=fwd_out.get("values"),
             old_values=batch.get("old_values"),
             returns=batch.get("returns"),
@@ -162,12 +163,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
             value_clip=config.value_clip,
         )
 
-        self._statistics.maximum(
-            **{name: value for name, value in statistics.items() if name.endswith("_max")}
-        )
-        self._statistics.add(
-            **{name: value for name, value in statistics.items() if not name.endswith("_max")}
-        )
+        self._statistics.add_loss(statistics)
         self._statistics.add(
             response_tokens=batch["mask"].sum(),
             entropy_sum=fwd_out["entropy"].sum(),

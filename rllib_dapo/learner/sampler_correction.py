@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rllib_dapo.core import importance_weights, sequences_within
+from rllib_dapo.core import importance_weights, sequences_within, tokens_within
 from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.learner.training_data import MicroBatch
 
@@ -15,15 +15,17 @@ def correct_sampler(
     *,
     cap: float | None,
     sequence_bounds: tuple[float, float] | None,
+    token_bounds: tuple[float, float] | None,
     statistics: TokenStatistics,
 ) -> tuple[Tensor, Tensor | None]:
-    """Truncated importance sampling, and responses left out on which the two disagree.
+    """Truncated importance sampling, and tokens and responses left out on which the two disagree.
 
     Args:
         batch: Micro-batch of `core.collate`, perhaps with `token_mask`, `[B, T]`.
         old_logprobs: `[B, T]` log-probabilities under the old policy.
         cap: `importance_sampling.cap`.
         sequence_bounds: `importance_sampling.sequence_bounds`.
+        token_bounds: `importance_sampling.token_bounds`.
         statistics: Totals of the update, to which what was done is added.
 
     Returns:
@@ -36,6 +38,12 @@ def correct_sampler(
         within = sequences_within(old_logprobs, sampler, batch["mask"], low=low, high=high)
         statistics.add(responses=len(within), masked_responses=(~within).sum())
         mask = mask & within[:, None]
+
+    if token_bounds is not None:
+        low, high = token_bounds
+        kept = tokens_within(old_logprobs, sampler, batch["mask"], low=low, high=high)
+        statistics.add(bounded_tokens=batch["mask"].sum(), masked_tokens=(~kept).sum())
+        mask = mask & kept
 
     if cap is None:
         return mask, None

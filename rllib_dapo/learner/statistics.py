@@ -6,6 +6,7 @@ So every mean is one division of two totals.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -49,6 +50,15 @@ class TokenStatistics:
         for name, value in values.items():
             self._maxima[name] = torch.maximum(self._maxima.get(name, value), value).detach()
 
+    def add_loss(self, statistics: Mapping[str, Tensor]) -> None:
+        """Adds the statistics of a loss: those whose name ends in `_max` are maxima, others sums.
+
+        Args:
+            statistics: What `core.dapo_objective` gives beside the loss.
+        """
+        for name, value in statistics.items():
+            (self.maximum if name.endswith("_max") else self.add)(**{name: value})
+
     def reduce(self) -> None:
         """Replaces this Learner's totals by those of all Learners; a collective."""
         everybody = gather(
@@ -71,6 +81,10 @@ class TokenStatistics:
     def sum(self, name: str) -> float:
         """A total; 0 if nothing was added."""
         return float(self._sums.get(name, 0.0) + self._common.get(name, 0.0))
+
+    def names(self, prefix: str) -> list[str]:
+        """The sums whose names begin so."""
+        return sorted(name for name in self._sums if name.startswith(prefix))
 
     def has(self, name: str) -> bool:
         """Whether anything was added to a sum."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
-from rllib_dapo.metrics.metric_table import ENTROPY, SKIPPED_IN_A_ROW, share
+from rllib_dapo.metrics.metric_table import ENTROPY, OWN_FIGURES, SKIPPED_IN_A_ROW, share
 
 if TYPE_CHECKING:
     from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
@@ -39,8 +39,6 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
         "total_loss": statistics.mean("total_loss", over="minibatches"),
         ENTROPY: statistics.mean("entropy_sum", over="response_tokens"),
         "mean_token_probability": statistics.mean("probability_sum", over="response_tokens"),
-        "clip_fraction_low": statistics.mean("clip_low_count"),
-        "clip_fraction_high": statistics.mean("clip_high_count"),
         "ratio_mean": statistics.mean("ratio_sum"),
         "ratio_max": statistics.max("ratio_max"),
         "gradient_norm": statistics.mean("gradient_norm", over="gradient_updates"),
@@ -51,6 +49,11 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
         "trained_token_fraction": share(statistics.sum("tokens"), response_tokens),
     }
 
+    if statistics.has("clip_low_count"):
+        result["clip_fraction_low"] = statistics.mean("clip_low_count")
+        result["clip_fraction_high"] = statistics.mean("clip_high_count")
+    for name in statistics.names(OWN_FIGURES):
+        result[name.removesuffix("_sum")] = statistics.mean(name)
     if statistics.has("kl_sum"):
         result["kl"] = statistics.mean("kl_sum")
     if statistics.has("importance_capped"):
@@ -59,6 +62,8 @@ def learner_metrics(statistics: TokenStatistics) -> dict[str, float]:
         )
     if statistics.has("masked_responses"):
         result["masked_response_fraction"] = statistics.mean("masked_responses", over="responses")
+    if statistics.has("masked_tokens"):
+        result["masked_token_fraction"] = statistics.mean("masked_tokens", over="bounded_tokens")
     if statistics.has("value_loss_sum"):
         result |= _value_metrics(statistics)
     return result

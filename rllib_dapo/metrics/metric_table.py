@@ -50,6 +50,7 @@ NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
 SKIPPED_IN_A_ROW = "skipped_updates_in_a_row"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 REWARD_COMPONENTS = "reward_components/"
+OWN_FIGURES = "objective_figures/"
 
 STEP, UPDATE, ITERATION, RUN = "training step", "update", "iteration", "whole run"
 
@@ -143,6 +144,7 @@ METRICS: tuple[Metric, ...] = (
     _update("mean_token_probability", "probability", "mean probability of the sampled tokens"),
     _update("clip_fraction_low", "share", "tokens with negative advantage under 1 - epsilon_low"),
     _update("clip_fraction_high", "share", "tokens with positive advantage over 1 + epsilon_high"),
+    _update(f"{OWN_FIGURES}*", "1", "mean of each figure of an objective of your own, by its name"),
     _update("ratio_mean", "1", "mean importance ratio"),
     _update("ratio_max", "1", "largest importance ratio"),
     # Optimizer steps
@@ -163,6 +165,7 @@ METRICS: tuple[Metric, ...] = (
     _update(
         "masked_response_fraction", "share", "responses masked: trainer and sampler too far apart"
     ),
+    _update("masked_token_fraction", "share", "tokens masked: trainer and sampler too far apart"),
     # The critic
     _update("value_loss", "1", "mean value loss of the mini-batches, before its coefficient"),
     _update("value_clip_fraction", "share", "tokens whose value loss is clipped"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.model_check.model_report import ModelFinding
+from rllib_dapo.model_check.router_loss import check_router_loss
 from rllib_dapo.model_check.sizes import Lengths, check_positions, check_vocabulary
 from rllib_dapo.models import (
     GENERATION_CONFIG,
@@ -57,6 +58,7 @@ def check_files(
     return [
         check_vocabulary(tokenizer.get_vocab(), text_config.vocab_size),
         check_positions(text_config.to_dict() | _under_usual_names(text_config), lengths),
+        *check_router_loss(text_config.to_dict()),
         *_check_generation_config(model, text_config, tokenizer),
         _check_encoding(tokenizer),
         _check_prompt(tokenizer),

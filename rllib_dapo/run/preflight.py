@@ -21,7 +21,8 @@ from rllib_dapo.learner.token_selection import resolve_token_mask
 from rllib_dapo.model_check.check_model import refuse_system_prompt
 from rllib_dapo.model_check.model_report import refuse
 from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
-from rllib_dapo.model_check.sizes import Lengths, check_sizes
+from rllib_dapo.model_check.router_loss import check_router_loss
+from rllib_dapo.model_check.sizes import Lengths, check_sizes, read_text_config
 from rllib_dapo.models import folder_if_there
 from rllib_dapo.ray_internals import (
     find_bootstrap_address,
@@ -112,6 +113,11 @@ def warnings(settings: RunSettings) -> list[str]:
     told = {
         text: config for config in reversed(settings.checked) for text in settings_warnings(config)
     }
+    for config in reversed(settings.checked):
+        folder = folder_if_there(str(config.model_name))
+        found = check_router_loss(read_text_config(folder)) if folder is not None else []
+        told |= {f"language_model.name={config.model_name!r}: {f.detail}": config for f in found}
+
     # A cluster's machines are not this one.
     if not uses_cluster():
         told |= memory_warnings(settings.checked)

@@ -12,7 +12,7 @@ from rllib_dapo.config.objective_presets import PRESETS
 from rllib_dapo.config.setting import section_kinds, sections
 from rllib_dapo.config.value_kinds import misfit
 from rllib_dapo.findings import SettingsError, one_of, suggest
-from rllib_dapo.metrics.metric_table import METRICS, REWARD_COMPONENTS
+from rllib_dapo.metrics.metric_table import METRICS, OWN_FIGURES, REWARD_COMPONENTS
 from rllib_dapo.run.search.option_checks import is_number
 from rllib_dapo.run.search.stoppers import STOP_RULES, check_stop_rule
 from rllib_dapo.run.tune_settings import TUNE_KINDS, check_tune_value
@@ -20,6 +20,12 @@ from rllib_dapo.run.yaml_file import PRESET, Tree, put
 
 SPACES = ("grid", "choice", "uniform", "loguniform")
 EXTRA_SECTIONS = ("search", "variants", "tune", "stop")
+# Metrics whose last part a user names.
+_NAMED_BY_USERS = (
+    "env_runners/avg@",
+    f"env_runners/{REWARD_COMPONENTS}",
+    f"learners/default_policy/{OWN_FIGURES}",
+)
 _RLLIB_METRICS = ("training_iteration", "time_total_s", "num_env_steps_sampled_lifetime")
 # A variant's name is part of its trials' names, and so of folders'.
 _VARIANT_NAME = re.compile(r"[\w.+-]+", re.ASCII)
@@ -190,7 +196,7 @@ class RunFileChecks:
     def _check_metric(self, name: str, where: str) -> None:
         """Refuses a metric that nobody reports: Tune would wait for it without end."""
         name = name.removeprefix("evaluation/")
-        if name.startswith(("env_runners/avg@", f"env_runners/{REWARD_COMPONENTS}")):
+        if name.startswith(_NAMED_BY_USERS):
             return
 
         reported = (f"{metric.source}/{metric.name}" for metric in METRICS)

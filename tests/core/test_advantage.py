@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rllib_dapo.core import ADVANTAGE_ESTIMATORS, group_advantages, has_signal
+from rllib_dapo.core import (
+    ADVANTAGE_ESTIMATORS,
+    BATCH_ESTIMATORS,
+    batch_std_advantages,
+    group_advantages,
+    has_signal,
+    reinforce_baseline_advantages,
+)
 
 QUICK = settings(derandomize=True, max_examples=50)
 NAN = math.nan
@@ -64,8 +71,14 @@ def test_the_leave_one_out_advantages_of_two_are_their_differences() -> None:
     )
 
 
-def test_all_three_estimators_are_there() -> None:
-    assert ADVANTAGE_ESTIMATORS == ("group", "leave_one_out", "gae")
+def test_all_estimators_are_there() -> None:
+    assert ADVANTAGE_ESTIMATORS == (
+        "group",
+        "leave_one_out",
+        "batch_std",
+        "reinforce_plus_plus_baseline",
+        "gae",
+    )
 
 
 @pytest.mark.parametrize("leave_one_out", [True, False])
@@ -166,3 +179,60 @@ def test_advantages_sum_to_zero_and_keep_the_order_of_rewards(rewards: list[floa
     ranked = advantages[float64(rewards).argsort(stable=True)]
     assert bool((ranked.diff() >= 0).all())
     assert bool((advantages != 0).any()) is (len(set(rewards)) > 1)
+
+
+# Over the batch
+
+# Two groups, one response of the second without a reward: means 0 and -1/2.
+BATCH = [[1.0, -1.0, 1.0, -1.0], [-1.0, -1.0, 0.5, NAN]]
+
+
+def test_the_batchs_deviation_divides_every_group_by_hand() -> None:
+    # seven rewards: their sum is -3/2 and the sum of their squares 25/4
+    std = ((25 / 4 - (3 / 2) ** 2 / 7) / 6) ** 0.5
+    expected = float64([[1, -1, 1, -1], [-0.5, -0.5, 1, 0]]) / (std + 1e-6)
+    torch.testing.assert_close(
+        batch_std_advantages(float64(BATCH)), expected, rtol=1e-12, atol=1e-14
+    )
+
+
+def test_reinforce_with_baseline_divides_by_the_deviation_of_the_differences_by_hand() -> None:
+    # differences 1, -1, 1, -1, -1/2, -1/2, 1, whose sum is 0 and whose squares add up to 11/2
+    std = (11 / 2 / 6) ** 0.5
+    expected = float64([[1, -1, 1, -1], [-0.5, -0.5, 1, 0]]) / (std + 1e-6)
+    torch.testing.assert_close(
+        reinforce_baseline_advantages(float64(BATCH)), expected, rtol=1e-12, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("name", BATCH_ESTIMATORS)
+def test_groups_may_come_in_any_order_and_be_padded(name: str) -> None:
+    rewards = torch.rand(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    estimate = BATCH_ESTIMATORS[name]
+    expected = estimate(rewards)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(estimate(rewards[order]), expected[order], rtol=1e-12, atol=1e-14)
+    wide = torch.nn.functional.pad(rewards, (0, 2), value=NAN)
+    torch.testing.assert_close(estimate(wide)[:, :4], expected, rtol=1e-12, atol=1e-14)
+    assert not estimate(wide)[:, 4:].any()
+
+
+@pytest.mark.parametrize("name", BATCH_ESTIMATORS)
+@pytest.mark.parametrize(
+    "rewards",
+    [[[0.1, 0.1, 0.1]] * 2, [[NAN, NAN]], [[1.0, NAN], [NAN, 0.5]], [[0.3, 0.3 + 1e-8]]],
+)
+def test_a_batch_without_a_signal_has_advantages_of_exactly_zero(
+    name: str, rewards: list[list[float]]
+) -> None:
+    advantages = BATCH_ESTIMATORS[name](float64(rewards))
+    assert advantages.tolist() == torch.zeros_like(advantages).tolist()
+
+
+@pytest.mark.parametrize("name", BATCH_ESTIMATORS)
+def test_a_group_without_a_signal_counts_in_the_batch_and_has_no_advantage(name: str) -> None:
+    rewards = float64([[1.0, -1.0], [0.7, 0.7]])
+    advantages = BATCH_ESTIMATORS[name](rewards)
+    assert advantages[1].tolist() == [0.0, 0.0]
+    values = rewards if name == "batch_std" else float64([1.0, -1.0, 0.0, 0.0])
+    assert advantages[0, 0].item() == pytest.approx(1 / (values.std().item() + 1e-6), rel=1e-12)

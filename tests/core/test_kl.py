@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rllib_dapo.core import KL_ESTIMATORS, kl_estimates
+from rllib_dapo.core import KL_ESTIMATORS, kl_estimates, kl_with_ratio
 
 if TYPE_CHECKING:
     from rllib_dapo.core import KLEstimator
@@ -127,3 +127,78 @@ def test_impossible_tokens_give_neither_infinity_nor_nan(
     estimate = kl_estimates(policy, other, torch.tensor([[True]]), estimator=estimator).sum()
     assert bool(estimate.isfinite())
     assert bool(torch.autograd.grad(estimate, policy)[0].isfinite().all())
+
+
+# With the ratio
+
+
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [("k1", 1.5 * math.log(0.75)), ("k3", 1.5 * (4 / 3 - 1 + math.log(0.75)))],
+)
+def test_an_estimate_with_the_ratio_by_hand(estimator: KLEstimator, expected: float) -> None:
+    policy, old, reference = (
+        torch.tensor([[p, 0.5]], dtype=torch.float64).log() for p in (0.3, 0.2, 0.4)
+    )
+    policy.requires_grad_()
+    mask = torch.tensor([[True, False]])
+    estimate = kl_with_ratio(policy, old, reference, mask, estimator=estimator)
+    torch.testing.assert_close(
+        estimate.detach(), torch.tensor([[expected, 0.0]], dtype=torch.float64)
+    )
+
+    # r d for k3, r (d + 1) for k1
+    (gradient,) = torch.autograd.grad(estimate.sum(), policy)
+    slope = 1.5 * (math.log(0.75) + (estimator == "k1"))
+    torch.testing.assert_close(gradient, torch.tensor([[slope, 0.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_with_the_ratio_estimate_and_gradient_are_unbiased_whoever_drew_the_tokens(
+    policies: tuple[Tensor, Tensor], estimator: KLEstimator
+) -> None:
+    logits, reference = policies
+    generator = torch.Generator().manual_seed(1)
+    old = torch.randn(1, WORDS, dtype=torch.float64, generator=generator).log_softmax(-1)
+    logprobs = logits.log_softmax(-1)
+    everywhere = torch.ones_like(logprobs, dtype=torch.bool)
+    estimates = kl_with_ratio(logprobs, old, reference, everywhere, estimator=estimator)
+    mean = (old.exp() * estimates).sum()
+    exact = divergence(logits, reference)
+
+    assert mean.item() == pytest.approx(exact.item(), rel=1e-12)
+    found, expected, plain = (
+        torch.autograd.grad(value, logits, retain_graph=True)[0]
+        for value in (mean, exact, expectation(logits, reference, "k3"))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    assert float((plain - expected).norm()) > 0.1 * float(expected.norm())
+
+
+def test_k3_with_the_ratio_has_the_gradient_of_its_finite_difference() -> None:
+    generator = torch.Generator().manual_seed(2)
+    policy, old, reference = torch.randn(3, 2, 4, dtype=torch.float64, generator=generator) - 2
+    mask = torch.tensor([[True] * 4, [True, True, False, True]])
+    assert torch.autograd.gradcheck(
+        lambda x: kl_with_ratio(x, old, reference, mask, estimator="k3"),
+        (policy.requires_grad_(),),
+        eps=1e-6,
+        atol=1e-8,
+    )
+
+
+@pytest.mark.parametrize("difference", [-3.0, -12.0, -30.0])
+def test_with_the_ratio_a_token_that_was_given_up_is_pulled_back_by_a_bounded_gradient(
+    difference: float,
+) -> None:
+    policy = torch.tensor([[difference]], dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros_like(policy)
+    # Drawn by a policy that had given it up already: the ratio is 1.
+    estimate = kl_with_ratio(policy, policy.detach(), zero, zero == 0, estimator="k3").sum()
+    assert torch.autograd.grad(estimate, policy)[0].item() == pytest.approx(difference)
+
+
+def test_k2_with_the_ratio_is_refused() -> None:
+    zero = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match="k2 is biased with the ratio too"):
+        kl_with_ratio(zero, zero, zero, zero == 0, estimator="k2")

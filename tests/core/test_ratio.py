@@ -15,6 +15,7 @@ from rllib_dapo.core import (
     sequence_ratios,
     sequences_within,
     token_ratios,
+    tokens_within,
 )
 
 QUICK = settings(derandomize=True, max_examples=100)
@@ -130,3 +131,18 @@ def test_responses_are_within_by_the_geometric_mean_of_their_ratios(
 def test_equal_policies_are_within_bounds_of_one() -> None:
     logprobs = float64([[-0.1, -3.0, -1 / 3]])
     assert sequences_within(logprobs, logprobs, MASK[:1], low=1.0, high=1.0).tolist() == [True]
+
+
+def test_tokens_are_within_by_their_own_ratio_and_outside_the_mask_always() -> None:
+    # Ratios of 0.4, anything, 2 and 6, 1, anything; the bounds are IcePop's.
+    within = tokens_within(
+        *masked([[0.4, 99.0, 2.0], [6.0, 1.0, 99.0], [99.0, 99.0, 99.0]]), low=0.5, high=5.0
+    )
+    assert within.tolist() == [[False, True, True], [False, True, True], [True, True, True]]
+
+
+def test_bounds_belong_to_what_is_within() -> None:
+    exact = tokens_within(
+        torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2) == 1, low=1.0, high=1.0
+    )
+    assert exact.all()

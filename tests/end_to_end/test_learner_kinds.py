@@ -76,6 +76,7 @@ def training_data(
     num_learners: int,
     minibatches: int = 1,
     max_tokens: int = 48,
+    max_row_tokens: int = 16,
     loss_aggregation: LossAggregation = "token_mean",
 ) -> GroupTrainingData:
     """All responses, with advantages from -1.5 to 1.5, cut up for so many Learners."""
@@ -100,7 +101,7 @@ def training_data(
             loss_aggregation=loss_aggregation,
             max_response_tokens=MAX_TOKENS,
             max_tokens_per_microbatch=max_tokens,
-            max_row_tokens=16,
+            max_row_tokens=max_row_tokens,
             num_shards=max(1, num_learners),
         )
         for part in split_evenly(responses, minibatches)
@@ -227,11 +228,19 @@ def after_five_updates(
     """Weights after five optimizer steps."""
 
     def train(
-        num_learners: int, *, stage: int | None, dtype: str = "float32", **zero: Any
+        num_learners: int,
+        *,
+        stage: int | None,
+        dtype: str = "float32",
+        objective: str = "clip",
+        max_row_tokens: int = 16,
+        **zero: Any,
     ) -> np.ndarray:
         deepspeed = None if stage is None else {"zero_optimization": {"stage": stage, **zero}}
-        settings = {"deepspeed": deepspeed, "dtype": dtype, "lr": 1e-3}
-        data = training_data(num_learners=num_learners, minibatches=5)
+        settings = {"deepspeed": deepspeed, "dtype": dtype, "lr": 1e-3, "objective": objective}
+        data = training_data(
+            num_learners=num_learners, minibatches=5, max_row_tokens=max_row_tokens
+        )
         if num_learners:
             return train_in(
                 request.getfixturevalue("two_processes"),
@@ -282,6 +291,18 @@ def test_every_kind_of_learner_comes_to_the_same_weights(
 ) -> None:
     far = difference(after_five_updates(num_learners, stage=stage), expected("float32"))
     assert far < LIMITS["float32"]
+
+
+@pytest.mark.slow
+def test_with_another_objective_every_kind_of_learner_comes_to_the_same_weights(
+    after_five_updates: Callable[..., np.ndarray], expected: Callable[[str], np.ndarray]
+) -> None:
+    """Over separate rows and shared ones."""
+    alone = after_five_updates(0, stage=None, objective="cispo", max_row_tokens=0)
+    assert difference(alone, expected("float32")) > 10 * LIMITS["float32"]
+    for num_learners, stage in ((0, None), (2, None), (2, 2), (2, 3)):
+        weights = after_five_updates(num_learners, stage=stage, objective="cispo")
+        assert difference(weights, alone) < LIMITS["float32"], (num_learners, stage)
 
 
 @pytest.mark.parametrize(

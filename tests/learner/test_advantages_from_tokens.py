@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import generalized_advantages, group_advantages, kl_estimates, terminal_rewards
+from rllib_dapo.core import (
+    BATCH_ESTIMATORS,
+    generalized_advantages,
+    group_advantages,
+    kl_estimates,
+    terminal_rewards,
+)
 from rllib_dapo.learner.training_data import GroupTrainingData
 
 LearnerConfig = Callable[..., DAPOConfig]
@@ -65,6 +71,27 @@ def test_rewards_less_the_divergence_are_what_groups_compare(
         expected = group_advantages(torch.tensor([rewards[group, i] for i in range(4)]), **options)
         found = torch.stack([advantages[group, i] for i in range(4)])
         torch.testing.assert_close(found, expected.to(found.dtype), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BATCH_ESTIMATORS)
+def test_an_estimator_of_the_batch_compares_all_rewards_less_the_divergence(
+    make_trainer: MakeTrainer,
+    config: DAPOConfig,
+    make_data: Data,
+    by_response: ByResponse,
+    plans: list[dict[str, int]],
+    name: str,
+) -> None:
+    config.kl(coefficient=0.3, placement="reward").training(advantage_estimator=name)
+    trainer = make_trainer(config)
+    trainer.shake()
+    for plan in plans:
+        batches = trainer.prepared_batches(make_data(minibatches=3, plan=plan))
+        rewards, found = (by_response(batches, key) for key in ("rewards", "advantages"))
+        table = torch.tensor([[float(rewards[g, i]) for i in range(4)] for g in range(4)])
+        expected = BATCH_ESTIMATORS[name](table.double())
+        for (group, index), advantage in found.items():
+            assert float(advantage) == pytest.approx(float(expected[group, index]), abs=1e-6)
 
 
 def test_in_the_loss_the_divergence_leaves_rewards_and_advantages_alone(

@@ -301,6 +301,11 @@ def test_figures_of_what_is_switched_on_by_hand() -> None:
         importance_capped=2,
         masked_responses=1,
         responses=3,
+        masked_tokens=1,
+        bounded_tokens=5,
+        clip_low_count=1,
+        clip_high_count=1,
+        **{"objective_figures/penalty_sum": 2.0},
     )
     # returns 1, 1, 0, 0: their variance is 0.25; the values miss them by a mean square of 0.05
     statistics.add(value_loss_sum=0.25, value_clip_count=1, return_sum=2.0, return_square_sum=2.0)
@@ -311,13 +316,16 @@ def test_figures_of_what_is_switched_on_by_hand() -> None:
         "kl": 0.125,
         "importance_capped_fraction": 0.4,
         "masked_response_fraction": 1 / 3,
+        "masked_token_fraction": 0.2,
+        "objective_figures/penalty": 0.5,
         "value_loss": 0.125,
         "value_clip_fraction": 0.25,
         "explained_variance": 0.8,
     }
 
     assert {name: metrics[name] for name in switched_on} == pytest.approx(switched_on)
-    assert metrics.keys() == names("learners/default_policy") - {
+    assert metrics.keys() - {"objective_figures/penalty"} == names("learners/default_policy") - {
+        "objective_figures/*",
         "num_gradient_updates_lifetime",
         "skipped_updates_in_a_row",
     }

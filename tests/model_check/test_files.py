@@ -264,3 +264,12 @@ def test_a_system_prompt_with_a_place_is_told(model_folder: ModelFolder) -> None
     )
     (finding,) = (finding for finding in found if finding.check == "system prompt")
     assert (finding.verdict, finding.detail) == ("right", "8 tokens in front of every prompt")
+
+
+def test_a_router_loss_that_a_mixture_asks_for_is_told(model_folder: ModelFolder) -> None:
+    folder = model_folder("Qwen3Moe", num_experts=4, num_experts_per_tok=2)
+    assert "router loss" not in findings(folder)
+    edit_json(folder / "config.json", output_router_logits=True, router_aux_loss_coef=0.01)
+    found = findings(folder)["router loss"]
+    assert found.verdict == "note"
+    assert "router_aux_loss_coef: 0.01), and training has none" in found.detail

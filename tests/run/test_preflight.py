@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 
 from rllib_dapo.envs.math import DAPO_TEMPLATE
 from rllib_dapo.findings import SettingsError
-from rllib_dapo.run.preflight import check_placement, check_run
+from rllib_dapo.run.preflight import check_placement, check_run, warnings
 from rllib_dapo.run.run_settings import RunSettings, read_settings
 
 PRESETS = Path(__file__).parents[2] / "tune_configs"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 TWO_CORES = {"GPU": 0.0, "CPU": 2.0}
@@ -57,6 +59,44 @@ def test_a_token_mask_is_looked_for_before_anything_starts(
     with pytest.raises(SettingsError) as refused:
         check_run(settings, available={"CPU": 8.0, "GPU": 0.0})
     assert message in str(refused.value)
+
+
+def test_the_example_of_an_own_objective_passes_and_its_settings_are_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = EXAMPLES / "own_objective.yaml"
+    available = {"CPU": 8.0, "GPU": 0.0}
+    settings = read_settings(file)
+    check_run(settings, available=available)
+    assert settings.config.objective == "own_objective:penalized_ratio"
+    for override, message in (
+        ("training.objective=own_objective:penalised_ratio", "module own_objective has no 'pena"),
+        ("training.dual_clip=3.0", "training.dual_clip=3.0 is not read by training.objective="),
+        ("training.objective=sapo", "training.epsilon_high=0.3 is not read by"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            check_run(read_settings(file, [override]), available=available)
+        assert message in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_mixture_that_asks_for_a_router_loss_is_told_that_there_is_none(
+    tmp_path: Path, raw_model: Path
+) -> None:
+    model = tmp_path / "mixture"
+    shutil.copytree(raw_model, model)
+    config = json.loads((model / "config.json").read_text())
+    for asks in (False, True):
+        (model / "config.json").write_text(json.dumps({**config, "output_router_logits": asks}))
+        settings = _read(
+            tmp_path,
+            "environment: {env: rllib_dapo/Arithmetic-v0}\n"
+            f"language_model: {{name: '{model}'}}\n",
+        )
+        told = [line for line in warnings(settings) if "router loss" in line]
+        assert len(told) == asks
 
 
 def test_an_environment_of_ones_own_is_found_beside_the_run_file(
