@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rllib_dapo.capacity.activations import (
+    checkpointed_layers,
     head_bytes,
     heap_bytes,
     layer_backward_bytes,
@@ -74,7 +75,7 @@ def learner_memory(
         layout.precision,
         tokens=tokens,
         row_tokens=row,
-        checkpointing=config.gradient_checkpointing,
+        checkpointed=checkpointed_layers(config.gradient_checkpointing, shape.layers),
     )
     head = head_bytes(
         shape,
@@ -93,7 +94,7 @@ def learner_memory(
         # Autocast keeps bfloat16 copies of the weights until the graph is gone. Recomputed layers
         # make their own, one layer at a time, so the forward pass alone has them all.
         copies = 2.0 * shape.projection_parameters
-        copies = max(0.0, copies - head) if config.gradient_checkpointing else copies
+        copies = max(0.0, copies - head) if config.gradient_checkpointing is True else copies
 
     # With one micro-batch an update, gradients come as activations go.
     kept = {"activations": stack + max(0.0, backward - head)}

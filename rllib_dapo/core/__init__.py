@@ -6,14 +6,10 @@ from rllib_dapo.core.advantage import (
     group_advantages,
     has_signal,
 )
-from rllib_dapo.core.batching import (
-    MicroBatchPlan,
-    TrainResponse,
-    attention_mask,
-    collate,
-    plan_minibatch,
-)
+from rllib_dapo.core.attention_mask import attention_mask
+from rllib_dapo.core.batching import MicroBatchPlan, plan_minibatch
 from rllib_dapo.core.chunked import chunked_logprobs
+from rllib_dapo.core.collate import collate
 from rllib_dapo.core.critic import generalized_advantages, terminal_rewards, value_loss, whiten
 from rllib_dapo.core.kl import KL_ESTIMATORS, KLEstimator, kl_estimates
 from rllib_dapo.core.logit_adjustment import IDENTITY, LogitAdjustment
@@ -31,6 +27,8 @@ from rllib_dapo.core.ratio import (
     token_ratios,
 )
 from rllib_dapo.core.reward import composite_reward, correctness_reward, soft_overlong_punishment
+from rllib_dapo.core.row_work import RowWork
+from rllib_dapo.core.rows import TrainResponse
 from rllib_dapo.core.token_mask import entropy_threshold, high_entropy_mask
 from rllib_dapo.core.types import GroupSummary, PromptGroup, Response
 
@@ -49,6 +47,7 @@ __all__ = [
     "PromptGroup",
     "RatioLevel",
     "Response",
+    "RowWork",
     "TrainResponse",
     "attention_mask",
     "chunked_logprobs",

@@ -77,6 +77,7 @@ def training_data(
     minibatches: int = 1,
     max_tokens: int = 48,
     loss_aggregation: LossAggregation = "token_mean",
+    shares_rows: bool = True,
 ) -> GroupTrainingData:
     """All responses, with advantages from -1.5 to 1.5, cut up for so many Learners."""
     groups = make_groups()
@@ -100,7 +101,7 @@ def training_data(
             loss_aggregation=loss_aggregation,
             max_response_tokens=MAX_TOKENS,
             max_tokens_per_microbatch=max_tokens,
-            max_row_tokens=16,
+            max_row_tokens=16 if shares_rows else 0,
             num_shards=max(1, num_learners),
         )
         for part in split_evenly(responses, minibatches)
@@ -116,12 +117,13 @@ def learner_config(
     *,
     deepspeed: dict[str, Any] | None = None,
     dtype: str = "float32",
+    attention: str = "auto",
     **training: Any,
 ) -> DAPOConfig:
     return (
         DAPOConfig()
         .environment("rllib_dapo/Arithmetic-v0")
-        .language_model(str(model), dtype=dtype, num_threads=1)
+        .language_model(str(model), dtype=dtype, num_threads=1, attn_implementation=attention)
         .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=MAX_TOKENS)
         .training(warmup_steps=0, old_logprobs="sampler", **training)
         .overlong(buffer_tokens=0)
@@ -227,11 +229,19 @@ def after_five_updates(
     """Weights after five optimizer steps."""
 
     def train(
-        num_learners: int, *, stage: int | None, dtype: str = "float32", **zero: Any
+        num_learners: int,
+        *,
+        stage: int | None,
+        dtype: str = "float32",
+        shares_rows: bool = True,
+        **zero: Any,
     ) -> np.ndarray:
         deepspeed = None if stage is None else {"zero_optimization": {"stage": stage, **zero}}
-        settings = {"deepspeed": deepspeed, "dtype": dtype, "lr": 1e-3}
-        data = training_data(num_learners=num_learners, minibatches=5)
+        attention = "sdpa_blocks" if shares_rows else "sdpa"
+        settings = {"deepspeed": deepspeed, "dtype": dtype, "attention": attention, "lr": 1e-3}
+        data = training_data(num_learners=num_learners, minibatches=5, shares_rows=shares_rows)
+        is_shared = any(len(row) > 1 for s in data.shards for m in s for b in m for row in b.rows)
+        assert is_shared == shares_rows
         if num_learners:
             return train_in(
                 request.getfixturevalue("two_processes"),
@@ -248,12 +258,12 @@ def after_five_updates(
 
 @pytest.fixture(scope="module")
 def expected(after_five_updates: Callable[..., np.ndarray]) -> Callable[[str], np.ndarray]:
-    """What one Learner without DeepSpeed comes to, by type."""
+    """What one Learner without DeepSpeed and without shared rows comes to, by type."""
     known: dict[str, np.ndarray] = {}
 
     def of(dtype: str) -> np.ndarray:
         if dtype not in known:
-            known[dtype] = after_five_updates(0, stage=None, dtype=dtype)
+            known[dtype] = after_five_updates(0, stage=None, dtype=dtype, shares_rows=False)
         return known[dtype]
 
     return of
@@ -268,6 +278,7 @@ def at_the_start(model: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("num_learners", "stage"),
     [
+        (0, None),
         (0, 2),
         *(pytest.param(0, stage, marks=pytest.mark.slow) for stage in (0, 1, 3)),
         *(pytest.param(2, stage, marks=pytest.mark.slow) for stage in (None, 0, 1, 2, 3)),
@@ -280,6 +291,7 @@ def test_every_kind_of_learner_comes_to_the_same_weights(
     num_learners: int,
     stage: int | None,
 ) -> None:
+    """Each on shared rows, computed block by block, against separate rows."""
     far = difference(after_five_updates(num_learners, stage=stage), expected("float32"))
     assert far < LIMITS["float32"]
 
