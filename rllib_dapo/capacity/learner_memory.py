@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 # Of a CUDA context with its libraries, and of NCCL's buffers.
 CUDA_CONTEXT, NCCL_BUFFERS = 0.8 * 2**30, 1.0 * 2**30
-BATCH_BYTES_PER_RESPONSE_TOKEN = 48  # ids, places, segments, log-probabilities
+# Ids, mask and the sampler's log-probabilities as they came, two figures of the old policy, and a
+# share of the micro-batch at hand; measured by `benchmarks/planned_memory.py`.
+BATCH_BYTES_PER_RESPONSE_TOKEN = 17
 LIVE_PARAMETERS = 1e9  # that ZeRO-3 keeps gathered at a time, its own default
 
 

@@ -36,7 +36,7 @@ def checkpoint_layers(model: PreTrainedModel, setting: bool | int) -> None:
         return
 
     name = f"language_model.gradient_checkpointing={setting}"
-    layers = decoder_layers(model, asked_by=name)
+    layers = decoder_layers(model, asked_by=name, way_out="set it to true")
     if setting > len(layers):
         raise ValueError(f"{name} is more than the model's {len(layers)} layers: set it to true")
     if not all(hasattr(layer, "gradient_checkpointing") for layer in layers):

@@ -57,13 +57,17 @@ def freeze_first_layers(model: PreTrainedModel, fraction: float) -> int:
 
 
 def decoder_layers(
-    model: PreTrainedModel, *, asked_by: str = "language_model.freeze_fraction"
+    model: PreTrainedModel,
+    *,
+    asked_by: str = "language_model.freeze_fraction",
+    way_out: str = "set it to 0",
 ) -> nn.ModuleList:
     """The stack of decoder layers: as long as the configuration says.
 
     Args:
         model: Any decoder of transformers.
         asked_by: The setting that needs them.
+        way_out: What to do about that setting where there are none.
 
     Raises:
         ValueError: If there is no such list.
@@ -73,5 +77,5 @@ def decoder_layers(
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise ValueError(
-        f"{asked_by}: no list of {depth} layers was found in {type(model).__name__}; leave it out"
+        f"{asked_by}: no list of {depth} layers was found in {type(model).__name__}; {way_out}"
     )

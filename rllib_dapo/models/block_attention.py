@@ -3,7 +3,8 @@
 A prompt attends to itself, and each response to its prompt and to itself. So attention is computed
 once over prompts, which is plain causal, and once over responses, each with the keys of its prompt
 in front. Both go through PyTorch's `scaled_dot_product_attention`. Pairs that nobody sees are left
-out: of a prompt of 256 tokens with 8 responses of 64, two thirds of the row's.
+out: of a prompt of 256 tokens with 8 responses of 64, two thirds of the row's. Two parts are those
+of Prefix Grouper (arXiv 2506.05433).
 
 It is one of transformers' attention implementations (`sdpa_blocks`); what a row holds comes to it
 by a keyword, `row_blocks`, which models pass on to whatever computes their attention.
