@@ -57,7 +57,7 @@ def keys_of(row: Row, *, takes_blocks: bool) -> int:
         row: Responses to one prompt.
         takes_blocks: See `RowWork`.
 
-    Source: `core.attention_mask`, `learner.block_attention`.
+    Source: `core.attention_mask`, `models.block_attention`.
     """
     if takes_blocks:
         return row[0].prompt_tokens + max(response.response_tokens for response in row)

