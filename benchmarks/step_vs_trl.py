@@ -3,11 +3,19 @@
 Both have the same prompts and sizes: 8 prompts x 8 responses x at most 128 new tokens,
 SmolLM2-135M, one optimizer step, on the CPU in bfloat16. A step is sampling, scoring, update and,
 on our side, the transfer of the weights to the engine. Sampling is random, so response lengths
-differ a little between the sides; both are reported.
+differ a little between the sides; both are reported, and where the time goes: sampling is what TRL
+calls generation with its scoring, and on our side the metrics `seconds/...`.
+
+    python benchmarks/step_vs_trl.py [--long-prompts]
+
+`--long-prompts` puts a worked example in front of each problem, so that a prompt has about 256
+tokens; the figures go to a file of their own.
 """
 
 from __future__ import annotations
 
+import argparse
+import statistics
 import tempfile
 import time
 from typing import Any
@@ -22,12 +30,26 @@ from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.make_environment import make_environment
 
-PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 128, 2, 3.0
+PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS = 8, 8, 128, 2
+SHORT_TARGET, LONG_TARGET = 7.5, 9.0
+# About 200 tokens.
+WORKED_EXAMPLE = (
+    "Here is a problem with its solution. A farmer has 3 fields. In the first field she picked 24 "
+    "baskets of apples in the morning and 17 baskets in the afternoon. In the second field she "
+    "picked 12 baskets fewer than in the first. In the third field nothing was ripe, so she went "
+    "home early and gave 9 baskets to her neighbour, who had helped her all day long. How many "
+    "baskets of apples does the farmer have left in the evening? Solution: In the first field she "
+    "picked 24 + 17 = 41 baskets. In the second field she picked 41 - 12 = 29 baskets. Both fields "
+    "together gave 41 + 29 = 70 baskets. She gave 9 baskets away, so 70 - 9 = 61 baskets are left. "
+    "Answer: 61. Now solve this problem in the same way. "
+)
 
 
-def make_config() -> DAPOConfig:
+def make_config(*, long_prompts: bool) -> DAPOConfig:
     """Our side. Dynamic sampling is off, so that a step has exactly these prompts."""
     env, env_config = math_environment(short=True)
+    if long_prompts:
+        env_config["template"] = WORKED_EXAMPLE + env_config["template"]
     return (
         DAPOConfig()
         .environment(env, env_config=env_config)
@@ -40,7 +62,6 @@ def make_config() -> DAPOConfig:
             prompts_per_step=PROMPTS,
             minibatch_size=PROMPTS * RESPONSES,
             max_tokens_per_microbatch=4096,
-            max_shared_row_tokens=2048,
         )
         .dynamic_sampling(enabled=False)
         .overlong(buffer_tokens=0)
@@ -109,7 +130,20 @@ class Alternate(TrainerCallback):
         self.ours: list[float] = []
         self.trl: list[float] = []
         self.our_lengths: list[float] = []
+        self.our_parts: list[dict[str, float]] = []
+        self.trl_sampling: list[float] = []
         self._started = 0.0
+
+    def watch_sampling(self, trainer: GRPOTrainer) -> None:
+        """Times what TRL does before the update of a step: generation, rewards, scoring."""
+        generate = trainer._generate_and_score_completions
+
+        def timed_generate(inputs: Any) -> Any:
+            seconds, made = timed(lambda: generate(inputs))
+            self.trl_sampling.append(seconds)
+            return made
+
+        trainer._generate_and_score_completions = timed_generate
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         """A step of TRL begins, with its sampling."""
@@ -121,19 +155,25 @@ class Alternate(TrainerCallback):
         seconds, result = timed(self._algo.train)
         self.ours.append(seconds)
         self.our_lengths.append(result["env_runners"]["response_length_mean"])
+        self.our_parts.append({k: round(float(v), 2) for k, v in result["seconds"].items()})
         step = f"step {len(self.ours) - 1} of {ROUNDS}"
         print(f"{step}: ours {seconds:.1f} s, TRL {self.trl[-1]:.1f} s", flush=True)
 
 
 def main() -> None:
     """Runs both sides in turn."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--long-prompts", action="store_true")
+    long_prompts = parser.parse_args().long_prompts
+
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    config = make_config()
+    config = make_config(long_prompts=long_prompts)
     algo = config.build_algo()
     callback = Alternate(algo)
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = trl_trainer(config, folder, callback)
+        callback.watch_sampling(trainer)
         trainer.train()
     lengths = [
         log["completions/mean_length"]
@@ -144,15 +184,22 @@ def main() -> None:
     ray.shutdown()
 
     report(
-        "step_vs_trl",
+        "step_vs_trl_long" if long_prompts else "step_vs_trl",
         ours=Side(label="rllib-dapo", unit="s", values=callback.ours[1:]),
         other=Side(label="TRL GRPOTrainer", unit="s", values=callback.trl[1:]),
-        target=TARGET,
+        target=LONG_TARGET if long_prompts else SHORT_TARGET,
         higher_is_better=False,
         model="SmolLM2-135M, bfloat16",
         prompts=PROMPTS,
         responses=RESPONSES,
         max_tokens=MAX_TOKENS,
+        parts={
+            "ours": callback.our_parts[1:],
+            "trl": {
+                "sampling": [round(seconds, 2) for seconds in callback.trl_sampling[1:]],
+                "step": round(statistics.median(callback.trl[1:]), 2),
+            },
+        },
         mean_response_length={"ours": callback.our_lengths[1:], "trl": lengths[1:]},
     )
 

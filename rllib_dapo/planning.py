@@ -1,7 +1,7 @@
 """From accepted groups to an update: shaped rewards, advantages, and who trains on what.
 
 All of it follows from the groups' summaries. Lengths are known before a token moves, so the driver
-fixes mini-batches, micro-batches of like numbers of tokens, and the weight of each response's
+fixes mini-batches, micro-batches of like work, and the weight of each response's
 tokens in the loss, whatever the number of Learners.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from rllib_dapo.core import (
     GroupSummary,
+    RowWork,
     TrainResponse,
     plan_minibatch,
     soft_overlong_punishment,
@@ -166,9 +167,16 @@ def _plan_minibatch(responses: Sequence[TrainResponse], config: DAPOConfig) -> l
         loss_aggregation=config.loss_aggregation,
         max_response_tokens=config.max_response_tokens,
         max_tokens_per_microbatch=config.max_tokens_per_microbatch,
-        max_row_tokens=config.max_shared_row_tokens,
+        max_row_tokens=_max_row_tokens(config),
         num_shards=max(1, config.num_learners),
+        work=config.row_work or RowWork(),
     )
+
+
+def _max_row_tokens(config: DAPOConfig) -> int | Literal["auto"]:
+    """The setting; `auto` shares nothing with a model that `model_check` has not checked."""
+    is_unchecked = config.row_work is None and config.max_shared_row_tokens == "auto"
+    return 0 if is_unchecked else config.max_shared_row_tokens
 
 
 def _overlong_penalty(response_tokens: int, config: DAPOConfig) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import GroupSummary, PromptGroup, Response
+from rllib_dapo.core import GroupSummary, PromptGroup, Response, RowWork
 from rllib_dapo.planning import plan_scoring, plan_update, shape_groups
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
@@ -263,6 +263,26 @@ def test_every_response_is_trained_on_once_in_minibatches_of_the_size_asked_for(
             "shaped_reward_mean": (4 - 3 - 0.25) / 7,
         }
     )
+
+
+def test_prompts_are_shared_by_default_once_the_model_was_checked(
+    make_summary: MakeSummary, config: DAPOConfig
+) -> None:
+    groups = [make_summary(seed=seed, rewards=(1.0, -1.0)) for seed in range(2)]
+    given = {group.seed: sampled(group) for group in groups}
+
+    def responses_of_rows() -> list[int]:
+        data, _ = plan_update(groups, given, config)
+        assert data is not None
+        rows = [row for minibatch in data.shards[0] for micro in minibatch for row in micro.rows]
+        return [len(row) for row in rows]
+
+    assert config.max_shared_row_tokens == "auto"
+    assert responses_of_rows() == [1, 1, 1, 1]
+    config.row_work = RowWork()
+    assert responses_of_rows() == [2, 2]
+    config.training(max_shared_row_tokens=0)
+    assert responses_of_rows() == [1, 1, 1, 1]
 
 
 def test_a_partial_batch_makes_fewer_minibatches_and_at_least_one(

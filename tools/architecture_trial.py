@@ -187,7 +187,7 @@ def module_logprobs(
 ) -> list[torch.Tensor]:
     """The module's log-probabilities of responses to a prompt, `[T]` each."""
     from rllib_dapo.core import PromptGroup, Response, TrainResponse, plan_minibatch
-    from rllib_dapo.learner.training_data import collate_minibatch
+    from rllib_dapo.learner.training_data import plan_batches
 
     group = PromptGroup(
         seed=0,
@@ -227,7 +227,8 @@ def module_logprobs(
         num_shards=1,
     )
     found = {}
-    for batch in collate_minibatch(plan, {0: group}, pad_token_id=0, device="cpu"):
+    for planned in plan_batches(plan, {0: group}, pad_token_id=0, device="cpu"):
+        batch = planned.tensors()
         output = module.forward_train(batch)["logprobs"]
         for index, logprobs, mask in zip(batch["indices"], output, batch["mask"], strict=True):
             found[int(index)] = logprobs[mask]

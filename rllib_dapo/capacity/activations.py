@@ -57,27 +57,38 @@ def score_bytes_per_token(shape: ModelShape, precision: Precision, *, row_tokens
 
 
 def stack_bytes(
-    shape: ModelShape, precision: Precision, *, tokens: int, row_tokens: int, checkpointing: bool
+    shape: ModelShape, precision: Precision, *, tokens: int, row_tokens: int, checkpointed: int = 0
 ) -> float:
     """Bytes that the whole stack keeps of a micro-batch.
 
-    With checkpointing each layer keeps its input alone, and one layer at a time has everything.
+    A layer with checkpointing keeps its input alone, and one such layer at a time has everything.
 
     Args:
         shape: The model.
         precision: How the Learner computes.
         tokens: Tokens of the micro-batch, padding included.
         row_tokens: Tokens of a row.
-        checkpointing: `language_model.gradient_checkpointing`.
+        checkpointed: Number of layers that recompute; see `language_model.gradient_checkpointing`.
     """
     layer = layer_bytes_per_token(shape, precision)
     layer += score_bytes_per_token(shape, precision, row_tokens=row_tokens)
     residual = shape.hidden * (2 if precision == "bfloat16" else WIDTH.get(precision, 4))
 
     last_norm = 3 * residual
-    if checkpointing:
-        return tokens * (shape.layers * residual + layer + last_norm)
-    return tokens * (shape.layers * layer + last_norm)
+    kept = checkpointed * residual + (shape.layers - checkpointed) * layer
+    # The last of them is recomputed when nothing of the layers above is left.
+    at_once = max(kept, checkpointed * residual + layer if checkpointed else 0.0)
+    return tokens * (at_once + last_norm)
+
+
+def checkpointed_layers(setting: bool | int, layers: int) -> int:
+    """Number of layers that recompute their activations.
+
+    Args:
+        setting: `language_model.gradient_checkpointing`: all, none, or a number.
+        layers: Number of layers.
+    """
+    return layers * setting if isinstance(setting, bool) else min(setting, layers)
 
 
 def head_bytes(
@@ -152,5 +163,5 @@ def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, row_toke
     if tokens * shape.inner * width > LARGEST_HEAP_BLOCK:
         layer = layer_bytes_per_token(shape, precision)
         share = 1 - 4 * width * shape.inner / layer
-    stack = stack_bytes(shape, precision, tokens=tokens, row_tokens=row_tokens, checkpointing=False)
+    stack = stack_bytes(shape, precision, tokens=tokens, row_tokens=row_tokens)
     return HEAP_SHARE * share * stack

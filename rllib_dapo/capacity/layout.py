@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from rllib_dapo.core.batching import AUTO_KEYS
 from rllib_dapo.learner.deepspeed_config import resolve_deepspeed_config, zero_stage
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ def microbatch_rows(config: DAPOConfig) -> tuple[int, int]:
     """
     longest = config.max_prompt_tokens + config.max_response_tokens
     whole_group = config.max_prompt_tokens + config.group_size * config.max_response_tokens
-    row = max(longest, min(config.max_shared_row_tokens, whole_group))
+    bound = config.max_shared_row_tokens
+    bound = AUTO_KEYS if bound == "auto" else bound
+    row = max(longest, min(bound, whole_group))
     each = max(1, (row - config.max_prompt_tokens) // config.max_response_tokens)
     most = math.ceil(config.minibatch_size / each / max(1, config.num_learners))
     return min(max(1, config.max_tokens_per_microbatch // row), max(1, most)), row

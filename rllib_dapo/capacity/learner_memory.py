@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rllib_dapo.capacity.activations import (
+    checkpointed_layers,
     head_bytes,
     heap_bytes,
     layer_backward_bytes,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 # Of a CUDA context with its libraries, and of NCCL's buffers.
 CUDA_CONTEXT, NCCL_BUFFERS = 0.8 * 2**30, 1.0 * 2**30
-BATCH_BYTES_PER_RESPONSE_TOKEN = 48  # ids, places, segments, log-probabilities
+# Ids, mask and the sampler's log-probabilities as they came, two figures of the old policy, and a
+# share of the micro-batch at hand; measured by `benchmarks/planned_memory.py`.
+BATCH_BYTES_PER_RESPONSE_TOKEN = 17
 LIVE_PARAMETERS = 1e9  # that ZeRO-3 keeps gathered at a time, its own default
 
 
@@ -74,7 +77,7 @@ def learner_memory(
         layout.precision,
         tokens=tokens,
         row_tokens=row,
-        checkpointing=config.gradient_checkpointing,
+        checkpointed=checkpointed_layers(config.gradient_checkpointing, shape.layers),
     )
     head = head_bytes(
         shape,
@@ -93,7 +96,7 @@ def learner_memory(
         # Autocast keeps bfloat16 copies of the weights until the graph is gone. Recomputed layers
         # make their own, one layer at a time, so the forward pass alone has them all.
         copies = 2.0 * shape.projection_parameters
-        copies = max(0.0, copies - head) if config.gradient_checkpointing else copies
+        copies = max(0.0, copies - head) if config.gradient_checkpointing is True else copies
 
     # With one micro-batch an update, gradients come as activations go.
     kept = {"activations": stack + max(0.0, backward - head)}

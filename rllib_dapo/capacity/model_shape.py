@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from rllib_dapo.capacity.known_models import known_sizes
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.models import folder_if_there, load_config
 from rllib_dapo.models.attention import EAGER, choose_attention
+from rllib_dapo.models.experts import chosen_experts, is_of_expert
 from rllib_dapo.models.model_names import TINY, TINY_CALCULATOR
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
 
-# Part of the name of a parameter that only some tokens pass through.
-_EXPERTS = re.compile(r"(^|\.)experts\.")
-_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "top_k_experts")
-_NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _WITHOUT_KEYS = ("linear_attention", "mamba", "recurrent", "conv", "moe")
 
 
@@ -146,9 +142,9 @@ def shape_of(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Mo
 
     # Of the experts a token passes through the chosen ones alone.
     sizes = text.to_dict()
-    experts = sum(count for name, count in own.values() if _EXPERTS.search(name))
-    top_k, of = (_first(sizes, names) for names in (_TOP_K, _NUM_EXPERTS))
-    idle = experts - experts * top_k // of if experts and top_k and of else 0
+    experts = sum(count for name, count in own.values() if is_of_expert(name))
+    top_k, of = chosen_experts(sizes)
+    idle = experts - experts * top_k // of if experts and top_k else 0
 
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     is_tied = outputs is None or inputs.weight is outputs.weight

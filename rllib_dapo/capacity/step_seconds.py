@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rllib_dapo.capacity.activations import checkpointed_layers
 from rllib_dapo.capacity.engine_memory import kv_bytes
 from rllib_dapo.capacity.hardware import CORE_FLOPS, CPU_BANDWIDTH, Hardware
 from rllib_dapo.capacity.layout import WIDTH, EnginesLayout, LearnerLayout, microbatches_of_update
@@ -175,7 +176,8 @@ def _training_seconds(
     # A backward pass is two forward passes; one more recomputes activations.
     updates = max(1, round(config.train_batch_responses / config.minibatch_size))
     scored = 1 - 1 / updates if config.old_logprobs == "trainer" else 0.0
-    passes = 3 + config.gradient_checkpointing + scored + config.needs_reference
+    again = checkpointed_layers(config.gradient_checkpointing, shape.layers) / shape.layers
+    passes = 3 + again + scored + config.needs_reference
     arithmetic = passes * once / flops
 
     if layout.stage != 3 or layout.count == 1:

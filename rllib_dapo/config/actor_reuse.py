@@ -34,6 +34,7 @@ _SECTIONS = (
 _SETTINGS = (
     "language_model.system_prompt",
     "language_model.gradient_checkpointing",
+    "language_model.activation_offload",
     "language_model.freeze_fraction",
     "language_model.logprob_chunk_tokens",
     "rollout.temperature",
@@ -56,6 +57,7 @@ _OTHER_ATTRIBUTES = frozenset(
         "train_batch_size",
         "_train_batch_size_per_learner",
         "learner_bytes_at_rest",
+        "row_work",
     }
 )
 

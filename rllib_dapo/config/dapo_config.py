@@ -36,6 +36,7 @@ from rllib_dapo.core import (
     LossAggregation,
     ObjectiveName,
     RatioLevel,
+    RowWork,
 )
 from rllib_dapo.learner.schedule import LRSchedule
 
@@ -90,7 +91,8 @@ class DAPOConfig(
         self.system_prompt = ""
         self.trust_remote_code = False
         self.attn_implementation = "auto"
-        self.gradient_checkpointing = False
+        self.gradient_checkpointing: bool | int = False
+        self.activation_offload = False
         self.freeze_fraction = 0.0
         self.logprob_chunk_tokens = 2048
         self.num_threads: int | Literal["auto"] = "auto"
@@ -149,7 +151,7 @@ class DAPOConfig(
         self.token_mask: str | Callable[..., Any] | None = None
         self.old_logprobs: OldLogprobs = "trainer"
         self.max_tokens_per_microbatch = 32768
-        self.max_shared_row_tokens = 0
+        self.max_shared_row_tokens: int | Literal["auto"] = "auto"
 
         # `self.kl()`
         self.kl_coefficient = 0.0
@@ -210,6 +212,7 @@ class DAPOConfig(
         self.num_cpus_per_env_runner = self.num_gpus_per_env_runner = None
         self.num_gpus_per_learner = None
         self.learner_bytes_at_rest: float | None = None
+        self.row_work: RowWork | None = None  # see `model_check`
         self.create_local_env_runner = False  # it would be a second engine
         self.sample_timeout_s = None  # a slow rollout is a long answer, not a fault
         # These merge and send around the states of connectors, and there are no connectors.
@@ -389,6 +392,7 @@ class DAPOConfig(
             "trust_remote_code": self.trust_remote_code,
             "attn_implementation": self.attn_implementation,
             "gradient_checkpointing": self.gradient_checkpointing,
+            "activation_offload": self.activation_offload,
             "freeze_fraction": self.freeze_fraction,
             "value_head": self.has_critic,
             "reference": self.needs_reference,

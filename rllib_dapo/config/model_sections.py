@@ -26,7 +26,8 @@ class ModelSections(AlgorithmConfig):
         system_prompt: str = NotProvided,
         trust_remote_code: bool = NotProvided,
         attn_implementation: str = NotProvided,
-        gradient_checkpointing: bool = NotProvided,
+        gradient_checkpointing: bool | int = NotProvided,
+        activation_offload: bool = NotProvided,
         freeze_fraction: float = NotProvided,
         logprob_chunk_tokens: int = NotProvided,
         num_threads: int | Literal["auto"] = NotProvided,
@@ -45,10 +46,15 @@ class ModelSections(AlgorithmConfig):
             trust_remote_code: Whether the model may run code of its own. Leave it off unless you
                 have read that code.
             attn_implementation: Transformers' name of the attention that Learners compute with,
-                such as `sdpa`, `eager` or `flash_attention_2`. `auto` takes the fastest one that
-                computes what the model is: `sdpa`, and `eager` where attention has caps or sinks.
+                such as `sdpa`, `eager`, `flex_attention` or `flash_attention_2`; or `sdpa_blocks`,
+                which is `sdpa` without a dense mask where responses share a row. `auto` takes the
+                fastest one that computes what the model is: `sdpa` or `sdpa_blocks`, and `eager`
+                where attention has caps or sinks. Rows are not shared under flash attention.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a
-                third slower.
+                third slower. `true` for all layers, or the number of layers, counted from the
+                first, that do.
+            activation_offload: Keep what the backward pass needs in main memory meanwhile, and
+                bring it back to the GPU layer by layer.
             freeze_fraction: Share of the decoder layers, counted from the first, that is not
                 trained, in [0, 1).
             logprob_chunk_tokens: Number of tokens whose logits are held at a time.

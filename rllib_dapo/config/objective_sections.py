@@ -64,7 +64,7 @@ class ObjectiveSections(AlgorithmConfig):
         token_mask: str | Callable[..., Any] | None = NotProvided,
         old_logprobs: OldLogprobs = NotProvided,
         max_tokens_per_microbatch: int = NotProvided,
-        max_shared_row_tokens: int = NotProvided,
+        max_shared_row_tokens: int | Literal["auto"] = NotProvided,
         **kwargs: Any,
     ) -> Self:
         """Hyper-parameters of the update. Any of them may be a Tune search space.
@@ -133,10 +133,11 @@ class ObjectiveSections(AlgorithmConfig):
             old_logprobs: The ratio's denominator: `trainer` recomputes it, `sampler` takes the
                 engine's.
             max_tokens_per_microbatch: Bound on a micro-batch's padded size, in tokens. It bounds
-                memory and does not change the result.
+                memory and does not change the result. Within it, Learners have like work.
             max_shared_row_tokens: Responses of one prompt share its computation in rows of up to
-                this many tokens; 0 computes the prompt anew for each response. Where a model would
-                be computed otherwise, the check at the start takes 0.
+                this many tokens; 0 computes the prompt anew for each response; `auto` shares where
+                that is less work, attention and its mask included. Where a model would be computed
+                otherwise, the check at the start takes 0.
             **kwargs: Other arguments of RLlib's own method.
         """
         super().training(**kwargs)

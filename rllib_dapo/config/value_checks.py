@@ -136,8 +136,20 @@ def _check_model(config: DAPOConfig) -> Iterator[str]:
     yield from within(
         "language_model.freeze_fraction", config.freeze_fraction, "[0, 1)", "of the decoder layers"
     )
+    yield from _check_activations(config)
     if config.num_threads != "auto":
         yield from at_least("language_model.num_threads", config.num_threads, 1)
+
+
+def _check_activations(config: DAPOConfig) -> Iterator[str]:
+    layers = config.gradient_checkpointing
+    if not isinstance(layers, bool):
+        yield from at_least("language_model.gradient_checkpointing", layers, 1)
+    if config.activation_offload and not config.num_gpus_per_learner:
+        yield (
+            "language_model.activation_offload=true moves activations out of a GPU, and Learners "
+            "have none: set learners.num_gpus_per_learner, or it to false"
+        )
 
 
 def _check_rollout(config: DAPOConfig) -> Iterator[str]:
@@ -178,8 +190,10 @@ def _equal_responses_warning(config: DAPOConfig) -> str | None:
 def _check_update(config: DAPOConfig) -> Iterator[str]:
     for name in ("prompts_per_step", "minibatch_size", "max_tokens_per_microbatch"):
         yield from at_least(f"training.{name}", getattr(config, name), 1)
-    for name in ("lr", "warmup_steps", "weight_decay", "adam_epsilon", "max_shared_row_tokens"):
+    for name in ("lr", "warmup_steps", "weight_decay", "adam_epsilon"):
         yield from at_least(f"training.{name}", getattr(config, name), 0)
+    if config.max_shared_row_tokens != "auto":
+        yield from at_least("training.max_shared_row_tokens", config.max_shared_row_tokens, 0)
 
     betas = config.adam_betas
     if not all(0 <= beta < 1 for beta in betas):

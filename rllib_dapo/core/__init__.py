@@ -9,14 +9,10 @@ from rllib_dapo.core.advantage import (
     has_signal,
     reinforce_baseline_advantages,
 )
-from rllib_dapo.core.batching import (
-    MicroBatchPlan,
-    TrainResponse,
-    attention_mask,
-    collate,
-    plan_minibatch,
-)
+from rllib_dapo.core.attention_mask import attention_mask
+from rllib_dapo.core.batching import MicroBatchPlan, plan_minibatch
 from rllib_dapo.core.chunked import chunked_logprobs
+from rllib_dapo.core.collate import collate
 from rllib_dapo.core.critic import generalized_advantages, terminal_rewards, value_loss, whiten
 from rllib_dapo.core.kl import KL_ESTIMATORS, KLEstimator, kl_estimates, kl_with_ratio
 from rllib_dapo.core.logit_adjustment import IDENTITY, LogitAdjustment
@@ -35,6 +31,8 @@ from rllib_dapo.core.ratio import (
     tokens_within,
 )
 from rllib_dapo.core.reward import composite_reward, correctness_reward, soft_overlong_punishment
+from rllib_dapo.core.row_work import RowWork
+from rllib_dapo.core.rows import TrainResponse
 from rllib_dapo.core.token_mask import entropy_threshold, high_entropy_mask
 from rllib_dapo.core.token_objectives import (
     OBJECTIVE_NAMES,
@@ -72,6 +70,7 @@ __all__ = [
     "PromptGroup",
     "RatioLevel",
     "Response",
+    "RowWork",
     "TokenObjective",
     "TrainResponse",
     "attention_mask",

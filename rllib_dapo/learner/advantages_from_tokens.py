@@ -16,7 +16,7 @@ from torch import Tensor
 from rllib_dapo.core import generalized_advantages, kl_estimates, terminal_rewards, whiten
 from rllib_dapo.learner.collectives import gather
 from rllib_dapo.learner.group_comparison import compare_responses
-from rllib_dapo.learner.training_data import MicroBatch
+from rllib_dapo.learner.planned_batch import PlannedBatch
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -27,7 +27,7 @@ def is_kl_in_reward(config: DAPOConfig) -> bool:
     return config.needs_reference and config.kl_placement == "reward"
 
 
-def group_advantages_less_kl(batches: Sequence[MicroBatch], config: DAPOConfig) -> None:
+def group_advantages_less_kl(batches: Sequence[PlannedBatch], config: DAPOConfig) -> None:
     """Group advantages `[B]` from rewards `[B]` that the KL to the reference has been taken off.
 
     Args:
@@ -68,7 +68,7 @@ def group_advantages_less_kl(batches: Sequence[MicroBatch], config: DAPOConfig) 
         batch["advantages"] = batch["advantages"].new_tensor([advantages[key] for key in keys])
 
 
-def critic_advantages(batches: Sequence[MicroBatch], config: DAPOConfig) -> None:
+def critic_advantages(batches: Sequence[PlannedBatch], config: DAPOConfig) -> None:
     """Generalized advantages `[B, T]` of the old value function, and the returns it is to learn.
 
     Args:
@@ -94,7 +94,7 @@ def critic_advantages(batches: Sequence[MicroBatch], config: DAPOConfig) -> None
             batch["advantages"] = whiten(batch["advantages"], batch["mask"], mean=mean, std=std)
 
 
-def _kl_penalty(batch: MicroBatch, config: DAPOConfig) -> Tensor:
+def _kl_penalty(batch: PlannedBatch, config: DAPOConfig) -> Tensor:
     """`[B, T]` KL estimates under the old policy, times their coefficient."""
     kl = kl_estimates(
         batch["policy_logprobs"],

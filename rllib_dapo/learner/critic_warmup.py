@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from rllib_dapo.learner.training_data import MicroBatch
+from rllib_dapo.learner.planned_batch import MicroBatch
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig

@@ -37,10 +37,10 @@ from rllib_dapo.learner.deepspeed_config import (
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.model_folder import MODULE_PATH, VALUE_HEAD
 from rllib_dapo.learner.optimizer import parameter_groups, set_learning_rates
+from rllib_dapo.learner.planned_batch import MicroBatch
 from rllib_dapo.learner.rank_checkpoint import fingerprint
 from rllib_dapo.learner.reference import Reference
 from rllib_dapo.learner.schedule import LearningRates
-from rllib_dapo.learner.training_data import MicroBatch
 
 FOLDER, TAG = "deepspeed", "state"
 PARAMETER_GROUPS = "parameter_groups"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rllib_dapo.core import IDENTITY, LogitAdjustment, chunked_logprobs
-from rllib_dapo.learner.row_masks import shared_row_mask
+from rllib_dapo.learner.activation_memory import offloaded
+from rllib_dapo.learner.row_masks import shared_row_inputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,12 +28,14 @@ class ForwardSettings:
         chunk_tokens: Number of rows of logits held at a time.
         adjustment: What the model makes of its logits after the output projection. None where that
             is not known: then the model is asked for its logits in full, which takes more memory.
+        offload_activations: Whether what the backward pass needs waits in main memory.
     """
 
     dtype: torch.dtype
     temperature: float
     chunk_tokens: int
     adjustment: LogitAdjustment | None = IDENTITY
+    offload_activations: bool = False
 
 
 def token_outputs(
@@ -55,7 +59,11 @@ def token_outputs(
     """
     mask = batch["mask"]
     wider = next(lm.parameters()).dtype != settings.dtype
-    with torch.autocast(mask.device.type, dtype=settings.dtype, enabled=wider):
+    is_moved = settings.offload_activations and torch.is_grad_enabled()
+    with (
+        torch.autocast(mask.device.type, dtype=settings.dtype, enabled=wider),
+        offloaded(lm) if is_moved else nullcontext(),
+    ):
         features, inputs, head = _features(
             lm,
             batch,
@@ -66,11 +74,11 @@ def token_outputs(
         # Only positions that predict a response token are projected to the vocabulary: for a small
         # model, the projection of prompts and padding takes a large part of the time, and full
         # logits take most of the memory.
-        predicting = batch["predictor"][mask]
+        predicting = batch["predictor"][mask].long()
         logprobs, entropy = chunked_logprobs(
             inputs.flatten(0, 1)[predicting],
             head,
-            batch["response_ids"][mask],
+            batch["response_ids"][mask].long(),
             temperature=settings.temperature,
             chunk_tokens=settings.chunk_tokens,
             adjustment=settings.adjustment or IDENTITY,
@@ -95,10 +103,9 @@ def model_inputs(lm: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Any
         lm: The language model.
         batch: Micro-batch of `core.collate`.
     """
-    inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "use_cache": False}
-    if bool((batch["segment_ids"] > 1).any()):
-        inputs["position_ids"] = batch["position_ids"]
-        inputs["attention_mask"] = shared_row_mask(
+    inputs: dict[str, Any] = {"input_ids": batch["input_ids"].long(), "use_cache": False}
+    if "segment_ids" in batch:
+        inputs |= shared_row_inputs(
             lm.config.get_text_config(), batch["segment_ids"], batch["position_ids"]
         )
     return inputs

@@ -30,6 +30,7 @@ from rllib_dapo.learner.optimizer import (
     parameter_groups,
     set_learning_rates,
 )
+from rllib_dapo.learner.planned_batch import MicroBatch, PlannedBatch, made_ahead
 from rllib_dapo.learner.policy_objective import policy_objective
 from rllib_dapo.learner.rank_checkpoint import CheckpointedLearner
 from rllib_dapo.learner.resting import RestingLearner
@@ -38,10 +39,9 @@ from rllib_dapo.learner.schedule import LearningRates, is_after_warmup, learning
 from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.learner.training_data import (
     GroupTrainingData,
-    MicroBatch,
     MicroBatches,
     MiniBatch,
-    collate_minibatch,
+    plan_batches,
 )
 from rllib_dapo.learner.weight_source import WeightSender
 from rllib_dapo.metrics.learner_metrics import learner_metrics
@@ -181,7 +181,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         (plans,) = training_data.shards
         minibatches = [
             MicroBatches(
-                batches=self.collate(plan, training_data),
+                batches=self.plan_batches(plan, training_data),
                 progress=self._weights_seq_no - 1 + (i + 1) / len(plans),
                 is_first=i == 0,
             )
@@ -195,10 +195,12 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         )
         return [MiniBatch(policy_batches={DEFAULT_MODULE_ID: micro}) for micro in minibatches]
 
-    def collate(self, plan: MiniBatchPlan, training_data: GroupTrainingData) -> list[MicroBatch]:
-        """The tensors of a planned mini-batch, on this Learner's device."""
+    def plan_batches(
+        self, plan: MiniBatchPlan, training_data: GroupTrainingData
+    ) -> list[PlannedBatch]:
+        """The micro-batches of a planned mini-batch, for this Learner's device."""
         pad_token_id = self.policy_module.lm.config.pad_token_id
-        return collate_minibatch(
+        return plan_batches(
             plan,
             training_data.groups,
             pad_token_id=0 if pad_token_id is None else int(pad_token_id),
@@ -224,7 +226,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         total = torch.zeros((), device=self._device)
         before = self._statistics.copy()
 
-        for i, batch in enumerate(minibatch.batches):
+        for i, batch in enumerate(made_ahead(minibatch.batches, PlannedBatch.tensors)):
             with self._accumulation(module_id, is_last=i == len(minibatch.batches) - 1):
                 fwd_out = forward(batch)
                 loss = self.compute_loss_for_module(
@@ -369,7 +371,8 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         data = shards[rank()]
         data.solve_refs()
         ((plan,),) = data.shards
-        return measure_gap(self.collate(plan, data), self.policy_module, self.forward_micro_batch)
+        batches = [batch.tensors() for batch in self.plan_batches(plan, data)]
+        return measure_gap(batches, self.policy_module, self.forward_micro_batch)
 
     def engine_weights(self, *, everywhere: bool = False) -> Iterator[tuple[str, Tensor]]:
         """The language model's weights by their checkpoint's names.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rllib_dapo.learner.collectives import gather
-from rllib_dapo.learner.training_data import MicroBatch
+from rllib_dapo.learner.planned_batch import MicroBatch
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.module import CausalLMModule

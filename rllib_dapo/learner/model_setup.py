@@ -56,8 +56,18 @@ def freeze_first_layers(model: PreTrainedModel, fraction: float) -> int:
     return frozen
 
 
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+def decoder_layers(
+    model: PreTrainedModel,
+    *,
+    asked_by: str = "language_model.freeze_fraction",
+    way_out: str = "set it to 0",
+) -> nn.ModuleList:
     """The stack of decoder layers: as long as the configuration says.
+
+    Args:
+        model: Any decoder of transformers.
+        asked_by: The setting that needs them.
+        way_out: What to do about that setting where there are none.
 
     Raises:
         ValueError: If there is no such list.
@@ -67,6 +77,5 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return module
     raise ValueError(
-        f"language_model.freeze_fraction: no list of {depth} layers was found in "
-        f"{type(model).__name__}; set it to 0"
+        f"{asked_by}: no list of {depth} layers was found in {type(model).__name__}; {way_out}"
     )

@@ -17,6 +17,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
+from rllib_dapo.learner.activation_memory import checkpoint_layers
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
 from rllib_dapo.learner.logits_probe import find_logit_adjustment
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
@@ -60,6 +61,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             dtype=getattr(torch, config["dtype"]),
             temperature=config["temperature"],
             chunk_tokens=config["logprob_chunk_tokens"],
+            offload_activations=config["activation_offload"],
         )
         # Whether several Learners share the weights: then this module neither saves nor loads them.
         self.is_sharded = False
@@ -81,10 +83,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         with self._callable():
             self.settings = replace(self.settings, adjustment=find_logit_adjustment(self.lm))
         freeze_first_layers(self.lm, config["freeze_fraction"])
-        if config["gradient_checkpointing"]:
-            self.lm.gradient_checkpointing_enable(
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+        checkpoint_layers(self.lm, config["gradient_checkpointing"])
         self.value_head = self._new_value_head() if config["value_head"] else None
 
         # In a tuple, so that it is not a part of this module: not saved, not wrapped, not given to

@@ -18,11 +18,13 @@ from rllib_dapo.learner.advantages_from_tokens import (
     group_advantages_less_kl,
     is_kl_in_reward,
 )
+from rllib_dapo.learner.planned_batch import MicroBatch, PlannedBatch, made_ahead
 from rllib_dapo.learner.token_selection import select_tokens, selects_tokens
-from rllib_dapo.learner.training_data import MicroBatch, MicroBatches
+from rllib_dapo.learner.training_data import MicroBatches
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.config.objective_sections import OldLogprobs
 
 Forward = Callable[[MicroBatch], dict[str, Tensor]]
 
@@ -36,6 +38,8 @@ def prepare_minibatches(
     reference: Callable[[MicroBatch], Tensor],
 ) -> None:
     """Adds to every micro-batch what the objective needs of the old policy.
+
+    Of what is added, only numbers of tokens with loss are held; see `PlannedBatch`.
 
     | added | shape | where |
     | --- | --- | --- |
@@ -55,12 +59,17 @@ def prepare_minibatches(
     """
     score_all = needs_scores(config)
     for minibatch in minibatches:
+        is_scored = score_all or (config.old_logprobs == "trainer" and not minibatch.is_first)
+        if is_scored or config.needs_reference:
+            made = made_ahead(minibatch.batches, PlannedBatch.tensors)
+            for batch, tensors in zip(minibatch.batches, made, strict=True):
+                if is_scored:
+                    _add_scores(batch, forward(tensors))
+                if config.needs_reference:
+                    batch["ref_logprobs"] = reference(tensors)
+
         for batch in minibatch.batches:
-            _add_old_logprobs(
-                batch, config, is_first=minibatch.is_first, forward=forward, score_all=score_all
-            )
-            if config.needs_reference:
-                batch["ref_logprobs"] = reference(batch)
+            _name_denominator(batch, config.old_logprobs, is_scored=is_scored)
 
     everything = [batch for minibatch in minibatches for batch in minibatch.batches]
     if config.has_critic:
@@ -78,23 +87,20 @@ def needs_scores(config: DAPOConfig) -> bool:
     return selects_tokens(config) or config.has_critic or is_kl_in_reward(config)
 
 
-def _add_old_logprobs(
-    batch: MicroBatch, config: DAPOConfig, *, is_first: bool, forward: Forward, score_all: bool
-) -> None:
+def _add_scores(batch: PlannedBatch, scores: dict[str, Tensor]) -> None:
+    batch["policy_logprobs"] = scores["logprobs"]
+    batch["old_entropy"] = scores["entropy"]
+    if "values" in scores:
+        batch["old_values"] = scores["values"]
+
+
+def _name_denominator(batch: PlannedBatch, source: OldLogprobs, *, is_scored: bool) -> None:
     """The ratio's denominator, recomputed or as the engine reported it: the same in all of a run.
 
     The first mini-batch is trained while the policy is still the old one: its own forward pass
-    gives the same.
+    gives the same, so it has no denominator of its own unless something else needs its scores.
     """
-    from_trainer = config.old_logprobs == "trainer"
-    if score_all or (from_trainer and not is_first):
-        scores = forward(batch)
-        batch["policy_logprobs"] = scores["logprobs"]
-        batch["old_entropy"] = scores["entropy"]
-        if "values" in scores:
-            batch["old_values"] = scores["values"]
-        if from_trainer:
-            batch["old_logprobs"] = scores["logprobs"]
-
-    if not from_trainer:
-        batch["old_logprobs"] = batch["sampler_logprobs"]
+    if source == "sampler":
+        batch.same_as("old_logprobs", "sampler_logprobs")
+    elif is_scored:
+        batch.same_as("old_logprobs", "policy_logprobs")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from rllib_dapo.core import importance_weights, sequences_within, tokens_within
+from rllib_dapo.learner.planned_batch import MicroBatch
 from rllib_dapo.learner.statistics import TokenStatistics
-from rllib_dapo.learner.training_data import MicroBatch
 
 
 def correct_sampler(

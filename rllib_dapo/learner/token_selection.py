@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rllib_dapo.core import entropy_threshold, high_entropy_mask
 from rllib_dapo.learner.collectives import gather
-from rllib_dapo.learner.training_data import MicroBatch
+from rllib_dapo.learner.planned_batch import PlannedBatch
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -24,7 +24,7 @@ def selects_tokens(config: DAPOConfig) -> bool:
     return config.entropy_mask_fraction is not None or config.token_mask is not None
 
 
-def select_tokens(batches: Sequence[MicroBatch], config: DAPOConfig) -> None:
+def select_tokens(batches: Sequence[PlannedBatch], config: DAPOConfig) -> None:
     """Adds `token_mask` `[B, T]`: which tokens of one mini-batch may have a gradient.
 
     Where there are both masks, a token must be in both.
@@ -49,7 +49,7 @@ def resolve_token_mask(setting: str | TokenMask) -> TokenMask:
     return pkgutil.resolve_name(setting) if isinstance(setting, str) else setting
 
 
-def _keep_high_entropy(batches: Sequence[MicroBatch], fraction: float) -> None:
+def _keep_high_entropy(batches: Sequence[PlannedBatch], fraction: float) -> None:
     """Keeps the share of tokens with the highest entropy (arXiv 2506.01939).
 
     The threshold is taken over the tokens of all Learners, so that it does not depend on how the
@@ -65,12 +65,13 @@ def _keep_high_entropy(batches: Sequence[MicroBatch], fraction: float) -> None:
         batch["token_mask"] = batch["token_mask"] & kept
 
 
-def _keep_chosen(batches: Sequence[MicroBatch], setting: str | TokenMask) -> None:
+def _keep_chosen(batches: Sequence[PlannedBatch], setting: str | TokenMask) -> None:
     """Keeps the tokens that the function of `training.token_mask` picks."""
     choose = resolve_token_mask(setting)
     for batch in batches:
         mask = batch["mask"]
-        chosen = choose(response_ids=batch["response_ids"], entropy=batch["old_entropy"], mask=mask)
+        ids = batch["response_ids"].long()
+        chosen = choose(response_ids=ids, entropy=batch["old_entropy"], mask=mask)
         if chosen.shape != mask.shape or chosen.dtype != torch.bool:
             raise ValueError(
                 f"training.token_mask={setting!r} gave {chosen.dtype} {tuple(chosen.shape)}: "

@@ -1,7 +1,7 @@
 """What `LearnerGroup.update` is given: tokens, or references to them, and the plan of the update.
 
-Lengths are known before a token moves, so the driver fixes mini-batches, token-balanced
-micro-batches and the loss's weights (`planning`), whatever the number of Learners. No collective is
+Lengths are known before a token moves, so the driver fixes mini-batches, micro-batches of like work
+and the loss's weights (`planning`), whatever the number of Learners. No collective is
 needed to agree on them.
 """
 
@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.utils.annotations import override
-from torch import Tensor
 
-from rllib_dapo.core.batching import MiniBatchPlan, collate
+from rllib_dapo.core.batching import MiniBatchPlan
 from rllib_dapo.core.types import GroupTokens, PromptGroup
+from rllib_dapo.learner.planned_batch import PlannedBatch
 from rllib_dapo.stored_group import CutTokens, StoredTokens, WholeGroup, fetch_tokens
-
-MicroBatch = dict[str, Tensor]
 
 
 @dataclass
@@ -129,38 +127,34 @@ class MicroBatches:
     Its length counts responses, which is what RLlib logs as module steps.
 
     Attributes:
-        batches: Tensors of each micro-batch; see `collate_minibatch`.
+        batches: The micro-batches, whose tensors are made when they are needed.
         progress: Where in training this optimizer step lies, in training steps; see
             `learner.schedule`.
         is_first: Whether the policy is still the one that sampled.
     """
 
-    batches: list[MicroBatch]
+    batches: list[PlannedBatch]
     progress: float
     is_first: bool
 
     def __len__(self) -> int:
-        return sum(len(batch["advantages"]) for batch in self.batches)
+        return sum(batch.num_responses for batch in self.batches)
 
 
-def collate_minibatch(
+def plan_batches(
     plan: MiniBatchPlan,
     groups: Mapping[int, PromptGroup | GroupTokens | StoredTokens],
     *,
     pad_token_id: int,
     device: torch.device | str,
-) -> list[MicroBatch]:
-    """The tensors of a planned mini-batch.
+) -> list[PlannedBatch]:
+    """The micro-batches of a planned mini-batch, of which no tensor is made yet.
 
     Args:
         plan: Micro-batches of one Learner.
         groups: Groups, or their tokens, by index; what the plan names has been fetched.
         pad_token_id: Token id for padding.
         device: Device of the tensors.
-
-    Returns:
-        For each micro-batch what `core.collate` gives, and the group and the index within the group
-        of each response, `groups` and `indices`, `[B]`.
     """
     # Groups of which nothing is planned here may still be references.
     fetched = {
@@ -168,11 +162,6 @@ def collate_minibatch(
         for group, tokens in groups.items()
         if not isinstance(tokens, (WholeGroup, CutTokens))
     }
-
-    batches = []
-    for micro in plan:
-        batch = collate(micro, fetched, pad_token_id=pad_token_id)
-        batch["groups"] = torch.tensor([r.group for r in micro.responses], dtype=torch.long)
-        batch["indices"] = torch.tensor([r.index for r in micro.responses], dtype=torch.long)
-        batches.append({name: tensor.to(device) for name, tensor in batch.items()})
-    return batches
+    return [
+        PlannedBatch(micro, fetched, pad_token_id=pad_token_id, device=device) for micro in plan
+    ]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner_group import LearnerGroup
 
+from rllib_dapo.core import RowWork
 from rllib_dapo.findings import one_line
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.learner.model_work import work_of
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
 from rllib_dapo.model_check.files import check_files, check_system_prompt
 from rllib_dapo.model_check.model_report import ModelFinding, ModelReport, refuse
@@ -65,14 +67,15 @@ class ModelCheck:
             config: The algorithm's configuration.
 
         Returns:
-            The configuration to go on with: without shared rows where these are wrong.
+            The configuration to go on with: without shared rows where these are wrong, and with
+            what the model's rows cost.
 
         Raises:
             ValueError: If the model cannot be trained as it is; one line.
         """
         started = time.perf_counter()
-        lengths, shares_rows = self._lengths, config.max_shared_row_tokens > 0
-        findings, architecture = ask_learners(
+        lengths, shares_rows = self._lengths, config.max_shared_row_tokens != 0
+        findings, architecture, work = ask_learners(
             learner_group,
             lambda learner: check_learner(learner, lengths=lengths, shares_rows=shares_rows),
         )[0]
@@ -87,7 +90,7 @@ class ModelCheck:
         for finding in findings:
             if finding.verdict == "slower" or finding.check == ROUTER_LOSS:
                 logger.warning("%s: %s", finding.check, finding.detail)
-        return _without_wrong_shortcuts(config, self.report)
+        return _with_row_work(_without_wrong_shortcuts(config, self.report), work)
 
 
 def refuse_system_prompt(config: DAPOConfig) -> None:
@@ -108,7 +111,7 @@ def refuse_system_prompt(config: DAPOConfig) -> None:
 
 def check_learner(
     learner: DAPOTorchLearner, *, lengths: Lengths, shares_rows: bool
-) -> tuple[list[ModelFinding], str]:
+) -> tuple[list[ModelFinding], str, RowWork]:
     """Checks the model that a Learner holds; all Learners do so at the same time.
 
     Args:
@@ -117,7 +120,7 @@ def check_learner(
         shares_rows: Whether responses are to share rows.
 
     Returns:
-        What was found, and the name of the model's class.
+        What was found, the name of the model's class, and what its rows cost.
     """
     module = learner.policy_module
     findings = check_computation(
@@ -137,7 +140,7 @@ def check_learner(
             system_prompt=learner.config.system_prompt,
         )
         findings = [*of_files, *findings, check_round_trip(module)]
-    return findings, type(module.lm).__name__
+    return findings, type(module.lm).__name__, work_of(module.lm)
 
 
 def check_folder(
@@ -203,5 +206,12 @@ def _without_wrong_shortcuts(config: DAPOConfig, report: ModelReport) -> DAPOCon
         return config
     changed = config.copy(copy_frozen=False)
     changed.max_shared_row_tokens = 0
+    changed.freeze()
+    return changed
+
+
+def _with_row_work(config: DAPOConfig, work: RowWork) -> DAPOConfig:
+    changed = config.copy(copy_frozen=False)
+    changed.row_work = work
     changed.freeze()
     return changed

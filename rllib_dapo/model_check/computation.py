@@ -25,14 +25,20 @@ from rllib_dapo.core import (
     plan_minibatch,
 )
 from rllib_dapo.findings import one_line
-from rllib_dapo.learner.row_masks import FULL, SLIDING, layer_kinds, longest_window
-from rllib_dapo.learner.training_data import collate_minibatch
+from rllib_dapo.learner.row_masks import (
+    FULL,
+    SLIDING,
+    layer_kinds,
+    longest_window,
+    takes_blocks,
+)
+from rllib_dapo.learner.training_data import plan_batches
 from rllib_dapo.model_check.model_report import ModelFinding
-from rllib_dapo.models import EAGER
+from rllib_dapo.models import BLOCKS, EAGER, FLEX, SDPA
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.module import CausalLMModule
-    from rllib_dapo.learner.training_data import MicroBatch
+    from rllib_dapo.learner.planned_batch import MicroBatch
 
 Forward = Callable[["MicroBatch"], dict[str, Tensor]]
 
@@ -122,6 +128,13 @@ class _Comparison:
     def attention(self) -> ModelFinding:
         """The attention kernel in use, against the eager one."""
         kernel = str(self._module.lm.config._attn_implementation)
+        if kernel == FLEX and torch.device(self._device).type == "cpu":
+            return ModelFinding(
+                check="attention",
+                verdict="refused",
+                detail=f"{FLEX} has no backward pass on a CPU: set "
+                "language_model.attn_implementation to auto",
+            )
         if kernel == EAGER:
             return ModelFinding(
                 check="attention", verdict="right", detail=f"{EAGER}, as it is defined"
@@ -161,22 +174,35 @@ class _Comparison:
         if window is not None and window >= longest:
             window = None  # no sequence is long enough for it
         prompt = max(2, min(window or PROMPT_TOKENS, longest - RESPONSE_TOKENS))
-        try:
-            row = prompt + NUM_RESPONSES * RESPONSE_TOKENS
-            shared = self._logprobs(self._batches(prompt, max_row_tokens=row))
-        except (ValueError, RuntimeError, NotImplementedError, TypeError, KeyError) as error:
-            return _separate(f"the model does not take a mask ({one_line(error)[:80]})")
         own = self._logprobs(self._batches(prompt))
 
+        kernel = str(self._module.lm.config._attn_implementation)
+        if kernel.startswith("flash"):
+            return _separate(f"{kernel} takes no mask")
+        if kernel == SDPA and self._module.model_config["attn_implementation"] == "auto":
+            self._module.set_attention(BLOCKS)
+            found = self._shared_gap(prompt, own) if takes_blocks(self._config) else ""
+            if isinstance(found, float):
+                return _together(f", computed block by block: {found:.1e} nats apart")
+            self._module.set_attention(kernel)
+
+        found = self._shared_gap(prompt, own)
+        if isinstance(found, str):
+            return _separate(found)
+        what = f", with the window of {window} tokens in their mask" if window else ""
+        return _together(f"{what}: {found:.1e} nats apart")
+
+    def _shared_gap(self, prompt: int, own: Sequence[Tensor]) -> float | str:
+        """How far shared rows are from separate ones, in nats; or why they are not right."""
+        row = prompt + NUM_RESPONSES * RESPONSE_TOKENS
+        try:
+            shared = self._logprobs(self._batches(prompt, max_row_tokens=row))
+        except (ValueError, RuntimeError, NotImplementedError, TypeError, KeyError) as error:
+            return f"the model does not take a mask ({one_line(error)[:80]})"
         gap = _largest(shared, own)
         if gap > self._tolerance:
-            return _separate(f"shared and separate rows are {gap:.2g} nats apart")
-        what = f", with the window of {window} tokens in their mask" if window else ""
-        return ModelFinding(
-            check=SHARED_ROWS,
-            verdict="right",
-            detail=f"those of separate rows{what}: {gap:.1e} nats apart",
-        )
+            return f"shared and separate rows are {gap:.2g} nats apart"
+        return gap
 
     def _logprobs(self, batches: Sequence[MicroBatch]) -> list[Tensor]:
         """Log-probabilities of every response, `[T]` each, in the order of the responses."""
@@ -212,7 +238,8 @@ class _Comparison:
             max_row_tokens=max_row_tokens,
             num_shards=1,
         )
-        return collate_minibatch(plan, {0: group}, pad_token_id=0, device=self._device)
+        batches = plan_batches(plan, {0: group}, pad_token_id=0, device=self._device)
+        return [batch.tensors() for batch in batches]
 
 
 def _made_up_group(prompt_tokens: int, vocab_size: int) -> PromptGroup:
@@ -263,6 +290,10 @@ def _largest(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     """Largest difference; infinite where there is anything that is not a number."""
     gap = max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True))
     return gap if gap == gap else float("inf")
+
+
+def _together(what: str) -> ModelFinding:
+    return ModelFinding(check=SHARED_ROWS, verdict="right", detail=f"those of separate rows{what}")
 
 
 def _separate(why: str) -> ModelFinding:

@@ -13,7 +13,7 @@
 - a name on the Hugging Face hub, such as `"Qwen/Qwen2.5-0.5B"`.
 """
 
-from rllib_dapo.models.attention import EAGER
+from rllib_dapo.models.attention import BLOCKS, EAGER, FLEX, SDPA
 from rllib_dapo.models.chat_template import (
     appends_end,
     observation_token_ids,
@@ -21,6 +21,7 @@ from rllib_dapo.models.chat_template import (
 )
 from rllib_dapo.models.checkpoint_format import CheckpointFormat
 from rllib_dapo.models.control_tokens import control_token_ids
+from rllib_dapo.models.experts import chosen_experts, is_of_expert
 from rllib_dapo.models.loading import (
     GENERATION_CONFIG,
     load_causal_lm,
@@ -33,14 +34,19 @@ from rllib_dapo.models.response_text import response_text
 from rllib_dapo.models.weight_by_weight import WeightTaker, whole_shape
 
 __all__ = [
+    "BLOCKS",
     "EAGER",
+    "FLEX",
     "GENERATION_CONFIG",
+    "SDPA",
     "CheckpointFormat",
     "WeightTaker",
     "appends_end",
     "check_model_name",
+    "chosen_experts",
     "control_token_ids",
     "folder_if_there",
+    "is_of_expert",
     "load_causal_lm",
     "load_config",
     "load_tokenizer",

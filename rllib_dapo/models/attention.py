@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-EAGER, SDPA = "eager", "sdpa"
+EAGER, SDPA, FLEX = "eager", "sdpa", "flex_attention"
+# This package's own: SDPA, which computes rows of several responses block by block.
+BLOCKS = "sdpa_blocks"
 
 # A cap on attention scores, under any name: `attn_logit_softcapping`, `attention_logit_cap`, ...
 _SCORE_CAP = re.compile(r"att(n|ention).*cap")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.models.attention import choose_attention
+from rllib_dapo.models.block_attention import register_block_attention
 from rllib_dapo.models.weight_by_weight import (
     WeightTaker,
     files_of_index,
@@ -106,6 +107,7 @@ def load_causal_lm(
         config = load_config(path, trust_remote_code=trust_remote_code)
         attn_implementation = choose_attention(config)
 
+    register_block_attention()
     how: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,
         "dtype": dtype,

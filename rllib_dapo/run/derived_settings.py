@@ -12,6 +12,7 @@ _PREFIXES = (
     # differ between trials.
     "policies/",
     "simple_optimizer",
+    "row_work",  # counted in the model
     "torch_compile_",
 )
 

@@ -242,9 +242,9 @@ def test_activations_are_what_torch_keeps(
             precision,
             tokens=ROWS * LENGTH,
             row_tokens=LENGTH,
-            checkpointing=checkpointing,
+            checkpointed=layers if checkpointing else 0,
         )
-        for shape in shapes
+        for layers, shape in zip(DEPTHS, shapes, strict=True)
     ]
     # Under autocast the bfloat16 copies of weights are kept, too.
     has_copies = precision == "autocast" and not checkpointing

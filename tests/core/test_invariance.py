@@ -95,17 +95,17 @@ def micro_outputs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`[B, T]` log-probabilities, entropies, and values, a fixed projection of the states."""
     hidden = model.model(
-        input_ids=batch["input_ids"],
-        attention_mask=attention_mask(batch["segment_ids"]),
-        position_ids=batch["position_ids"],
+        input_ids=batch["input_ids"].long(),
+        attention_mask=attention_mask(batch["segment_ids"]) if "segment_ids" in batch else None,
+        position_ids=batch["position_ids"].long() if "position_ids" in batch else None,
         use_cache=False,
     ).last_hidden_state
 
-    predicting = hidden.flatten(0, 1)[batch["predictor"].flatten()]
+    predicting = hidden.flatten(0, 1)[batch["predictor"].flatten().long()]
     logprobs, entropy = chunked_logprobs(
         predicting,
         model.lm_head,
-        batch["response_ids"].flatten(),
+        batch["response_ids"].flatten().long(),
         temperature=TEMPERATURE,
         chunk_tokens=16,
     )

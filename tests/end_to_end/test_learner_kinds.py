@@ -78,6 +78,7 @@ def training_data(
     max_tokens: int = 48,
     max_row_tokens: int = 16,
     loss_aggregation: LossAggregation = "token_mean",
+    shares_rows: bool = True,
 ) -> GroupTrainingData:
     """All responses, with advantages from -1.5 to 1.5, cut up for so many Learners."""
     groups = make_groups()
@@ -101,7 +102,7 @@ def training_data(
             loss_aggregation=loss_aggregation,
             max_response_tokens=MAX_TOKENS,
             max_tokens_per_microbatch=max_tokens,
-            max_row_tokens=max_row_tokens,
+            max_row_tokens=max_row_tokens if shares_rows else 0,
             num_shards=max(1, num_learners),
         )
         for part in split_evenly(responses, minibatches)
@@ -117,12 +118,13 @@ def learner_config(
     *,
     deepspeed: dict[str, Any] | None = None,
     dtype: str = "float32",
+    attention: str = "auto",
     **training: Any,
 ) -> DAPOConfig:
     return (
         DAPOConfig()
         .environment("rllib_dapo/Arithmetic-v0")
-        .language_model(str(model), dtype=dtype, num_threads=1)
+        .language_model(str(model), dtype=dtype, num_threads=1, attn_implementation=attention)
         .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=MAX_TOKENS)
         .training(warmup_steps=0, old_logprobs="sampler", **training)
         .overlong(buffer_tokens=0)
@@ -234,13 +236,25 @@ def after_five_updates(
         dtype: str = "float32",
         objective: str = "clip",
         max_row_tokens: int = 16,
+        shares_rows: bool = True,
         **zero: Any,
     ) -> np.ndarray:
         deepspeed = None if stage is None else {"zero_optimization": {"stage": stage, **zero}}
-        settings = {"deepspeed": deepspeed, "dtype": dtype, "lr": 1e-3, "objective": objective}
+        settings = {
+            "deepspeed": deepspeed,
+            "dtype": dtype,
+            "attention": "sdpa_blocks" if shares_rows else "sdpa",
+            "lr": 1e-3,
+            "objective": objective,
+        }
         data = training_data(
-            num_learners=num_learners, minibatches=5, max_row_tokens=max_row_tokens
+            num_learners=num_learners,
+            minibatches=5,
+            max_row_tokens=max_row_tokens,
+            shares_rows=shares_rows,
         )
+        is_shared = any(len(row) > 1 for s in data.shards for m in s for b in m for row in b.rows)
+        assert is_shared == (shares_rows and max_row_tokens > 0)
         if num_learners:
             return train_in(
                 request.getfixturevalue("two_processes"),
@@ -257,12 +271,12 @@ def after_five_updates(
 
 @pytest.fixture(scope="module")
 def expected(after_five_updates: Callable[..., np.ndarray]) -> Callable[[str], np.ndarray]:
-    """What one Learner without DeepSpeed comes to, by type."""
+    """What one Learner without DeepSpeed and without shared rows comes to, by type."""
     known: dict[str, np.ndarray] = {}
 
     def of(dtype: str) -> np.ndarray:
         if dtype not in known:
-            known[dtype] = after_five_updates(0, stage=None, dtype=dtype)
+            known[dtype] = after_five_updates(0, stage=None, dtype=dtype, shares_rows=False)
         return known[dtype]
 
     return of
@@ -277,6 +291,7 @@ def at_the_start(model: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("num_learners", "stage"),
     [
+        (0, None),
         (0, 2),
         *(pytest.param(0, stage, marks=pytest.mark.slow) for stage in (0, 1, 3)),
         *(pytest.param(2, stage, marks=pytest.mark.slow) for stage in (None, 0, 1, 2, 3)),
@@ -289,6 +304,7 @@ def test_every_kind_of_learner_comes_to_the_same_weights(
     num_learners: int,
     stage: int | None,
 ) -> None:
+    """Each on shared rows, computed block by block, against separate rows."""
     far = difference(after_five_updates(num_learners, stage=stage), expected("float32"))
     assert far < LIMITS["float32"]
 

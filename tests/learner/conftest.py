@@ -22,6 +22,7 @@ from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.learner.old_logprobs import prepare_minibatches
+from rllib_dapo.learner.planned_batch import PlannedBatch
 from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches
 from rllib_dapo.models import load_tokenizer
 
@@ -324,7 +325,7 @@ class Trainer:
         """The mini-batches of an update as they are before its first step."""
         learner, (plans,) = self.learner, data.shards
         minibatches = [
-            MicroBatches(batches=learner.collate(plan, data), progress=0.0, is_first=i == 0)
+            MicroBatches(batches=learner.plan_batches(plan, data), progress=0.0, is_first=i == 0)
             for i, plan in enumerate(plans)
         ]
 
@@ -339,7 +340,7 @@ class Trainer:
         )
         return minibatches
 
-    def prepared_batches(self, data: GroupTrainingData) -> list[dict[str, Tensor]]:
+    def prepared_batches(self, data: GroupTrainingData) -> list[PlannedBatch]:
         """The same, micro-batch by micro-batch."""
         return [batch for minibatch in self.prepared(data) for batch in minibatch.batches]
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.critic_warmup import critics_outputs
-from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatch
+from rllib_dapo.learner.planned_batch import MicroBatch
+from rllib_dapo.learner.training_data import GroupTrainingData
 
 MakeTrainer = Callable[[DAPOConfig], Any]
 Data = Callable[..., GroupTrainingData]

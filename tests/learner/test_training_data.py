@@ -6,9 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from rllib_dapo.core import PromptGroup, TrainResponse, collate, plan_minibatch
+from rllib_dapo.core import PromptGroup, TrainResponse, plan_minibatch
 from rllib_dapo.core.batching import MiniBatchPlan, split_evenly
-from rllib_dapo.learner.training_data import GroupTrainingData, MicroBatches, MiniBatch
+from rllib_dapo.learner.training_data import (
+    GroupTrainingData,
+    MicroBatches,
+    MiniBatch,
+    plan_batches,
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +87,7 @@ def test_a_minibatch_counts_responses(
 ) -> None:
     plan = plans[0][0]
     micro = MicroBatches(
-        batches=[collate(part, groups, pad_token_id=0) for part in plan],
+        batches=plan_batches(plan, groups, pad_token_id=0, device="cpu"),
         progress=1.0,
         is_first=True,
     )

@@ -93,7 +93,8 @@ def test_the_hidden_states_are_those_before_each_token(
     torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(0))
     model = load_causal_lm(raw_model, dtype=torch.float32)
     (plan,) = data.shards[0]
-    (batch,) = trainer.learner.collate(plan, data)
+    (planned,) = trainer.learner.plan_batches(plan, data)
+    batch = planned.tensors()
     with torch.no_grad():
         values = trainer.learner.forward_micro_batch(batch)["values"]
         for row, planned in zip(values, plan[0].responses, strict=True):

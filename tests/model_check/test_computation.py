@@ -30,7 +30,7 @@ def findings(module: CausalLMModule, *, longest: int = 200) -> dict[str, ModelFi
 @pytest.mark.parametrize(
     ("kind", "settings", "said"),
     [
-        ("Llama", {}, ""),
+        ("Llama", {}, "computed block by block"),
         ("Mistral", {"sliding_window": 8}, "with the window of 8 tokens"),
         ("Gemma2", {"sliding_window": 8, "final_logit_softcapping": 2.0}, "window of 8"),
         (
@@ -56,6 +56,30 @@ def test_windows_and_caps_are_right_in_shared_rows(
         SHARED_ROWS: "right",
     }
     assert said in found[SHARED_ROWS].detail
+
+
+def test_models_that_pass_no_keywords_on_take_the_dense_mask(
+    model_folder: ModelFolder, module_of: ModuleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = module_of(model_folder())
+    with_blocks = row_masks.shared_row_inputs
+
+    def without(*args: Any) -> dict[str, Any]:
+        return {k: v for k, v in with_blocks(*args).items() if k != "row_blocks"}
+
+    monkeypatch.setattr("rllib_dapo.learner.forward.shared_row_inputs", without)
+    finding = findings(module)[SHARED_ROWS]
+    assert finding.verdict == "right"
+    assert "block by block" not in finding.detail
+    assert module.lm.config._attn_implementation == "sdpa"
+
+
+def test_flex_attention_without_a_gpu_is_refused(
+    model_folder: ModelFolder, module_of: ModuleOf
+) -> None:
+    finding = findings(module_of(model_folder(), attn_implementation="flex_attention"))["attention"]
+    assert finding.verdict == "refused"
+    assert "language_model.attn_implementation" in finding.detail
 
 
 def test_a_mask_without_the_window_is_found_out(

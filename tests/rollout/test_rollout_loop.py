@@ -15,7 +15,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
-from rllib_dapo.core.batching import collate
+from rllib_dapo.core.collate import collate
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.models import load_causal_lm
 from rllib_dapo.planning import plan_update
