@@ -176,7 +176,7 @@ class LoraAdapter:
 
     def _merged_layer(self, path: str, layer: Any, gather: Gather) -> Iterator[tuple[str, Tensor]]:
         """Weight and bias of a layer, `W + scaling B A`."""
-        base: nn.Linear = layer.base_layer
+        base: Any = layer.base_layer
         matrices: list[nn.Parameter] = [layer.lora_A[NAME].weight, layer.lora_B[NAME].weight]
         biases: list[nn.Parameter] = [] if base.bias is None else [base.bias]
         with gather([base.weight, *biases, *matrices]) as was_sharded:

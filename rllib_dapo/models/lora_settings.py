@@ -74,7 +74,7 @@ def read_lora_settings(value: Mapping[str, Any]) -> LoraSettings:
         )
         raise ValueError(f"{SETTING}.{unknown[0]} is not a setting: {why}")
 
-    rank = value.get("rank")
+    rank: Any = value.get("rank")
     is_whole = isinstance(rank, int) and not isinstance(rank, bool)
     if not is_whole or not 1 <= rank <= max(ENGINE_RANKS):
         raise ValueError(
