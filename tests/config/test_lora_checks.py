@@ -22,7 +22,7 @@ def config(lora: Any, **model: Any) -> DAPOConfig:
 
 
 def refusal(wrong: DAPOConfig) -> str:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"language_model\.lora") as error:
         wrong.validate()
     (line,) = str(error.value).splitlines()
     return line

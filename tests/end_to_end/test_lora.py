@@ -99,6 +99,11 @@ def base_weights_alone(load: Any, start: dict[str, torch.Tensor]) -> Any:
     return send
 
 
+def train_twice(algo: DAPO) -> None:
+    for _ in range(2):
+        algo.train()
+
+
 @pytest.mark.parametrize(
     ("planted", "told"),
     [
@@ -119,8 +124,7 @@ def test_an_adapter_that_is_not_sampled_from_ends_the_run(
     with monkeypatch.context() as patched:
         patched.setattr(VLLMAdapters, "load", planted(VLLMAdapters.load, start))
         with pytest.raises(RuntimeError, match=told) as error:
-            for _ in range(2):
-                run.train()
+            train_twice(run)
     assert "\n" not in str(error.value)
     vars(adapters).pop("request", None)
     run._start_guard._has_spoken = False

@@ -46,10 +46,8 @@ def test_adapter_and_value_head_alone_are_trained(
     config = lora_config().training(advantage_estimator="gae", old_logprobs="trainer")
     trainer = make_trainer(config)
     module, optimizer = trainer.module, trainer.learner.get_optimizer(DEFAULT_MODULE_ID)
-    adapter, heads = (
-        {id(p) for p in part}
-        for part in (module.adapter.parameters(), module.value_head.parameters())
-    )
+    adapter = {id(p) for p in module.adapter.parameters()}
+    heads = {id(p) for p in module.value_head.parameters()}
     in_groups = [{id(p) for p in group["params"]} for group in optimizer.param_groups]
     assert in_groups == [adapter, heads]
 
@@ -153,7 +151,7 @@ def test_the_adapter_is_saved_in_pefts_format_and_read_again(
     assert set(weights) == set(dict(module.adapter.named_parameters()))
 
     wider = make_trainer(lora_config(rank=8)).module
-    with pytest.raises(ValueError, match="belong to another adapter.*what it was"):
+    with pytest.raises(ValueError, match=r"belong to another adapter.*what it was"):
         wider.restore_from_path(tmp_path / "module")
 
 

@@ -1,4 +1,4 @@
-"""Adapters in vLLM: the right one for each request, its newest version, and what it really holds."""
+"""Adapters in vLLM: the right one for each request, its newest version, and what is held of it."""
 
 from __future__ import annotations
 
