@@ -94,6 +94,7 @@ class DAPOConfig(
         self.gradient_checkpointing: bool | int = False
         self.activation_offload = False
         self.freeze_fraction = 0.0
+        self.lora: dict[str, Any] | None = None
         self.logprob_chunk_tokens = 2048
         self.num_threads: int | Literal["auto"] = "auto"
 
@@ -394,6 +395,8 @@ class DAPOConfig(
             "gradient_checkpointing": self.gradient_checkpointing,
             "activation_offload": self.activation_offload,
             "freeze_fraction": self.freeze_fraction,
+            "lora": self.lora,
+            "seed": self.seed,
             "value_head": self.has_critic,
             "reference": self.needs_reference,
             "zero3": self._zero3_settings(),
