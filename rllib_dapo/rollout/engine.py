@@ -9,7 +9,7 @@ at once. This costs nothing against `vllm.LLM.generate`, which does the same ins
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rllib_dapo.core.types import FinishReason
+from rllib_dapo.rollout.adapter import Adapter
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # What an engine holds on its device.
@@ -39,12 +40,15 @@ class Sampling:
         temperature: Number that the logits are divided by; 0 always takes the likeliest token.
         top_p: Probability mass of the nucleus that is sampled from. Train at 1.0, where the
             sampler's log-probabilities are those of the whole distribution.
+        adapter: Name of the adapter whose responses these are (`Engine.load_adapter`); None samples
+            from the engine's model itself.
     """
 
     num_responses: int
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,6 +179,40 @@ class Engine(ABC):
             ValueError: If they belong to another model.
         """
 
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether `load_adapter` may be called; an engine that does not is given merged weights."""
+        return False
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """Takes an adapter, in the place of one of the same name; others stay as they are.
+
+        Args:
+            adapter: The adapter. Nothing that was cached under an old one is used for it.
+
+        Raises:
+            RuntimeError: If the engine does not take it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no adapters")
+
+    def drop_adapter(self, name: str) -> None:
+        """Forgets an adapter, if it has one of this name. No request for it may be under way.
+
+        Args:
+            name: The adapter's name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no adapters")
+
+    def adapter_checksums(self, name: str, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """Checksums of an adapter that the engine really holds; see `weight_checksums`.
+
+        Args:
+            name: The adapter's name.
+            blocks: What to look at, by the names of tensors in peft's files. `B` is there times the
+                adapter's scaling, with which engines multiply it once.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no adapters")
+
     def open_transfer(self, init_info: Mapping[str, Any]) -> None:
         """Connects the engine's workers with the Learners, for `receive_transfer`.
 
@@ -240,6 +278,11 @@ class Engine(ABC):
         raise NotImplementedError(f"{type(self).__name__} cannot sleep")
 
     @property
+    def facts(self) -> dict[str, Any] | None:
+        """Process id of an engine in another process, and when it started; None for one in this."""
+        return None
+
+    @property
     def num_workers(self) -> int:
         """Number of processes that hold a part of the model each."""
         return 1
@@ -260,8 +303,12 @@ class Engine(ABC):
         """Forgets what is cached of earlier prompts, as if the engine were new."""
 
     @abstractmethod
-    def abort(self) -> None:
-        """Gives up all requests that have not finished."""
+    def abort(self, keys: Collection[int] | None = None) -> None:
+        """Gives up requests that have not finished.
+
+        Args:
+            keys: Keys of the requests; None for all.
+        """
 
     @abstractmethod
     def close(self) -> None:

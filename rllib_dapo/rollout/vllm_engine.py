@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import count
@@ -251,11 +251,18 @@ class VLLMEngine(Engine):
         """
         self.llm.reset_prefix_cache()
 
-    def abort(self) -> None:
+    def abort(self, keys: Collection[int] | None = None) -> None:
         """See `Engine.abort`."""
         engine = self.llm.llm_engine
-        engine.abort_request(list(engine.output_processor.request_states), internal=True)
-        self._pending.clear()
+        if keys is None:
+            engine.abort_request(list(engine.output_processor.request_states), internal=True)
+            self._pending.clear()
+            return
+
+        given_up = [name for name, (key, _) in self._pending.items() if key in keys]
+        engine.abort_request(given_up)
+        for name in given_up:
+            del self._pending[name]
 
     def close(self) -> None:
         """See `Engine.close`."""
