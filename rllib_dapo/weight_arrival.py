@@ -44,6 +44,8 @@ class WeightArrival:
     def __init__(self) -> None:
         """Nothing is known yet of what can be compared."""
         self._comparable: frozenset[Held] | None = None
+        # Whether engines hold an adapter beside its base, which is compared as a whole.
+        self._of_adapter = False
 
     def learn_layouts(self, algorithm: DAPO) -> None:
         """Finds out what can be compared, the first time that it is called.
@@ -56,6 +58,10 @@ class WeightArrival:
             RuntimeError: If an engine does not answer; one line.
         """
         if self._comparable is not None or algorithm.config.start_gap_limit is None:
+            return
+        if algorithm.config.lora is not None and _take_adapters(algorithm):
+            # No engine has one yet. From the first transfer on, each must hold all of it.
+            self._of_adapter, self._comparable = True, frozenset()
             return
 
         expected = _ask_learners(algorithm, elements=MANY, turn=0)
@@ -84,19 +90,23 @@ class WeightArrival:
             RuntimeError: If an engine holds others and `start_guard.action` is `"raise"`, or if one
                 does not answer; one line.
         """
-        if not self._comparable or algorithm.config.start_gap_limit is None:
+        compared, of_adapter = self._comparable or frozenset(), self._of_adapter
+        if not (compared or of_adapter) or algorithm.config.start_gap_limit is None:
             return
 
-        expected = _ask_learners(algorithm, elements=MANY if thorough else FEW, turn=version)
-        for index, facts, parts in _ask_engines(algorithm, expected):
+        elements = MANY if thorough else FEW
+        expected = _ask_learners(algorithm, elements=elements, turn=version, of_adapter=of_adapter)
+        for index, facts, parts in _ask_engines(algorithm, expected, of_adapter=of_adapter):
             # One that was restarted a moment ago is given weights before it samples again.
             was_restarted = facts != algorithm.engines.get(str(index), facts)
-            differing = self._comparable - _agreeing(parts, expected)
+            if of_adapter:
+                compared = _held_or_lacking(parts, expected)
+            differing = compared - _agreeing(parts, expected)
             if was_restarted or not differing:
                 continue
             line = _describe(
                 {name for name, _ in differing},
-                of=len({name for name, _ in self._comparable}),
+                of=len({name for name, _ in compared}),
                 runner=index,
                 version=version,
             )
@@ -137,15 +147,36 @@ class WeightArrival:
         return restarted
 
 
-def _ask_learners(algorithm: DAPO, *, elements: int, turn: int) -> BlockChecksums:
+def _take_adapters(algorithm: DAPO) -> bool:
+    """Whether all engines take adapters."""
+    return all(
+        algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: runner.module[DEFAULT_MODULE_ID].engine.takes_adapters,
+            local_env_runner=algorithm.config.num_env_runners == 0,
+            timeout_seconds=algorithm.config.weight_sync_timeout_s,
+        )
+    )
+
+
+def _ask_learners(
+    algorithm: DAPO, *, elements: int, turn: int, of_adapter: bool = False
+) -> BlockChecksums:
     return ask_learners(
         algorithm.learner_group,
-        lambda learner: learner_checksums(learner.policy_module, elements=elements, turn=turn),
+        lambda learner: learner_checksums(
+            learner.policy_module, elements=elements, turn=turn, of_adapter=of_adapter
+        ),
     )[0]
 
 
+def _held_or_lacking(parts: Collection[BlockPart], expected: BlockChecksums) -> frozenset[Held]:
+    """What an engine holds of an adapter, and as held nowhere what it lacks."""
+    held = frozenset((part.name, part.holder) for part in parts)
+    return held | {(name, "") for name in set(expected) - {name for name, _ in held}}
+
+
 def _ask_engines(
-    algorithm: DAPO, expected: BlockChecksums
+    algorithm: DAPO, expected: BlockChecksums, *, of_adapter: bool = False
 ) -> list[tuple[int, Any, list[BlockPart]]]:
     """Index, facts and parts of every EnvRunner with an engine.
 
@@ -159,7 +190,11 @@ def _ask_engines(
     def ask(runner: TextEnvRunner) -> tuple[int, Any, list[BlockPart], str]:
         parts, fault = [], ""
         try:
-            parts = runner.module[DEFAULT_MODULE_ID].engine.weight_checksums(blocks)
+            engine = runner.module[DEFAULT_MODULE_ID].engine
+            if of_adapter:  # that which this EnvRunner's requests ask for
+                parts = engine.adapter_checksums(runner.adapter or "", blocks)
+            else:
+                parts = engine.weight_checksums(blocks)
         except Exception as error:  # whatever it is, nobody knows what is sampled from
             fault = one_line(error)
         return runner.worker_index, runner.engine_facts, parts, fault

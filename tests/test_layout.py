@@ -28,6 +28,9 @@ EXCEPTIONS = {
 IMPORTERS = {
     "vllm": {
         "rllib_dapo.rollout.vllm_engine",
+        "rllib_dapo.rollout.vllm_adapters",
+        "rllib_dapo.rollout.vllm_adapter_worker",
+        "rllib_dapo.rollout.vllm_requests",
         "rllib_dapo.rollout.cpu_ray_executor",
         "rllib_dapo.rollout.vllm_transfer",
         "rllib_dapo.rollout.vllm_weight_blocks",

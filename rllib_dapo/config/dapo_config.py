@@ -86,6 +86,7 @@ class DAPOConfig(
         self.attn_implementation = "auto"
         self.gradient_checkpointing = False
         self.freeze_fraction = 0.0
+        self.lora: dict[str, Any] | None = None
         self.logprob_chunk_tokens = 2048
         self.num_threads: int | Literal["auto"] = "auto"
 
@@ -380,6 +381,8 @@ class DAPOConfig(
             "attn_implementation": self.attn_implementation,
             "gradient_checkpointing": self.gradient_checkpointing,
             "freeze_fraction": self.freeze_fraction,
+            "lora": self.lora,
+            "seed": self.seed,
             "value_head": self.has_critic,
             "reference": self.needs_reference,
             "zero3": self._zero3_settings(),

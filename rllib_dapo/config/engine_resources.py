@@ -128,6 +128,7 @@ class EngineResources(AlgorithmConfig):
             "engine_kwargs": self.engine_kwargs,
             "transfer_backend": None if way == "object_store" else way,
             "sleeps": self.takes_turns,
+            "lora": self.lora,
             "reserved_bytes": self.learner_bytes_at_rest or 0.0,
         }
 

@@ -28,6 +28,7 @@ class ModelSections(AlgorithmConfig):
         attn_implementation: str = NotProvided,
         gradient_checkpointing: bool = NotProvided,
         freeze_fraction: float = NotProvided,
+        lora: dict[str, Any] | None = NotProvided,
         logprob_chunk_tokens: int = NotProvided,
         num_threads: int | Literal["auto"] = NotProvided,
     ) -> Self:
@@ -51,6 +52,13 @@ class ModelSections(AlgorithmConfig):
                 third slower.
             freeze_fraction: Share of the decoder layers, counted from the first, that is not
                 trained, in [0, 1).
+            lora: Train an adapter (LoRA) beside the frozen model: `{rank, alpha, target_modules,
+                rslora}`, of which `rank` must be given. `alpha` is 32, `target_modules`
+                `all-linear` (or a list of layers, such as `[q_proj, v_proj]`), and the adapter is
+                scaled by `alpha / rank`, with `rslora` by `alpha / sqrt(rank)`. It alone is in
+                optimizer and checkpoint, and on the way to the engines. It wants about ten times
+                the learning rate of full training; see docs/lora.md. `null` trains the whole
+                model.
             logprob_chunk_tokens: Number of tokens whose logits are held at a time.
             num_threads: CPU threads of each Learner and engine; `auto` shares the machine's cores.
         """

@@ -13,6 +13,7 @@ from rllib_dapo.config.inherited_checks import (
     refused_settings,
     warned_settings,
 )
+from rllib_dapo.config.lora_checks import check_lora
 from rllib_dapo.config.objective_checks import check_objective, idle_clip_warning
 from rllib_dapo.config.setting import Setting, own_settings
 from rllib_dapo.config.value_kinds import choices, misfit
@@ -64,6 +65,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from refused_settings(config)
     yield from _check_model(config)
     yield from _check_rollout(config)
+    yield from check_lora(config)
     yield from check_engine(config)
     yield from check_weights(config)
     yield from check_colocation(config)

@@ -22,8 +22,8 @@ def transfer_way(config: DAPOConfig) -> str:
     """
     if config.weight_transfer != "auto":
         return config.weight_transfer
-    # Learner and engine would be one process: nothing has to travel anywhere.
-    if config.engine != "vllm" or config.num_env_runners == 0:
+    # Learner and engine would be one process: nothing has to travel anywhere. An adapter is small.
+    if config.lora is not None or config.engine != "vllm" or config.num_env_runners == 0:
         return "object_store"
     if _has_gpus_of_its_own(config):
         return "nccl"

@@ -156,7 +156,10 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def engine_weights(self, *, everywhere: bool = False) -> Iterator[tuple[str, Tensor]]:
         """See `DAPOTorchLearner.engine_weights`; sharded weights are gathered on the way."""
         module = self.policy_module
-        weights = self._whole_weights(module.lm)
+        if module.adapter is not None:
+            weights = module.adapter.merged_weights(module.lm, self.gather)
+        else:
+            weights = self._whole_weights(module.lm)
         if rank() == 0 or everywhere:
             yield from module.checkpoint_format.to_checkpoint(weights)
         else:
@@ -173,7 +176,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
             own = dict(
                 module.named_parameters(prefix=prefix, recurse=False, remove_duplicate=False)
             )
-            with self._gathered(list(own.values())) as is_gathered:
+            with self.gather(list(own.values())) as is_gathered:
                 # A gathered weight is gone when the next one comes, but a layer may be converted
                 # as a whole.
                 yield from (
@@ -186,11 +189,15 @@ class DeepSpeedLearner(DAPOTorchLearner):
             yield from ((name, buffer) for name, buffer in buffers if name in saved)
 
     @contextmanager
-    def _gathered(self, params: list[nn.Parameter]) -> Iterator[bool]:
-        """Gathers what is sharded among some parameters, and says whether anything was."""
+    def gather(self, parameters: list[nn.Parameter]) -> Iterator[bool]:
+        """Gathers what is sharded among some parameters, and says whether anything was.
+
+        Args:
+            parameters: Whole and sharded ones; the same on all Learners.
+        """
         sharded = [
             p
-            for p in params
+            for p in parameters
             if hasattr(p, "ds_status") and p.ds_status is not ZeroParamStatus.AVAILABLE
         ]
         with deepspeed.zero.GatheredParameters(sharded) if sharded else nullcontext():
@@ -204,10 +211,17 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def training_state(self, checkpoint: Path) -> dict[str, Any]:
         """Has DeepSpeed write its shards, and gathers sharded weights for the model's folder."""
         (checkpoint / FOLDER / TAG).mkdir(parents=True, exist_ok=True)
-        self._engine.save_checkpoint(str(checkpoint / FOLDER), tag=TAG)
+        self._engine.save_checkpoint(
+            str(checkpoint / FOLDER), tag=TAG, exclude_frozen_parameters=self._has_adapter
+        )
         if self._stage == 3:
             self._write_model(checkpoint / MODULE_PATH)
         return {PARAMETER_GROUPS: len(self.step_optimizer.param_groups)}
+
+    @property
+    def _has_adapter(self) -> bool:
+        """Whether most of the module is a base that every Learner has read by itself."""
+        return self.policy_module.adapter is not None
 
     def _write_model(self, folder: Path) -> None:
         """Writes what the module cannot save by itself; see `CausalLMModule.save_to_path`."""
@@ -222,7 +236,10 @@ class DeepSpeedLearner(DAPOTorchLearner):
 
     def _saved_weights(self) -> Iterator[tuple[str, Tensor]]:
         """All weights by their names in a checkpoint, on the first Learner alone."""
-        yield from self.engine_weights()
+        adapter = self.policy_module.adapter
+        for named in self.engine_weights() if adapter is None else adapter.weights(self.gather):
+            if rank() == 0:
+                yield named
 
         head = self.policy_module.value_head
         for name, tensor in () if head is None else self._whole_weights(head):
@@ -246,7 +263,9 @@ class DeepSpeedLearner(DAPOTorchLearner):
                 "its model (`rllib-dapo export`)"
             )
 
-        path, _ = self._engine.load_checkpoint(str(checkpoint / FOLDER), tag=TAG)
+        path, _ = self._engine.load_checkpoint(
+            str(checkpoint / FOLDER), tag=TAG, load_module_strict=not self._has_adapter
+        )
         if path is None:
             raise FileNotFoundError(f"DeepSpeed found no state in {checkpoint / FOLDER}")
 

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rllib_dapo.core import dapo_objective
 from rllib_dapo.core.batching import MiniBatchPlan
+from rllib_dapo.learner.adapter import Gather, whole_already
 from rllib_dapo.learner.collectives import rank, world_size
 from rllib_dapo.learner.critic_warmup import critics_outputs, is_critic_alone
 from rllib_dapo.learner.logprob_gap import GapReport, measure_gap, token_gaps
@@ -66,6 +67,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
 
     config: DAPOConfig
     weight_sender: WeightSender | None = None  # where weights go to engines directly
+    gather: Gather = staticmethod(whole_already)  # makes sharded weights whole
 
     def __repr__(self) -> str:
         """`DAPOTorchLearner, one of 2 · tiny`: what Ray's dashboard and logs call this actor.
@@ -381,8 +383,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
                 way all Learners must go through the whole iterator at the same time.
         """
         if rank() == 0 or everywhere:
-            module = self.policy_module
-            yield from module.checkpoint_format.to_checkpoint(module.lm.state_dict().items())
+            yield from self.policy_module.whole_weights()
 
     @property
     def weights_version(self) -> int:

@@ -17,12 +17,21 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
+from rllib_dapo.learner.adapter import (
+    BaseReference,
+    Gather,
+    LoraAdapter,
+    computing_in_float32,
+    whole_already,
+)
+from rllib_dapo.learner.adapter_folder import write_adapter
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
 from rllib_dapo.learner.logits_probe import find_logit_adjustment
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
 from rllib_dapo.learner.reference import Reference
 from rllib_dapo.learner.row_masks import longest_window
+from rllib_dapo.learner.value_head import new_value_head
 from rllib_dapo.models import (
     CheckpointFormat,
     WeightTaker,
@@ -30,6 +39,7 @@ from rllib_dapo.models import (
     load_config,
     resolve_model,
 )
+from rllib_dapo.models.lora_settings import read_lora_settings
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
 from rllib_dapo.weight_transfer.wire.weight_arrays import to_numpy, to_tensors
@@ -44,7 +54,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     On a Learner: `_forward_train` turns a micro-batch of `core.collate` into log-probabilities and
     entropies of the response tokens, `[B, T]`. Parameters stay in float32, since at learning rates
     of 1e-6 an update of a bfloat16 weight rounds away; with `dtype="bfloat16"` the computation runs
-    under autocast.
+    under autocast. Where an adapter is trained (`language_model.lora`), this is true of the
+    adapter; the base, which stays what it is, has the type of the computation.
 
     On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows
     both. An engine's weights come in pieces (`weight_transfer`), not through `get_state`, which one
@@ -65,6 +76,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.is_sharded = False
 
         self.engine: Engine | None = None
+        self.adapter: LoraAdapter | None = None
         if self.inference_only:
             self.engine = make_engine(
                 config["engine"],
@@ -80,18 +92,27 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.checkpoint_format = CheckpointFormat(self.lm)
         with self._callable():
             self.settings = replace(self.settings, adjustment=find_logit_adjustment(self.lm))
+        if config["lora"] is not None:
+            shape, seed = read_lora_settings(config["lora"]), config["seed"] or 0
+            self.adapter = LoraAdapter(self.lm, shape, seed=seed, dtype=self._trained_dtype())
         freeze_first_layers(self.lm, config["freeze_fraction"])
         if config["gradient_checkpointing"]:
             self.lm.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
-        self.value_head = self._new_value_head() if config["value_head"] else None
+        self.value_head: nn.Linear | None = None
+        if config["value_head"]:
+            width = self.lm.config.get_text_config().hidden_size
+            self.value_head = new_value_head(width, self._trained_dtype())
 
         # In a tuple, so that it is not a part of this module: not saved, not wrapped, not given to
         # the optimizer.
-        self._reference: tuple[Reference, ...] = ()
+        self._reference: tuple[Reference | BaseReference, ...] = ()
         if config["reference"]:
-            self._reference = (Reference(self._load()),)
+            adapter = self.adapter
+            self._reference = (
+                BaseReference(self.lm, adapter) if adapter else Reference(self._load()),
+            )
 
     @override(InferenceOnlyAPI)
     def get_non_inference_attributes(self) -> list[str]:
@@ -129,7 +150,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             reference.to(batch["mask"].device, next(self.lm.parameters()).dtype)
         return reference(batch, self.settings)
 
-    def wrap_reference(self, wrap: Callable[[Reference], Reference]) -> None:
+    def wrap_reference(self, wrap: Callable[[Any], Any]) -> None:
         """Has a wrapper take the reference over, where there is one.
 
         Args:
@@ -185,7 +206,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, np.ndarray]:
-        """The weights under the names of a checkpoint, as NumPy arrays.
+        """What a checkpoint has, by its names there, as NumPy arrays: all weights, or the adapter.
 
         Args:
             components: Unused, since a module has no components.
@@ -249,11 +270,16 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     def write_model(self, folder: Path, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Writes weights, configuration and tokenizer into a Hugging Face folder.
 
+        Where an adapter is trained, it alone is written, in peft's format.
+
         Args:
             folder: An existing folder.
             weights: Names in a checkpoint, and all weights, which may be made one after the other;
                 the names of the value head's begin with `value_head.`.
         """
+        if self.adapter is not None:
+            write_adapter(folder, self.adapter.peft_config(self._name), weights)
+            return
         write_model(
             folder,
             self.lm,
@@ -288,7 +314,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             self.engine.close()
 
     def _load(self) -> PreTrainedModel:
-        """The start model in float32 or wider, without dropout.
+        """The start model without dropout, in float32 or wider if it is to be trained itself.
 
         Under ZeRO-3 it is sharded as it is read, and then has the type that DeepSpeed trains.
         """
@@ -301,7 +327,9 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
                 "env_runners.num_env_runners to 1, or rollout.engine to transformers"
             )
 
-        dtype = torch.promote_types(self.settings.dtype, torch.float32)
+        dtype = self.settings.dtype
+        if self.model_config["lora"] is None:
+            dtype = torch.promote_types(dtype, torch.float32)
         model = load_causal_lm(
             self._name,
             dtype=dtype,
@@ -327,23 +355,30 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     def _callable(self) -> AbstractContextManager[None]:
         """For as long as it lasts, the model can be called, whole or sharded."""
         if self.model_config["zero3"] is None:
-            return nullcontext()
+            return computing_in_float32(self.lm) if self.model_config["lora"] else nullcontext()
         from rllib_dapo.learner.zero_weights import gathered_in_turn
 
         return gathered_in_turn(self.lm)
 
-    def _new_value_head(self) -> nn.Linear:
-        """A head of zeros: values that are not learnt yet must not move the first advantages."""
-        head = nn.Linear(
-            self.lm.config.get_text_config().hidden_size, 1, dtype=next(self.lm.parameters()).dtype
-        )
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
+    def _trained_dtype(self) -> torch.dtype:
+        """The type of what is trained: float32 or wider, unless DeepSpeed has sharded another."""
+        held = next(self.lm.parameters()).dtype
+        return held if self.is_sharded else torch.promote_types(held, torch.float32)
+
+    def whole_weights(self, gather: Gather = whole_already) -> Iterator[tuple[str, Tensor]]:
+        """All weights of the language model by their names in a checkpoint, any adapter merged.
+
+        Args:
+            gather: Makes sharded weights whole; see `learner.adapter`.
+        """
+        own: Iterable[tuple[str, Tensor]] = self.lm.state_dict().items()
+        if self.adapter is not None:
+            own = self.adapter.merged_weights(self.lm, gather)
+        return self.checkpoint_format.to_checkpoint(own)
 
     def _weights(self) -> dict[str, Tensor]:
-        """All weights by their names in a checkpoint."""
-        weights = dict(self.checkpoint_format.to_checkpoint(self.lm.state_dict().items()))
+        """All weights that a checkpoint has, by their names there."""
+        weights = dict(self.whole_weights() if self.adapter is None else self.adapter.weights())
         if self.value_head is not None:
             weights |= {VALUE_HEAD + k: v for k, v in self.value_head.state_dict().items()}
         return weights
@@ -351,8 +386,11 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         """Loads the model's weights, and the value head's, which an exported model has not."""
         of_model = {k: v for k, v in weights.items() if not k.startswith(VALUE_HEAD)}
-        # Not strict, for second names of tied weights alone: what else is missing was refused.
-        self.lm.load_state_dict(self.checkpoint_format.from_checkpoint(of_model), strict=False)
+        if self.adapter is not None:
+            self.adapter.load(of_model)
+        else:
+            # Not strict, for second names of tied weights alone: what else is missing was refused.
+            self.lm.load_state_dict(self.checkpoint_format.from_checkpoint(of_model), strict=False)
 
         own = {
             k.removeprefix(VALUE_HEAD): v for k, v in weights.items() if k.startswith(VALUE_HEAD)

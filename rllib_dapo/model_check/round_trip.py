@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rllib_dapo.findings import one_line
+from rllib_dapo.learner.adapter_folder import read_adapter
 from rllib_dapo.learner.model_folder import read_weights
 from rllib_dapo.model_check.model_report import ModelFinding
 from rllib_dapo.models import load_config, load_tokenizer
@@ -43,6 +44,8 @@ def check_round_trip(module: CausalLMModule) -> ModelFinding:
 
 
 def _write_and_read(module: CausalLMModule, folder: Path) -> str:
+    if module.adapter is not None and not module.is_sharded:
+        return _write_and_read_adapter(module, folder)
     own = module.lm.state_dict()
     size = sum(tensor.numel() * tensor.element_size() for tensor in own.values())
     is_whole = not module.is_sharded and size <= MOST_BYTES
@@ -52,6 +55,8 @@ def _write_and_read(module: CausalLMModule, folder: Path) -> str:
     else:
         weights = {"tried": torch.zeros(1)}
     module.write_model(folder, weights.items())
+    if module.adapter is not None:
+        return "its adapter's files are written"
     trust_remote_code = module.model_config["trust_remote_code"]
     load_config(folder, trust_remote_code=trust_remote_code)
     load_tokenizer(folder, trust_remote_code=trust_remote_code)
@@ -63,3 +68,15 @@ def _write_and_read(module: CausalLMModule, folder: Path) -> str:
         if not torch.equal(tensor, own[name].cpu()):
             raise ValueError(f"{name} is read otherwise than it was written")
     return f"{len(weights)} weights are written and read again, bit by bit"
+
+
+def _write_and_read_adapter(module: CausalLMModule, folder: Path) -> str:
+    """The same of an adapter, which is all that a checkpoint has then."""
+    assert module.adapter is not None
+    own = dict(module.adapter.weights())
+    module.write_model(folder, own.items())
+    _, read = read_adapter(folder)
+    for name, tensor in read.items():
+        if not torch.equal(tensor, own[name].cpu()):
+            raise ValueError(f"{name} is read otherwise than it was written")
+    return f"{len(own)} tensors of the adapter are written and read again, bit by bit"

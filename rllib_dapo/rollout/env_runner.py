@@ -75,6 +75,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
         # Beside remote EnvRunners, the local one has to know the spaces, and needs no engine.
         self.module: Any = None
+        self.adapter: str | None = None  # of the engine's, what this EnvRunner samples from
         if self.worker_index > 0 or config.num_env_runners == 0:
             check_first_prompt(self.environments.stepper(), self.tokenizer, config)
             self.make_module()
@@ -365,16 +366,15 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
     def _sampling(self, *, evaluation: bool) -> Sampling:
         config = self.config
+        sampling = partial(Sampling, max_tokens=config.max_response_tokens, adapter=self.adapter)
         if evaluation:
-            return Sampling(
+            return sampling(
                 num_responses=config.evaluation_responses_per_prompt,
-                max_tokens=config.max_response_tokens,
                 temperature=config.evaluation_temperature,
                 top_p=config.evaluation_top_p,
             )
-        return Sampling(
+        return sampling(
             num_responses=config.group_size,
-            max_tokens=config.max_response_tokens,
             temperature=config.temperature,
             top_p=config.top_p,
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from rllib_dapo.models.lora_settings import read_lora_settings
 from rllib_dapo.rollout.engine import Engine
 from rllib_dapo.rollout.vllm_settings import EngineLayout
 
@@ -25,6 +27,7 @@ def make_engine(
     transfer_backend: str | None = None,
     sleeps: bool = False,
     reserved_bytes: float = 0.0,
+    lora: Mapping[str, Any] | None = None,
 ) -> Engine:
     """Builds the engine named by the setting `rollout.engine`.
 
@@ -45,6 +48,8 @@ def make_engine(
         transfer_backend: vLLM's name of the way by which weights come to its workers directly; None
             where they come through `Engine.load_weights`.
         sleeps: Whether the engine will be put to sleep, which only vLLM's can be.
+        lora: The setting `language_model.lora`: the engine takes adapters of this shape, where it
+            can.
         reserved_bytes: What another process keeps on the same device while this engine is awake.
 
     Raises:
@@ -71,6 +76,7 @@ def make_engine(
             transfer_backend=transfer_backend,
             sleeps=sleeps,
             reserved_bytes=reserved_bytes,
+            lora=None if lora is None else read_lora_settings(lora),
         )
 
     if kind == "transformers":

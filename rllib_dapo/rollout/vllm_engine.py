@@ -7,23 +7,23 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rllib_dapo.findings import one_line
+from rllib_dapo.models.lora_settings import LoraSettings
+from rllib_dapo.rollout.adapter import Adapter
 from rllib_dapo.rollout.engine import (
     CHANGED_CLASSES,
-    Completion,
     Engine,
     EngineDiedError,
     EnginePart,
     FinishedResponse,
     Request,
-    Sampling,
 )
 from rllib_dapo.rollout.vllm_settings import (
     EngineLayout,
@@ -48,11 +48,11 @@ os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "1")
 # On a CPU the caller sets the threads: the Learner may share this process and its cores.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
-from vllm import LLM, SamplingParams, TokensPrompt
-from vllm.outputs import CompletionOutput
+from vllm import LLM, TokensPrompt
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind
 
+from rllib_dapo.rollout.vllm_adapters import VLLMAdapters, start_with_adapters
+from rllib_dapo.rollout.vllm_requests import sampling_params, to_completion
 from rllib_dapo.rollout.vllm_transfer import (
     TransferReceiver,
     ask_workers,
@@ -81,6 +81,7 @@ class VLLMEngine(Engine):
         transfer_backend: str | None = None,
         sleeps: bool = False,
         reserved_bytes: float = 0.0,
+        lora: LoraSettings | None = None,
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
         is_cpu = current_platform.is_cpu()
@@ -111,7 +112,13 @@ class VLLMEngine(Engine):
 
         self._num_workers = layout.num_workers
         self._asleep: set[EnginePart] = set()
-        self._llm: LLM | None = _start(settings | engine_kwargs, num_workers=layout.num_workers)
+        self._adapters: VLLMAdapters | None = None
+        start = partial(_start, num_workers=layout.num_workers)
+        self._llm: LLM | None
+        if lora is None:
+            self._llm = start(settings | engine_kwargs)
+        else:
+            self._llm, self._adapters = start_with_adapters(start, settings | engine_kwargs, lora)
         if is_cpu and layout.pipeline_parallel_size > 1:
             self.llm.collective_rpc("make_pipeline_buffers")
         self._request_ids = count()
@@ -139,12 +146,16 @@ class VLLMEngine(Engine):
         self._refuse_asleep("weights", "kv_cache")
         self.refuse_half_weights()
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
+        adapter = self._held_adapters.request(name) if (name := request.sampling.adapter) else None
 
         for index in request.wanted:
             request_id = str(next(self._request_ids))
             self._pending[request_id] = (request.key, index)
             self.llm.llm_engine.add_request(
-                request_id, prompt, _sampling_params(request.sampling, request.seed + index)
+                request_id,
+                prompt,
+                sampling_params(request.sampling, request.seed + index),
+                lora_request=adapter,
             )
 
     def step(self) -> list[FinishedResponse]:
@@ -157,7 +168,7 @@ class VLLMEngine(Engine):
 
         for output in outputs:
             key, index = self._pending.pop(output.request_id)
-            completion = _completion(output.outputs[0])
+            completion = to_completion(output.outputs[0])
             finished.append(FinishedResponse(key=key, index=index, completion=completion))
         return finished
 
@@ -172,6 +183,28 @@ class VLLMEngine(Engine):
         with self._deaths_told():
             _refuse_lacking(hand_over(self.llm, weights, num_workers=self._num_workers))
         self.llm.reset_prefix_cache()
+
+    @property
+    def takes_adapters(self) -> bool:
+        """See `Engine.takes_adapters`."""
+        return self._adapters is not None
+
+    @property
+    def _held_adapters(self) -> VLLMAdapters:
+        if self._adapters is None:
+            raise RuntimeError("this vLLM engine was started without room for adapters")
+        return self._adapters
+
+    def load_adapter(self, adapter: Adapter) -> None:
+        """See `Engine.load_adapter`."""
+        self._refuse_asleep("weights")
+        with self._deaths_told():
+            self._held_adapters.load(self.llm, adapter)
+
+    def adapter_checksums(self, name: str, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """See `Engine.adapter_checksums`: each worker answers for what it multiplies with."""
+        self._refuse_asleep("weights")
+        return self._held_adapters.checksums(self.llm, name, blocks)
 
     def open_transfer(self, init_info: Mapping[str, Any]) -> None:
         """See `Engine.open_transfer`."""
@@ -207,11 +240,12 @@ class VLLMEngine(Engine):
         if "weights" in self._asleep:
             return
         self.abort()
-        # What a quantized model has beside the weights of a checkpoint nobody hands over: at level
-        # 1 vLLM keeps its memory's contents in main memory, at level 2 it drops them.
+        # What a quantized model has beside the weights of a checkpoint nobody hands over, nor the
+        # base of an adapter: at level 1 vLLM keeps its memory's contents in main memory, at level 2
+        # it drops them.
         quantized = self.llm.llm_engine.model_config.quantization is not None
         with self._deaths_told():
-            self.llm.sleep(level=1 if quantized else 2)
+            self.llm.sleep(level=1 if quantized or self.takes_adapters else 2)
         self._asleep = {"weights", "kv_cache"}
 
     def wake(self, part: EnginePart) -> None:
@@ -365,28 +399,3 @@ def _reason(error: Exception) -> str:
     if callable(details):
         return str(details()[0]["msg"]).removeprefix("Value error, ")
     return one_line(error)
-
-
-def _sampling_params(sampling: Sampling, seed: int) -> SamplingParams:
-    return SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        seed=seed,
-        logprobs=0,
-        flat_logprobs=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _completion(output: CompletionOutput) -> Completion:
-    """Keeps the sampled tokens' log-probabilities: vLLM lists the sampled token first."""
-    flat = output.logprobs
-    starts = np.asarray(flat.start_indices, dtype=np.int64)
-
-    return Completion(
-        token_ids=np.asarray(output.token_ids, dtype=np.int32),
-        logprobs=np.asarray(flat.logprobs, dtype=np.float32)[starts],
-        finish_reason="length" if output.finish_reason == "length" else "stop",
-    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from rllib_dapo.rollout.vllm_adapter_worker import AdapterReceiver
 from rllib_dapo.rollout.vllm_worker import WeightReceiver
 
 # vLLM imports this module in every worker before it makes anything there: from here on it knows the
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 
-class TransferReceiver(WeightReceiver):
+class TransferReceiver(WeightReceiver, AdapterReceiver):
     """Methods that vLLM adds to each of its workers (its setting `worker_extension_cls`)."""
 
     start_weight_update: Any

@@ -35,6 +35,10 @@ def make_transfer_way(
         "timeout_seconds": config.weight_sync_timeout_s,
         "tolerates_deaths": config.restart_failed_env_runners,
     }
+    if config.lora is not None:
+        from rllib_dapo.weight_transfer.adapter_way import AdapterWay
+
+        return AdapterWay(learner_group, env_runner_group, **options)
     if way == "object_store":
         from rllib_dapo.weight_transfer.object_store import ObjectStoreWay
 
