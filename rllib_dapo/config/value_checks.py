@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.config.colocation_checks import check_colocation
 from rllib_dapo.config.engine_resources import check_engine
+from rllib_dapo.config.engine_sharing import check_sharing
 from rllib_dapo.config.inherited_checks import (
     check_inherited_kinds,
     refused_settings,
@@ -69,6 +70,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from check_engine(config)
     yield from check_weights(config)
     yield from check_colocation(config)
+    yield from check_sharing(config)
     yield from check_objective(config)
     yield from _check_update(config)
     yield from _check_sampling(config)
