@@ -80,9 +80,10 @@ def engine_host(
         yield actor
     finally:
         # Workers of an engine are processes of their own, which it ends. One that hangs is killed.
-        with suppress(GetTimeoutError, RayActorError):
-            ray.get(actor.close.remote(), timeout=_CLOSING_SECONDS)
-        ray.kill(actor)
+        if ray.is_initialized():
+            with suppress(GetTimeoutError, RayActorError):
+                ray.get(actor.close.remote(), timeout=_CLOSING_SECONDS)
+            ray.kill(actor)
 
 
 def _wait_for_room(actor: ActorHandle, resources: Mapping[str, float], room_seconds: float) -> None:
@@ -105,11 +106,21 @@ def make_hosted_engine(arguments: Mapping[str, Any]) -> Engine:
 
     Args:
         arguments: See `engine_host`.
+
+    Raises:
+        RuntimeError: If it can take no adapters; one line.
     """
     settings = dict(arguments)
     set_num_threads(settings.pop("num_threads"))
     settings["model"] = str(resolve_model(str(settings["model"])))
-    return make_engine(settings.pop("kind"), **settings)
+    engine = make_engine(settings.pop("kind"), **settings)
+    if settings["lora"] is not None and not engine.takes_adapters:
+        engine.close()
+        raise RuntimeError(
+            f"rollout.shared_engine=true: vLLM takes no adapters for {settings['model']}, so each "
+            "trial needs whole weights of its own: set it to false"
+        )
+    return engine
 
 
 def join_shared_engine(name: str) -> SharedEngine:
