@@ -273,7 +273,8 @@ def _check_deepspeed(config: DAPOConfig) -> Iterator[str]:
         )
         return
 
-    if config.num_learners == 0 and config.num_env_runners == 0 and config.engine == "vllm":
+    has_engine = config.num_env_runners == 0 and not config.samples_elsewhere
+    if config.num_learners == 0 and has_engine and config.engine == "vllm":
         yield (
             "learners.num_learners=0 and env_runners.num_env_runners=0 put DeepSpeed and vLLM into "
             "one process, where each makes torch's process group its own: set one of them to 1"

@@ -16,7 +16,7 @@ import pytest
 FILE = """
 environment: {env: rllib_dapo/Arithmetic-v0, env_config: {max_operand: 9}}
 language_model: {name: MODEL, dtype: float32, num_threads: 1, lora: {rank: 8}}
-rollout: {shared_engine: true, max_prompt_tokens: 16, max_response_tokens: 6, cpu_kv_cache_gib: 0.25}
+rollout: {shared_engine: true, max_prompt_tokens: 16, max_response_tokens: 6}
 training: {lr: 1e-3, warmup_steps: 0, prompts_per_step: 4, group_size: 4, minibatch_size: 8}
 dynamic_sampling: {enabled: false}
 overlong: {buffer_tokens: 2}
