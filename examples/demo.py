@@ -74,7 +74,7 @@ def main(overrides: list[str]) -> int:
     curves_picture(result.metrics_dataframe, OUTPUTS / "curves.png")
     write_report(str(OUTPUTS / "run"), output=OUTPUTS / "report.html")
     shutil.copytree(result.checkpoint.path, OUTPUTS / "checkpoint")
-    export_checkpoint(OUTPUTS / "checkpoint", OUTPUTS / "model")
+    export_checkpoint(OUTPUTS / "checkpoint", OUTPUTS / "model", merge=None)
 
     answers = held_out_answers(settings, count=4)
     show(summary, answers=answers, seconds=time.monotonic() - began)

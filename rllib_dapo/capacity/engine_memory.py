@@ -10,6 +10,7 @@ from rllib_dapo.capacity.hardware import Gpu
 from rllib_dapo.capacity.layout import WIDTH, EnginesLayout
 from rllib_dapo.capacity.learner_memory import CUDA_CONTEXT, NCCL_BUFFERS
 from rllib_dapo.capacity.model_shape import ModelShape
+from rllib_dapo.config.lora_checks import lora_settings
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -70,6 +71,9 @@ def engine_memory(
     longest = config.max_prompt_tokens + config.max_response_tokens
     mean = config.max_prompt_tokens / 2 + response_tokens
     parts = {"weights": width * shape.parameters / layout.workers}
+    lora = lora_settings(config)
+    if lora is not None and layout.kind == "vllm":
+        parts["adapter"] = width * shape.adapter_parameters(lora)
 
     if layout.kind == "transformers":
         batch = min(config.group_size, layout.concurrency)

@@ -113,7 +113,7 @@ def learner_layout(config: DAPOConfig) -> LearnerLayout:
     stage, count = zero_stage(settings), max(1, config.num_learners)
     half = config.model_dtype == "bfloat16"
     precision: Precision = config.model_dtype
-    if half and stage == 0:
+    if half and stage == 0 and config.lora is None:  # the base of an adapter is bfloat16, too
         precision = "autocast"
 
     optimizer = _optimizer_name(config)

@@ -18,6 +18,7 @@ from rllib_dapo.capacity.layout import (
     microbatches_of_update,
 )
 from rllib_dapo.capacity.model_shape import ModelShape
+from rllib_dapo.config.lora_checks import lora_settings
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -105,7 +106,7 @@ def learner_memory(
     parts = states | kept | {"log-probabilities": head, "bfloat16 copies": copies, "batch": batch}
     if on_gpu:
         parts["CUDA, NCCL"] = CUDA_CONTEXT + (NCCL_BUFFERS if layout.count > 1 else 0)
-        loading = _loading_bytes(shape, layout)
+        loading = _loading_bytes(shape, layout, holds_half=config.lora is not None)
         return ProcessMemory(device=_there(parts), host=_there(host), loading=loading)
     parts["heap"] = heap_bytes(shape, layout.precision, tokens=tokens, row_tokens=row)
     for name, size in host.items():
@@ -113,12 +114,26 @@ def learner_memory(
     return ProcessMemory(device=_there(parts))
 
 
+def trained_parameters(shape: ModelShape, config: DAPOConfig) -> int:
+    """Numbers that are trained, those of a value head among them.
+
+    Args:
+        shape: The model.
+        config: Valid configuration without search spaces.
+    """
+    head = shape.hidden + 1 if config.has_critic else 0
+    lora = lora_settings(config)
+    if lora is not None:
+        return shape.adapter_parameters(lora) + head
+    return shape.trainable_parameters(config.freeze_fraction) + head
+
+
 def _states(
     shape: ModelShape, config: DAPOConfig, layout: LearnerLayout
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Weights, gradients, optimizer, reference and buffers: on the device, and offloaded."""
     count = shape.parameters + (shape.hidden + 1 if config.has_critic else 0)
-    trained = shape.trainable_parameters(config.freeze_fraction) + count - shape.parameters
+    trained = trained_parameters(shape, config)
     of_weights, of_gradients, of_optimizer = layout.shards
     is_half = layout.precision == "bfloat16"
     width = 2 if is_half else WIDTH["float64" if layout.precision == "float64" else "float32"]
@@ -129,6 +144,11 @@ def _states(
     # Under ZeRO the optimizer has float32 masters of its own, even of float32 weights.
     masters = 4 * trained / of_optimizer if layout.stage else 0.0
     reference = width * shape.parameters / of_weights if config.needs_reference else 0.0
+    if config.lora is not None:
+        # The adapter is float32 beside its base, unless ZeRO has masters of it; the base with the
+        # adapter off is the reference.
+        weights += (width if layout.stage else max(width, 4)) * trained / of_weights
+        reference = 0.0
 
     buffers = min(layout.bucket_bytes, 3 * max(width, 4) * trained)
     if layout.stage == 3:
@@ -149,9 +169,14 @@ def _states(
     return device | {"buffers": buffers}, host
 
 
-def _loading_bytes(shape: ModelShape, layout: LearnerLayout) -> float:
-    """Main memory while a model is read: whole in float32, or under ZeRO-3 part by part."""
+def _loading_bytes(shape: ModelShape, layout: LearnerLayout, *, holds_half: bool) -> float:
+    """Main memory while a model is read: whole in float32, or under ZeRO-3 part by part.
+
+    The base of an adapter is read in the type that it is held in (`holds_half`).
+    """
     width = 8 if layout.precision == "float64" else 4
+    if holds_half:
+        width = WIDTH[layout.precision]
     if layout.stage == 3:
         largest = max(*shape.layer_parameters, shape.embedding_parameters)
         return width * (shape.parameters / layout.count + largest)

@@ -13,6 +13,7 @@ from rllib_dapo.capacity.known_models import known_sizes
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.models import folder_if_there, load_config
 from rllib_dapo.models.attention import EAGER, choose_attention
+from rllib_dapo.models.lora_settings import LoraSettings, linear_layers
 from rllib_dapo.models.model_names import TINY, TINY_CALCULATOR
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ModelShape:
         windows: Of each layer, the most tokens whose keys and values it needs: None for all, 0 for
             a layer without keys and values.
         is_eager: Whether attention writes out its scores, a number for each pair of tokens.
+        linear: Path, inputs and outputs of each linear layer that can have an adapter.
     """
 
     parameters: int
@@ -65,6 +67,7 @@ class ModelShape:
     experts_per_token: int
     windows: tuple[int | None, ...]
     is_eager: bool
+    linear: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def layers(self) -> int:
@@ -81,6 +84,18 @@ class ModelShape:
         """Numbers in the weights that activations are multiplied with, experts included."""
         table = 0 if self.ties_embeddings else self.embedding_parameters
         return self.parameters - table
+
+    def adapter_parameters(self, lora: LoraSettings) -> int:
+        """Numbers in an adapter: `rank (inputs + outputs)` of each layer that has one.
+
+        Args:
+            lora: The adapter's shape.
+        """
+        return sum(
+            lora.rank * (inputs + outputs)
+            for path, inputs, outputs in self.linear
+            if lora.adapts(path)
+        )
 
     def kv_elements(self, tokens: float, *, kv_heads: int | None = None) -> float:
         """Numbers in the keys and values of a sequence: `2 layers kv_heads head_size tokens`.
@@ -171,6 +186,7 @@ def shape_of(config: PreTrainedConfig, *, trust_remote_code: bool = False) -> Mo
         experts_per_token=top_k if experts else 0,
         windows=layer_windows(sizes, int(text.num_hidden_layers)),
         is_eager=choose_attention(config) == EAGER,
+        linear=tuple((path, *sizes) for path, sizes in linear_layers(model).items()),
     )
 
 

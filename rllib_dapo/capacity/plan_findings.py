@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_LEARNERS, MOST_GPUS_AN_ENGINE = 512, 16
 CHUNK_TOKENS = 512
+LORA_RANK = 16
 Change = tuple[str, Callable[["DAPOConfig"], Any]]
 
 
@@ -153,6 +154,9 @@ def _learner_changes(config: DAPOConfig, hardware: Hardware) -> list[Change]:
         changes.append(("set rollout.colocate to true", lambda c: setattr(c, "colocate", True)))
     if config.num_gpus_per_learner and not config.takes_turns:
         changes += _sharding_changes(config)
+    if config.lora is None and config.num_gpus_per_learner and not config.freeze_fraction:
+        told = f"set language_model.lora to {{rank: {LORA_RANK}}}"
+        changes.append((told, lambda c: setattr(c, "lora", {"rank": LORA_RANK})))
     return changes
 
 

@@ -14,6 +14,7 @@ from rllib_dapo.capacity.engine_memory import kv_bytes
 from rllib_dapo.capacity.hardware import CORE_FLOPS, CPU_BANDWIDTH, Hardware
 from rllib_dapo.capacity.layout import WIDTH, EnginesLayout, LearnerLayout, microbatches_of_update
 from rllib_dapo.capacity.model_shape import ModelShape
+from rllib_dapo.config.lora_checks import lora_settings
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -103,7 +104,7 @@ def step_seconds(
         sampling=sampling,
         training=training,
         transfers=transfer_seconds(shape, config, hardware, learners=learners, engines=engines),
-        transfer_bytes=WIDTH[engines.dtype] * shape.parameters,
+        transfer_bytes=transferred_bytes(shape, config, engines),
         sampled_tokens_per_s=sampled * response_tokens / sampling,
         trained_tokens_per_s=tokens / training,
         responses=sampled,
@@ -172,10 +173,12 @@ def _training_seconds(
     responses = config.prompts_per_step * config.group_size / layout.count
     once = forward_flops(shape, tokens=responses * length, context=length / 2)
 
-    # A backward pass is two forward passes; one more recomputes activations.
+    # A backward pass is two forward passes, one of them for the weights' gradient, which the base
+    # of an adapter has not; one more recomputes activations.
     updates = max(1, round(config.train_batch_responses / config.minibatch_size))
     scored = 1 - 1 / updates if config.old_logprobs == "trainer" else 0.0
-    passes = 3 + config.gradient_checkpointing + scored + config.needs_reference
+    backward = 2 if config.lora is None else 1
+    passes = 1 + backward + config.gradient_checkpointing + scored + config.needs_reference
     arithmetic = passes * once / flops
 
     if layout.stage != 3 or layout.count == 1:
@@ -207,7 +210,7 @@ def transfer_seconds(
         learners: The Learners.
         engines: The engines.
     """
-    size = float(WIDTH[engines.dtype] * shape.parameters)
+    size = transferred_bytes(shape, config, engines)
     devices = learners.count * learners.gpus + engines.count * engines.gpus
     gather = 0.0
     if learners.stage == 3 and learners.count > 1:
@@ -224,8 +227,24 @@ def transfer_seconds(
         fast = {"ipc": local} if shares else {"nccl": gather + size / _link(hardware, devices)}
         ways = fast | ways
 
+    if config.lora is not None:  # it has a way of its own
+        return {"object store": ways["object store"]}
     wanted = str(getattr(config, "weight_transfer", "auto")).replace("_", " ")
     return {wanted: ways[wanted], **ways} if wanted in ways else ways
+
+
+def transferred_bytes(shape: ModelShape, config: DAPOConfig, engines: EnginesLayout) -> float:
+    """Bytes that travel to each engine after an update: all weights, or the adapter alone.
+
+    Args:
+        shape: The model.
+        config: Valid configuration without search spaces.
+        engines: The engines.
+    """
+    lora = lora_settings(config)
+    takes_adapters = lora is not None and engines.kind == "vllm"
+    count = shape.adapter_parameters(lora) if lora and takes_adapters else shape.parameters
+    return float(WIDTH[engines.dtype] * count)
 
 
 def _rates(hardware: Hardware, on_gpu: bool, dtype: str) -> tuple[float, float]:

@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from rllib_dapo.checkpoint.merge import write_merged
 from rllib_dapo.checkpoint.remote_copy import local_folder
+from rllib_dapo.learner.adapter_folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rllib_dapo.learner.model_folder import LEFT_BEHIND, MODULE_PATH
 
 CONFIG, WEIGHTS = "config.json", "*.safetensors"
@@ -26,19 +28,29 @@ _OF_A_MODEL = (
 
 
 def export_checkpoint(
-    checkpoint: str | Path, folder: str | Path, *, dtype: str = ORIGINAL, overwrite: bool = False
+    checkpoint: str | Path,
+    folder: str | Path,
+    *,
+    dtype: str = ORIGINAL,
+    overwrite: bool = False,
+    merge: bool | None = False,
 ) -> Path:
     """Copies the model out of a checkpoint, for `transformers`, `vllm` and the hub.
 
-    What the checkpoint says of its run goes along.
+    What the checkpoint says of its run goes along. Where an adapter was trained
+    (`language_model.lora`), it is copied as it is, in peft's format; merged with its base it is a
+    whole model.
 
     Args:
         checkpoint: Folder or URI of a checkpoint of `DAPO`, made by Tune or by `algo.save_to_path`.
         folder: Folder for the model: a new or empty one.
         dtype: Type of the weights, such as `"float32"`, which is what training keeps them in; by
-            default the type that the start model was published in.
+            default the type that the start model was published in, and for an adapter alone
+            float32.
         overwrite: Whether the folder may have files. Those of the same names are replaced, and
             nothing is removed.
+        merge: Write a whole model where an adapter was trained: the base with the adapter added.
+            None does so where there is an adapter; True refuses a checkpoint without one.
 
     Returns:
         The folder.
@@ -47,7 +59,7 @@ def export_checkpoint(
         FileNotFoundError: If there is no model in the checkpoint.
         FileExistsError: If the folder has files; with `overwrite`, if it has a part of another
             model that would not be replaced.
-        ValueError: If there is no such type.
+        ValueError: If there is no such type, or no adapter to merge.
     """
     target = Path(folder).expanduser()
     with local_folder(checkpoint, purpose="restore") as local:
@@ -60,7 +72,18 @@ def export_checkpoint(
         config = json.loads((source / CONFIG).read_text(encoding="utf-8"))
         wanted = _type(config.get("dtype") if dtype == ORIGINAL else dtype)
         files = _files_of_model(source)
-        _refuse_other_files(target, files, overwrite=overwrite)
+        has_adapter = (source / ADAPTER_CONFIG).is_file()
+        if merge and not has_adapter:
+            raise ValueError(f"{checkpoint} holds a whole model, not an adapter: leave --merge out")
+        if has_adapter and merge is not False:
+            files = [file for file in files if file.name not in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+            _refuse_other_files(target, files, overwrite=overwrite)
+            target.mkdir(parents=True, exist_ok=True)
+            write_merged(source, target, wanted)
+        else:
+            _refuse_other_files(target, files, overwrite=overwrite)
+        if has_adapter and dtype == ORIGINAL:
+            wanted = None
 
         for file in files:
             copy = target / file

@@ -31,6 +31,13 @@ def export(
             help="Allow a folder with files: replaces those of the same names, and removes none.",
         ),
     ] = False,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Write a whole model where an adapter was trained (language_model.lora).",
+        ),
+    ] = False,
 ) -> None:
     """Write a checkpoint's model as a Hugging Face folder, which transformers and vLLM load."""
     from rllib_dapo.checkpoint.export import export_checkpoint
@@ -38,5 +45,7 @@ def export(
 
     silence()
     with refusals(ValueError, OSError):
-        written = export_checkpoint(checkpoint, folder, dtype=dtype, overwrite=overwrite)
+        written = export_checkpoint(
+            checkpoint, folder, dtype=dtype, overwrite=overwrite, merge=merge
+        )
     typer.echo(f"model: {written}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,11 @@ def check_lora(config: DAPOConfig) -> Iterator[str]:
             yield f"rollout.engine_kwargs.{name} is set by {SETTING}: use that"
     if config.lora is None:
         return
+    if importlib.util.find_spec("peft") is None:
+        yield (
+            f"{SETTING} needs peft: install it with pip install -e '.[lora]' in a checkout of this "
+            "package, or set it to null"
+        )
     try:
         read_lora_settings(config.lora)
     except ValueError as error:

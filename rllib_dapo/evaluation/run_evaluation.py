@@ -66,7 +66,7 @@ def _start_engines(
     if checkpoint is not None:
         exported = stack.enter_context(TemporaryDirectory(prefix="rllib-dapo-"))
         # As trained: the engine rounds weights to the type that it is asked for.
-        model = export_checkpoint(checkpoint, Path(exported), dtype="float32")
+        model = export_checkpoint(checkpoint, Path(exported), dtype="float32", merge=None)
 
     if config.num_env_runners > 0:
         if not ray.is_initialized():

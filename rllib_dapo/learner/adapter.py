@@ -76,8 +76,11 @@ class LoraAdapter:
         modules = dict(model.named_modules())
         # Not a part of any module: what is saved is the model's.
         self._layers: dict[str, Any] = {path: modules[path] for path in self.modules}
-        for parameter in self.parameters():
-            parameter.data = parameter.data.to(dtype)
+        for layer in self._layers.values():
+            # Peft would cast, and so keep, every layer's input in the adapter's type.
+            layer.cast_input_dtype_enabled = False
+            for matrices in (layer.lora_A, layer.lora_B):
+                matrices[NAME] = AdapterMatrix(matrices[NAME].weight.data.to(dtype))
 
     def parameters(self) -> list[nn.Parameter]:
         """`A` and `B` of every layer."""
@@ -197,6 +200,29 @@ class LoraAdapter:
     def _enable(self, is_on: bool) -> None:
         for layer in self._layers.values():
             layer.enable_adapters(is_on)
+
+
+class AdapterMatrix(nn.Linear):
+    """`A` or `B`: its weight is float32, and it computes in the type of its input, as autocast."""
+
+    def __init__(self, weight: Tensor) -> None:
+        """Takes a weight over.
+
+        Args:
+            weight: `[outputs, inputs]`.
+        """
+        nn.Module.__init__(self)
+        self.out_features, self.in_features = weight.shape
+        self.weight = nn.Parameter(weight)
+        self.register_parameter("bias", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`x W^T`.
+
+        Args:
+            input: `[..., inputs]`.
+        """
+        return nn.functional.linear(input, self.weight.to(input.dtype))
 
 
 def merged(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:

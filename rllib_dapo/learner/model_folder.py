@@ -63,10 +63,26 @@ def write_model(
         source: Folder or hub name of the start model.
         trust_remote_code: Whether code that comes with the model may run.
     """
-    from transformers.dynamic_module_utils import custom_object_save
-
     value_head: dict[str, Tensor] = {}
     write_weights(folder, _without_value_head(weights, value_head))
+    write_files(folder, model, source=source, trust_remote_code=trust_remote_code)
+    if value_head:
+        (folder / VALUE_HEAD_FOLDER).mkdir(exist_ok=True)
+        save_file(value_head, folder / VALUE_HEAD_FOLDER / "model.safetensors")
+
+
+def write_files(
+    folder: Path, model: PreTrainedModel, *, source: str, trust_remote_code: bool = False
+) -> None:
+    """Writes all of a model's folder but its weights.
+
+    Args:
+        folder: As for `write_model`.
+        model: As for `write_model`.
+        source: As for `write_model`.
+        trust_remote_code: As for `write_model`.
+    """
+    from transformers.dynamic_module_utils import custom_object_save
 
     if model._auto_class is not None:  # code that came with the model
         custom_object_save(model, folder, config=model.config)
@@ -76,10 +92,6 @@ def write_model(
     (folder / GENERATION_CONFIG).unlink(missing_ok=True)
     if (original := model_file(source, GENERATION_CONFIG)) is not None:
         shutil.copyfile(original, folder / GENERATION_CONFIG)
-
-    if value_head:
-        (folder / VALUE_HEAD_FOLDER).mkdir(exist_ok=True)
-        save_file(value_head, folder / VALUE_HEAD_FOLDER / "model.safetensors")
 
 
 def _without_value_head(

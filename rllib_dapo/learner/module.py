@@ -27,7 +27,7 @@ from rllib_dapo.learner.adapter import (
 from rllib_dapo.learner.adapter_folder import write_adapter
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
 from rllib_dapo.learner.logits_probe import find_logit_adjustment
-from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_model
+from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_files, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
 from rllib_dapo.learner.reference import Reference
 from rllib_dapo.learner.row_masks import longest_window
@@ -270,23 +270,22 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     def write_model(self, folder: Path, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Writes weights, configuration and tokenizer into a Hugging Face folder.
 
-        Where an adapter is trained, it alone is written, in peft's format.
+        Where an adapter is trained, its weights alone are written, in peft's format.
 
         Args:
             folder: An existing folder.
             weights: Names in a checkpoint, and all weights, which may be made one after the other;
                 the names of the value head's begin with `value_head.`.
         """
+        options = {
+            "source": self._name,
+            "trust_remote_code": self.model_config["trust_remote_code"],
+        }
         if self.adapter is not None:
             write_adapter(folder, self.adapter.peft_config(self._name), weights)
+            write_files(folder, self.lm, **options)
             return
-        write_model(
-            folder,
-            self.lm,
-            weights,
-            source=self._name,
-            trust_remote_code=self.model_config["trust_remote_code"],
-        )
+        write_model(folder, self.lm, weights, **options)
 
     @override(TorchRLModule)
     def restore_from_path(self, path: Any, *, filesystem: Any = None, **kwargs: Any) -> None:

@@ -15,6 +15,7 @@ from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.model_check.computation import SHARED_ROWS, check_computation
 from rllib_dapo.model_check.files import check_files, check_system_prompt
+from rllib_dapo.model_check.lora_modules import check_lora_modules
 from rllib_dapo.model_check.model_report import ModelFinding, ModelReport, refuse
 from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
 from rllib_dapo.model_check.round_trip import check_round_trip
@@ -52,7 +53,11 @@ class ModelCheck:
             max_response_tokens=config.max_response_tokens,
         )
         model = resolve_model(str(config.model_name))
-        sizes = [*check_sizes(model, self._lengths), *check_parallel_sizes(model, config)]
+        sizes = [
+            *check_sizes(model, self._lengths),
+            *check_parallel_sizes(model, config),
+            *check_lora_modules(model, config),
+        ]
         refuse(sizes, model=str(config.model_name))
         refuse_system_prompt(config)
 

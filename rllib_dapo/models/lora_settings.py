@@ -53,6 +53,16 @@ class LoraSettings:
         """The rank that vLLM makes room for."""
         return next(rank for rank in ENGINE_RANKS if rank >= self.rank)
 
+    def adapts(self, path: str) -> bool:
+        """Whether a linear layer is among those that `target_modules` names.
+
+        Args:
+            path: The layer's path in the model.
+        """
+        if self.target_modules == ALL_LINEAR:
+            return True
+        return any(_ends_with(path, name) for name in self.target_modules)
+
 
 def read_lora_settings(value: Mapping[str, Any]) -> LoraSettings:
     """Reads the setting's value.
@@ -117,38 +127,36 @@ def adapted_modules(model: nn.Module, settings: LoraSettings) -> list[str]:
     Raises:
         ValueError: If a name is that of no linear layer, or of the output projection; one line.
     """
-    from torch import nn
-
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    ]
+    linear = list(linear_layers(model))
     if not linear:
         raise ValueError(
             f"{SETTING}: {type(model).__name__} has no linear layer that can have an adapter: set "
             "it to null"
         )
-    if settings.target_modules == ALL_LINEAR:
-        return linear
-
-    for target in settings.target_modules:
+    targets = () if settings.target_modules == ALL_LINEAR else settings.target_modules
+    for target in targets:
         if not any(_ends_with(name, target) for name in linear):
             leaves = sorted(leaf_names(linear))
             raise ValueError(
                 f"{SETTING}.target_modules: {target!r} is none of the model's linear layers, which "
                 f"are {', '.join(leaves)}"
             )
-    return [n for n in linear if any(_ends_with(n, target) for target in settings.target_modules)]
+    return list(filter(settings.adapts, linear))
 
 
-def adapter_sizes(model: nn.Module, settings: LoraSettings) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of each layer with an adapter, by its path; see `adapted_modules`."""
-    modules: dict[str, Any] = dict(model.named_modules())
+def linear_layers(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of each linear layer by its path, without the output projection.
+
+    Args:
+        model: A causal language model of transformers.
+    """
+    from torch import nn
+
+    head = model.get_output_embeddings()  # type: ignore[operator]
     return {
-        name: (modules[name].in_features, modules[name].out_features)
-        for name in adapted_modules(model, settings)
+        name: (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head
     }
 
 

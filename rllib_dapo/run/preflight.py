@@ -19,6 +19,7 @@ from rllib_dapo.envs.math import unwrap
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
 from rllib_dapo.model_check.check_model import refuse_system_prompt
+from rllib_dapo.model_check.lora_modules import check_lora_modules
 from rllib_dapo.model_check.model_report import refuse
 from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
 from rllib_dapo.model_check.sizes import Lengths, check_sizes
@@ -86,6 +87,7 @@ def check_models(settings: RunSettings) -> None:
             c.system_prompt,
             c.tensor_parallel_size,
             c.pipeline_parallel_size,
+            str(c.lora),
         ): c
         for c in reversed(settings.checked)
     }
@@ -96,7 +98,11 @@ def check_models(settings: RunSettings) -> None:
             max_prompt_tokens=max_prompt_tokens, max_response_tokens=max_response_tokens
         )
         try:
-            found = [*check_sizes(folder, lengths), *check_parallel_sizes(folder, config)]
+            found = [
+                *check_sizes(folder, lengths),
+                *check_parallel_sizes(folder, config),
+                *check_lora_modules(folder, config),
+            ]
             refuse(found, model=str(config.model_name))
             refuse_system_prompt(config)
         except ValueError as error:

@@ -40,13 +40,13 @@ def test_headers_have_the_plans(tables: ModuleType) -> None:
         assert tables.run_file(name, text) == text, RUN_COMMAND
         if "# [plan]\n" in text:
             planned.append(name)
-    assert planned == ["dapo_qwen2.5_32b", "one_gpu_0.5b", "one_node_7b"]
+    assert planned == ["dapo_qwen2.5_32b", "one_gpu_0.5b", "one_gpu_lora_7b", "one_node_7b"]
 
 
 def test_the_page_names_every_part_of_a_plan(tables: ModuleType) -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
     parts: set[str] = set()
-    for name in ("smollm2_mawps", "one_node_7b", "dapo"):
+    for name in ("smollm2_mawps", "one_node_7b", "one_gpu_lora_7b", "dapo"):
         plan, _, _ = tables.preset_plan(name)
         parts |= {*plan.learner.device, *plan.engine.parts}
     named = {part for part in parts if f"| {part}" in text}

@@ -30,7 +30,9 @@ from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.stored_group import store_group
+from rllib_dapo.weight_transfer.adapter_way import put_adapter
 from rllib_dapo.weight_transfer.object_store import fetched, put_pieces
+from rllib_dapo.weight_transfer.wire.weight_arrays import to_tensors
 
 VOCABULARY, MAX_TOKENS = 30, 8
 # Bounds on a micro-batch in tokens, and the micro-batches that one Learner makes of it.
@@ -116,12 +118,13 @@ def learner_config(
     *,
     deepspeed: dict[str, Any] | None = None,
     dtype: str = "float32",
+    lora: dict[str, Any] | None = None,
     **training: Any,
 ) -> DAPOConfig:
     return (
         DAPOConfig()
         .environment("rllib_dapo/Arithmetic-v0")
-        .language_model(str(model), dtype=dtype, num_threads=1)
+        .language_model(str(model), dtype=dtype, num_threads=1, lora=lora)
         .rollout(engine="transformers", max_prompt_tokens=8, max_response_tokens=MAX_TOKENS)
         .training(warmup_steps=0, old_logprobs="sampler", **training)
         .overlong(buffer_tokens=0)
@@ -162,12 +165,19 @@ def gradient(group: LearnerGroup, data: GroupTrainingData) -> np.ndarray:
 
 
 def weights(group: LearnerGroup) -> np.ndarray:
-    """All weights, as the engines would get them."""
-    return as_array(ask_learners(group, put_pieces)[0])
+    """All weights, or the adapter, as the engines would get them."""
+    return as_array(ask_learners(group, put_trained)[0])
+
+
+def put_trained(learner: DAPOTorchLearner) -> list[ray.ObjectRef]:
+    return put_pieces(learner) if learner.policy_module.adapter is None else put_adapter(learner)
 
 
 def as_array(pieces: list[ray.ObjectRef]) -> np.ndarray:
-    named = {name: tensor.float().numpy().flatten() for name, tensor in fetched(pieces)}
+    stored = ray.get(pieces[0])
+    is_adapter = "peft_type" in stored[0] if isinstance(stored[0], dict) else False
+    weights = to_tensors(stored[1].items()) if is_adapter else fetched(pieces)
+    named = {name: tensor.float().numpy().flatten() for name, tensor in weights}
     return np.concatenate([named[name] for name in sorted(named)])
 
 
@@ -215,7 +225,7 @@ def train_in(group: LearnerGroup, config: DAPOConfig, data: GroupTrainingData) -
         learner.build()
         result = learner.update(training_data=shards[rank()])
         assert result[DEFAULT_MODULE_ID]["gradient_updates"].peek() == 5
-        return put_pieces(learner)
+        return put_trained(learner)
 
     return as_array(ask_learners(group, train)[0])
 
@@ -227,10 +237,15 @@ def after_five_updates(
     """Weights after five optimizer steps."""
 
     def train(
-        num_learners: int, *, stage: int | None, dtype: str = "float32", **zero: Any
+        num_learners: int,
+        *,
+        stage: int | None,
+        dtype: str = "float32",
+        lora: dict[str, Any] | None = None,
+        **zero: Any,
     ) -> np.ndarray:
         deepspeed = None if stage is None else {"zero_optimization": {"stage": stage, **zero}}
-        settings = {"deepspeed": deepspeed, "dtype": dtype, "lr": 1e-3}
+        settings = {"deepspeed": deepspeed, "dtype": dtype, "lora": lora, "lr": 1e-3}
         data = training_data(num_learners=num_learners, minibatches=5)
         if num_learners:
             return train_in(
@@ -310,3 +325,48 @@ def test_an_optimizer_offloaded_to_main_memory_comes_to_the_same_weights(
 ) -> None:
     weights = after_five_updates(0, stage=2, offload_optimizer={"device": "cpu"})
     assert difference(weights, expected("float32")) < LIMITS["float32"]
+
+
+ADAPTER = {"rank": 4}
+
+
+@pytest.fixture(scope="module")
+def expected_adapter(after_five_updates: Callable[..., np.ndarray]) -> np.ndarray:
+    """What one Learner without DeepSpeed comes to."""
+    return after_five_updates(0, stage=None, lora=ADAPTER)
+
+
+@pytest.mark.parametrize(
+    ("num_learners", "stage"),
+    [
+        (0, 3),
+        *(pytest.param(0, stage, marks=pytest.mark.slow) for stage in (0, 1, 2)),
+        *(pytest.param(2, stage, marks=pytest.mark.slow) for stage in (None, 0, 1, 2, 3)),
+    ],
+    ids=lambda value: {None: "DDP"}.get(value, str(value)),
+)
+def test_every_kind_of_learner_comes_to_the_same_adapter(
+    after_five_updates: Callable[..., np.ndarray],
+    expected_adapter: np.ndarray,
+    num_learners: int,
+    stage: int | None,
+) -> None:
+    """The adapter alone is compared: the base, which nobody trains, would outweigh it."""
+    adapter = after_five_updates(num_learners, stage=stage, lora=ADAPTER)
+    assert difference(adapter, expected_adapter) < LIMITS["float32"]
+
+
+@pytest.mark.slow
+def test_the_gradient_of_an_adapter_does_not_depend_on_the_number_of_learners(
+    cluster: None, raw_model: Path
+) -> None:
+    fixed = {"dtype": "float64", "lr": 0.0, "adam_betas": [0.0, 0.9], "grad_clip": None}
+    with (
+        learners(raw_model, 0, lora=ADAPTER, **fixed) as one,
+        learners(raw_model, 2, lora=ADAPTER, **fixed) as two,
+    ):
+        gradients = [
+            gradient(group, training_data(num_learners=number, max_tokens=40))
+            for number, group in ((0, one), (2, two))
+        ]
+    assert difference(*gradients) < 1e-6
