@@ -28,7 +28,7 @@ from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 logger = logging.getLogger(__name__)
 
 # Seconds without a sign of life after which a client is taken for dead. It gives one every few.
-SILENCE_SECONDS = 30.0
+SILENCE_SECONDS = 60.0
 # Seconds between looks at who is silent.
 _LOOK_SECONDS = 1.0
 
