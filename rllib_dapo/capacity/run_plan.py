@@ -11,7 +11,12 @@ from rllib_dapo.capacity.hardware import GIB, Hardware
 from rllib_dapo.capacity.layout import EnginesLayout, LearnerLayout, engine_layout, learner_layout
 from rllib_dapo.capacity.learner_memory import ProcessMemory, learner_memory
 from rllib_dapo.capacity.model_shape import ModelShape
-from rllib_dapo.capacity.shared_gpu import ASLEEP, bytes_at_rest, bytes_in_main_memory
+from rllib_dapo.capacity.shared_gpu import (
+    ASLEEP,
+    bytes_at_rest,
+    bytes_in_main_memory,
+    sleeping_base,
+)
 from rllib_dapo.capacity.step_seconds import StepSeconds, step_seconds
 from rllib_dapo.rollout.vllm_settings import USABLE, share_beside
 
@@ -146,7 +151,8 @@ def make_plan(
     at_rest = None
     if config.takes_turns and learners.gpus:
         at_rest = bytes_at_rest(learner, learners, config)
-        learner = replace(learner, host=learner.host | bytes_in_main_memory(learner, learners))
+        waiting = bytes_in_main_memory(learner, learners) | sleeping_base(shape, config, engines)
+        learner = replace(learner, host=learner.host | waiting)
         if hardware.gpu is not None and not engines.utilization_is_given:
             share = share_beside(at_rest, device_bytes=hardware.gpu.memory)
             engines = replace(engines, utilization=share)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rllib_dapo.capacity.engine_memory import CUDA_GRAPHS
-from rllib_dapo.capacity.layout import LearnerLayout, learner_layout
+from rllib_dapo.capacity.layout import WIDTH, EnginesLayout, LearnerLayout, learner_layout
 from rllib_dapo.capacity.learner_memory import CUDA_CONTEXT, ProcessMemory, learner_memory
-from rllib_dapo.capacity.model_shape import model_shape
+from rllib_dapo.capacity.model_shape import ModelShape, model_shape
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -38,6 +38,19 @@ def bytes_in_main_memory(learner: ProcessMemory, layout: LearnerLayout) -> dict[
     """What of a Learner waits in main memory meanwhile, by part."""
     moved = ("optimizer",) if layout.stage == 3 else ("optimizer", "reference")
     return {name: learner.device[name] for name in moved if name in learner.device}
+
+
+def sleeping_base(shape: ModelShape, config: DAPOConfig, layout: EnginesLayout) -> dict[str, float]:
+    """What an engine that sleeps keeps in main memory: the base of adapters, which nobody sends.
+
+    Args:
+        shape: The model.
+        config: Valid configuration without search spaces.
+        layout: The engines.
+    """
+    if config.lora is None:
+        return {}
+    return {"engine's base": WIDTH[layout.dtype] * shape.parameters / layout.workers}
 
 
 def with_rest_of_learner(config: DAPOConfig) -> DAPOConfig:

@@ -64,7 +64,7 @@ class LoraAdapter:
             inject_adapter_in_model(
                 LoraConfig(
                     r=settings.rank,
-                    lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it
+                    lora_alpha=settings.alpha,
                     use_rslora=settings.rslora,
                     target_modules=list(self.modules),
                     lora_dropout=0.0,
