@@ -8,6 +8,10 @@ compiled code in warm caches.
 Each run alone pays for the start of an engine, and the whole sweep needs only one. So the result
 also has the sweep with an engine for each trial, which leaves what Tune itself costs, and compares
 the first sweep with the time of its iterations alone.
+
+The third side is nine adapters (LoRA) at the same time on one engine, `epsilon_grid_lora`, against
+the same nine in turn: when all have reported once, when all have ended, and whether the first
+iteration of each is the same. `--at-once` measures this alone.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common import Side, report, timed
 from ray.tune.search.variant_generator import generate_variants
@@ -31,6 +39,17 @@ OVERRIDES = (
     f"stop.training_iteration={ITERATIONS}",
     f"evaluation.evaluation_interval={ITERATIONS}",
 )
+LORA = PRESET.with_name("epsilon_grid_lora.yaml")
+# The nine adapters one after the other, each taking over the engine of the one before.
+IN_TURN = (
+    "rollout.shared_engine=false",
+    "tune.max_concurrent_trials=1",
+    "resources.num_cpus_for_main_process=1",
+    "language_model.num_threads=auto",  # it has both cores to itself
+)
+# Of the time in turn: until all nine have reported once, and until all have ended.
+FIRST_REPORTS_LIMIT, SWEEP_LIMIT = 0.25, 0.8
+NUMBERS_LIMIT = 1e-5
 ALONE = """
 import json, sys, tempfile
 import ray
@@ -77,9 +96,99 @@ def iteration_seconds(folder: Path) -> float:
     return sum(json.loads(file.read_text().splitlines()[-1])["time_total_s"] for file in files)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoraSweep:
+    """A sweep over nine adapters.
+
+    Attributes:
+        seconds: From its start to its end.
+        all_reported: From its start until all nine had reported once.
+        first: By clip bounds, what each trial reported first.
+    """
+
+    seconds: float
+    all_reported: float
+    first: Mapping[tuple[float, float], Mapping[str, Any]]
+
+
+def lora_sweep(*overrides: str) -> LoraSweep:
+    """Runs the nine adapters."""
+    settings = [word for one in (*OVERRIDES, *overrides) for word in ("--set", one)]
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.time()
+        seconds = python(SWEEP, "train", str(LORA), "--storage", folder, *settings)
+        files = Path(folder).glob("*/trial_*/result.json")
+        first = [json.loads(file.read_text().splitlines()[0]) for file in files]
+    return LoraSweep(
+        seconds=seconds,
+        all_reported=max(result["timestamp"] for result in first) - started,
+        first={
+            (result["config"]["epsilon_low"], result["config"]["epsilon_high"]): result
+            for result in first
+        },
+    )
+
+
+def numbers(result: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """What a result says of responses and updates, without what it says of time."""
+    if isinstance(result, Mapping):
+        for key, value in result.items():
+            if not any(word in key for word in ("second", "time", "throughput", "per_s")):
+                yield from numbers(value, f"{name}/{key}")
+    elif isinstance(result, int | float):
+        yield name, float(result)
+
+
+def largest_difference(one: LoraSweep, other: LoraSweep) -> float:
+    """The largest relative difference between what the same trials reported first."""
+    largest = 0.0
+    for point, result in one.first.items():
+        pairs = [
+            {name: dict(numbers(r[name])) for name in ("env_runners", "learners")}
+            for r in (result, other.first[point])
+        ]
+        for name in ("env_runners", "learners"):
+            here, there = pairs[0][name], pairs[1][name]
+            for key in here.keys() & there.keys():
+                size = max(abs(here[key]), abs(there[key]), 1e-3)
+                largest = max(largest, abs(here[key] - there[key]) / size)
+    return largest
+
+
+def compare_at_once() -> dict[str, tuple[float, float]]:
+    """Nine adapters at the same time and in turn: figures, and the limit of each."""
+    at_once, in_turn = lora_sweep(), lora_sweep(*IN_TURN)
+    for label, sweep in (("at the same time", at_once), ("in turn", in_turn)):
+        print(
+            f"nine adapters {label}: all have reported after {sweep.all_reported:.1f} s, and ended "
+            f"after {sweep.seconds:.1f} s",
+            flush=True,
+        )
+    return {
+        "nine at once, all have reported once, of the time in turn": (
+            at_once.all_reported / in_turn.all_reported,
+            FIRST_REPORTS_LIMIT,
+        ),
+        "nine at once, all have ended, of the time in turn": (
+            at_once.seconds / in_turn.seconds,
+            SWEEP_LIMIT,
+        ),
+        "first iterations at once and in turn, largest relative difference": (
+            largest_difference(at_once, in_turn),
+            NUMBERS_LIMIT,
+        ),
+    }
+
+
 def main() -> None:
     """Runs the sweep, then each of its runs alone, after a warm-up run that does not count."""
     resolve_model("tiny")
+    at_once = compare_at_once()
+    if "--at-once" in sys.argv[1:]:
+        for label, (value, limit) in at_once.items():
+            print(f"{label}: {value:.3g} (at most {limit:g})")
+        sys.exit(0 if all(value <= limit for value, limit in at_once.values()) else 1)
+
     grid = points()
     settings = [word for override in OVERRIDES for word in ("--set", override)]
 
@@ -105,6 +214,7 @@ def main() -> None:
         other=Side(label="the same nine runs alone", unit="s", values=[sum(alone)]),
         target=TARGET,
         higher_is_better=False,
+        also=at_once,
         iterations=ITERATIONS,
         runs_alone=[round(seconds, 1) for seconds in alone],
         iterations_of_the_sweep_seconds=round(training, 1),

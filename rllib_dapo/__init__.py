@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
     from rllib_dapo.run.quiet_python import quiet
     from rllib_dapo.run.search.joint_space import JointSpace
+    from rllib_dapo.run.shared_engines import shared_engine
 
-__all__ = ["DAPO", "DAPOConfig", "JointSpace", "quiet"]
+__all__ = ["DAPO", "DAPOConfig", "JointSpace", "quiet", "shared_engine"]
 
 _MODULE_OF = {
     "DAPO": "rllib_dapo.algorithm",
     "DAPOConfig": "rllib_dapo.config.dapo_config",
     "JointSpace": "rllib_dapo.run.search.joint_space",
     "quiet": "rllib_dapo.run.quiet_python",
+    "shared_engine": "rllib_dapo.run.shared_engines",
 }
 
 

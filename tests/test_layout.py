@@ -31,6 +31,7 @@ IMPORTERS = {
         "rllib_dapo.rollout.vllm_adapters",
         "rllib_dapo.rollout.vllm_adapter_worker",
         "rllib_dapo.rollout.vllm_requests",
+        "rllib_dapo.rollout.vllm_start",
         "rllib_dapo.rollout.cpu_ray_executor",
         "rllib_dapo.rollout.vllm_transfer",
         "rllib_dapo.rollout.vllm_weight_blocks",

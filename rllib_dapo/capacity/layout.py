@@ -151,7 +151,7 @@ def engine_layout(config: DAPOConfig) -> EnginesLayout:
     # On a CPU prompts are read whole, on a GPU in pieces of vLLM's own size.
     default_batch = 8192 if gpus else max(longest, 4096)
     return EnginesLayout(
-        count=max(1, config.num_env_runners),
+        count=1 if config.samples_elsewhere else max(1, config.num_env_runners),
         gpus=gpus,
         tensor_parallel=tensor_parallel,
         pipeline_parallel=pipeline_parallel,
@@ -162,7 +162,7 @@ def engine_layout(config: DAPOConfig) -> EnginesLayout:
         concurrency=int(extra.get("max_num_seqs", config.max_concurrent_responses)),
         batched_tokens=int(extra.get("max_num_batched_tokens", default_batch)),
         cpu_cache=config.cpu_kv_cache_gib * 2**30,
-        in_main_process=config.num_env_runners == 0,
+        in_main_process=config.num_env_runners == 0 and not config.samples_elsewhere,
     )
 
 
@@ -199,6 +199,8 @@ def microbatches_of_update(config: DAPOConfig, *, response_tokens: float) -> int
 
 def _engine_gpus(config: DAPOConfig, workers: int) -> float:
     """GPUs of an engine with its workers, wherever Ray places these."""
+    if config.samples_elsewhere:
+        return float(config.host_resources["num_gpus"])
     own = float(config.num_gpus_per_env_runner or 0)
     in_other_bundles = getattr(config, "has_ray_workers", False)
     if in_other_bundles and getattr(config, "engine_has_gpus", False):

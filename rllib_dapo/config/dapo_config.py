@@ -104,6 +104,7 @@ class DAPOConfig(
         self.pipeline_parallel_size = 1
         self.executor: ExecutorName = "mp"
         self.colocate = False
+        self.shared_engine = False
         self.engine_kwargs: dict[str, Any] = {}
         self.max_prompt_tokens = 2048
         self.max_response_tokens = 20480

@@ -73,7 +73,7 @@ class EngineResources(AlgorithmConfig):
     @property
     def num_gpus_per_env_runner(self) -> Any:
         """GPUs of an EnvRunner's own bundle: one for each worker, unless these are Ray actors."""
-        if self.has_ray_workers:
+        if self.has_ray_workers or self.samples_elsewhere:
             return 0
         if self._num_gpus_per_env_runner is not None:
             return self._num_gpus_per_env_runner
@@ -102,11 +102,27 @@ class EngineResources(AlgorithmConfig):
         return getattr(self, "colocate", False) is True
 
     @property
+    def samples_elsewhere(self) -> bool:
+        """Whether the engine is one that trials share, which has CPUs and GPUs of its own."""
+        return getattr(self, "shared_engine", False) is True
+
+    @property
+    def host_resources(self) -> dict[str, Any]:
+        """What the process of a shared engine asks Ray for, beside all trials."""
+        has_gpus, given = self.engine_has_gpus, self._num_gpus_per_env_runner
+        gpus = self.num_engine_workers if given is None else given
+        return {
+            "num_cpus": 1 if has_gpus else self.num_engine_workers,
+            "num_gpus": gpus if has_gpus else 0,
+        }
+
+    @property
     def num_cpus_per_env_runner(self) -> Any:
         """CPUs of an EnvRunner's own bundle: one for each worker in it that computes on CPUs."""
         if self._num_cpus_per_env_runner is not None:
             return self._num_cpus_per_env_runner
-        compute_here = not (self.has_ray_workers or self.engine_has_gpus)
+        elsewhere = self.has_ray_workers or self.engine_has_gpus or self.samples_elsewhere
+        compute_here = not elsewhere
         return self.num_engine_workers if compute_here else 1
 
     @num_cpus_per_env_runner.setter
@@ -116,6 +132,13 @@ class EngineResources(AlgorithmConfig):
     @property
     def engine_settings(self: DAPOConfig) -> dict[str, Any]:
         """What `rollout.make_engine` is told beside the model."""
+        from rllib_dapo.config.engine_sharing import host_name
+
+        return {**self.own_engine_settings, "shared_engine": host_name(self)}
+
+    @property
+    def own_engine_settings(self: DAPOConfig) -> dict[str, Any]:
+        """The same, of an engine that is not shared."""
         way = transfer_way(self)
         return {
             "max_model_len": self.max_prompt_tokens + self.max_response_tokens,

@@ -79,6 +79,7 @@ class ModelSections(AlgorithmConfig):
         pipeline_parallel_size: int = NotProvided,
         executor: ExecutorName = NotProvided,
         colocate: bool = NotProvided,
+        shared_engine: bool = NotProvided,
         max_prompt_tokens: int = NotProvided,
         max_response_tokens: int = NotProvided,
         temperature: float = NotProvided,
@@ -106,6 +107,10 @@ class ModelSections(AlgorithmConfig):
                 train, engines sleep and give their memory back, and while engines sample, the
                 optimizer's state rests in main memory. Ray's GPU shares and the engine's memory
                 follow from it.
+            shared_engine: Whether the trials of a sweep sample from one engine at the same time,
+                each with its own adapter (`language_model.lora`), instead of one engine each. The
+                engine has room of its own beside the trials, and lives as long as the sweep; see
+                docs/sweeps.md.
             max_prompt_tokens: Longest prompt, in tokens. Longer ones are dropped and counted, never
                 cut. Source: recipe.
             max_response_tokens: `L_max`, the hard limit on a response, in tokens. Where an

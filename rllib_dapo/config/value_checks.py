@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.config.colocation_checks import check_colocation
 from rllib_dapo.config.engine_resources import check_engine
+from rllib_dapo.config.engine_sharing import check_sharing
 from rllib_dapo.config.inherited_checks import (
     check_inherited_kinds,
     refused_settings,
@@ -73,6 +74,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from check_engine(config)
     yield from check_weights(config)
     yield from check_colocation(config)
+    yield from check_sharing(config)
     yield from check_objective(config)
     yield from _check_update(config)
     yield from _check_sampling(config)
@@ -293,7 +295,8 @@ def _check_deepspeed(config: DAPOConfig) -> Iterator[str]:
         )
         return
 
-    if config.num_learners == 0 and config.num_env_runners == 0 and config.engine == "vllm":
+    has_engine = config.num_env_runners == 0 and not config.samples_elsewhere
+    if config.num_learners == 0 and has_engine and config.engine == "vllm":
         yield (
             "learners.num_learners=0 and env_runners.num_env_runners=0 put DeepSpeed and vLLM into "
             "one process, where each makes torch's process group its own: set one of them to 1"

@@ -309,7 +309,7 @@ def _config(run_file: RunFile, model: str) -> DAPOConfig:
         config.env_runners(num_env_runners=0)
     # The engines are all there is; with EnvRunners, this process only waits for them.
     config.learners(num_learners=0, num_cpus_per_learner=0, num_gpus_per_learner=0)
-    config.rollout(colocate=False)  # nobody to take turns with
+    config.rollout(colocate=False, shared_engine=False)  # nobody to share with
     config.resources(num_cpus_for_main_process=0 if config.num_env_runners else 1)
     return config.language_model(model)
 

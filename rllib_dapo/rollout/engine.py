@@ -9,7 +9,7 @@ at once. This costs nothing against `vllm.LLM.generate`, which does the same ins
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -195,6 +195,14 @@ class Engine(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} takes no adapters")
 
+    def drop_adapter(self, name: str) -> None:
+        """Forgets an adapter, if it has one of this name. No request for it may be under way.
+
+        Args:
+            name: The adapter's name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no adapters")
+
     def adapter_checksums(self, name: str, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
         """Checksums of an adapter that the engine really holds; see `weight_checksums`.
 
@@ -270,6 +278,11 @@ class Engine(ABC):
         raise NotImplementedError(f"{type(self).__name__} cannot sleep")
 
     @property
+    def facts(self) -> dict[str, Any] | None:
+        """Process id of an engine in another process, and when it started; None for one in this."""
+        return None
+
+    @property
     def num_workers(self) -> int:
         """Number of processes that hold a part of the model each."""
         return 1
@@ -290,8 +303,12 @@ class Engine(ABC):
         """Forgets what is cached of earlier prompts, as if the engine were new."""
 
     @abstractmethod
-    def abort(self) -> None:
-        """Gives up all requests that have not finished."""
+    def abort(self, keys: Collection[int] | None = None) -> None:
+        """Gives up requests that have not finished.
+
+        Args:
+            keys: Keys of the requests; None for all.
+        """
 
     @abstractmethod
     def close(self) -> None:

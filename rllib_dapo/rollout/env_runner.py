@@ -137,7 +137,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """Process id of the engine and when it started (UTC); None where there is no engine."""
         if self.module is None:
             return None
-        return {"pid": os.getpid(), "started": self._engine_started}
+        own = {"pid": os.getpid(), "started": self._engine_started}
+        return self.module[DEFAULT_MODULE_ID].engine.facts or own
 
     @override(EnvRunner)
     def assert_healthy(self) -> None:

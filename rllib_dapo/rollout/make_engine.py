@@ -28,6 +28,8 @@ def make_engine(
     sleeps: bool = False,
     reserved_bytes: float = 0.0,
     lora: Mapping[str, Any] | None = None,
+    adapters: int = 1,
+    shared_engine: str | None = None,
 ) -> Engine:
     """Builds the engine named by the setting `rollout.engine`.
 
@@ -50,11 +52,20 @@ def make_engine(
         sleeps: Whether the engine will be put to sleep, which only vLLM's can be.
         lora: The setting `language_model.lora`: the engine takes adapters of this shape, where it
             can.
+        adapters: How many adapters requests ask for at a time.
+        shared_engine: Name of the host whose engine is to be used, by others too; None for an
+            engine of one's own.
         reserved_bytes: What another process keeps on the same device while this engine is awake.
 
     Raises:
         ValueError: For any other kind.
+        EngineDiedError: If there is no such host.
     """
+    if shared_engine is not None:
+        from rllib_dapo.rollout.engine_host_actor import join_shared_engine
+
+        return join_shared_engine(shared_engine)
+
     # Each engine's library is imported only where that engine is used: vLLM takes many seconds.
     if kind == "vllm":
         from rllib_dapo.rollout.vllm_engine import VLLMEngine
@@ -77,6 +88,7 @@ def make_engine(
             sleeps=sleeps,
             reserved_bytes=reserved_bytes,
             lora=None if lora is None else read_lora_settings(lora),
+            adapters=adapters,
         )
 
     if kind == "transformers":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,9 +102,10 @@ class TransformersEngine(Engine):
             for block, number in zip(there, to_numbers(sums), strict=True)
         ]
 
-    def abort(self) -> None:
+    def abort(self, keys: Collection[int] | None = None) -> None:
         """See `Engine.abort`: between two steps nothing is half generated."""
-        self._waiting.clear()
+        kept = [] if keys is None else [r for r in self._waiting if r.key not in keys]
+        self._waiting = deque(kept)
 
     def close(self) -> None:
         """See `Engine.close`."""

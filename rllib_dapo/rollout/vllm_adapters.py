@@ -54,15 +54,23 @@ class VLLMAdapters:
         """
         from vllm.lora.request import LoRARequest
 
-        old = self._held.pop(adapter.name, None)
-        if old is not None:
-            ask_workers(llm, "drop_adapter", old.lora_int_id)
-
+        self.drop(llm, adapter.name)
         number = next(self._numbers)
         name = f"{adapter.name}-{number}"
         weights = dict(adapter.weights)
         ask_workers(llm, "take_adapter", name, number, dict(adapter.config), weights)
         self._held[adapter.name] = LoRARequest(name, number, str(NOWHERE / name))
+
+    def drop(self, llm: LLM, name: str) -> None:
+        """Has all workers forget an adapter, if there is one of this name.
+
+        Args:
+            llm: The engine.
+            name: The adapter's name.
+        """
+        old = self._held.pop(name, None)
+        if old is not None:
+            ask_workers(llm, "drop_adapter", old.lora_int_id)
 
     def request(self, name: str | None) -> LoRARequest | None:
         """What vLLM is told with a request.
@@ -129,7 +137,11 @@ def unserved(llm: LLM, modules: Sequence[str]) -> list[str]:
 
 
 def start_with_adapters(
-    start: Callable[[dict[str, Any]], LLM], settings: dict[str, Any], lora: LoraSettings
+    start: Callable[[dict[str, Any]], LLM],
+    settings: dict[str, Any],
+    lora: LoraSettings,
+    *,
+    adapters: int,
 ) -> tuple[LLM, VLLMAdapters | None]:
     """Starts an engine that takes adapters, or where vLLM cannot have that, one without.
 
@@ -137,6 +149,7 @@ def start_with_adapters(
         start: Starts an engine with arguments of `vllm.LLM`.
         settings: Its arguments without adapters.
         lora: The adapters' shape.
+        adapters: How many are sampled from at a time.
 
     Returns:
         The engine and its adapters; None where it takes none.
@@ -146,7 +159,7 @@ def start_with_adapters(
     )
     modules = adapted_modules(model, lora)
     try:
-        llm = start(settings | adapter_arguments(lora, modules))
+        llm = start(settings | adapter_arguments(lora, modules, adapters=adapters))
     except ValueError as error:
         if "lora" not in str(error).lower():
             raise

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import count
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from rllib_dapo.findings import one_line
 from rllib_dapo.models.lora_settings import LoraSettings
 from rllib_dapo.rollout.adapter import Adapter
 from rllib_dapo.rollout.engine import (
-    CHANGED_CLASSES,
     Engine,
     EngineDiedError,
     EnginePart,
@@ -33,8 +30,6 @@ from rllib_dapo.rollout.vllm_settings import (
     turn_arguments,
 )
 from rllib_dapo.rollout.vllm_weights import hand_over
-from rllib_dapo.rollout.worker_errors import WorkerErrors, worker_errors
-from rllib_dapo.rollout.worker_processes import workers_end_with_a_failure
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
@@ -53,6 +48,7 @@ from vllm.platforms import current_platform
 
 from rllib_dapo.rollout.vllm_adapters import VLLMAdapters, start_with_adapters
 from rllib_dapo.rollout.vllm_requests import sampling_params, to_completion
+from rllib_dapo.rollout.vllm_start import start_vllm
 from rllib_dapo.rollout.vllm_transfer import (
     TransferReceiver,
     ask_workers,
@@ -82,6 +78,7 @@ class VLLMEngine(Engine):
         sleeps: bool = False,
         reserved_bytes: float = 0.0,
         lora: LoraSettings | None = None,
+        adapters: int = 1,
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
         is_cpu = current_platform.is_cpu()
@@ -113,12 +110,14 @@ class VLLMEngine(Engine):
         self._num_workers = layout.num_workers
         self._asleep: set[EnginePart] = set()
         self._adapters: VLLMAdapters | None = None
-        start = partial(_start, num_workers=layout.num_workers)
+        start = partial(start_vllm, num_workers=layout.num_workers)
         self._llm: LLM | None
         if lora is None:
             self._llm = start(settings | engine_kwargs)
         else:
-            self._llm, self._adapters = start_with_adapters(start, settings | engine_kwargs, lora)
+            self._llm, self._adapters = start_with_adapters(
+                start, settings | engine_kwargs, lora, adapters=adapters
+            )
         if is_cpu and layout.pipeline_parallel_size > 1:
             self.llm.collective_rpc("make_pipeline_buffers")
         self._request_ids = count()
@@ -200,6 +199,11 @@ class VLLMEngine(Engine):
         self._refuse_asleep("weights")
         with self._deaths_told():
             self._held_adapters.load(self.llm, adapter)
+
+    def drop_adapter(self, name: str) -> None:
+        """See `Engine.drop_adapter`."""
+        with self._deaths_told():
+            self._held_adapters.drop(self.llm, name)
 
     def adapter_checksums(self, name: str, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
         """See `Engine.adapter_checksums`: each worker answers for what it multiplies with."""
@@ -285,11 +289,18 @@ class VLLMEngine(Engine):
         """
         self.llm.reset_prefix_cache()
 
-    def abort(self) -> None:
+    def abort(self, keys: Collection[int] | None = None) -> None:
         """See `Engine.abort`."""
         engine = self.llm.llm_engine
-        engine.abort_request(list(engine.output_processor.request_states), internal=True)
-        self._pending.clear()
+        if keys is None:
+            engine.abort_request(list(engine.output_processor.request_states), internal=True)
+            self._pending.clear()
+            return
+
+        given_up = [name for name, (key, _) in self._pending.items() if key in keys]
+        engine.abort_request(given_up)
+        for name in given_up:
+            del self._pending[name]
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -338,57 +349,3 @@ def _refuse_lacking(lacking: Sequence[str]) -> None:
             f"rollout.engine=vllm: vLLM has not taken the new weights of {lacking[0]}{others}: "
             "set rollout.engine to transformers"
         )
-
-
-def _start(settings: dict[str, Any], *, num_workers: int) -> LLM:
-    """Starts vLLM; its errors, often many lines, become one that names the setting."""
-    with worker_errors() as errors:
-        try:
-            with workers_end_with_a_failure(), _shared_threads(num_workers):
-                llm = LLM(**settings)
-        except Exception as error:
-            reason = _reason(error) if num_workers == 1 else _workers_reason(error, errors)
-            raise ValueError(
-                f"rollout.engine=vllm cannot run language_model.name={settings['model']!r}: "
-                f"{reason[:300]}; mend that, or set rollout.engine to transformers"
-            ) from error
-
-    model_config = llm.llm_engine.model_config
-    # In other processes the classes of this one stay as they are.
-    if num_workers == 1 and model_config.using_transformers_backend():
-        CHANGED_CLASSES.update(model_config.architectures)
-    return llm
-
-
-@contextmanager
-def _shared_threads(num_workers: int) -> Iterator[None]:
-    """Has worker processes that start meanwhile share the threads of this one.
-
-    vLLM would bind each of them to the cores of a NUMA node of its own, which few machines have.
-    """
-    before, own = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
-    if num_workers > 1 and current_platform.is_cpu():
-        os.environ["OMP_NUM_THREADS"] = str(max(1, own // num_workers))
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("OMP_NUM_THREADS", None)
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-def _workers_reason(error: Exception, errors: WorkerErrors) -> str:
-    """Why an engine with workers in other processes does not start."""
-    told = errors.first()
-    if told is None and "WorkerProc" in str(error):  # only that there was an error somewhere
-        return "a worker process has ended: it was killed, or the machine ran out of memory"
-    return told or _reason(error)
-
-
-def _reason(error: Exception) -> str:
-    """What pydantic, which wraps vLLM's own messages, was told; else the message."""
-    details = getattr(error, "errors", None)
-    if callable(details):
-        return str(details()[0]["msg"]).removeprefix("Value error, ")
-    return one_line(error)

@@ -166,9 +166,12 @@ def check_placement(config: DAPOConfig, available: Mapping[str, float]) -> None:
         "Learners": bundles[after_runners:after_learners],
         "engines' workers": bundles[after_learners:],
     }
+    if config.samples_elsewhere:
+        host = config.host_resources
+        groups["shared engine"] = [{"CPU": host["num_cpus"], "GPU": host["num_gpus"]}]
 
     for resource, there in available.items():
-        asked = sum(bundle.get(resource, 0) for bundle in bundles)
+        asked = sum(bundle.get(resource, 0) for group in groups.values() for bundle in group)
         if asked <= there:
             continue
         parts = [

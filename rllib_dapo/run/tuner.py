@@ -21,6 +21,7 @@ from rllib_dapo.run.search.mutations import Mutations
 from rllib_dapo.run.search.schedulers import make_scheduler
 from rllib_dapo.run.search.searchers import make_searcher
 from rllib_dapo.run.search.stoppers import RunStopper, SchedulerReason
+from rllib_dapo.run.shared_engines import engines_of_run
 from rllib_dapo.run.worker_log import WorkerLog
 
 
@@ -55,7 +56,7 @@ def run(settings: RunSettings, folder: str) -> RunResult:
     write_record(settings.record, folder)
 
     interruption, config = _run_config(settings, folder, name=name, storage=storage)
-    with quiet_ray(settings, folder) as log:
+    with quiet_ray(settings, folder) as log, engines_of_run(settings):
         tuner = tune.Tuner(
             "DAPO",
             param_space=settings.config,
@@ -73,7 +74,7 @@ def resume(settings: RunSettings, folder: str, plan: ResumePlan) -> RunResult:
         folder: The run's folder, see `run_folder.newest_run`.
         plan: What `plan_resume` has found.
     """
-    with quiet_ray(settings, folder) as log:
+    with quiet_ray(settings, folder) as log, engines_of_run(settings):
         write_record(plan.record, folder)
         if plan.is_stop_changed:
             reopen_trials(folder, plan.reopened)
