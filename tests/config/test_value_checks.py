@@ -12,7 +12,6 @@ import pytest
 from ray import tune
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.config.objective_checks import idle_clip_warning
 from rllib_dapo.config.value_checks import check_settings
 
 NEEDS_DEEPSPEED = pytest.mark.skipif(
@@ -380,28 +379,3 @@ def test_a_contradiction_in_a_deepspeed_file_is_told(tmp_path: Path) -> None:
     assert "train_batch_size=99" in finding
     file.write_text(json.dumps({"train_batch_size": "auto"}))
     assert list(check_settings(valid_config().deepspeed(str(file)))) == []
-
-
-@pytest.mark.parametrize(
-    ("attributes", "is_idle"),
-    [
-        ({}, False),
-        ({"minibatch_size": 4096}, False),
-        ({"minibatch_size": 8192}, True),
-        ({"minibatch_size": 8192, "old_logprobs": "sampler"}, True),
-    ],
-    ids=str,
-)
-def test_one_update_per_rollout_makes_the_clip_idle(
-    attributes: dict[str, Any], is_idle: bool
-) -> None:
-    config = valid_config().update_from_dict(attributes)
-    assert config.clip_is_idle is is_idle
-    warning = idle_clip_warning(config)
-    assert (warning is not None) is is_idle
-    if warning:
-        assert warning.startswith(
-            "training.minibatch_size=8192 makes one update of the 8192 responses"
-        )
-        assert "to 2048 for example" in warning
-        assert "\n" not in warning

@@ -78,7 +78,6 @@ def training_data(
     num_learners: int,
     minibatches: int = 1,
     max_tokens: int = 48,
-    max_row_tokens: int = 16,
     loss_aggregation: LossAggregation = "token_mean",
     shares_rows: bool = True,
 ) -> GroupTrainingData:
@@ -104,7 +103,7 @@ def training_data(
             loss_aggregation=loss_aggregation,
             max_response_tokens=MAX_TOKENS,
             max_tokens_per_microbatch=max_tokens,
-            max_row_tokens=max_row_tokens if shares_rows else 0,
+            max_row_tokens=16 if shares_rows else 0,
             num_shards=max(1, num_learners),
         )
         for part in split_evenly(responses, minibatches)
@@ -248,7 +247,6 @@ def after_five_updates(
         dtype: str = "float32",
         objective: str = "clip",
         lora: dict[str, Any] | None = None,
-        max_row_tokens: int = 16,
         shares_rows: bool = True,
         **zero: Any,
     ) -> np.ndarray:
@@ -261,14 +259,9 @@ def after_five_updates(
             "lr": 1e-3,
             "objective": objective,
         }
-        data = training_data(
-            num_learners=num_learners,
-            minibatches=5,
-            max_row_tokens=max_row_tokens,
-            shares_rows=shares_rows,
-        )
+        data = training_data(num_learners=num_learners, minibatches=5, shares_rows=shares_rows)
         is_shared = any(len(row) > 1 for s in data.shards for m in s for b in m for row in b.rows)
-        assert is_shared == (shares_rows and max_row_tokens > 0)
+        assert is_shared == shares_rows
         if num_learners:
             return train_in(
                 request.getfixturevalue("two_processes"),
@@ -328,7 +321,7 @@ def test_with_another_objective_every_kind_of_learner_comes_to_the_same_weights(
     after_five_updates: Callable[..., np.ndarray], expected: Callable[[str], np.ndarray]
 ) -> None:
     """Over separate rows and shared ones."""
-    alone = after_five_updates(0, stage=None, objective="cispo", max_row_tokens=0)
+    alone = after_five_updates(0, stage=None, objective="cispo", shares_rows=False)
     assert difference(alone, expected("float32")) > 10 * LIMITS["float32"]
     for num_learners, stage in ((0, None), (2, None), (2, 2), (2, 3)):
         weights = after_five_updates(num_learners, stage=stage, objective="cispo")
@@ -368,7 +361,6 @@ ADAPTER = {"rank": 4}
 
 @pytest.fixture(scope="module")
 def expected_adapter(after_five_updates: Callable[..., np.ndarray]) -> np.ndarray:
-    """What one Learner without DeepSpeed comes to."""
     return after_five_updates(0, stage=None, lora=ADAPTER)
 
 
