@@ -123,6 +123,7 @@ def shape_groups(groups: Mapping[int, GroupSummary], config: DAPOConfig) -> list
         + torch.tensor(penalties[index], dtype=torch.float64)
         for index, group in groups.items()
     }
+
     compared = {
         index: rewards[index].masked_fill(
             torch.tensor([_is_filtered(group, i, config) for i in range(len(group.rewards))])

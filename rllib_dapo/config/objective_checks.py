@@ -81,6 +81,7 @@ def _check_clipping(config: DAPOConfig) -> Iterator[str]:
     why = "ratios are clipped to 1 - epsilon_low"
     interval = "(0, 1)" if config.objective == "clip" else "(0, 1]"
     yield from within("training.epsilon_low", low, interval, why)
+
     if config.objective != "clip":
         if not high > 0:
             yield f"training.epsilon_high={high} must be positive: ratios are clipped to 1 + it"
@@ -89,6 +90,7 @@ def _check_clipping(config: DAPOConfig) -> Iterator[str]:
             f"training.epsilon_high={high} must not be under epsilon_low={low}: raise "
             "epsilon_high, or lower epsilon_low"
         )
+
     if not all(temperature > 0 for temperature in config.sapo_temperatures):
         yield (
             f"training.sapo_temperatures={config.sapo_temperatures!r} must be positive, such as "

@@ -41,6 +41,7 @@ def compare_responses(groups: Sequence[Tensor], config: DAPOConfig) -> list[Tens
             )
             for rewards in groups
         ]
+
     if not groups:
         return []
 

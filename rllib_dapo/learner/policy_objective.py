@@ -98,6 +98,7 @@ class _OwnObjective:
                 f"{self._where} gave {type(figures).__name__} beside the losses: figures must be a "
                 "dictionary of tensors [B, T] by name"
             )
+
         named = {}
         for name, figure in figures.items():
             if not isinstance(name, str) or not _FIGURE_NAME.fullmatch(name):
