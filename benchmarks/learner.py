@@ -6,7 +6,7 @@ clipped surrogate over the mini-batch's token count, gradient clipping, AdamW. B
 same responses in the same mini-batches, with micro-batches of the same size. Our side has the
 default settings of the update: prompts are shared where the model's check and the estimate say so.
 
-    python benchmarks/learner.py [--dtype float32] [--rounds 3]
+    python benchmarks/learner.py [--dtype float32] [--prompts 4] [--rounds 3]
 
 `--dtype float32` is for processors without instructions for bfloat16.
 """
@@ -35,7 +35,7 @@ MINIBATCHES, MICROBATCH_TOKENS = 2, 4096
 ROUNDS, TARGET = 3, 1.2
 
 
-def make_config(dtype: str) -> DAPOConfig:
+def make_config(dtype: str, prompts: int) -> DAPOConfig:
     """SmolLM2 with settings for a small machine."""
     env, env_config = math_environment()
     return (
@@ -47,8 +47,8 @@ def make_config(dtype: str) -> DAPOConfig:
         .learners(num_learners=0)
         .training(
             group_size=RESPONSES,
-            prompts_per_step=PROMPTS,
-            minibatch_size=PROMPTS * RESPONSES // MINIBATCHES,
+            prompts_per_step=prompts,
+            minibatch_size=prompts * RESPONSES // MINIBATCHES,
             max_tokens_per_microbatch=MICROBATCH_TOKENS,
             old_logprobs="sampler",
         )
@@ -59,7 +59,9 @@ def make_config(dtype: str) -> DAPOConfig:
 def sample(config: DAPOConfig) -> list[PromptGroup]:
     """Samples real responses."""
     runner = TextEnvRunner(config=config, worker_index=0)
-    groups = [sampled.group() for sampled in runner.sample_groups(range(PROMPTS)).groups]
+    groups = [
+        sampled.group() for sampled in runner.sample_groups(range(config.prompts_per_step)).groups
+    ]
     runner.stop()
     return groups
 
@@ -166,11 +168,12 @@ def main() -> None:
     """Runs both sides in turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--prompts", type=int, default=PROMPTS)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args()
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    config = make_config(given.dtype)
+    config = make_config(given.dtype, given.prompts)
     config.validate()
     groups = sample(config)
 

@@ -151,8 +151,8 @@ def _check_activations(config: DAPOConfig) -> Iterator[str]:
         yield from at_least("language_model.gradient_checkpointing", layers, 1)
     if config.activation_offload and not config.num_gpus_per_learner:
         yield (
-            "language_model.activation_offload=true moves activations out of a GPU, and Learners "
-            "have none: set learners.num_gpus_per_learner, or it to false"
+            f"language_model.activation_offload={config.activation_offload} moves activations out "
+            "of a GPU, and Learners have none: set learners.num_gpus_per_learner, or it to false"
         )
 
 
