@@ -18,7 +18,9 @@ from rllib_dapo.models.lora_settings import (
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
-IS_ADAPTER = "it is an adapter and not a model: rllib-dapo export CHECKPOINT FOLDER --merge writes a whole one"
+IS_ADAPTER = (
+    "it is an adapter and not a model: rllib-dapo export CHECKPOINT FOLDER --merge makes one of it"
+)
 
 
 def check_lora_modules(model: Path | str, config: DAPOConfig) -> list[ModelFinding]:
