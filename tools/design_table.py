@@ -46,7 +46,7 @@ ROOMS = {
     "model_check": "core envs findings learner models",
     "config": "core findings ray_internals models rollout learner",
     "capacity": "core findings models threads rollout learner config",
-    "checkpoint": "learner config",
+    "checkpoint": "models learner config",
     "tracking": "core envs ray_internals metrics rollout model_check config",
     "device_turns": "rollout learner weight_transfer",
     "algorithm_events": "",

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rllib_dapo.learner.adapter import LoraAdapter
 from rllib_dapo.learner.adapter_folder import BASE_KEY, read_adapter
+from rllib_dapo.learner.lora_adapter import LoraAdapter
 from rllib_dapo.learner.model_folder import write_weights
 from rllib_dapo.models import CheckpointFormat, load_causal_lm, load_config
 from rllib_dapo.models.lora_settings import LoraSettings

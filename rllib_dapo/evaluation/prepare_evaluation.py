@@ -18,8 +18,10 @@ from rllib_dapo.evaluation.evaluation_settings import K_SETTING, EvaluationSetti
 from rllib_dapo.evaluation.questions import Question, questions_fingerprint, read_questions
 from rllib_dapo.evaluation.response_parts import ResponseParts
 from rllib_dapo.findings import SettingsError, one_line
+from rllib_dapo.learner.adapter_folder import ADAPTER_CONFIG
 from rllib_dapo.learner.model_folder import MODULE_PATH
 from rllib_dapo.metrics.estimators import MAX_SAMPLES
+from rllib_dapo.model_check.lora_modules import IS_ADAPTER
 from rllib_dapo.model_check.model_report import refuse
 from rllib_dapo.model_check.sizes import Lengths, check_sizes, position_limit, read_text_config
 from rllib_dapo.models import resolve_model
@@ -92,6 +94,8 @@ def prepare_evaluation(
     questions = {data_set.name: read_questions(data_set, notes) for data_set in settings.data_sets}
     if settings.checkpoint is None:
         model = resolve_model(settings.place)
+        if (Path(model) / ADAPTER_CONFIG).is_file():
+            raise SettingsError(f"{settings.place}: {IS_ADAPTER}")
     else:
         model = settings.checkpoint / MODULE_PATH
     config = _fit_lengths(config, model, settings, notes)

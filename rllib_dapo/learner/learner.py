@@ -19,10 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rllib_dapo.core import dapo_objective
 from rllib_dapo.core.batching import MiniBatchPlan
-from rllib_dapo.learner.adapter import Gather, whole_already
 from rllib_dapo.learner.collectives import rank, world_size
 from rllib_dapo.learner.critic_warmup import critics_outputs, is_critic_alone
 from rllib_dapo.learner.logprob_gap import GapReport, measure_gap, token_gaps
+from rllib_dapo.learner.lora_adapter import Gather, whole_already
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.learner.old_logprobs import prepare_minibatches
 from rllib_dapo.learner.optimizer import (

@@ -17,16 +17,16 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
-from rllib_dapo.learner.adapter import (
+from rllib_dapo.learner.adapter_folder import write_adapter
+from rllib_dapo.learner.forward import ForwardSettings, token_outputs
+from rllib_dapo.learner.logits_probe import find_logit_adjustment
+from rllib_dapo.learner.lora_adapter import (
     BaseReference,
     Gather,
     LoraAdapter,
     computing_in_float32,
     whole_already,
 )
-from rllib_dapo.learner.adapter_folder import write_adapter
-from rllib_dapo.learner.forward import ForwardSettings, token_outputs
-from rllib_dapo.learner.logits_probe import find_logit_adjustment
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_files, write_model
 from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
 from rllib_dapo.learner.reference import Reference
@@ -368,7 +368,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         """All weights of the language model by their names in a checkpoint, any adapter merged.
 
         Args:
-            gather: Makes sharded weights whole; see `learner.adapter`.
+            gather: Makes sharded weights whole; see `learner.lora_adapter`.
         """
         own: Iterable[tuple[str, Tensor]] = self.lm.state_dict().items()
         if self.adapter is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rllib_dapo.learner.adapter_folder import ADAPTER_CONFIG
 from rllib_dapo.model_check.model_report import ModelFinding
 from rllib_dapo.models import load_config
 from rllib_dapo.models.lora_settings import (
@@ -17,6 +18,10 @@ from rllib_dapo.models.lora_settings import (
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
+IS_ADAPTER = (
+    "it is an adapter and not a model: rllib-dapo export CHECKPOINT FOLDER --merge makes one of it"
+)
+
 
 def check_lora_modules(model: Path | str, config: DAPOConfig) -> list[ModelFinding]:
     """Checks the layers that are to have an adapter, before anything heavy starts.
@@ -26,8 +31,12 @@ def check_lora_modules(model: Path | str, config: DAPOConfig) -> list[ModelFindi
         config: Configuration with a valid setting.
 
     Returns:
-        A finding if the model has not these layers, or is quantized; else none.
+        A finding if the model has not these layers, is quantized, or is an adapter itself; else
+        none.
     """
+    if (Path(model) / ADAPTER_CONFIG).is_file():
+        # Transformers would load its base beneath it, and vLLM would find no weights.
+        return [ModelFinding(check="lora", verdict="refused", detail=IS_ADAPTER)]
     if config.lora is None:
         return []
     try:

@@ -30,16 +30,25 @@ def with_adapter(make: Make, **layout: Any) -> DAPOConfig:
 def adapter_of(algo: DAPO) -> dict[str, torch.Tensor]:
     (weights,) = ask_learners(
         algo.learner_group,
-        lambda learner: {n: w.clone() for n, w in learner.policy_module.adapter.weights()},
+        lambda learner: {
+            name: tensor.clone()
+            for name, tensor in learner.policy_module.adapter.weights(learner.gather)
+        },
     )
     return weights
 
 
+@pytest.mark.parametrize(
+    "stage", [None, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (0, 2, 3))]
+)
 def test_a_run_with_merged_weights_is_saved_restored_and_exported(
-    cluster: None, small_config: Make, tmp_path: Path
+    cluster: None, small_config: Make, raw_model: Path, tmp_path: Path, stage: int | None
 ) -> None:
     """The engine transformers takes no adapters, so it is given whole weights."""
-    algo = with_adapter(small_config, engine="transformers").build_algo()
+    config = with_adapter(small_config, engine="transformers")
+    if stage is not None:
+        config.deepspeed({"zero_optimization": {"stage": stage}})
+    algo = config.build_algo()
     try:
         for _ in range(2):
             learner = algo.train()["learners"][DEFAULT_MODULE_ID]
@@ -60,6 +69,9 @@ def test_a_run_with_merged_weights_is_saved_restored_and_exported(
         restored.stop()
 
     checkpoint = tmp_path / "checkpoint"
+    base = sum(file.stat().st_size for file in raw_model.glob("*.safetensors"))
+    files = [file for file in checkpoint.rglob("*") if file.suffix in (".safetensors", ".pt")]
+    assert max(file.stat().st_size for file in files) < base / 2  # nowhere the whole model
     adapter = export_checkpoint(checkpoint, tmp_path / "adapter")
     _, weights = read_adapter(adapter)
     assert all(torch.equal(trained[name], tensor) for name, tensor in weights.items())
@@ -104,6 +116,7 @@ def train_twice(algo: DAPO) -> None:
         algo.train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("planted", "told"),
     [
@@ -130,6 +143,7 @@ def test_an_adapter_that_is_not_sampled_from_ends_the_run(
     run._start_guard._has_spoken = False
 
 
+@pytest.mark.slow
 def test_a_checkpoint_has_the_adapter_alone_and_its_base_by_name(
     run: DAPO, raw_model: Path, tmp_path: Path
 ) -> None:

@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from rllib_dapo import DAPOConfig
 from rllib_dapo.model_check.lora_modules import check_lora_modules
 from rllib_dapo.models.lora_settings import LoraSettings, adapted_modules, empty_model
@@ -48,7 +46,9 @@ def test_a_quantized_model_is_refused(raw_model: Path, tmp_path: Path) -> None:
     assert "wants a model that is not quantized" in line
 
 
-@pytest.mark.parametrize("lora", [None])
-def test_without_the_setting_nothing_is_looked_at(lora: None, tmp_path: Path) -> None:
-    config = DAPOConfig().language_model(str(tmp_path), lora=lora)
-    assert check_lora_modules(tmp_path, config) == []
+def test_an_adapter_is_no_model(tmp_path: Path) -> None:
+    config = DAPOConfig().language_model(str(tmp_path))
+    assert check_lora_modules(tmp_path, config) == []  # without the setting, nothing is looked at
+    (tmp_path / "adapter_config.json").touch()
+    (finding,) = check_lora_modules(tmp_path, config)
+    assert "it is an adapter and not a model" in finding.detail

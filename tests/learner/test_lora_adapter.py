@@ -15,8 +15,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from transformers import LlamaConfig
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.learner.adapter import merged
 from rllib_dapo.learner.adapter_folder import read_adapter
+from rllib_dapo.learner.lora_adapter import merged
 from rllib_dapo.models import load_causal_lm
 from rllib_dapo.models.tiny import make_tokenizer
 
