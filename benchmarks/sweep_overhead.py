@@ -112,8 +112,8 @@ class LoraSweep:
 
 
 def lora_sweep(*overrides: str) -> LoraSweep:
-    """Runs the nine adapters."""
-    settings = [word for one in (*OVERRIDES, *overrides) for word in ("--set", one)]
+    """Runs the nine adapters, for as many iterations as their preset has."""
+    settings = [word for one in overrides for word in ("--set", one)]
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         seconds = python(SWEEP, "train", str(LORA), "--storage", folder, *settings)

@@ -124,7 +124,7 @@ class EngineHost:
         Args:
             client: The client.
             requests: New requests. Their keys are the client's own.
-            seconds: How long to wait for a response.
+            seconds: How long to wait for a share of the responses that is worth a call.
 
         Returns:
             `FinishedResponse`s, none if none has ended meanwhile.
@@ -135,19 +135,19 @@ class EngineHost:
                 return self._unknown(client)
             found.last_sign = time.monotonic()
             for request in requests:
+                found.asked += len(request.wanted)
                 self._queue.put(client, request)
             if requests:
                 self._work.notify()
 
             found.ready.wait_for(
-                lambda: found.finished or found.error or self._clients.get(client) is not found,
+                lambda: found.has_much or self._clients.get(client) is not found,
                 seconds,
             )
             if self._clients.get(client) is not found:
                 return self._unknown(client)
             error, found.error = found.error, ""
-            finished, found.finished = found.finished, []
-            return HostAnswer(value=finished, error=error)
+            return HostAnswer(value=found.fetch(), error=error)
 
     def load_adapter(self, client: str, adapter: Adapter) -> HostAnswer:
         """See `Engine.load_adapter`; the name is the client's own."""
@@ -295,6 +295,7 @@ class EngineHost:
                     raise
                 except Exception as error:  # the client's own: others are served
                     self._queue.finish(name, len(request.wanted))
+                    client.asked -= len(request.wanted)
                     client.error = one_line(error)
                     client.ready.notify_all()
                 else:
@@ -318,8 +319,9 @@ class EngineHost:
                 if left > 1:
                     client.under_way[response.key] = (own_key, left - 1)
                 client.finished.append(replace(response, key=own_key))
-                client.ready.notify_all()
                 self._queue.finish(name)
+                if client.has_much:
+                    client.ready.notify_all()
         return len(responses)
 
     def _abort(self, engine: Engine, name: str, keys: Collection[int] | None = None) -> None:
@@ -336,9 +338,10 @@ class EngineHost:
             for key in under_way:
                 del client.under_way[key]
             self._queue.finish(name, sum(under_way.values()))
-            self._queue.remove(name, keys)
-
+            removed = self._queue.remove(name, keys)
+            before = len(client.finished)
             client.finished = [r for r in client.finished if keys is not None and r.key not in keys]
+            client.asked -= sum(under_way.values()) + removed + before - len(client.finished)
             client.error = ""
 
     def _drop(self, engine: Engine, name: str) -> None:

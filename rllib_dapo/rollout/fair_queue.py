@@ -53,11 +53,16 @@ class FairQueue:
         """Responses of a client have ended."""
         self._under_way[client] = self._under_way.get(client, 0) - responses
 
-    def remove(self, client: str, keys: Collection[int] | None = None) -> None:
-        """Drops requests of a client that wait: those with some keys, or all."""
+    def remove(self, client: str, keys: Collection[int] | None = None) -> int:
+        """Drops requests of a client that wait: those with some keys, or all.
+
+        Returns:
+            The number of their responses.
+        """
         waiting = self._waiting.get(client, deque())
         kept = [] if keys is None else [r for r in waiting if r.key not in keys]
         self._waiting[client] = deque(kept)
+        return sum(len(r.wanted) for r in waiting) - sum(len(r.wanted) for r in kept)
 
     def forget(self, client: str) -> None:
         """Drops all that is known of a client. Nothing of it is under way any more."""

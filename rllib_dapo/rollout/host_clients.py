@@ -8,6 +8,10 @@ from typing import Any
 
 from rllib_dapo.rollout.engine import FinishedResponse
 
+# Responses are fetched in about so many calls: the last ones alone, many at first. A call takes
+# some milliseconds of the process that samples.
+_BATCHES = 8
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostAnswer:
@@ -50,6 +54,7 @@ class HostClient:
         last_sign: When it was last heard of.
         under_way: Key in the engine -> the client's own key, and responses that are still to come.
         finished: Responses that it has not fetched yet.
+        asked: Number of responses that it has asked for and not fetched.
         adapters: Its adapters' own names.
         error: What was wrong with one of its requests.
     """
@@ -58,5 +63,17 @@ class HostClient:
     last_sign: float
     under_way: dict[int, tuple[int, int]] = field(default_factory=dict)
     finished: list[FinishedResponse] = field(default_factory=list)
+    asked: int = 0
     adapters: set[str] = field(default_factory=set)
     error: str = ""
+
+    @property
+    def has_much(self) -> bool:
+        """Whether it is worth a call to fetch what has ended, or there is an error."""
+        return bool(self.error) or len(self.finished) >= max(1, self.asked // _BATCHES)
+
+    def fetch(self) -> list[FinishedResponse]:
+        """Takes all that has ended."""
+        finished, self.finished = self.finished, []
+        self.asked -= len(finished)
+        return finished

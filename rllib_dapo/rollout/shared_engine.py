@@ -21,8 +21,9 @@ from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 # Calls a method of the host; raises `EngineDiedError` where its process has ended.
 Ask = Callable[..., HostAnswer]
 
-# Seconds that a step waits for a response. Environments that answer meanwhile wait, too.
-STEP_SECONDS = 0.1
+# Seconds that a step waits for a share of its responses. Environments that answer meanwhile wait,
+# too.
+STEP_SECONDS = 0.2
 _SIGN_SECONDS = 3.0
 _JOIN_SECONDS = 5.0
 # Seconds to wait for a place, in which clients that have died are found out.

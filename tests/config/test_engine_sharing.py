@@ -29,7 +29,10 @@ def _config(**rollout: Any) -> DAPOConfig:
     [
         (lambda c: c.rollout(engine="transformers"), "needs rollout.engine=vllm"),
         (lambda c: c.language_model(lora=None), r"needs language_model\.lora, such as {rank: 16}"),
-        (lambda c: c.rollout(colocate=True), "has one engine sample while others train"),
+        (
+            lambda c: c.rollout(colocate=True).env_runners(num_env_runners=1),
+            "has one engine sample while others train",
+        ),
         (
             lambda c: c.rollout(executor="ray", tensor_parallel_size=2),
             "set rollout.executor to mp",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rllib_dapo.learner.adapter import LoraAdapter
+from rllib_dapo.learner.lora_adapter import LoraAdapter
 from rllib_dapo.models import load_causal_lm
 from rllib_dapo.models.lora_settings import LoraSettings
 

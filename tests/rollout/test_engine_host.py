@@ -145,6 +145,7 @@ def test_a_greedy_client_cannot_keep_another_waiting(
     greedy.abort()
     assert greedy.is_idle
     assert not host._clients[greedy._client].under_way
+    assert host._clients[greedy._client].asked == 0
 
 
 def test_what_is_wrong_with_one_clients_request_is_told_to_it_alone(

@@ -79,7 +79,7 @@ def test_what_a_client_takes_back_is_never_admitted() -> None:
     for key in range(3):
         queue.put("a", _request(key))
         queue.put("b", _request(key))
-    queue.remove("a", [1])
+    assert queue.remove("a", [1]) == 4
     queue.forget("b")
     assert _admitted(queue) == [("a", 0), ("a", 2)]
     assert queue.is_empty

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rllib_dapo.learner.adapter import LoraAdapter
+from rllib_dapo.learner.lora_adapter import LoraAdapter
 from rllib_dapo.models import load_causal_lm, load_tokenizer, prompt_token_ids
 from rllib_dapo.models.lora_settings import LoraSettings
 from rllib_dapo.rollout.adapter import Adapter
