@@ -69,7 +69,7 @@ ROOMS = {
         "core envs findings metrics models rollout learner model_check config checkpoint"
         " ray_internals run"
     ),
-    "replay": "envs findings rollout planning config tracking run",
+    "replay": "envs findings rollout planning model_check config tracking run",
     "reporting": "envs findings shell_text metrics model_check config tracking run",
     "dashboards": "findings shell_text ray_internals tracking",
     "commands": (

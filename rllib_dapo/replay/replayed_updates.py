@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFET
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.envs import TextSpace
+from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.planning import plan_update
 from rllib_dapo.rollout.rollout_result import SampledGroup
 from rllib_dapo.tracking.recording import RecordedStep
@@ -48,6 +49,9 @@ def replay(steps: Sequence[RecordedStep], config: DAPOConfig) -> Iterator[dict[s
 
     sampled = 0
     try:
+        # As in the run: whether prompts are shared, and how, is found out at the start.
+        config = ModelCheck(config).compare(learners, config)
+
         for step in steps:
             groups = [SampledGroup(summary=group.summary(), data=group) for group in step.groups()]
             sampled += sum(len(group.summary.rewards) for group in groups)
