@@ -37,14 +37,12 @@ SIDES = {
 }
 
 
-def learner_group(model: str, rank: int, *, lora: bool, kl: float) -> Any:
+def learner_group(model: str, rank: int, dtype: str, *, lora: bool, kl: float) -> Any:
     """A Learner in this process."""
     config = (
         DAPOConfig()
         .environment("rllib_dapo/Arithmetic-v0")
-        .language_model(
-            model, dtype="bfloat16", num_threads=2, lora={"rank": rank} if lora else None
-        )
+        .language_model(model, dtype=dtype, num_threads=2, lora={"rank": rank} if lora else None)
         .rollout(engine="transformers", max_prompt_tokens=PROMPT, max_response_tokens=RESPONSE)
         .training(
             lr=1e-5,
@@ -114,14 +112,15 @@ def training_data() -> GroupTrainingData:
     return GroupTrainingData(groups=groups, shards=[(plan,) for plan in plans])
 
 
-def measure(model: str, rank: int, *, lora: bool, kl: float) -> dict[str, float]:
+def measure(model: str, rank: int, dtype: str, *, lora: bool, kl: float) -> dict[str, float]:
     """One side, in this process."""
-    group = learner_group(model, rank, lora=lora, kl=kl)
+    group = learner_group(model, rank, dtype, lora=lora, kl=kl)
     learner = group._learner
     group.update(training_data=training_data(), timesteps={"num_env_steps_sampled_lifetime": 0})
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    module, dtype = learner.policy_module, torch.bfloat16
+    module = learner.policy_module
+    width = module.settings.dtype.itemsize
     sent = module.whole_weights() if module.adapter is None else module.adapter.weights()
     with tempfile.TemporaryDirectory() as folder:
         module.save_to_path(Path(folder, "module"))
@@ -131,7 +130,7 @@ def measure(model: str, rank: int, *, lora: bool, kl: float) -> dict[str, float]
     params = [p for group in learner.step_optimizer.param_groups for p in group["params"]]
     return {
         "parameters": sum(p.numel() for p in params),
-        "bytes_to_engine": sum(tensor.numel() * dtype.itemsize for _, tensor in sent),
+        "bytes_to_engine": sum(tensor.numel() * width for _, tensor in sent),
         "bytes_of_checkpoint": kept,
         "peak_bytes": peak,
     }
@@ -142,20 +141,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--side", choices=SIDES)
     asked = parser.parse_args()
     if asked.side:
-        print(json.dumps(measure(asked.model, asked.rank, **SIDES[asked.side])))
+        print(json.dumps(measure(asked.model, asked.rank, asked.dtype, **SIDES[asked.side])))
         return
 
     found: dict[str, dict[str, float]] = {}
     for side in SIDES:
         command = [sys.executable, __file__, "--model", asked.model, "--rank", str(asked.rank)]
+        command += ["--dtype", asked.dtype]
         done = subprocess.run(
             [*command, "--side", side], check=True, capture_output=True, text=True
         )
         found[side] = json.loads(done.stdout.splitlines()[-1])
-        print(side, found[side])
+        print(side, found[side], flush=True)
 
     adapter, whole = found["adapter"], found["whole model"]
     shares = {
@@ -169,11 +170,11 @@ def main() -> None:
     record = {
         "model": asked.model,
         "rank": asked.rank,
-        "dtype": "bfloat16",
+        "dtype": asked.dtype,
         "sides": found,
         "shares_of_whole": shares,
         "peak_bytes_of_the_reference": of_reference,
-        "machine": common.machine() if hasattr(common, "machine") else {},
+        "machine": common.machine(),
     }
     (common.RESULTS / "lora.json").write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps({"shares": shares, "reference": of_reference}, indent=2))

@@ -83,7 +83,7 @@ class DeepSpeedLearner(DAPOTorchLearner):
     def _make_modules_ddp_if_necessary(self) -> None:
         """Has DeepSpeed take the module over, where RLlib would wrap it for DDP."""
         module = self.policy_module
-        if self._stage == 3:
+        if self._stage == 3 and module.adapter is None:
             module.wrap_reference(self._shard_reference)
 
         own_optimizer = self.get_optimizer(DEFAULT_MODULE_ID)
@@ -93,6 +93,8 @@ class DeepSpeedLearner(DAPOTorchLearner):
             model_parameters=parameter_groups(module),
             config=self._settings,
         )
+        if self._stage == 3 and module.adapter is not None:  # the engine gathers what is asked
+            module.wrap_reference(lambda reference: reference.asked_through(self._engine))
 
     def _shard_reference(self, reference: Reference) -> Reference:
         """Has DeepSpeed gather the reference's weights as they are needed."""

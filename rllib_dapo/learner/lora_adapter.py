@@ -256,8 +256,20 @@ class BaseReference(nn.Module):
             adapter: Its adapter.
         """
         super().__init__()
-        # In a tuple: a module's parts are moved and counted with it, and these are the policy's.
+        # In tuples: a module's parts are moved and counted with it, and these are the policy's.
         self._held = (lm, adapter)
+        self._through: tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], ...] = ()
+
+    def asked_through(
+        self, outputs: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    ) -> BaseReference:
+        """The same reference, where the policy must not be called by itself.
+
+        Args:
+            outputs: The policy's outputs for a micro-batch, under the policy's own settings.
+        """
+        self._through = (outputs,)
+        return self
 
     @property
     def lm(self) -> PreTrainedModel:
@@ -268,6 +280,8 @@ class BaseReference(nn.Module):
         """See `Reference.forward`."""
         lm, adapter = self._held
         with adapter.off():
+            for outputs in self._through:
+                return outputs(batch)["logprobs"]
             return token_outputs(lm, batch, settings)["logprobs"]
 
 

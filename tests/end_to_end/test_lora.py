@@ -154,4 +154,5 @@ def test_a_checkpoint_has_the_adapter_alone_and_its_base_by_name(
     tensors = sum(tensor.nbytes for tensor in weights.values())
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     of_weights = [file for file in files if file.suffix in (".safetensors", ".pt")]
-    assert sum(file.stat().st_size for file in of_weights) < 3.2 * tensors  # AdamW has two moments
+    # AdamW has two moments; the rest is headers of files.
+    assert sum(file.stat().st_size for file in of_weights) < 3 * tensors + 50_000
