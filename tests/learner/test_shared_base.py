@@ -14,13 +14,13 @@ from rllib_dapo.models import load_causal_lm
 from rllib_dapo.models.lora_settings import LoraSettings
 
 
-def _private_kib(file: Path) -> list[int]:
-    """Memory of this process alone in each map of a file, in KiB."""
+def _own_kib(file: Path) -> list[int]:
+    """What this process has written in each private map of a file, in KiB: pages of its own."""
     found, is_of_file = [], False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
             is_of_file = line.endswith(str(file.resolve()))
-        elif is_of_file and line.startswith("Private_Dirty:"):
+        elif is_of_file and line.startswith("Anonymous:"):
             found.append(int(line.split()[1]))
     return found
 
@@ -28,7 +28,7 @@ def _private_kib(file: Path) -> list[int]:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_training_an_adapter_copies_no_page_of_its_base(raw_model: Path) -> None:
     file = raw_model / "model.safetensors"
-    before = len(_private_kib(file))
+    before = len(_own_kib(file))
     model = load_causal_lm(raw_model, dtype=torch.float32)
     adapter = LoraAdapter(model, LoraSettings(rank=4), seed=0, dtype=torch.float32)
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-2)
@@ -38,10 +38,10 @@ def test_training_an_adapter_copies_no_page_of_its_base(raw_model: Path) -> None
         optimizer.step()
         optimizer.zero_grad()
 
-    held = _private_kib(file)
+    held = _own_kib(file)
     assert len(held) > before
     assert sum(held) == 0
     # Were they trained themselves, they would be this process's own.
     with torch.no_grad():
         model.get_input_embeddings().weight.add_(1.0)
-    assert sum(_private_kib(file)) > 0
+    assert sum(_own_kib(file)) > 0
