@@ -82,7 +82,7 @@ def test_trials_sample_from_one_engine_and_one_that_is_killed_leaves_the_others_
     for path in (
         ("env_runners", "accuracy"),
         (*policy, "policy_loss"),
-        (*policy, "gradients_default_optimizer_global_norm"),
+        (*policy, "gradient_norm"),
     ):
         values = []
         for result in (alone, together):
