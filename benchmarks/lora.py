@@ -28,7 +28,7 @@ from rllib_dapo.core import PromptGroup, Response, TrainResponse, plan_minibatch
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.learner.training_data import GroupTrainingData
 
-PROMPT, RESPONSE, GROUPS, SIZE = 32, 32, 2, 4
+PROMPT, RESPONSE, GROUPS, SIZE = 32, 32, 1, 2
 SIDES = {
     "adapter": {"lora": True, "kl": 0.01},
     "adapter, no reference": {"lora": True, "kl": 0.0},
