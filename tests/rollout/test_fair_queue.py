@@ -29,9 +29,9 @@ def test_a_client_alone_has_all_places_and_no_more() -> None:
 
     queue.finish("a", 3)
     assert _admitted(queue) == [("a", 2)]
-    queue.finish("a", 3)
-    assert not _admitted(queue)
-    queue.finish("a", 3)
+    queue.finish("a", 2)
+    assert not _admitted(queue)  # 7 are under way
+    queue.finish("a", 1)
     assert _admitted(queue) == [("a", 3)]
     assert queue.is_empty
 
