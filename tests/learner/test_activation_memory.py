@@ -52,8 +52,19 @@ def test_a_model_that_decides_for_all_layers_is_refused_a_number() -> None:
         checkpoint_layers(lm, 2)
 
 
+class Product(nn.Module):
+    """`x W`. (DeepSpeed, where it was used, puts its own function in the place of `nn.Linear`'s.)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(64, 64) / 64)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.mm(self.weight)
+
+
 def test_activations_wait_elsewhere_and_weights_stay() -> None:
-    layer = nn.Linear(64, 64)
+    layer = Product()
     inputs = torch.ones(64, 64, requires_grad=True)
     with offloaded(layer, pin_memory=False):
         output = layer(inputs).exp()
