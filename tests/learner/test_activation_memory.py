@@ -53,7 +53,7 @@ def test_a_model_that_decides_for_all_layers_is_refused_a_number() -> None:
 
 
 class Product(nn.Module):
-    """`x W`. (DeepSpeed, where it was used, puts its own function in the place of `nn.Linear`'s.)"""
+    """`x W`. (DeepSpeed puts a function of its own in the place of `linear`.)"""
 
     def __init__(self) -> None:
         super().__init__()
