@@ -25,6 +25,7 @@ from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.value_checks import settings_warnings
 from rllib_dapo.config.weight_checks import transfer_way
 from rllib_dapo.device_turns import DeviceTurns
+from rllib_dapo.failed_setup import closed_if_it_fails
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationClock
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
@@ -111,16 +112,15 @@ class DAPO(WholeCheckpoints):
 
         for warning in settings_warnings(self.config):
             logger.warning(warning)
-
         # A model that is made on the spot is made once here, before every actor looks for it.
         resolve_model(str(self.config.model_name))
         self.config = with_rest_of_learner(self.config)
         self._model_check = ModelCheck(self.config)
-        with construction_errors_raised(self):
-            super().setup(config)
-        self._built_config = self.config
-
-        self._begin()
+        with closed_if_it_fails(self):
+            with construction_errors_raised(self):
+                super().setup(config)
+            self._built_config = self.config
+            self._begin()
 
     def _start_counting(self) -> None:
         """Nothing has been sampled, trained or evaluated yet."""

@@ -52,10 +52,12 @@ ROOMS = {
     "tracking": "core envs ray_internals metrics rollout model_check config",
     "device_turns": "rollout learner weight_transfer",
     "algorithm_events": "",
+    "failed_setup": "",
     "reset": "algorithm_events config",
     "algorithm": (
         "ray_internals metrics models rollout weight_transfer weight_arrival checkpoint planning"
-        " start_guard model_check config capacity tracking device_turns algorithm_events reset"
+        " start_guard model_check config capacity tracking device_turns algorithm_events"
+        " failed_setup reset"
     ),
     "rllib_dapo": "envs config algorithm",
     "run/search": "findings ray_internals metrics config",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_dapo import DAPO, DAPOConfig
@@ -40,6 +41,8 @@ def test_raw_log_probabilities_stop_the_run_and_are_named(
         config.build_algo()
     assert "start_guard.limit=5e-05" in str(caught.value)
     assert "\n" not in str(caught.value)
+    # Nobody holds the engine any more: it is closed, and the next one can start.
+    assert not torch.distributed.is_initialized()
 
 
 def test_other_weights_stop_the_run_and_are_named(
