@@ -178,7 +178,9 @@ def test_every_kind_of_learner_trains_the_value_head_alone_and_then_both(
     assert np.array_equal(start, after_two)
     assert not np.array_equal(start, after_three)
     heads = found["value_head"]
-    assert not any((one == other).any() for one, other in itertools.pairwise(heads))
+    # In bfloat16 a small step of some number may round away.
+    same = [float(np.mean(one == other)) for one, other in itertools.pairwise(heads)]
+    assert max(same) <= (0.1 if dtype == "bfloat16" else 0.0)
     assert found["value_loss"][0] > found["value_loss"][-1]
 
     expected = plain_course(dtype)
