@@ -245,6 +245,8 @@ def stop_as_engine(runner: Any) -> None:
     load = model.load_weights
 
     def load_and_stop(weights: Any) -> Any:
+        model.load_weights = load
+
         def first() -> Iterator[tuple[str, torch.Tensor]]:
             for number, named in enumerate(weights):
                 if number == 1:
