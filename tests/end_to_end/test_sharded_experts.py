@@ -36,10 +36,11 @@ def test_weights_are_sent_as_the_files_have_them(
     )
     try:
         pieces: list[Any] = ask_learners(group, put_pieces)[0]
+        # Before the Learners end: what they have put is gone with them.
+        sent = {name: tensor.clone().numpy() for name, tensor in fetched(pieces)}
     finally:
         group.shutdown()
 
-    sent = {name: tensor.clone().numpy() for name, tensor in fetched(pieces)}
     written = load_file(mixture / "model.safetensors")
     assert sent.keys() == written.keys()
     assert "model.layers.1.mlp.experts.3.down_proj.weight" in sent
