@@ -65,16 +65,13 @@ class AdapterWay(TransferWay):
         )
         stored, version = answers.learners[0]
 
-        left = None
-        if self._timeout_seconds is not None:
-            left = max(0.0, self._timeout_seconds - (time.monotonic() - started))
         answers = ask_both_sides(
             self._learner_group,
             self._env_runner_group,
             of_learner=None,
             of_runner=take_adapter(stored, version),
             runners=members,
-            timeout_seconds=left,
+            timeout_seconds=self._time_left(started),
             timeout_setting=self._timeout_seconds,
             what=f"the transfer of version {version} of the adapter",
             deaths_end_it=not self._tolerates_deaths,

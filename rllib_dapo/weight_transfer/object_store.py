@@ -55,9 +55,6 @@ class ObjectStoreWay(TransferWay):
                 LEARNERS: f"making piece {made + 1} of {len(pieces)}"
             }
 
-        left = None
-        if self._timeout_seconds is not None:
-            left = max(0.0, self._timeout_seconds - (time.monotonic() - started))
         answers = ask_both_sides(
             self._learner_group,
             self._env_runner_group,
@@ -65,7 +62,7 @@ class ObjectStoreWay(TransferWay):
             of_learner=end_pieces,
             of_runner=lambda runner: Holding.after(runner, load_pieces(pieces), version),
             runners=members,
-            timeout_seconds=left,
+            timeout_seconds=self._time_left(started),
             timeout_setting=self._timeout_seconds,
             what=f"the transfer of version {version} of the weights",
             deaths_end_it=not self._tolerates_deaths,
@@ -84,8 +81,7 @@ class ObjectStoreWay(TransferWay):
 
         def begin(learner: DAPOTorchLearner) -> tuple[int, int, list[ray.ObjectRef]]:
             pieces = begin_pieces(learner, max_bytes=bucket_bytes, is_known=is_known)
-            put = [ray.put(piece) for piece in pieces] if is_local else []
-            return learner.weights_version, len(pieces), put
+            return learner.weights_version, len(pieces), put(pieces) if is_local else []
 
         answers = ask_both_sides(
             self._learner_group,
@@ -96,9 +92,9 @@ class ObjectStoreWay(TransferWay):
             what="the preparation of a transfer of weights",
         )
         self._knows_pieces = True
-        version, count, put = answers.learners[0]
+        version, count, stored = answers.learners[0]
         if is_local:
-            return version, put  # the driver itself: nobody would load while it makes them
+            return version, stored  # the driver itself: nobody would load while it makes them
 
         # An actor does one thing after the other, in the order in which it was asked.
         first, *others = learner_actors(self._learner_group)
@@ -120,18 +116,17 @@ def begin_pieces(
         max_bytes: Largest size of a piece; a weight that is larger is a piece of its own.
         is_known: Whether the pieces are those of the last time, with other numbers in them.
     """
-    if not is_known or learner.weight_pieces is None:
-        learner.weight_pieces = _pieces_of(learner, max_bytes=max_bytes)
-    learner.weight_pieces.begin()
-    return learner.weight_pieces
 
-
-def _pieces_of(learner: DAPOTorchLearner, *, max_bytes: int) -> WeightPieces:
     def weights() -> Iterator[tuple[str, Tensor]]:
         return learner.engine_weights()
 
-    dtype = learner.policy_module.settings.dtype
-    return WeightPieces(LearnerWeights(weights, dtype=dtype, converted=False), max_bytes=max_bytes)
+    if not is_known or learner.weight_pieces is None:
+        source = LearnerWeights(
+            weights, dtype=learner.policy_module.settings.dtype, converted=False
+        )
+        learner.weight_pieces = WeightPieces(source, max_bytes=max_bytes)
+    learner.weight_pieces.begin()
+    return learner.weight_pieces
 
 
 def end_pieces(learner: DAPOTorchLearner) -> None:
@@ -156,7 +151,12 @@ def put_pieces(learner: DAPOTorchLearner, *, max_bytes: int = PIECE_BYTES) -> li
     Returns:
         References to the pieces; none on any Learner but the first.
     """
-    return [ray.put(piece) for piece in _pieces_of(learner, max_bytes=max_bytes)]
+    return put(begin_pieces(learner, max_bytes=max_bytes))
+
+
+def put(pieces: WeightPieces) -> list[ray.ObjectRef]:
+    """Makes all pieces and puts each into the object store; the references to them."""
+    return [ray.put(piece) for piece in pieces]
 
 
 def fetched(

@@ -6,6 +6,7 @@ Learner alone cannot answer under ZeRO-3, where all of them must take part in ga
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,6 +125,16 @@ class TransferWay(ABC):
         if self._env_runner_group.num_remote_env_runners():
             return sorted(self._env_runner_group.healthy_env_runner_ids())
         return [0] if self._env_runner_group.local_env_runner is not None else []
+
+    def _time_left(self, started: float) -> float | None:
+        """What is left of the longest time of a transfer, in seconds; None where there is none.
+
+        Args:
+            started: When it began, by `time.monotonic`.
+        """
+        if self._timeout_seconds is None:
+            return None
+        return max(0.0, self._timeout_seconds - (time.monotonic() - started))
 
     @staticmethod
     def _outcome(version: int, holdings: dict[int, Holding]) -> WeightTransfer:

@@ -16,31 +16,12 @@ from rllib_dapo.core import (
 )
 from rllib_dapo.core.batching import split_evenly
 from rllib_dapo.core.rows import pack_rows, row_tokens
+from tests.core.made_up import response
 
 if TYPE_CHECKING:
     from rllib_dapo.core import LossAggregation
 
 QUICK = settings(derandomize=True, max_examples=50)
-
-
-def response(
-    group: int,
-    index: int,
-    *,
-    prompt: int = 2,
-    tokens: int = 3,
-    advantage: float = 1.0,
-    reward: float = 0.0,
-) -> TrainResponse:
-    return TrainResponse(
-        group=group,
-        index=index,
-        prompt_tokens=prompt,
-        response_tokens=tokens,
-        loss_tokens=tokens,
-        advantage=advantage,
-        reward=reward,
-    )
 
 
 def micro_batches(responses: list[TrainResponse], **settings: Any) -> list[list[MicroBatchPlan]]:

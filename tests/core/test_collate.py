@@ -7,32 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from rllib_dapo.core import MicroBatchPlan, TrainResponse, attention_mask, collate
+from rllib_dapo.core import MicroBatchPlan, attention_mask, collate
+from tests.core.made_up import response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAD = 99
-
-
-def response(
-    group: int,
-    index: int,
-    *,
-    prompt: int = 2,
-    tokens: int = 3,
-    advantage: float = 1.0,
-    reward: float = 0.0,
-) -> TrainResponse:
-    return TrainResponse(
-        group=group,
-        index=index,
-        prompt_tokens=prompt,
-        response_tokens=tokens,
-        loss_tokens=tokens,
-        advantage=advantage,
-        reward=reward,
-    )
 
 
 def test_an_empty_micro_batch_collates_to_a_row_of_padding_without_responses() -> None:

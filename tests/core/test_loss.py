@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rllib_dapo.core import dapo_policy_loss, logprob_and_entropy, response_weights, token_ratios
+from tests.core.made_up import random_batch
 
 QUICK = settings(derandomize=True, max_examples=40)
 PAPER: dict[str, Any] = {"epsilon_low": 0.2, "epsilon_high": 0.28}
@@ -26,23 +27,6 @@ RATIOS = [
 
 def float64(values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
-
-
-def random_batch(seed: int, *, rows: int = 4, width: int = 6) -> dict[str, Any]:
-    """Arguments of the loss with ratios on every side of the bounds; some tokens have no loss."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    old = normal(rows, width) - 3
-    return {
-        "logprobs": old + 0.4 * normal(rows, width),
-        "old_logprobs": old,
-        "advantages": normal(rows),
-        "mask": torch.rand(rows, width, generator=generator) < 0.8,
-        "weights": torch.rand(rows, dtype=torch.float64, generator=generator) + 0.1,
-    }
 
 
 def one_token_losses(

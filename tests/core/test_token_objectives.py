@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +26,9 @@ from rllib_dapo.core import (
     policy_loss,
     sapo_losses,
 )
+from tests.core.made_up import random_batch as batch_of_rows
 
+random_batch = partial(batch_of_rows, rows=5)
 QUICK = settings(derandomize=True, max_examples=30)
 SETTINGS: Mapping[str, Any] = {
     "epsilon_low": 0.2,
@@ -41,23 +44,6 @@ def float64(values: Any) -> Tensor:
 
 def objective(name: str) -> Any:
     return bind_objective(OBJECTIVES[name], SETTINGS)
-
-
-def random_batch(seed: int, *, rows: int = 5, width: int = 6) -> dict[str, Tensor]:
-    """Ratios on every side of the bounds; some tokens have no loss."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    old = normal(rows, width) - 3
-    return {
-        "logprobs": old + 0.4 * normal(rows, width),
-        "old_logprobs": old,
-        "advantages": normal(rows),
-        "mask": torch.rand(rows, width, generator=generator) < 0.8,
-        "weights": torch.rand(rows, dtype=torch.float64, generator=generator) + 0.1,
-    }
 
 
 def test_every_name_has_its_function() -> None:
