@@ -8,6 +8,7 @@ from typing import Any
 from rllib_dapo.models.lora_settings import read_lora_settings
 from rllib_dapo.rollout.engine import Engine
 from rllib_dapo.rollout.vllm_settings import EngineLayout
+from rllib_dapo.rollout.worker_server import start_worker_server
 
 
 def make_engine(
@@ -68,6 +69,14 @@ def make_engine(
 
     # Each engine's library is imported only where that engine is used: vLLM takes many seconds.
     if kind == "vllm":
+        layout = EngineLayout(
+            tensor_parallel_size=tensor_parallel_size,
+            pipeline_parallel_size=pipeline_parallel_size,
+            executor=executor,
+        )
+        if layout.num_workers > 1 and executor == "mp":
+            start_worker_server(layout.num_workers)
+
         from rllib_dapo.rollout.vllm_engine import VLLMEngine
 
         return VLLMEngine(
@@ -78,11 +87,7 @@ def make_engine(
             max_num_seqs=max_concurrent_responses,
             cpu_kv_cache_gib=cpu_kv_cache_gib,
             seed=seed,
-            layout=EngineLayout(
-                tensor_parallel_size=tensor_parallel_size,
-                pipeline_parallel_size=pipeline_parallel_size,
-                executor=executor,
-            ),
+            layout=layout,
             engine_kwargs=engine_kwargs,
             transfer_backend=transfer_backend,
             sleeps=sleeps,

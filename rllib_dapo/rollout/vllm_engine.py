@@ -22,6 +22,7 @@ from rllib_dapo.rollout.engine import (
     FinishedResponse,
     Request,
 )
+from rllib_dapo.rollout.vllm_environment import vllm_environment
 from rllib_dapo.rollout.vllm_settings import (
     EngineLayout,
     cpu_arguments,
@@ -32,16 +33,7 @@ from rllib_dapo.rollout.vllm_settings import (
 from rllib_dapo.rollout.vllm_weights import hand_over
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
-# The engine's core runs in this process, so that it is stepped here, and a single worker beside it,
-# so that weights are handed over as tensors and nothing outlives the actor. Not a default: with a
-# core in another process, neither is true.
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-# Seconds in which workers may end by themselves; one that waits for a dead one never does.
-os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "1")
-# On a CPU the caller sets the threads: the Learner may share this process and its cores.
-os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+os.environ.update(vllm_environment())
 
 from vllm import LLM, TokensPrompt
 from vllm.platforms import current_platform

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
 from vllm import LLM
-from vllm.platforms import current_platform
 
 from rllib_dapo.findings import one_line
 from rllib_dapo.rollout.engine import CHANGED_CLASSES
 from rllib_dapo.rollout.worker_errors import WorkerErrors, worker_errors
 from rllib_dapo.rollout.worker_processes import workers_end_with_a_failure
+from rllib_dapo.rollout.worker_server import copied_workers
 
 
 def start_vllm(settings: dict[str, Any], *, num_workers: int) -> LLM:
     """Starts vLLM; its errors, often many lines, become one that names the setting."""
     with worker_errors() as errors:
         try:
-            with workers_end_with_a_failure(), _shared_threads(num_workers):
+            with workers_end_with_a_failure(), copied_workers(num_workers):
                 llm = LLM(**settings)
         except Exception as error:
             reason = _reason(error) if num_workers == 1 else _workers_reason(error, errors)
@@ -35,24 +31,6 @@ def start_vllm(settings: dict[str, Any], *, num_workers: int) -> LLM:
     if num_workers == 1 and model_config.using_transformers_backend():
         CHANGED_CLASSES.update(model_config.architectures)
     return llm
-
-
-@contextmanager
-def _shared_threads(num_workers: int) -> Iterator[None]:
-    """Has worker processes that start meanwhile share the threads of this one.
-
-    vLLM would bind each of them to the cores of a NUMA node of its own, which few machines have.
-    """
-    before, own = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads()
-    if num_workers > 1 and current_platform.is_cpu():
-        os.environ["OMP_NUM_THREADS"] = str(max(1, own // num_workers))
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("OMP_NUM_THREADS", None)
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _workers_reason(error: Exception, errors: WorkerErrors) -> str:

@@ -1,0 +1,14 @@
+"""What the server of worker processes imports for them all; see `worker_server`."""
+
+import contextlib
+
+# Its title comes first, for those who look at a list of processes. Later a worker's own title would
+# find no room: the place where a title stands is lost once the environment has grown.
+with contextlib.suppress(ImportError):
+    from setproctitle import setproctitle
+
+    setproctitle("rllib-dapo: starts engine workers")
+
+# None of it starts a thread, which a copy of the process would lack.
+import vllm.v1.executor.multiproc_executor
+import vllm.v1.worker.cpu_worker  # noqa: F401
