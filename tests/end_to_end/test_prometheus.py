@@ -22,8 +22,9 @@ from urllib.request import urlopen
 
 import pytest
 
-# A configuration that has every curve at once: a value model, a reference, both corrections of the
-# sampler, a reward of parts, and an evaluation whose answers can be compared.
+# A configuration that has every curve at once: a value model, a reference, all corrections of the
+# sampler, a reward of parts, and an evaluation whose answers can be compared. A second trial has an
+# objective of its own, whose figures stand in the place of what is clipped.
 SCRIPT = """
 import sys
 import ray
@@ -32,6 +33,12 @@ import rllib_dapo
 from rllib_dapo.ray_internals import start_ray
 
 model, prompts, storage = sys.argv[1:]
+
+
+def own_objective(ratio, advantages):
+    return -ratio * advantages, {"distance": (ratio - 1).abs()}
+
+
 config = (
     rllib_dapo.DAPOConfig()
     .ppo()
@@ -49,9 +56,14 @@ config = (
     .language_model(model, dtype="float32", num_threads=1)
     .rollout(engine="transformers", max_prompt_tokens=16, max_response_tokens=6)
     .env_runners(num_env_runners=0)
-    .training(prompts_per_step=2, group_size=4, minibatch_size=4)
+    .training(
+        prompts_per_step=2,
+        group_size=4,
+        minibatch_size=4,
+        objective=tune.grid_search(["clip", own_objective]),
+    )
     .kl(coefficient=0.01)
-    .importance_sampling(cap=2.0, sequence_bounds=(0.1, 10.0))
+    .importance_sampling(cap=2.0, sequence_bounds=(0.1, 10.0), token_bounds=(0.1, 10.0))
     .overlong(buffer_tokens=2)
     .evaluation(
         evaluation_interval=1,
@@ -181,6 +193,10 @@ def _ask(url: str, query: str) -> list[dict[str, Any]]:
         return []
 
 
+def _labels(url: str, gauge: str, label: str) -> set[str]:
+    return {series["metric"][label] for series in _ask(url, gauge)}
+
+
 def _queries(dashboard: dict[str, Any]) -> list[str]:
     """Those of every panel, with everything chosen, as Grafana would send them."""
     found = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
@@ -201,23 +217,20 @@ def test_every_gauge_of_the_dashboard_has_a_value(live: tuple[str, dict[str, Any
 
 def test_the_series_tell_run_trial_and_module(live: tuple[str, dict[str, Any], str]) -> None:
     url, _, _ = live
-    (series,) = _ask(url, "ray_rllib_dapo_entropy")
-    labels = series["metric"]
-    assert (labels["run"], labels["module"]) == ("live", "default_policy")
-    assert labels["trial"].startswith("DAPO_")
+    trials = set()
+    for series in _ask(url, "ray_rllib_dapo_entropy"):
+        labels = series["metric"]
+        assert (labels["run"], labels["module"]) == ("live", "default_policy")
+        assert labels["trial"].startswith("DAPO_")
+        trials.add(labels["trial"])
+    assert len(trials) == 2
 
 
 def test_parts_of_the_reward_and_k_are_labels(live: tuple[str, dict[str, Any], str]) -> None:
     url, _, _ = live
-    assert sorted(
-        series["metric"]["component"] for series in _ask(url, "ray_rllib_dapo_reward_component")
-    ) == [
-        "number",
-        "right",
-    ]
-    assert [
-        series["metric"]["k"] for series in _ask(url, "ray_rllib_dapo_evaluation_avg_at_k")
-    ] == ["2"]
+    assert _labels(url, "ray_rllib_dapo_reward_component", "component") == {"number", "right"}
+    assert _labels(url, "ray_rllib_dapo_evaluation_avg_at_k", "k") == {"2"}
+    assert _labels(url, "ray_rllib_dapo_objective_figure", "component") == {"distance"}
 
 
 def test_the_command_says_where_to_look(live: tuple[str, dict[str, Any], str]) -> None:
