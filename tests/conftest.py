@@ -173,9 +173,10 @@ def cluster() -> Iterator[None]:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's, without a cluster that somebody has started, and with one thread."""
+    """This process's, without anybody's cluster, with one thread, and without Ray's dashboard."""
     here = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    return here | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | extra
+    own = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "RLLIB_DAPO_DASHBOARD": "0"}
+    return here | own | extra
 
 
 def _start_python(

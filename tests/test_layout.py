@@ -28,6 +28,7 @@ EXCEPTIONS = {
 IMPORTERS = {
     "vllm": {
         "rllib_dapo.rollout.vllm_engine",
+        "rllib_dapo.rollout.cpu_adapter_products",
         "rllib_dapo.rollout.vllm_adapters",
         "rllib_dapo.rollout.vllm_adapter_worker",
         "rllib_dapo.rollout.vllm_requests",
@@ -36,7 +37,9 @@ IMPORTERS = {
         "rllib_dapo.rollout.vllm_transfer",
         "rllib_dapo.rollout.vllm_weight_blocks",
         "rllib_dapo.rollout.vllm_worker",
+        "rllib_dapo.rollout.worker_imports",
         "rllib_dapo.rollout.worker_processes",
+        "rllib_dapo.rollout.worker_server",
         "rllib_dapo.weight_transfer.vllm_senders",
         "rllib_dapo.weight_transfer.wire.gloo_engine",
     },

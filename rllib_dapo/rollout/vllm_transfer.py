@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from rllib_dapo.rollout.cpu_adapter_products import use_grouped_products
 from rllib_dapo.rollout.vllm_adapter_worker import AdapterReceiver
 from rllib_dapo.rollout.vllm_worker import WeightReceiver
 
 # vLLM imports this module in every worker before it makes anything there: from here on it knows the
-# way over gloo.
+# way over gloo, and how adapters are computed with on CPUs.
 from rllib_dapo.weight_transfer.wire import gloo_engine as gloo_engine
 
 if TYPE_CHECKING:
     from vllm import LLM
+
+use_grouped_products()
 
 
 class TransferReceiver(WeightReceiver, AdapterReceiver):

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from rllib_dapo.config.engine_resources import vllm_wants_gpus
+from rllib_dapo.rollout.vllm_build import vllm_wants_gpus
 from rllib_dapo.rollout.vllm_environment import vllm_environment
 
 _IMPORTS = ["rllib_dapo.rollout.worker_imports"]

@@ -36,6 +36,8 @@ VARIABLES = {
     # Transformers reads this when it is imported, which is later.
     "HF_HUB_DISABLE_PROGRESS_BARS": ("1", False),
 }
+# `0` starts Ray without its dashboard, whose processes take some seconds of a small machine.
+DASHBOARD_VARIABLE = "RLLIB_DAPO_DASHBOARD"
 LOGGERS = {
     "ray.tune": logging.CRITICAL,
     "ray.rllib": logging.ERROR,
@@ -92,8 +94,10 @@ def join_ray(**options: Any) -> str:
         SettingsError: If there is none to join and none can be started.
     """
     check_ray_address()
+    has_dashboard = None if os.environ.get(DASHBOARD_VARIABLE) != "0" else False
+    options = {"logging_level": logging.ERROR, "include_dashboard": has_dashboard} | options
     try:
-        url = start_ray(logging_level=logging.ERROR, **options).dashboard_url
+        url = start_ray(**options).dashboard_url
     # Ray's own errors, and those of its processes, are of many kinds.
     except Exception as error:
         ray.shutdown()

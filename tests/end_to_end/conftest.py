@@ -121,7 +121,7 @@ def recorded_run(
         *("train", "tiny_arithmetic", "--storage", "runs"),
         folder=folder,
         settings=settings,
-        environment=dict([mark]),
+        environment=dict([mark]) | {"RLLIB_DAPO_DASHBOARD": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

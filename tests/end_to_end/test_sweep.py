@@ -44,7 +44,7 @@ tune:
   scheduler: {type: pbt, perturbation_interval: 2, quantile_fraction: 0.5}
 stop: {training_iteration: ITERATIONS}
 """
-ITERATIONS = 12  # five rounds, after each of which half of the trials take over from the others
+ITERATIONS = 6  # two rounds, after each of which half of the trials take over from the others
 
 CRASHING = """
 import os
@@ -166,3 +166,4 @@ def test_a_trial_whose_process_dies_starts_again_from_its_last_checkpoint(
     assert [result["training_iteration"] for result in results] == [1, 2, 3, 4]
     assert len({result["engines"]["0"]["pid"] for result in results}) == 2
     assert "failed and starts again from its last checkpoint" in output
+    assert "dashboard: " not in output  # RLLIB_DAPO_DASHBOARD=0

@@ -19,6 +19,7 @@ def test_a_run_says_how_it_goes_and_what_to_type_next(recorded_run: Any) -> None
     assert any(line.startswith("1/3 ") and "at the start" in line for line in lines)
     assert any(line.startswith("2/3 ") and "evaluation avg@2" in line for line in lines)
     assert any("rllib-dapo export" in line for line in lines)
+    assert any(line.startswith("dashboard: http://") for line in lines)
 
 
 def test_a_run_prints_nothing_but_its_own_lines(recorded_run: Any) -> None:
