@@ -37,6 +37,7 @@ from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM, sampling_seed
 from rllib_dapo.rollout.user_callbacks import UserCallbacks
+from rllib_dapo.rollout.worker_server import start_early
 from rllib_dapo.stored_group import store_group
 from rllib_dapo.threads import set_num_threads
 
@@ -62,11 +63,11 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             config: The algorithm's configuration.
             **kwargs: RLlib's `worker_index` and others.
         """
+        start_early(config, **kwargs)
         super().__init__(config=config, **kwargs)
         self.config: DAPOConfig
         self.worker_index: int = kwargs.get("worker_index") or 0
-        self._weights_version = 0
-        self._next_own_seed = 0
+        self._weights_version = self._next_own_seed = 0
 
         model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
@@ -122,8 +123,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger(stats_cls_lookup=config.stats_cls_lookup, root=False)
         self.num_env_steps_sampled_lifetime = 0
-        self._weights_version = 0
-        self._next_own_seed = 0
+        self._weights_version = self._next_own_seed = 0
 
         self._seed = None if config.seed is None else config.seed + self.worker_index
         update_global_seed_if_necessary(framework=config.framework_str, seed=self._seed)

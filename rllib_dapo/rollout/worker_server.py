@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rllib_dapo.rollout.vllm_build import vllm_wants_gpus
 from rllib_dapo.rollout.vllm_environment import vllm_environment
+from rllib_dapo.threads import set_num_threads
+
+if TYPE_CHECKING:
+    from rllib_dapo.config.dapo_config import DAPOConfig
 
 _IMPORTS = ["rllib_dapo.rollout.worker_imports"]
 
@@ -39,6 +43,21 @@ def start_worker_server(num_workers: int) -> None:
     multiprocessing.set_forkserver_preload(_IMPORTS)
     with _shared_threads(num_workers):  # a copy has as many threads as the server may have
         forkserver.ensure_running()
+
+
+def start_early(config: DAPOConfig, worker_index: int | None = None, **_: Any) -> None:
+    """Starts the server where an EnvRunner will need it, so that it imports beside all else.
+
+    Args:
+        config: The EnvRunner's configuration.
+        worker_index: Its number; 0 or None for the local one.
+        **_: What else it is made with.
+    """
+    has_engine = bool(worker_index) or config.num_env_runners == 0
+    is_own = config.engine == "vllm" and config.executor == "mp" and not config.shared_engine
+    if has_engine and is_own and config.num_engine_workers > 1:
+        set_num_threads(config.num_threads, shared_by=max(1, config.num_env_runners))
+        start_worker_server(config.num_engine_workers)
 
 
 class _CopiedWorker(ForkServerProcess):
