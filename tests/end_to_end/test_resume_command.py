@@ -61,7 +61,7 @@ def test_an_interrupted_run_says_so_and_goes_on_by_the_command_that_it_prints(
     number: signal.Signals,
     code: int,
 ) -> None:
-    more = {"tune.checkpoint_frequency": 5, "stop.training_iteration": 60}
+    more = {"tune.checkpoint_frequency": 5, "stop.training_iteration": 30}
     started = start_command(*TRAIN, folder=tmp_path, settings=quick_settings | more)
     while len(_iterations(tmp_path)) < 6:
         assert started.poll() is None, started.communicate()
@@ -79,5 +79,5 @@ def test_an_interrupted_run_says_so_and_goes_on_by_the_command_that_it_prints(
     done = run_command(*words[1:], folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     iterations = _iterations(tmp_path)
-    assert iterations[-1] == 60
-    assert sorted(set(iterations)) == list(range(1, 61))
+    assert iterations[-1] == 30
+    assert sorted(set(iterations)) == list(range(1, 31))

@@ -90,7 +90,9 @@ def test_an_engine_whose_worker_is_killed_is_replaced_and_no_prompt_is_lost(
     with running(config) as algo:
         first = algo.train()
         engine = psutil.Process(first["engines"]["1"]["pid"])
-        workers = [p for p in engine.children() if "VLLM::Worker" in " ".join(p.cmdline())]
+        workers = [
+            p for p in engine.children(recursive=True) if "VLLM::Worker" in " ".join(p.cmdline())
+        ]
         assert len(workers) == 2
 
         workers[1].kill()
