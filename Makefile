@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-browser test-gpu lint type docs bench clean
+.PHONY: help setup demo test test-all test-exhaustive test-browser test-gpu lint type docs bench clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -24,7 +24,10 @@ test: setup  ## tests of every part, and a few whole runs: 8 minutes on two idle
 	$(PYTEST) $(TESTS)
 
 test-all: setup  ## all tests but those of pages, with recovery, sweeps and examples: an hour or more
-	$(PYTEST) $(TESTS) -m "not gpu and not browser"
+	$(PYTEST) $(TESTS) -m "not gpu and not browser and not exhaustive"
+
+test-exhaustive: setup  ## what test-all leaves out: more combinations of what it tries, before a release
+	$(PYTEST) $(TESTS) -m exhaustive
 
 test-browser: setup  ## tests of pages, in Chromium (Debian: apt-get install chromium): minutes
 	$(PYTEST) tests/browser -m browser

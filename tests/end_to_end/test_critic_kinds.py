@@ -152,12 +152,20 @@ def plain_course(course: Callable[..., dict[str, Any]]) -> Callable[[str], dict[
         *(
             pytest.param(*kind, marks=pytest.mark.slow)
             for kind in (
-                *((0, stage, "float32", {}) for stage in (0, 1, 2, 3)),
+                (0, 0, "float32", {}),
                 (0, 2, "float32", OFFLOADED),
-                (0, 2, "float32", OWN_OPTIMIZER),
                 (0, 3, "float32", OWN_OPTIMIZER),
-                *((2, stage, "float32", {}) for stage in (None, 0, 1, 2, 3)),
-                *((2, stage, "bfloat16", {}) for stage in (None, 1, 2, 3)),
+                *((2, stage, "float32", {}) for stage in (None, 2, 3)),
+                (2, 3, "bfloat16", {}),
+            )
+        ),
+        *(
+            pytest.param(*kind, marks=[pytest.mark.slow, pytest.mark.exhaustive])
+            for kind in (
+                *((0, stage, "float32", {}) for stage in (1, 2, 3)),
+                (0, 2, "float32", OWN_OPTIMIZER),
+                *((2, stage, "float32", {}) for stage in (0, 1)),
+                *((2, stage, "bfloat16", {}) for stage in (None, 1, 2)),
             )
         ),
     ],

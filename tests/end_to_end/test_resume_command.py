@@ -52,7 +52,13 @@ def test_a_finished_run_is_extended_or_says_why_not(
     assert len(list((tmp_path / "my runs").iterdir())) == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_an_interrupted_run_says_so_and_goes_on_by_the_command_that_it_prints(
     start_command: Callable[..., subprocess.Popen[str]],
     run_command: Run,

@@ -166,11 +166,13 @@ def written(folder: Path) -> dict[str, torch.Tensor]:
         *(
             pytest.param(2, model, settings, marks=pytest.mark.slow)
             for model, settings in (
-                ("raw_model", {"kl": 0.1}),
                 ("raw_model", {"dtype": "bfloat16", "kl": 0.1}),
                 ("raw_model", {"advantage_estimator": "gae"}),
-                ("mixture", {"kl": 0.1}),
             )
+        ),
+        *(
+            pytest.param(2, model, {"kl": 0.1}, marks=[pytest.mark.slow, pytest.mark.exhaustive])
+            for model in ("raw_model", "mixture")
         ),
     ],
     ids=str,

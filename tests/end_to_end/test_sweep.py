@@ -128,7 +128,7 @@ def test_a_sweep_that_is_killed_goes_on_and_runs_no_trial_twice_from_the_start(
     assert len({result["engines"]["1"]["started"] for result in everything}) == 2
 
 
-@pytest.mark.parametrize("cpus", [1, 0.5])
+@pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.exhaustive), 0.5])
 def test_bounds_change_while_trials_train_and_no_engine_is_made_anew(
     run_command: Run, tmp_path: Path, raw_model: Path, cpus: float
 ) -> None:

@@ -75,7 +75,13 @@ def start(name: str, folder: Path) -> Engine:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=[pytest.mark.slow] if layout else [])
+        pytest.param(
+            name,
+            marks=[
+                *([pytest.mark.slow] if layout else []),
+                *([pytest.mark.exhaustive] if "executor" in layout else []),
+            ],
+        )
         for name, layout in ENGINES.items()
     ],
 )
