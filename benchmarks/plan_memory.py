@@ -77,6 +77,7 @@ def make_config(model: str, *, checkpointing: bool) -> DAPOConfig:
             group_size=GROUP_SIZE,
             minibatch_size=4 * GROUP_SIZE,
             max_tokens_per_microbatch=8 * (PROMPT_TOKENS + RESPONSE_TOKENS),
+            max_shared_row_tokens=0,  # as the made-up tokens are laid out below
         )
         .overlong(buffer_tokens=0)
         .env_runners(num_env_runners=0)

@@ -13,7 +13,7 @@ from rllib_dapo.core.linear_logprob import CPU_TILE_WORDS, TILE_WORDS
 # Copies of a block of logits that are alive at once: themselves, scaled, exponentials, gradient.
 LOGIT_COPIES = 4
 # What the C library's heap keeps of memory that was freed; see `heap_bytes`.
-HEAP_SHARE, LARGEST_HEAP_BLOCK = 0.55, 32 * 2**20
+HEAP_SHARE, LARGE_PAGE, LARGEST_HEAP_BLOCK = 0.55, 2 * 2**20, 32 * 2**20
 
 
 def layer_bytes_per_token(shape: ModelShape, precision: Precision) -> float:
@@ -139,19 +139,29 @@ def layer_backward_bytes(shape: ModelShape, precision: Precision, *, tokens: int
     return tokens * width * (3 * shape.inner + 2 * shape.hidden)
 
 
-def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, row_tokens: int) -> float:
+def heap_bytes(
+    shape: ModelShape,
+    precision: Precision,
+    *,
+    tokens: int,
+    row_tokens: int,
+    checkpointed: int = 0,
+) -> float:
     """Bytes that the C library's heap keeps beside a micro-batch's activations, on a CPU.
 
     glibc takes blocks up to 32 MiB from a heap, which does not shrink while anything lies at its
-    end, and gives larger ones back at once. Measured: 0.55 of what all layers would keep, also
-    where they are recomputed one at a time, for the gradients of each layer's weights come to lie
-    between what it has given back, and the next layer's blocks find no room there.
+    end, and gives larger ones back at once. Measured: 0.55 of what the layers keep. Layers that are
+    recomputed one at a time count as if they kept everything, for the gradients of each layer's
+    weights come to lie between what it has given back, and the next layer's blocks find no room
+    there. From 2 MiB on torch takes blocks in large pages (see `rllib_dapo/rollout/__init__.py`),
+    and these do find it.
 
     Args:
         shape: The model.
         precision: How the Learner computes.
         tokens: Tokens of the micro-batch.
         row_tokens: Tokens of a row.
+        checkpointed: Number of layers that are recomputed.
 
     Source: `benchmarks/plan_memory.py`, with and without MALLOC_MMAP_THRESHOLD_, which keeps even
         small blocks out of the heap; mallopt(3) for the 32 MiB.
@@ -163,5 +173,12 @@ def heap_bytes(shape: ModelShape, precision: Precision, *, tokens: int, row_toke
     if tokens * shape.inner * width > LARGEST_HEAP_BLOCK:
         layer = layer_bytes_per_token(shape, precision)
         share = 1 - 4 * width * shape.inner / layer
-    stack = stack_bytes(shape, precision, tokens=tokens, row_tokens=row_tokens)
+    finds_room = tokens * shape.hidden * width >= LARGE_PAGE
+    stack = stack_bytes(
+        shape,
+        precision,
+        tokens=tokens,
+        row_tokens=row_tokens,
+        checkpointed=checkpointed if finds_room else 0,
+    )
     return HEAP_SHARE * share * stack

@@ -73,12 +73,13 @@ def learner_memory(
 
     rows, row = microbatch_rows(config)
     tokens = rows * row
+    checkpointed = checkpointed_layers(config.gradient_checkpointing, shape.layers)
     stack = stack_bytes(
         shape,
         layout.precision,
         tokens=tokens,
         row_tokens=row,
-        checkpointed=checkpointed_layers(config.gradient_checkpointing, shape.layers),
+        checkpointed=checkpointed,
     )
     head = head_bytes(
         shape,
@@ -111,7 +112,9 @@ def learner_memory(
         parts["CUDA, NCCL"] = CUDA_CONTEXT + (NCCL_BUFFERS if layout.count > 1 else 0)
         loading = _loading_bytes(shape, layout, holds_half=config.lora is not None)
         return ProcessMemory(device=_there(parts), host=_there(host), loading=loading)
-    parts["heap"] = heap_bytes(shape, layout.precision, tokens=tokens, row_tokens=row)
+    parts["heap"] = heap_bytes(
+        shape, layout.precision, tokens=tokens, row_tokens=row, checkpointed=checkpointed
+    )
     for name, size in host.items():
         parts[name] = parts.get(name, 0.0) + size
     return ProcessMemory(device=_there(parts))
