@@ -44,7 +44,6 @@ def test_smollm2_trains_and_its_engine_scores_a_fixed_text_as_its_learner_does(
         # hour to find informative ones. Responses of different lengths have different penalties.
         "dynamic_sampling.enabled=false",
         "overlong.buffer_tokens=31",
-        "rollout.max_response_tokens=64",
         "training.prompts_per_step=2",
         "training.group_size=4",
         "training.minibatch_size=4",
