@@ -184,6 +184,9 @@ def test_an_engine_whose_worker_is_killed_says_so_and_leaves_no_process(raw_mode
     engine = start(raw_model)
     there = workers()
     assert len(there) == 2
+    # On a CPU they are copies of one process, which has imported vLLM for them.
+    (server,) = {worker.parent() for worker in there}
+    assert "starts engine workers" in " ".join(server.cmdline())
     threading.Timer(1.0, there[1].send_signal, [signal.SIGKILL]).start()
     try:
         with pytest.raises(EngineDiedError, match="one of the 2 worker processes"):
