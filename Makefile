@@ -20,10 +20,10 @@ demo: setup  ## train a tiny model to add, here and now
 # Every process of a test would compile the package again where byte code is not kept.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: setup  ## tests of every part, and a few whole runs: 8 minutes on two idle cores
+test: setup  ## tests of every part, and a few whole runs: ten to fifteen minutes on two cores
 	$(PYTEST) $(TESTS)
 
-test-all: setup  ## all tests but those of pages, with recovery, sweeps and examples: an hour or more
+test-all: setup  ## what make test runs, with recovery, sweeps and examples: an hour or more
 	$(PYTEST) $(TESTS) -m "not gpu and not browser and not exhaustive"
 
 test-exhaustive: setup  ## what test-all leaves out: more combinations of what it tries, before a release

@@ -2,8 +2,8 @@
 
 import contextlib
 
-# Its title comes first, for those who look at a list of processes. Later a worker's own title would
-# find no room: the place where a title stands is lost once the environment has grown.
+# Its title comes first, for those who look at a list of processes. If none is set before vLLM is
+# imported, those that workers give themselves do not show.
 with contextlib.suppress(ImportError):
     from setproctitle import setproctitle
 

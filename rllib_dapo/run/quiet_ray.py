@@ -94,8 +94,7 @@ def join_ray(**options: Any) -> str:
         SettingsError: If there is none to join and none can be started.
     """
     check_ray_address()
-    has_dashboard = None if os.environ.get(DASHBOARD_VARIABLE) != "0" else False
-    options = {"logging_level": logging.ERROR, "include_dashboard": has_dashboard} | options
+    options = {"logging_level": logging.ERROR, "include_dashboard": _wants_dashboard()} | options
     try:
         url = start_ray(**options).dashboard_url
     # Ray's own errors, and those of its processes, are of many kinds.
@@ -106,6 +105,16 @@ def join_ray(**options: Any) -> str:
     # A name that was registered before was registered with the Ray that was running then.
     tune.register_trainable("DAPO", DAPO, warn=False)
     return str(url or "")
+
+
+def _wants_dashboard() -> bool | None:
+    """What `ray.init` is told of it; None leaves it to Ray, which has one where it can."""
+    value = os.environ.get(DASHBOARD_VARIABLE, "1")
+    if value not in ("0", "1"):
+        raise SettingsError(
+            f"{DASHBOARD_VARIABLE}={value!r}: must be 0 (Ray starts without its dashboard) or 1"
+        )
+    return None if value == "1" else False
 
 
 def _start_ray(settings: RunSettings, folder: str) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.weight_source import LearnerWeights
+from rllib_dapo.rollout.vllm_environment import vllm_environment
 
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.update(vllm_environment())
 
 from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.base import TrainerInitInfo

@@ -160,7 +160,7 @@ def plain_course(course: Callable[..., dict[str, Any]]) -> Callable[[str], dict[
             )
         ),
         *(
-            pytest.param(*kind, marks=[pytest.mark.slow, pytest.mark.exhaustive])
+            pytest.param(*kind, marks=pytest.mark.exhaustive)
             for kind in (
                 *((0, stage, "float32", {}) for stage in (1, 2, 3)),
                 (0, 2, "float32", OWN_OPTIMIZER),

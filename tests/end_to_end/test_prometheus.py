@@ -193,8 +193,12 @@ def _ask(url: str, query: str) -> list[dict[str, Any]]:
         return []
 
 
-def _labels(url: str, gauge: str, label: str) -> set[str]:
-    return {series["metric"][label] for series in _ask(url, gauge)}
+def _labels(url: str, gauge: str, label: str) -> list[list[str]]:
+    """What a label says, of each trial that has the gauge."""
+    of_trials: dict[str, list[str]] = {}
+    for series in _ask(url, gauge):
+        of_trials.setdefault(series["metric"]["trial"], []).append(series["metric"][label])
+    return [sorted(labels) for labels in of_trials.values()]
 
 
 def _queries(dashboard: dict[str, Any]) -> list[str]:
@@ -217,20 +221,25 @@ def test_every_gauge_of_the_dashboard_has_a_value(live: tuple[str, dict[str, Any
 
 def test_the_series_tell_run_trial_and_module(live: tuple[str, dict[str, Any], str]) -> None:
     url, _, _ = live
-    trials = set()
+    trials = []
     for series in _ask(url, "ray_rllib_dapo_entropy"):
         labels = series["metric"]
         assert (labels["run"], labels["module"]) == ("live", "default_policy")
         assert labels["trial"].startswith("DAPO_")
-        trials.add(labels["trial"])
-    assert len(trials) == 2
+        trials.append(labels["trial"])
+    assert len(trials) == len(set(trials)) == 2
 
 
 def test_parts_of_the_reward_and_k_are_labels(live: tuple[str, dict[str, Any], str]) -> None:
     url, _, _ = live
-    assert _labels(url, "ray_rllib_dapo_reward_component", "component") == {"number", "right"}
-    assert _labels(url, "ray_rllib_dapo_evaluation_avg_at_k", "k") == {"2"}
-    assert _labels(url, "ray_rllib_dapo_objective_figure", "component") == {"distance"}
+    for gauge, label, expected in (
+        ("reward_component", "component", ["number", "right"]),
+        ("evaluation_avg_at_k", "k", ["2"]),
+        ("objective_figure", "component", ["distance"]),
+    ):
+        of_trials = _labels(url, f"ray_rllib_dapo_{gauge}", label)
+        assert of_trials
+        assert all(labels == expected for labels in of_trials), gauge
 
 
 def test_the_command_says_where_to_look(live: tuple[str, dict[str, Any], str]) -> None:

@@ -171,7 +171,7 @@ def written(folder: Path) -> dict[str, torch.Tensor]:
             )
         ),
         *(
-            pytest.param(2, model, {"kl": 0.1}, marks=[pytest.mark.slow, pytest.mark.exhaustive])
+            pytest.param(2, model, {"kl": 0.1}, marks=pytest.mark.exhaustive)
             for model in ("raw_model", "mixture")
         ),
     ],

@@ -74,10 +74,8 @@ def changing(make: Make, *, lr: float = 1e-6, **layout: Any) -> DAPOConfig:
     scope="module",
     params=[
         ("transformers", "float32"),
-        pytest.param(
-            ("transformers", "bfloat16"), marks=[pytest.mark.slow, pytest.mark.exhaustive]
-        ),
-        pytest.param(("vllm", "float32"), marks=[pytest.mark.slow, pytest.mark.exhaustive]),
+        pytest.param(("transformers", "bfloat16"), marks=pytest.mark.exhaustive),
+        pytest.param(("vllm", "float32"), marks=pytest.mark.exhaustive),
         pytest.param(("vllm", "bfloat16"), marks=pytest.mark.slow),
     ],
     ids="-".join,
