@@ -148,7 +148,9 @@ for number in range(2):
     "imports",
     [
         pytest.param("import rllib_dapo\nfrom ray import tune", id="before-tune"),
-        pytest.param("from ray import tune\nimport rllib_dapo", id="after-tune"),
+        pytest.param(
+            "from ray import tune\nimport rllib_dapo", id="after-tune", marks=pytest.mark.exhaustive
+        ),
     ],
 )
 def test_tune_runs_a_plain_dictionary_by_name_in_one_ray_after_the_other(

@@ -97,7 +97,7 @@ def test_a_hedging_policy_commits_itself_in_a_few_steps(example: ModuleType) -> 
     assert example.accuracy(pi, 25 * sums) > before + 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1200)
 def test_the_example_learns_sums_that_it_has_never_seen() -> None:
     done = subprocess.run([sys.executable, EXAMPLE], capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from rllib_dapo.run.run_settings import read_settings
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_a_tiny_model_learns_to_call_a_calculator(cluster: None) -> None:
     settings = read_settings(ROOT / "tune_configs" / "tiny_calculator.yaml", [])

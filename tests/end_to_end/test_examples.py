@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+NEEDS_REASONING_GYM = pytest.mark.skipif(
+    find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym"
+)
 
 
 @pytest.fixture
@@ -59,12 +62,10 @@ def test_an_environment_on_a_server_trains(
     assert lines[-1].endswith("missing 0.000")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package reasoning-gym")
-def test_five_tasks_train_three_iterations_each_with_one_line_changed(
-    run_example: Callable[..., list[str]], tmp_path: Path, raw_model: Path
-) -> None:
-    overrides = {
+@pytest.fixture
+def small_and_quick(raw_model: Path) -> dict[str, object]:
+    """Overrides with which the run file of reasoning-gym's tasks trains in seconds."""
+    return {
         "language_model.name": raw_model,
         "language_model.dtype": "float32",
         "language_model.num_threads": 1,
@@ -72,8 +73,34 @@ def test_five_tasks_train_three_iterations_each_with_one_line_changed(
         "rollout.max_response_tokens": 16,
         "env_runners.num_env_runners": 0,
     }
+
+
+@pytest.mark.slow
+@NEEDS_REASONING_GYM
+def test_the_run_file_of_five_tasks_trains_one(
+    run_command: Callable[..., subprocess.CompletedProcess[str]],
+    small_and_quick: Mapping[str, object],
+    tmp_path: Path,
+) -> None:
+    settings = {
+        **small_and_quick,
+        "environment.env_config.task": "gcd",
+        "stop.training_iteration": 1,
+    }
+    file = EXAMPLES / "reasoning_gym.yaml"
+    done = run_command("train", file, "--storage", "runs", folder=tmp_path, settings=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = tmp_path.glob("runs/*/*/result.json")
+    assert json.loads(result.read_text())["learners"]["default_policy"]["gradient_updates"] >= 1
+
+
+@pytest.mark.exhaustive
+@NEEDS_REASONING_GYM
+def test_five_tasks_train_three_iterations_each_with_one_line_changed(
+    run_example: Callable[..., list[str]], tmp_path: Path, small_and_quick: Mapping[str, object]
+) -> None:
     lines = run_example(
-        "reasoning_gym.py", *(f"{name}={value}" for name, value in overrides.items())
+        "reasoning_gym.py", *(f"{name}={value}" for name, value in small_and_quick.items())
     )
     assert sum(line.startswith("3/3 ") for line in lines) == 5
     assert sum("in the last iteration" in line for line in lines) == 5

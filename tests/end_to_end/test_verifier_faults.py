@@ -99,7 +99,7 @@ def with_faults(config: DAPOConfig, faults: Mapping[int, str], log: Path) -> DAP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_env_runners", [0, 1])
+@pytest.mark.parametrize("num_env_runners", [pytest.param(0, marks=pytest.mark.exhaustive), 1])
 def test_training_goes_on_and_only_the_bad_verdicts_are_missing(
     cluster: None, small_config: Make, tmp_path: Path, num_env_runners: int
 ) -> None:

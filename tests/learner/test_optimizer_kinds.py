@@ -85,10 +85,12 @@ def go_on(learner: DAPOTorchLearner, other: DAPOTorchLearner, folder: Path) -> D
         ),
         # DeepSpeed compiles its optimizer when it is first asked for it.
         *(
-            pytest.param(
-                "deepspeed_cpu_adamw", s, marks=[pytest.mark.slow, NEEDS_DEEPSPEED, NEEDS_COMPILER]
+            pytest.param("deepspeed_cpu_adamw", s, marks=[mark, NEEDS_DEEPSPEED, NEEDS_COMPILER])
+            for s, mark in (
+                (1, pytest.mark.exhaustive),
+                (2, pytest.mark.slow),
+                (3, pytest.mark.exhaustive),
             )
-            for s in (1, 2, 3)
         ),
     ],
 )

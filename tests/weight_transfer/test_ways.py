@@ -111,7 +111,9 @@ def learners_weights(algo: Any) -> dict[str, torch.Tensor]:
     return ask_learners(algo.learner_group, read)[0]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.exhaustive), "bfloat16"]
+)
 def test_the_ways_bring_the_same_bits(
     build: Callable[[DAPOConfig], Any], make_config: Make, tmp_path: Path, dtype: str
 ) -> None:
