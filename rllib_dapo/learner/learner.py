@@ -88,7 +88,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         set_num_threads(self.config.num_threads, shared_by=max(1, self.config.num_learners))
         # Where there is a seed, RLlib asks torch for deterministic operations, which on a CPU also
         # fill memory that nobody has written yet: gigabytes, with DeepSpeed's buffers.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         if not torch.cuda.is_available():
             # Transformers asks DeepSpeed, where it is installed, for the accelerator, and DeepSpeed
             # warns if nobody chose one.

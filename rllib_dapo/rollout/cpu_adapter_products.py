@@ -7,7 +7,6 @@ are multiplied with it at once. On GPUs vLLM has kernels that do the same.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,30 +16,42 @@ from vllm.platforms import current_platform
 
 
 class GroupedProducts(PunicaWrapperCPU):
-    """vLLM's products with several adapters, where layers that are linear go by groups of tokens.
+    """vLLM's products with several adapters, where layers that are linear go by blocks of tokens.
+
+    A block holds equally many tokens of one adapter, its last ones made up where an adapter has
+    fewer: so all blocks are multiplied in one batched product, and at most as many tokens are made
+    up as there are.
 
     A token without an adapter is left as it is. (vLLM's own takes the last adapter for it.)
     """
 
-    _order: Tensor | None = None  # of tokens, by adapter; None where they lie so
-    _groups: tuple[tuple[int, int, int], ...] = ()  # adapter's place, first token, end
+    # Of the next batch: where its blocks' tokens come from, whose they are, and back again.
+    _tokens: Tensor  # [blocks * size]: the token in each place
+    _adapters: Tensor  # [blocks]: place of the block's adapter
+    _adapted: Tensor  # [tokens with an adapter]
+    _places: Tensor  # [tokens with an adapter]: where in the blocks each of them is
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
-        """Notes which tokens of the next batch belong to which adapter; see vLLM's own."""
+        """Lays out the tokens of the next batch in blocks; see vLLM's own."""
         super().update_metadata(*args, **kwargs)
 
-        places, order = torch.sort(self.token_lora_indices, stable=True)
-        is_sorted = bool((order[1:] > order[:-1]).all())
-        self._order = None if is_sorted else order
-
-        of_tokens = places.tolist()
-        cuts = [0, *(i for i, (a, b) in enumerate(pairwise(of_tokens), 1) if a != b)]
-        bounds = pairwise([*cuts, len(of_tokens)])
-        self._groups = tuple(
-            (of_tokens[begin], begin, end)
-            for begin, end in bounds
-            if begin < end and of_tokens[begin] >= 0
+        of_tokens = self.token_lora_indices
+        self._adapted = torch.nonzero(of_tokens >= 0)[:, 0]
+        adapters, of_adapted, counts = torch.unique(
+            of_tokens[self._adapted], return_inverse=True, return_counts=True
         )
+        # Equally many blocks of this size as adapters, if each of these has equally many tokens.
+        size = max(1, -(-len(self._adapted) // max(1, len(adapters))))
+        blocks = -(-counts // size)
+        self._adapters = adapters.repeat_interleave(blocks)
+
+        order = torch.argsort(of_adapted, stable=True)
+        before = (counts.cumsum(0) - counts)[of_adapted[order]]
+        first_place = (blocks.cumsum(0) - blocks)[of_adapted[order]] * size
+        places = first_place + torch.arange(len(order)) - before
+        self._places = torch.empty_like(places).index_copy_(0, order, places)
+        self._tokens = of_tokens.new_zeros(len(self._adapters) * size)
+        self._tokens[self._places] = self._adapted
 
     def add_lora_linear(
         self,
@@ -63,23 +74,29 @@ class GroupedProducts(PunicaWrapperCPU):
             output_slices: Outputs of each slice, which follow each other.
             **kwargs: vLLM's, for other kernels.
         """
+        if not len(self._adapted):
+            return
         x, outputs = x.view(-1, x.shape[-1]), y.view(-1, y.shape[-1])
-        rows = x if self._order is None else x[self._order]
+        rows = x.index_select(0, self._tokens).view(len(self._adapters), -1, x.shape[-1])
 
-        start = 0
-        for a, b, size in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            added = outputs.new_zeros(len(rows), size)
-            for place, begin, end in self._groups:
-                # In float32 between the two matrices, like vLLM's own.
-                between = (rows[begin:end].float() @ a[place, 0].float().T).mul_(scale)
-                torch.mm(between.to(y.dtype), b[place, 0].to(y.dtype).T, out=added[begin:end])
+        # In float32 between the two matrices, like vLLM's own.
+        a = torch.cat([one[:, 0] for one in lora_a_stacked], dim=1).index_select(0, self._adapters)
+        between = torch.bmm(rows.float(), a.float().transpose(1, 2)).mul_(scale).to(y.dtype)
 
-            part = outputs[:, start : start + size]
-            if self._order is None:
+        start = rank = 0
+        for a_slice, b_slice, size in zip(
+            lora_a_stacked, lora_b_stacked, output_slices, strict=True
+        ):
+            b = b_slice[:, 0].index_select(0, self._adapters).to(y.dtype)
+            columns = slice(rank, rank := rank + a_slice.shape[2])
+            added = torch.bmm(between[..., columns], b.transpose(1, 2)).view(-1, size)
+
+            part = outputs[:, start : (start := start + size)]
+            added = added.index_select(0, self._places)
+            if len(self._adapted) == len(outputs):
                 part += added
             else:
-                part.index_add_(0, self._order, added)
-            start += size
+                part.index_add_(0, self._adapted, added)
 
 
 def use_grouped_products() -> None:

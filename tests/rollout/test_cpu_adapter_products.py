@@ -36,7 +36,10 @@ def products(ids: list[int], *, is_prefill: bool) -> GroupedProducts:
 @pytest.mark.parametrize("is_prefill", [False, True], ids=["decoding", "prompts"])
 @pytest.mark.parametrize(
     "ids",
-    [[11], [12, 12, 12], [11, 11, 13], [13, 0, 11, 13, 12, 0, 11], [0, 0], [0, 12]],
+    [
+        *([11], [12, 12, 12], [11, 11, 13], [13, 0, 11, 13, 12, 0, 11], [0, 0], [0, 12]),
+        [*[13] * 5, 12, *[13] * 6, 11, 12],  # most of them of one adapter
+    ],
     ids=str,
 )
 def test_each_token_is_multiplied_with_its_own_adapter(
