@@ -6,6 +6,7 @@ class stays what it is. Names are those of the model before, and of peft's files
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,23 @@ def whole_already(parameters: list[nn.Parameter]) -> AbstractContextManager[bool
     return nullcontext(False)
 
 
+@contextmanager
+def _without_bitsandbytes() -> Iterator[None]:
+    """Has peft take it that bitsandbytes is not there: no base is quantized here.
+
+    To import it takes seconds of a core, as it then compiles functions.
+    """
+    name = "bitsandbytes"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark for "not to be found"
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 class LoraAdapter:
     """The adapter of a model: what is trained where `language_model.lora` is set."""
 
@@ -53,13 +71,13 @@ class LoraAdapter:
         Raises:
             ValueError: If the model has not the layers that are to have an adapter.
         """
-        from peft import LoraConfig, inject_adapter_in_model
-
         self.settings = settings
         self.modules = adapted_modules(model, settings)
         model.requires_grad_(False)
         # On every Learner, whatever was drawn there before.
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _without_bitsandbytes():
+            from peft import LoraConfig, inject_adapter_in_model
+
             torch.manual_seed(seed)
             inject_adapter_in_model(
                 LoraConfig(
