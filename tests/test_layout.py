@@ -27,7 +27,6 @@ EXCEPTIONS = {
 # Heavy libraries, each behind the modules that need it.
 IMPORTERS = {
     "vllm": {
-        "rllib_dapo.rollout.cpu_compilation",
         "rllib_dapo.rollout.vllm_engine",
         "rllib_dapo.rollout.cpu_adapter_products",
         "rllib_dapo.rollout.vllm_adapters",

@@ -21,9 +21,10 @@ from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 # Calls a method of the host; raises `EngineDiedError` where its process has ended.
 Ask = Callable[..., HostAnswer]
 
-# Seconds that a step waits for a share of its responses. Environments that answer meanwhile wait,
-# too.
-STEP_SECONDS = 0.2
+# Seconds that a step waits for a share of its responses, and twice as long after each that brought
+# none, up to a limit: every call takes some milliseconds of the process that samples. Environments
+# that answer meanwhile wait, too.
+STEP_SECONDS, _LONGEST_STEP_SECONDS = 0.2, 1.6
 _SIGN_SECONDS = 3.0
 _JOIN_SECONDS = 5.0
 # Seconds to wait for a place, in which clients that have died are found out.
@@ -52,6 +53,7 @@ class SharedEngine(Engine):
         self._client = uuid4().hex
         self._buffer: list[Request] = []
         self._outstanding: dict[int, int] = {}  # responses to come, by key
+        self._step_seconds = STEP_SECONDS
         self._facts = self._join(place_seconds)
 
         # A client whose process dies, or that nobody holds any more, gives no more signs.
@@ -106,7 +108,10 @@ class SharedEngine(Engine):
         """See `Engine.step`: waits for a response of this client, for a while."""
         self.refuse_half_weights()
         requests, self._buffer = self._buffer, []
-        finished: list[FinishedResponse] = self._ask("exchange", requests, STEP_SECONDS)
+        finished: list[FinishedResponse] = self._ask("exchange", requests, self._step_seconds)
+        longer = min(2 * self._step_seconds, _LONGEST_STEP_SECONDS)
+        self._step_seconds = STEP_SECONDS if finished or requests else longer
+
         for response in finished:
             self._outstanding[response.key] -= 1
             if not self._outstanding[response.key]:

@@ -38,7 +38,6 @@ os.environ.update(vllm_environment())
 from vllm import LLM, TokensPrompt
 from vllm.platforms import current_platform
 
-from rllib_dapo.rollout.cpu_compilation import leave_uncompiled
 from rllib_dapo.rollout.vllm_adapters import VLLMAdapters, start_with_adapters
 from rllib_dapo.rollout.vllm_requests import sampling_params, to_completion
 from rllib_dapo.rollout.vllm_start import start_vllm
@@ -48,8 +47,6 @@ from rllib_dapo.rollout.vllm_transfer import (
     open_transfer,
     receive_transfer,
 )
-
-leave_uncompiled()
 
 WORKER_EXTENSION = f"{TransferReceiver.__module__}.{TransferReceiver.__qualname__}"
 

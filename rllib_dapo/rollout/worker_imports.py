@@ -9,10 +9,6 @@ with contextlib.suppress(ImportError):
 
     setproctitle("rllib-dapo: starts engine workers")
 
-from rllib_dapo.rollout.cpu_compilation import leave_uncompiled
-
-leave_uncompiled()
-
 # None of it starts a thread, which a copy of the process would lack.
-import vllm.v1.executor.multiproc_executor  # noqa: E402
-import vllm.v1.worker.cpu_worker  # noqa: E402, F401
+import vllm.v1.executor.multiproc_executor
+import vllm.v1.worker.cpu_worker  # noqa: F401

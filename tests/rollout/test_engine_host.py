@@ -20,8 +20,8 @@ from rllib_dapo.rollout.engine import (
     Sampling,
 )
 from rllib_dapo.rollout.engine_host import EngineHost
-from rllib_dapo.rollout.host_clients import HostAnswer
-from rllib_dapo.rollout.shared_engine import SharedEngine
+from rllib_dapo.rollout.host_clients import EngineFacts, HostAnswer
+from rllib_dapo.rollout.shared_engine import STEP_SECONDS, SharedEngine
 from rllib_dapo.rollout.transformers_engine import TransformersEngine
 
 SAMPLING = Sampling(num_responses=4, max_tokens=3)
@@ -241,3 +241,22 @@ def test_an_engine_that_never_works_ends_with_its_cause(
 def test_whole_weights_are_refused(start: Callable[..., EngineHost]) -> None:
     with pytest.raises(RuntimeError, match=r"set language_model\.lora"):
         client(start()).load_weights([])
+
+
+def test_a_client_that_waits_in_vain_asks_less_often(prompts: list[list[int]]) -> None:
+    """Each call takes time of the process that samples for all."""
+    waited = []
+
+    def ask(method: str, *arguments: Any) -> HostAnswer:
+        if method == "exchange":
+            waited.append(arguments[-1])
+            return HostAnswer(value=[])
+        facts = EngineFacts(pid=1, started="", num_workers=1, takes_adapters=True)
+        return HostAnswer(value=facts)
+
+    engine = SharedEngine(ask)
+    engine.add(requests(prompts, seed=0)[0])
+    for _ in range(6):
+        engine.step()
+    engine.close()
+    assert waited == [STEP_SECONDS, STEP_SECONDS, *(STEP_SECONDS * n for n in (2, 4, 8, 8))]
