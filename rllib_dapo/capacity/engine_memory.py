@@ -85,9 +85,10 @@ def engine_memory(
         if not layout.gpus:
             parts["vLLM"] = ENGINE_ALONE
             # On CPUs it packs each weight anew. That of a projection that is also the table of
-            # embeddings has to stay as it is, too.
+            # embeddings has to stay as it is, too, and when vLLM loads the model it packs both.
             if shape.ties_embeddings:
-                parts["packed projection"] = width * shape.embedding_parameters / layout.workers
+                packed = 2 * shape.embedding_parameters
+                parts["packed projection"] = width * packed / layout.workers
     if layout.gpus:
         parts["CUDA, graphs"] = CUDA_CONTEXT + CUDA_GRAPHS
         parts["CUDA, graphs"] += NCCL_BUFFERS if layout.workers > 1 else 0

@@ -32,10 +32,11 @@ pytestmark = pytest.mark.slow
 
 
 def _results(folder: Path) -> dict[float, list[dict[str, Any]]]:
-    """By upper clip bound, all results of a trial."""
+    """By upper clip bound, all results of a trial; of one that is being written, whole lines."""
     found = {}
     for file in folder.glob("runs/sweep_*/trial_*/result.json"):
-        results = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = file.read_text().splitlines(keepends=True)
+        results = [json.loads(line) for line in lines if line.endswith("\n")]
         if results:
             found[results[0]["config"]["epsilon_high"]] = results
     return found

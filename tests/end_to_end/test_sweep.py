@@ -82,11 +82,15 @@ def _write(folder: Path, model: Path, text: str) -> None:
 
 
 def _results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """By trial, all its results in the order in which they were written."""
+    """By trial, all its results in the order in which they were written.
+
+    Of one that is being written, or was when its process was killed, those that are whole.
+    """
     files = sorted(folder.glob("runs/sweep_*/trial_*/result.json"))
+    lines = {file.parent.name: file.read_text().splitlines(keepends=True) for file in files}
     return {
-        file.parent.name: [json.loads(line) for line in file.read_text().splitlines()]
-        for file in files
+        trial: [json.loads(line) for line in written if line.endswith("\n")]
+        for trial, written in lines.items()
     }
 
 
