@@ -26,7 +26,7 @@ test: setup  ## tests of every part, and a few whole runs: ten to fifteen minute
 test-all: setup  ## what make test runs, with recovery, sweeps and examples: an hour or more
 	$(PYTEST) $(TESTS) -m "not gpu and not browser and not exhaustive"
 
-test-exhaustive: setup  ## what test-all leaves out: more combinations of what it tries, before a release
+test-exhaustive: setup  ## what test-all leaves out: long trainings, more combinations, before a release
 	$(PYTEST) $(TESTS) -m exhaustive
 
 test-browser: setup  ## tests of pages, in Chromium (Debian: apt-get install chromium): minutes
