@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
@@ -43,11 +44,29 @@ class Prompt:
     lost: str = ""
 
 
+@dataclass(kw_only=True, slots=True)
+class OpenGroup:
+    """A group under way.
+
+    Attributes:
+        conversations: Its responses in the making.
+        unfinished: How many of them go on.
+    """
+
+    conversations: list[Conversation]
+    unfinished: int
+
+    def responses(self) -> tuple[Response, ...]:
+        """The group, once it has ended."""
+        return tuple(conversation.response() for conversation in self.conversations)
+
+
 class RolloutLoop:
     """Samples groups of responses, each to the end of its episode.
 
-    The engine goes on with other responses while an environment scores one. A response whose
-    episode continues goes back to the engine at once, beside those still at their first turn.
+    Groups may be added, and given up, while others are under way. The engine goes on with other
+    responses while an environment scores one. A response whose episode continues goes back to the
+    engine at once, beside those still at their first turn.
 
     Attributes:
         engine_seconds: Time spent in the engine. The rest was spent in environments, or waiting for
@@ -93,7 +112,8 @@ class RolloutLoop:
         self._left_out = left_out
         self._on_response = on_response
 
-        self._request_keys = count()
+        self._group_numbers, self._request_keys = count(), count()
+        self._open: dict[int, OpenGroup] = {}
         # Request key -> the conversations that the engine still samples, by place in the request.
         self._generating: dict[int, dict[int, Conversation]] = {}
         self._stepping: list[tuple[Conversation, PendingStep]] = []
@@ -109,40 +129,103 @@ class RolloutLoop:
         Returns:
             The groups, in the order of the prompts.
         """
-        group_size = self._sampling.num_responses
-        groups = [
-            [
-                Conversation(
-                    episode_id=number * group_size + index,
-                    seed=prompt.seed,
-                    index=index,
-                    prompt_ids=prompt.token_ids,
-                )
-                for index in range(group_size)
-                if index not in self._left_out.get(prompt.seed, ())
-            ]
-            for number, prompt in enumerate(prompts)
-        ]
+        groups: dict[int, tuple[Response, ...]] = {}
+        numbers = self.add(prompts)
+        while not self.is_idle:
+            groups |= self.advance()
+        return [groups[number] for number in numbers]
 
-        try:
-            for prompt, group in zip(prompts, groups, strict=True):
+    def add(self, prompts: Sequence[Prompt]) -> list[int]:
+        """Asks for a group for each prompt, beside those that are under way.
+
+        Args:
+            prompts: Prompts no longer than the engine allows.
+
+        Returns:
+            A number for each group.
+        """
+        group_size = self._sampling.num_responses
+        numbers = []
+        with self._given_up_if_it_fails():
+            for prompt in prompts:
+                number = next(self._group_numbers)
+                group = [
+                    Conversation(
+                        episode_id=number * group_size + index,
+                        seed=prompt.seed,
+                        index=index,
+                        prompt_ids=prompt.token_ids,
+                    )
+                    for index in range(group_size)
+                    if index not in self._left_out.get(prompt.seed, ())
+                ]
+                self._open[number] = OpenGroup(conversations=group, unfinished=len(group))
+                numbers.append(number)
+
                 seed = self._sampling_seed(prompt.seed)
                 by_place = {conversation.index: conversation for conversation in group}
                 self._request(by_place, prompt.token_ids, self._sampling, seed)
+        return numbers
 
-            while self._generating or self._stepping:
+    @property
+    def is_idle(self) -> bool:
+        """Whether no group is under way."""
+        return not self._open
+
+    def advance(self) -> dict[int, tuple[Response, ...]]:
+        """Steps the engine, or waits for an environment where there is nothing to sample.
+
+        Returns:
+            The groups that have ended, by their numbers.
+        """
+        with self._given_up_if_it_fails():
+            if self._generating or self._stepping:
                 self._advance()
-        except BaseException:
-            # Engine and environments outlive this rollout: nothing of it may reach the next one.
-            self._engine.abort()
-            for conversation in (one for group in groups for one in group):
+
+        ended = [number for number, group in self._open.items() if not group.unfinished]
+        return {number: self._open.pop(number).responses() for number in ended}
+
+    def give_up(self, numbers: Collection[int]) -> None:
+        """Drops groups that are under way, and leaves nothing of them in engine or environments.
+
+        Args:
+            numbers: Numbers of groups; one that has ended is left out.
+        """
+        given_up = {number for number in numbers if number in self._open}
+        keys = [
+            key
+            for key, by_place in self._generating.items()
+            if self._group_of(next(iter(by_place.values()))) in given_up
+        ]
+        self._engine.abort(keys)
+        for key in keys:
+            del self._generating[key]
+        self._stepping = [
+            (conversation, step)
+            for conversation, step in self._stepping
+            if self._group_of(conversation) not in given_up
+        ]
+        for number in given_up:
+            for conversation in self._open.pop(number).conversations:
                 self._env_stepper.end_episode(conversation.episode_id)
+
+    def _group_of(self, conversation: Conversation) -> int:
+        return conversation.episode_id // self._sampling.num_responses
+
+    @contextmanager
+    def _given_up_if_it_fails(self) -> Iterator[None]:
+        """Engine and environments outlive this rollout: nothing of it may reach the next one."""
+        try:
+            yield
+        except BaseException:
+            self._engine.abort()
+            for group in self._open.values():
+                for conversation in group.conversations:
+                    self._env_stepper.end_episode(conversation.episode_id)
+            self._open.clear()
             raise
 
-        return [tuple(conversation.response() for conversation in group) for group in groups]
-
     def _advance(self) -> None:
-        """Steps the engine, or waits for an environment where there is nothing to sample."""
         if self._generating:
             started = time.perf_counter()
             finished = self._engine.step()
@@ -258,5 +341,6 @@ class RolloutLoop:
     def _end(self, conversation: Conversation) -> None:
         """Ends an episode."""
         self._env_stepper.end_episode(conversation.episode_id)
+        self._open[self._group_of(conversation)].unfinished -= 1
         if self._on_response is not None:
             self._on_response(conversation)

@@ -22,6 +22,7 @@ from rllib_dapo.planning import plan_update
 from rllib_dapo.rollout.engine import FinishedResponse, Request
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.episodes import to_episode
+from rllib_dapo.rollout.read_prompts import read_prompts
 
 MakeConfig = Callable[..., DAPOConfig]
 LIMIT = 24
@@ -330,3 +331,32 @@ def test_an_episode_for_callbacks_has_a_step_for_each_turn(
         assert episode.get_return() == pytest.approx(response.reward)
         steps = episode.get_extra_model_outputs("token_ids")
         assert np.concatenate(steps).tolist() == response.token_ids[response.loss_mask].tolist()
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm"])
+def test_groups_that_are_added_and_given_up_on_the_way_change_none_of_the_others(
+    talk_config: MakeConfig, make_runner: MakeRunner, engine: str
+) -> None:
+    runner = make_runner(talk_config().rollout(engine=engine, cpu_kv_cache_gib=0.25))
+    stepper = runner.environments.stepper(evaluation=False)
+    read = read_prompts(runner.tokenizer, stepper.prompts(range(5)), runner.config)
+    prompts = [prompt for _, prompt in read]
+    alone = runner._make_loop(stepper, evaluation=False).run(prompts)
+
+    loop = runner._make_loop(stepper, evaluation=False)
+    first, given_up = loop.add(prompts[:2])
+    ended = loop.advance()
+    loop.give_up([given_up])
+    numbers = [first, *loop.add(prompts[2:])]
+    loop.give_up([given_up])  # again: nothing happens
+    while not loop.is_idle:
+        ended |= loop.advance()
+
+    assert ended.keys() == set(numbers)
+    expected = [alone[0], *alone[2:]]
+    for number, group in zip(numbers, expected, strict=True):
+        assert [r.token_ids.tolist() for r in ended[number]] == [
+            r.token_ids.tolist() for r in group
+        ]
+        assert [r.reward for r in ended[number]] == [r.reward for r in group]
+    assert runner.module[DEFAULT_MODULE_ID].engine.is_idle
