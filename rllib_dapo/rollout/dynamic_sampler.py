@@ -1,7 +1,7 @@
 """Dynamic sampling (paper, Eq. 11 and Algorithm 1): which groups train, and which prompts are next.
 
 This module only decides. It uses no engine, no environment and no Ray, and the same groups always
-lead to the same decisions.
+lead to the same batch, in whatever order they arrive.
 """
 
 from __future__ import annotations
@@ -67,22 +67,28 @@ def decide(
 
 @dataclass(kw_only=True)
 class DynamicSampler:
-    """Fills one training batch with informative groups, round by round.
+    """Fills one training batch with informative groups, which arrive one by one.
+
+    The batch is made of the first informative groups in the order of their prompts' seeds, so it
+    does not depend on which group was finished first: a group is decided on as soon as all before
+    it have been. How many groups are asked for at a time does depend on what has arrived.
 
     Attributes:
         prompts_per_step: Number of groups in a full batch.
-        next_seed: First prompt seed that is not used yet.
+        next_seed: First prompt seed that was not asked for; once the batch is full, the first one
+            that the next batch asks for.
         dynamic_sampling: Whether groups are tested at all, see `decide`.
         max_rounds: Number of rounds after which the batch stays as it is.
-        max_oversampling: Largest ratio of the groups asked for in a round to the groups still
-            wanted.
-        acceptance_rate: Share of the groups that were accepted last, which sizes the next round.
+        max_oversampling: Largest ratio of the groups under way to the groups still wanted, and the
+            size of a round in full batches.
+        acceptance_rate: Share of the groups that were accepted: of those decided on, or in the step
+            before, as long as none is.
         min_verdicts: Number of known rewards that a group needs, see `decide`.
         accepted: Groups of the batch so far, in the order of their seeds.
-        seen: All groups that were offered.
+        seen: All groups that were decided on, in the order of their seeds.
         decisions: Number of groups that met each decision.
-        rounds: Number of rounds asked for so far.
-        surplus: Number of informative groups beyond the full batch.
+        surplus: Number of groups that had arrived when a batch was full without them.
+        given_up: Number of groups that were under way then.
     """
 
     prompts_per_step: int
@@ -95,8 +101,14 @@ class DynamicSampler:
     accepted: list[GroupSummary] = field(default_factory=list, init=False)
     seen: list[GroupSummary] = field(default_factory=list, init=False)
     decisions: Counter[Decision] = field(default_factory=Counter, init=False)
-    rounds: int = field(default=0, init=False)
     surplus: int = field(default=0, init=False)
+    given_up: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was asked for yet."""
+        self._next_to_decide = self.next_seed
+        self._arrived: dict[int, GroupSummary] = {}  # not decided on, as others come before them
+        self._rate_before = self.acceptance_rate
 
     @property
     def wanted(self) -> int:
@@ -104,54 +116,99 @@ class DynamicSampler:
         return self.prompts_per_step - len(self.accepted)
 
     @property
-    def is_done(self) -> bool:
-        """Whether the batch is full, or all rounds are used up."""
-        return self.wanted == 0 or self.rounds >= self.max_rounds
+    def asked(self) -> int:
+        """Number of groups that were asked for."""
+        return len(self.seen) + len(self._arrived) + self._under_way + self.surplus + self.given_up
 
-    def next_round(self) -> range:
-        """Returns the prompt seeds of the next round: as many as will probably fill the batch.
+    @property
+    def rounds(self) -> float:
+        """The groups that were asked for, in rounds: one has `max_oversampling` full batches."""
+        return self.asked / (self.max_oversampling * self.prompts_per_step)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the batch is full, or all rounds are used up and all groups have arrived."""
+        return self.wanted == 0 or (self._left == 0 and self._under_way == 0)
+
+    @property
+    def _under_way(self) -> int:
+        return self.next_seed - self._next_to_decide - len(self._arrived)
+
+    @property
+    def _left(self) -> int:
+        """Number of groups that may still be asked for."""
+        limit = math.ceil(self.max_rounds * self.max_oversampling * self.prompts_per_step)
+        return max(0, limit - self.asked)
+
+    def ask(self) -> range:
+        """Returns further prompt seeds to ask for; none, if what is under way will probably do.
 
         The paper over-samples by a fixed factor, which costs most when nearly every group is
-        informative. Here the acceptance rate last seen sizes the round.
+        informative. Here what is under way is expected to fill the batch, by the share of groups
+        that were informative so far; a group that is not is replaced when it arrives.
         """
-        rate = self.acceptance_rate
-        factor = min(1.0 / rate, self.max_oversampling) if rate > 0.0 else self.max_oversampling
-        size = math.ceil(self.wanted * factor) if self.dynamic_sampling else self.wanted
+        open_places = self.wanted - sum(
+            self._decide(group) is Decision.ACCEPTED for group in self._arrived.values()
+        )
+        if self.is_done or open_places <= 0:
+            return range(self.next_seed, self.next_seed)
 
-        self.rounds += 1
-        seeds = range(self.next_seed, self.next_seed + size)
+        most = math.ceil(open_places * self.max_oversampling)
+        needed = math.ceil(round(open_places / self._expected_rate(), 6))
+        count = min(max(0, min(needed, most) - self._under_way), self._left)
+        seeds = range(self.next_seed, self.next_seed + count)
         self.next_seed = seeds.stop
         return seeds
 
-    def offer(self, groups: Iterable[GroupSummary]) -> None:
-        """Decides on one round's groups, in the order of their seeds.
+    def _expected_rate(self) -> float:
+        """The share of groups that will be accepted: that of the last step, and what has arrived.
 
-        Informative groups beyond the full batch are not kept: their prompts come again in the next
-        step. Keeping them would train on older weights and put token arrays into checkpoints. This
-        way no prompt is lost, and a run resumes from `next_seed` and `acceptance_rate` alone.
+        The last step counts as much as half a batch, as the policy has changed since.
+        """
+        if not self.dynamic_sampling:
+            return 1.0
+        weight = self.prompts_per_step / 2
+        arrived = [self._decide(group) for group in self._arrived.values()]
+        accepted = self.decisions[Decision.ACCEPTED] + arrived.count(Decision.ACCEPTED)
+        known = len(self.seen) + len(arrived)
+        rate = (weight * self._rate_before + accepted) / (weight + known)
+        return max(rate, 1.0 / self.max_oversampling)
+
+    def _decide(self, group: GroupSummary) -> Decision:
+        return decide(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
+
+    def offer(self, groups: Iterable[GroupSummary]) -> None:
+        """Takes groups that have arrived, and decides on those before which none is missing.
+
+        Groups beyond the full batch are not kept: their prompts come again in the next step.
+        Keeping them would train on older weights and put token arrays into checkpoints. This way no
+        prompt is lost, and a run resumes from `next_seed` and `acceptance_rate` alone.
 
         Args:
-            groups: Summaries of the round's groups, in any order.
+            groups: Summaries of groups that were asked for, in any order.
         """
-        for group in sorted(groups, key=lambda g: g.seed):
-            decision = decide(
-                group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts
-            )
+        self._arrived |= {group.seed: group for group in groups}
+        while self.wanted and self._next_to_decide in self._arrived:
+            group = self._arrived.pop(self._next_to_decide)
+            self._next_to_decide += 1
+
+            decision = self._decide(group)
             self.seen.append(group)
             self.decisions[decision] += 1
-
-            if decision is not Decision.ACCEPTED:
-                continue
-            if self.wanted == 0:
-                self.surplus += 1
-                continue
-
-            self.accepted.append(group)
-            if self.wanted == 0:
-                self.next_seed = group.seed + 1
+            if decision is Decision.ACCEPTED:
+                self.accepted.append(group)
 
         if self.seen:
             self.acceptance_rate = self.decisions[Decision.ACCEPTED] / len(self.seen)
+        if self.wanted == 0:
+            self._end()
+
+    def _end(self) -> None:
+        """The batch is full: whatever comes after its last group is asked for again."""
+        self.surplus += len(self._arrived)
+        self.given_up += self._under_way
+        self._arrived = {}
+        self.next_seed = self._next_to_decide
 
     def take_again(self, groups: Iterable[GroupSummary]) -> None:
         """Takes summaries of groups that were sampled again, in the place of those before.

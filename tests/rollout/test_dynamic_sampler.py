@@ -153,49 +153,73 @@ def test_with_a_baseline_of_its_own_a_single_verdict_can_be_trained_on(
 
 @dataclass
 class Run:
-    """Training steps as the algorithm takes them, with two numbers handed from one to the next."""
+    """Training steps as the algorithm takes them, with two numbers handed from one to the next.
+
+    Attributes:
+        group_of: A seed's group.
+        asked: Seeds in the order in which they were asked for, step by step.
+        accepted: Seeds of each batch.
+    """
 
     group_of: Callable[[int], GroupSummary]
     next_seed: int = 0
     acceptance_rate: float = 1.0
-    rounds: list[range] = field(default_factory=list)
+    asked: list[list[int]] = field(default_factory=list)
     accepted: list[list[int]] = field(default_factory=list)
 
     def step(
         self, *, prompts_per_step: int, shuffle: random.Random | None = None, **settings: float
     ) -> DynamicSampler:
+        """Groups arrive one by one: in the order of their seeds, or in any."""
         sampler = DynamicSampler(
             prompts_per_step=prompts_per_step,
             next_seed=self.next_seed,
             acceptance_rate=self.acceptance_rate,
             **{"max_rounds": 1000, **settings},
         )
+        self.asked.append([])
+        under_way: list[int] = []
         while not sampler.is_done:
-            self.rounds.append(sampler.next_round())
-            groups = [self.group_of(seed) for seed in self.rounds[-1]]
-            if shuffle:
-                shuffle.shuffle(groups)
-            sampler.offer(groups)
+            seeds = sampler.ask()
+            self.asked[-1] += seeds
+            under_way += seeds
+            assert under_way, "nothing is under way, and nothing is asked for"
+            place = shuffle.randrange(len(under_way)) if shuffle else 0
+            sampler.offer([self.group_of(under_way.pop(place))])
+
+        assert sampler.asked == len(self.asked[-1])
+        assert sampler.given_up == len(under_way)
         self.next_seed, self.acceptance_rate = sampler.next_seed, sampler.acceptance_rate
         self.accepted.append([group.seed for group in sampler.accepted])
         return sampler
 
 
-@given(world=WORLDS, prompts_per_step=st.integers(1, 9), rng=st.randoms(use_true_random=False))
+@given(
+    world=WORLDS,
+    prompts_per_step=st.integers(1, 9),
+    max_oversampling=st.floats(1, 5),
+    rng=st.randoms(use_true_random=False),
+)
 def test_a_step_takes_exactly_the_next_informative_prompts_whatever_order_groups_arrive_in(
     group_of: Callable[..., GroupSummary],
     world: list[bool],
     prompts_per_step: int,
+    max_oversampling: float,
     rng: random.Random,
 ) -> None:
-    run = Run(lambda seed: group_of(world, seed))
+    run, in_order = (Run(lambda seed: group_of(world, seed)) for _ in range(2))
     informative = (seed for seed in itertools.count() if world[seed % len(world)])
     for _ in range(3):
         expected = list(itertools.islice(informative, prompts_per_step))
-        sampler = run.step(prompts_per_step=prompts_per_step, shuffle=rng)
+        options = {"prompts_per_step": prompts_per_step, "max_oversampling": max_oversampling}
+        sampler, other = run.step(**options, shuffle=rng), in_order.step(**options)
         assert run.accepted[-1] == expected
         assert sampler.next_seed == expected[-1] + 1
         assert sampler.wanted == 0
+        # What is reported of the groups, and handed on, does not depend on the order either.
+        assert sampler.seen == other.seen
+        assert sampler.decisions == other.decisions
+        assert sampler.acceptance_rate == other.acceptance_rate
 
 
 @given(world=WORLDS, stop=st.integers(1, 4))
@@ -211,31 +235,48 @@ def test_a_run_goes_on_from_two_numbers_alone(
     resumed = Run(lambda seed: group_of(world, seed), first.next_seed, first.acceptance_rate)
     for _ in range(5 - stop):
         resumed.step(prompts_per_step=3)
-    assert first.rounds + resumed.rounds == whole.rounds
+    assert first.asked + resumed.asked == whole.asked
     assert first.accepted + resumed.accepted == whole.accepted
 
 
-def test_informative_prompts_beyond_the_batch_come_again_in_the_next_step(
+def test_what_comes_after_the_full_batch_is_asked_for_again_in_the_next_step(
     group_of: Callable[..., GroupSummary],
 ) -> None:
     run = Run(lambda seed: group_of([True, False], seed), acceptance_rate=0.25)
     sampler = run.step(prompts_per_step=2, max_oversampling=4)
-    assert run.rounds == [range(0, 8)]
+    assert run.asked == [list(range(8))]
     assert run.accepted == [[0, 2]]
-    assert (sampler.surplus, len(sampler.seen), sampler.next_seed) == (2, 8, 3)
-    assert sampler.decisions == {Decision.ACCEPTED: 4, Decision.ALL_CORRECT: 4}
+    assert (sampler.given_up, len(sampler.seen), sampler.next_seed) == (5, 3, 3)
+    assert sampler.decisions == {Decision.ACCEPTED: 2, Decision.ALL_CORRECT: 1}
     run.step(prompts_per_step=2)
-    assert run.rounds[-1] == range(3, 7)
+    assert run.asked[-1][0] == 3
     assert run.accepted[-1] == [4, 6]
 
 
-def test_a_round_refills_what_the_last_one_left_open(group_of: Callable[..., GroupSummary]) -> None:
-    run = Run(lambda seed: group_of([False, True, True, False], seed))
-    sampler = run.step(prompts_per_step=4)
-    # 4 asked for, 2 informative; half of them are, so 4 more for the 2 still wanted
-    assert run.rounds == [range(0, 4), range(4, 8)]
-    assert run.accepted == [[1, 2, 5, 6]]
-    assert (sampler.rounds, sampler.acceptance_rate) == (2, 0.5)
+def test_groups_that_arrive_before_the_batch_is_full_without_them_are_surplus(
+    group_of: Callable[..., GroupSummary],
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, acceptance_rate=0.5)
+    assert sampler.ask() == range(2)
+    sampler.offer([group_of([True], 1)])
+    assert not sampler.is_done, "seed 0 comes first"
+    assert sampler.ask() == range(2, 2), "one of the two will do"
+    sampler.offer([group_of([True], 0)])
+    assert [group.seed for group in sampler.accepted] == [0]
+    assert (sampler.surplus, sampler.given_up, sampler.next_seed) == (1, 0, 1)
+
+
+def test_a_group_that_is_not_informative_is_replaced_when_it_arrives(
+    group_of: Callable[..., GroupSummary],
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=4, next_seed=0)
+    assert sampler.ask() == range(4)
+    sampler.offer([group_of([False], 2)])
+    # Half a batch of the last step was informative, and one more was not: for four places six are
+    # wanted under way, of which there are three.
+    assert sampler.ask() == range(4, 7)
+    sampler.offer([group_of([True], 0)])
+    assert len(sampler.ask()) == 0
 
 
 @given(
@@ -244,7 +285,7 @@ def test_a_round_refills_what_the_last_one_left_open(group_of: Callable[..., Gro
     max_oversampling=st.floats(1, 50) | st.integers(10, 50).map(lambda tenths: tenths / 10),
 )
 @example(wanted=10, acceptance_rate=0.0, max_oversampling=1.3)
-def test_a_round_is_as_large_as_the_acceptance_rate_asks_within_max_oversampling(
+def test_at_first_as_much_is_asked_for_as_the_acceptance_rate_says_within_max_oversampling(
     wanted: int, acceptance_rate: float, max_oversampling: float
 ) -> None:
     sampler = DynamicSampler(
@@ -253,29 +294,31 @@ def test_a_round_is_as_large_as_the_acceptance_rate_asks_within_max_oversampling
         acceptance_rate=acceptance_rate,
         max_oversampling=max_oversampling,
     )
-    seeds = sampler.next_round()
+    seeds = sampler.ask()
     assert seeds.start == 5
     assert wanted <= len(seeds) <= math.ceil(wanted * max_oversampling)
     if acceptance_rate * max_oversampling > 1.001:
         assert len(seeds) == pytest.approx(wanted / acceptance_rate, abs=1)
+    assert len(sampler.ask()) == 0
 
 
-def test_rounds_end_at_the_limit_and_spend_their_prompts(
+def test_asking_ends_at_the_limit_and_spends_its_prompts(
     group_of: Callable[..., GroupSummary],
 ) -> None:
     run = Run(lambda seed: group_of([False], seed))
     sampler = run.step(prompts_per_step=2, max_rounds=3, max_oversampling=2)
-    assert run.rounds == [range(0, 2), range(2, 6), range(6, 10)]
+    assert run.asked == [list(range(12))]
     assert sampler.is_done
-    assert (sampler.wanted, sampler.next_seed, sampler.acceptance_rate) == (2, 10, 0.0)
+    assert (sampler.wanted, sampler.next_seed, sampler.acceptance_rate) == (2, 12, 0.0)
+    assert sampler.rounds == 3
 
 
-def test_without_dynamic_sampling_one_round_of_the_wanted_size_fills_the_batch(
+def test_without_dynamic_sampling_as_much_is_asked_for_as_is_wanted(
     group_of: Callable[..., GroupSummary],
 ) -> None:
     run = Run(lambda seed: group_of([False], seed), acceptance_rate=0.25)
     run.step(prompts_per_step=4, dynamic_sampling=False)
-    assert run.rounds == [range(0, 4)]
+    assert run.asked == [[0, 1, 2, 3]]
     assert run.accepted == [[0, 1, 2, 3]]
 
 
@@ -287,7 +330,7 @@ def test_a_batch_takes_groups_of_as_many_verdicts_as_are_needed(
         prompts_per_step=3, next_seed=0, dynamic_sampling=False, min_verdicts=min_verdicts
     )
     rewards = [(nan, 1), (nan, nan), (1, 1)]
-    sampler.offer([make_summary(seed, rewards=rewards[seed]) for seed in sampler.next_round()])
+    sampler.offer([make_summary(seed, rewards=rewards[seed]) for seed in sampler.ask()])
     assert [group.seed for group in sampler.accepted] == accepted
 
 
@@ -295,7 +338,7 @@ def test_groups_that_were_sampled_again_take_the_place_of_those_before(
     make_summary: MakeSummary,
 ) -> None:
     sampler = DynamicSampler(prompts_per_step=3, next_seed=0)
-    sampler.next_round()
+    sampler.ask()
     mixed = {"rewards": (1, -1), "is_correct": (True, False)}
     sampler.offer(make_summary(seed, **mixed) for seed in range(3))
 
