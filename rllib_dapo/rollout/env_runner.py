@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-import numpy as np
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -22,7 +21,7 @@ from ray.rllib.utils.debug import update_global_seed_if_necessary
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME, WEIGHTS_SEQ_NO
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
-from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
@@ -31,8 +30,9 @@ from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.episodes import to_episode
 from rllib_dapo.rollout.made_up_group import made_up_group
+from rllib_dapo.rollout.open_rollout import OpenRollout
 from rllib_dapo.rollout.read_prompts import check_first_prompt, read_prompts
-from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
+from rllib_dapo.rollout.rollout_loop import RolloutLoop
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM, sampling_seed
@@ -77,6 +77,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         # Beside remote EnvRunners, the local one has to know the spaces, and needs no engine.
         self.module: Any = None
         self.adapter: str | None = None  # of the engine's, what this EnvRunner samples from
+        self._rollout: OpenRollout | None = None  # of training, under way
         if self.worker_index > 0 or config.num_env_runners == 0:
             check_first_prompt(self.environments.stepper(), self.tokenizer, config)
             self.make_module()
@@ -119,6 +120,9 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             config: The new configuration. All settings that the engine was made from must be
                 unchanged, see `config.actor_reuse.fixed_differences`.
         """
+        if self._rollout is not None:
+            self._rollout.give_up()
+            self._rollout = None
         self.environments.close()
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger(stats_cls_lookup=config.stats_cls_lookup, root=False)
@@ -176,33 +180,68 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         Raises:
             RuntimeError: If this EnvRunner has no engine.
         """
+        rollout = self._begin(evaluation=evaluation)
+        rollout.add(seeds)
+        groups: dict[int, PromptGroup] = {}
+        while not rollout.is_idle:
+            groups |= {group.seed: group for group in rollout.advance()}
+        return self._bring_back(rollout, [groups[seed] for seed in seeds], evaluation=evaluation)
+
+    def advance(self, seeds: Sequence[int], *, seconds: float, give_up: bool) -> RolloutResult:
+        """Goes on with the rollout of training that is under way, and adds groups to it.
+
+        Args:
+            seeds: Reset seeds of further groups, none of them under way.
+            seconds: How long to wait for a group to end.
+            give_up: Whether to drop, before, all that is under way. It always is where weights have
+                arrived since.
+
+        Returns:
+            The groups that have ended, in the order in which they did.
+
+        Raises:
+            RuntimeError: If this EnvRunner has no engine.
+        """
+        rollout = self._rollout
+        if rollout is not None and (give_up or rollout.weights_version != self._weights_version):
+            rollout.give_up()
+        if rollout is None or rollout.is_idle:
+            rollout = self._rollout = self._begin(evaluation=False)
+
+        rollout.add(seeds)
+        until = time.monotonic() + seconds
+        groups: list[PromptGroup] = []
+        while not rollout.is_idle and not groups and time.monotonic() < until:
+            groups = rollout.advance()
+        return self._bring_back(rollout, groups, evaluation=False)
+
+    def _begin(self, *, evaluation: bool) -> OpenRollout:
+        """Begins a rollout, which for as long as it lasts has the engine for itself."""
         if self.module is None:
             raise RuntimeError(
                 f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only"
             )
+        if self._rollout is not None:
+            self._rollout.give_up()
+            self._rollout = None
+
         env_stepper = self.environments.stepper(evaluation=evaluation)
+        return OpenRollout(
+            self._make_loop(env_stepper, evaluation=evaluation),
+            env_stepper,
+            read=lambda seeds: read_prompts(
+                self.tokenizer, env_stepper.prompts(seeds), self.config
+            ),
+            max_prompt_tokens=self.config.max_prompt_tokens,
+            weights_version=self._weights_version,
+        )
 
-        # One prompt per seed, tokenized once for the whole group.
-        read = read_prompts(self.tokenizer, env_stepper.prompts(seeds), self.config)
-        prompts = [prompt for _, prompt in read]
-
-        started = time.perf_counter()
-        responses, engine_seconds = self._respond(env_stepper, prompts, evaluation=evaluation)
-        scoring_seconds = time.perf_counter() - started - engine_seconds
-
-        groups = [
-            PromptGroup(
-                seed=prompt.seed,
-                prompt=text,
-                prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
-                responses=group,
-                weights_version=self._weights_version,
-                lost=prompt.lost,
-            )
-            for (text, prompt), group in zip(read, responses, strict=True)
-        ]
+    def _bring_back(
+        self, rollout: OpenRollout, groups: Sequence[PromptGroup], *, evaluation: bool
+    ) -> RolloutResult:
+        """Tells of groups that have ended, and of the time since this was asked last."""
         self._after_sampling(groups)
-
+        engine_seconds, scoring_seconds = rollout.take_seconds()
         return RolloutResult(
             groups=[self._hand_over(group, evaluation=evaluation) for group in groups],
             generation_seconds=engine_seconds,
@@ -321,25 +360,6 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             self.config, worker_index=self.worker_index, num_workers=self.num_workers
         )
         self.make_env()
-
-    def _respond(
-        self, env_stepper: EnvStepper, prompts: Sequence[Prompt], *, evaluation: bool
-    ) -> tuple[list[tuple[Response, ...]], float]:
-        """Samples and scores a group for each prompt within `rollout.max_prompt_tokens`.
-
-        Returns:
-            The groups in the order of the prompts, empty for a prompt that is too long or that the
-            environment did not give; and the seconds spent in the engine.
-        """
-        loop = self._make_loop(env_stepper, evaluation=evaluation)
-
-        # A prompt that is too long or lost keeps its place: the driver counts and drops its group.
-        limit = self.config.max_prompt_tokens
-        fits = [not prompt.lost and len(prompt.token_ids) <= limit for prompt in prompts]
-        sampled = iter(loop.run([prompt for prompt, fit in zip(prompts, fits, strict=True) if fit]))
-        groups = [next(sampled) if fit else () for fit in fits]
-
-        return groups, loop.engine_seconds
 
     def _make_loop(
         self, env_stepper: EnvStepper, *, evaluation: bool, **options: Any

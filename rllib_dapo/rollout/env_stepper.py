@@ -42,14 +42,21 @@ class EnvStepper(Protocol):
     may_go_on: bool
 
     def prompts(self, seeds: Sequence[int]) -> list[PromptReset]:
-        """Begins a rollout: resets with each seed.
+        """Resets with each seed.
 
         Args:
             seeds: Reset seeds of the prompts.
 
         Returns:
             What each reset gave, in the order of the seeds. Later resets with these seeds are
-            compared with it.
+            compared with it, until they are forgotten.
+        """
+
+    def forget(self, seeds: Sequence[int]) -> None:
+        """Drops what is kept of prompts: there will be no further episode with these seeds.
+
+        Args:
+            seeds: Reset seeds of the prompts; one that is not known is left out.
         """
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:

@@ -84,16 +84,19 @@ class PooledEnvStepper:
 
         self._lock = Lock()
         self._episodes: dict[int, _Episode] = {}
-        self._first: dict[int, ResetOutcome] = {}  # what the first resets of a rollout gave
+        self._first: dict[int, ResetOutcome] = {}  # what the first reset with a seed gave
 
     def prompts(self, seeds: Sequence[int]) -> list[PromptReset]:
         """See `EnvStepper.prompts`."""
-        first: dict[int, ResetOutcome] = {}
-        self._first = first
         futures: list[Future[PromptReset]] = [Future() for _ in seeds]
         for seed, future in zip(seeds, futures, strict=True):
-            self._places.take(future, partial(self._run, future, self._prompt, first, seed))
+            self._places.take(future, partial(self._run, future, self._prompt, seed))
         return results_of(futures)
+
+    def forget(self, seeds: Sequence[int]) -> None:
+        """See `EnvStepper.forget`."""
+        for seed in seeds:
+            self._first.pop(seed, None)
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""
@@ -136,7 +139,7 @@ class PooledEnvStepper:
 
         self._threads.submit(run)
 
-    def _prompt(self, first: dict[int, ResetOutcome], seed: int) -> PromptReset:
+    def _prompt(self, seed: int) -> PromptReset:
         """Resets any free environment; the one of an episode is reset again at its first step."""
         env: gym.Env[Any, Any] | None = None
         try:
@@ -149,7 +152,7 @@ class PooledEnvStepper:
                 self._pool.release(env)
             self._places.give_back()
 
-        first[seed] = outcome
+        self._first[seed] = outcome
         return PromptReset(seed=seed, prompt=outcome.prompt)
 
     def _step(self, episode: _Episode, text: str) -> StepOutcome:

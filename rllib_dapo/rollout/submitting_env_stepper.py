@@ -65,8 +65,12 @@ class SubmittingEnvStepper:
 
     def prompts(self, seeds: Sequence[int]) -> list[PromptReset]:
         """See `EnvStepper.prompts`."""
-        self._problems = {}
         return results_of([self._threads.submit(self._prompt, seed) for seed in seeds])
+
+    def forget(self, seeds: Sequence[int]) -> None:
+        """See `EnvStepper.forget`."""
+        for seed in seeds:
+            self._problems.pop(seed, None)
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""

@@ -1,0 +1,125 @@
+"""A rollout that grows: prompt seeds in and groups out, while other groups are being sampled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.rollout.env_stepper import EnvStepper
+from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
+
+# Reads what resets gave: each prompt as text and as token ids.
+Read = Callable[[Sequence[int]], list[tuple[str, Prompt]]]
+
+
+class OpenRollout:
+    """Samples groups for prompt seeds that are added as it goes on.
+
+    Attributes:
+        weights_version: Version of the weights that sample.
+    """
+
+    def __init__(
+        self,
+        loop: RolloutLoop,
+        env_stepper: EnvStepper,
+        *,
+        read: Read,
+        max_prompt_tokens: int,
+        weights_version: int,
+    ) -> None:
+        """Begins a rollout, with nothing in it.
+
+        Args:
+            loop: Samples and scores, with an idle engine.
+            env_stepper: Steps the loop's environments.
+            read: Reads the prompts of seeds.
+            max_prompt_tokens: The setting. A longer prompt, and one that the environment did not
+                give, has a group without responses: the driver counts and drops it.
+            weights_version: Version of the engine's weights.
+        """
+        self._loop = loop
+        self._env_stepper = env_stepper
+        self._read = read
+        self._max_prompt_tokens = max_prompt_tokens
+        self.weights_version = weights_version
+
+        self._open: dict[int, tuple[str, Prompt]] = {}  # by the loop's numbers
+        self._ended: list[PromptGroup] = []  # not handed out yet
+        self._seconds = self._engine_seconds = 0.0  # not told yet
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no group is under way, and none is to be handed out."""
+        return not self._open and not self._ended
+
+    def add(self, seeds: Sequence[int]) -> None:
+        """Asks for groups.
+
+        Args:
+            seeds: Prompt seeds; none of them is under way.
+        """
+        read = self._read(seeds)  # a prompt is tokenized once for its whole group
+        with self._timed():
+            fits = [
+                not prompt.lost and len(prompt.token_ids) <= self._max_prompt_tokens
+                for _, prompt in read
+            ]
+            sampled = [one for one, fit in zip(read, fits, strict=True) if fit]
+            numbers = self._loop.add([prompt for _, prompt in sampled])
+            self._open |= dict(zip(numbers, sampled, strict=True))
+
+        for one, fit in zip(read, fits, strict=True):
+            if not fit:
+                self._end(one, ())
+
+    def advance(self) -> list[PromptGroup]:
+        """Goes on a little.
+
+        Returns:
+            Groups that have ended; perhaps none.
+        """
+        if not self._ended:
+            with self._timed():
+                for number, responses in self._loop.advance().items():
+                    self._end(self._open.pop(number), responses)
+        ended, self._ended = self._ended, []
+        return ended
+
+    def give_up(self) -> None:
+        """Drops all groups that are under way, or have not been handed out."""
+        self._loop.give_up(list(self._open))
+        self._env_stepper.forget([prompt.seed for _, prompt in self._open.values()])
+        self._open, self._ended = {}, []
+
+    def _end(self, read: tuple[str, Prompt], responses: tuple[Response, ...]) -> None:
+        text, prompt = read
+        self._env_stepper.forget([prompt.seed])
+        self._ended.append(
+            PromptGroup(
+                seed=prompt.seed,
+                prompt=text,
+                prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
+                responses=responses,
+                weights_version=self.weights_version,
+                lost=prompt.lost,
+            )
+        )
+
+    def take_seconds(self) -> tuple[float, float]:
+        """Seconds in the engine, and in environments or waiting for them, since this was asked."""
+        engine = self._engine_seconds
+        other = self._seconds - engine
+        self._seconds = self._engine_seconds = 0.0
+        return engine, other
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started, before = time.perf_counter(), self._loop.engine_seconds
+        yield
+        self._seconds += time.perf_counter() - started
+        self._engine_seconds += self._loop.engine_seconds - before
