@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ from rllib_dapo.reset import build_anew, following_config, request_or_little, st
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.engine_placement import with_engine_bundles
 from rllib_dapo.rollout.lost_groups import sample_lost_again
+from rllib_dapo.rollout.make_stream import make_requests, make_sampler, make_stream
+from rllib_dapo.rollout.rollout_checks import RolloutChecks, refuse_without_prompts
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
-from rllib_dapo.rollout.rollout_stream import RolloutStream
-from rllib_dapo.rollout.round_checks import RoundChecks, refuse_without_prompts
 from rllib_dapo.start_guard import StartGuard
 from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
@@ -140,14 +141,12 @@ class DAPO(WholeCheckpoints):
         write_model_report(self._model_check.report, self)
         write_data_report(self)
 
-        self._stream = RolloutStream(
-            self.env_runner_group,
-            max_groups_in_flight=self.config.max_groups_in_flight,
-            timeout_seconds=self.config.sample_timeout_s,
-            restore_env_runners=lambda: self.restore_env_runners(self.env_runner_group),
-        )
+        group = self.env_runner_group
+        restore = partial(self.restore_env_runners, group)
+        self._stream = make_stream(group, self.config, restore)
+        self._requests = make_requests(group, self.config, restore)
         refuse_without_prompts(self.env_runner_group, self.config)
-        self._round_checks = RoundChecks(self.config)
+        self._rollout_checks = RolloutChecks(self.config)
         self._weight_transfer = make_transfer_way(
             transfer_way(self.config), self.learner_group, self.env_runner_group, self.config
         )
@@ -196,7 +195,7 @@ class DAPO(WholeCheckpoints):
         # hold, and score them, until enough of them are informative.
         before = self._clock.seconds["sampling"]
         with self._clock.measure("sampling"):
-            sampler, groups = self._sample()
+            sampler, groups, results = self._sample()
 
         # Line 9: shape the rewards (Eq. 13), take advantages within each group (Eq. 9), and plan
         # which Learner trains on what. All of it follows from the groups' summaries.
@@ -204,9 +203,10 @@ class DAPO(WholeCheckpoints):
         log_rollout(
             self.metrics,
             sampler,
-            self._rollout_results,
+            results,
             shaping=shaping,
             seconds=self._clock.seconds["sampling"] - before,
+            num_engines=max(1, self.config.num_env_runners),
             weights_version=self._weights_version,
         )
         if training_data is None:
@@ -245,52 +245,49 @@ class DAPO(WholeCheckpoints):
         with self._clock.measure("weight_sync"):
             self._sync_weights()
 
-    def _sample(self) -> tuple[DynamicSampler, dict[int, SampledGroup]]:
-        """Rounds of dynamic sampling until the batch is full.
+    def _sample(self) -> tuple[DynamicSampler, dict[int, SampledGroup], list[RolloutResult]]:
+        """Samples groups until the batch is full.
 
         Returns:
-            The sampler with its decisions, and all sampled groups by prompt seed.
+            The sampler with its decisions, all groups that have arrived by prompt seed, and the
+            results that brought them.
 
         Raises:
-            RuntimeError: As `check_shortfall` and `RoundChecks.check` say.
+            RuntimeError: As `check_shortfall` and `RolloutChecks.check` say.
         """
         self._turns.end_with(self._sync_weights)
-        config = self.config
-        sampler = DynamicSampler(
-            prompts_per_step=config.prompts_per_step,
-            next_seed=self._next_seed,
-            dynamic_sampling=config.dynamic_sampling_enabled,
-            max_rounds=config.max_rounds,
-            max_oversampling=config.max_oversampling,
-            acceptance_rate=self._acceptance_rate,
-            min_verdicts=1 if config.has_critic else 2,
+        sampler = make_sampler(
+            self.config, next_seed=self._next_seed, acceptance_rate=self._acceptance_rate
         )
         self._stream.begin_batch()
         groups: dict[int, SampledGroup] = {}
-        self._rollout_results: list[RolloutResult] = []
+        results: list[RolloutResult] = []
 
         # Lines 7 and 8: back to line 2 while the buffer is not full.
         while not sampler.is_done:
-            # Lines 2, 4 and 5: a batch of prompts, G responses to each, a reward for each.
-            results = self._stream.sample(sampler.next_round())
-            sampled = {g.summary.seed: g for result in results for g in result.groups}
-            self._round_checks.check(sampled, version=self._weights_version)
+            # Lines 2, 4 and 5: prompts, G responses to each, a reward for each; whichever group
+            # ends first comes first.
+            self._stream.put(sampler.ask())
+            results += (new := self._stream.take())
+            arrived = {g.summary.seed: g for result in new for g in result.groups}
+            self._rollout_checks.check(arrived, version=self._weights_version)
 
             # Line 6: informative groups go into the buffer (Eq. 11).
-            sampler.offer(g.summary for g in sampled.values())
-            groups |= sampled
-            self._rollout_results += results
+            sampler.offer(g.summary for g in arrived.values())
+            groups |= arrived
+        self._stream.give_up()
 
         # An EnvRunner that is gone has taken with it what it had sampled.
         if self._arrival.restarted(self) or self._stream.has_lost:
             self.restore_env_runners(self.env_runner_group)
-            sample_lost_again(self._stream, sampler, groups, self._rollout_results)
-        check_shortfall(sampler, config)
+            sample_lost_again(self._stream, sampler, groups)
+        check_shortfall(sampler, self.config)
 
         # Prompts of informative groups beyond the batch come again: training on these groups later
         # would be training on older weights, and would put tokens into checkpoints.
         self._next_seed, self._acceptance_rate = sampler.next_seed, sampler.acceptance_rate
-        return sampler, groups
+        self._sampled = [groups[summary.seed] for summary in sampler.seen]
+        return sampler, groups, results
 
     def _sync_weights(self) -> None:
         """Hands the Learners' weights to every engine and makes sure that each has them."""
@@ -331,9 +328,10 @@ class DAPO(WholeCheckpoints):
         self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
             prompts = range(self.config.evaluation_num_prompts)
-            results = self._stream.sample(prompts, evaluation=True)
-        self._sample_table.keep_evaluation(self, results)
-        summaries = [group.summary for result in results for group in result.groups]
+            results = self._requests.sample(prompts, evaluation=True)
+        groups = [group for result in results for group in result.groups]
+        self._sample_table.keep_evaluation(self, groups)
+        summaries = [group.summary for group in groups]
         evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
 
         call_back(self, "on_evaluate_end", evaluation_metrics=evaluation)
@@ -358,7 +356,7 @@ class DAPO(WholeCheckpoints):
         super().log_result(result)
 
         # Not an RLlib callback of ours: a user's own callbacks would push it out.
-        self._sample_table.write(self, self._rollout_results, result)
+        self._sample_table.write(self, self._sampled, result)
         self._gauges.publish(self, result)
 
     @override(Checkpointable)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from ray.rllib.algorithms.algorithm import Algorithm
     from ray.rllib.core.learner.learner_group import LearnerGroup
+    from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
     # Where Tune stores a trial: its file system and folders.
     from ray.train._internal.storage import StorageContext
@@ -83,6 +84,7 @@ __all__ = [
     "start_ray",
     "trial_storage",
     "tune_env_creator",
+    "wait_for_one",
 ]
 
 _START_ATTEMPTS = 4
@@ -169,6 +171,20 @@ def keep_one_more_actor(controller: TuneController, trial: Trial) -> None:
     stop the others' engines at the end of each round, and make them again.
     """
     controller._actor_cache.increase_max(trial.placement_group_factory)
+
+
+def wait_for_one(group: EnvRunnerGroup, *, tags: Collection[str], seconds: float) -> None:
+    """Waits until one of the calls under way with these tags has returned, or time is up.
+
+    `fetch_ready_async_reqs` waits for all of them. Without this, each group would come back with
+    the next one of the slowest EnvRunner, or the driver would ask all the time.
+    """
+    import ray
+
+    under_way = group._worker_manager._in_flight_req_to_actor_id
+    calls = [call for call, (tag, _) in under_way.items() if tag in tags]
+    if calls:
+        ray.wait(calls, num_returns=1, timeout=seconds, fetch_local=False)
 
 
 def learner_actors(group: LearnerGroup) -> list[ActorHandle]:

@@ -119,6 +119,7 @@ ROWS: tuple[Row, ...] = (
                 (
                     "groups_accepted",
                     "groups_surplus",
+                    "groups_given_up",
                     "groups_all_correct",
                     "groups_all_wrong",
                     "groups_no_signal",
@@ -129,6 +130,7 @@ ROWS: tuple[Row, ...] = (
                 stacked=True,
             ),
             Panel("Groups generated", NUMBER, ("groups_generated",)),
+            Panel("Tokens per accepted group", NUMBER, ("tokens_per_accepted_group",)),
             Panel("Sampling rounds", NUMBER, ("sampling_rounds",)),
         ),
     ),
@@ -189,7 +191,11 @@ ROWS: tuple[Row, ...] = (
                 stacked=True,
             ),
             Panel("Whole iteration", SECONDS, ("iteration_seconds",)),
-            Panel("Engines and environments", SECONDS, ("generation_seconds", "scoring_seconds")),
+            Panel(
+                "Engines and environments",
+                SECONDS,
+                ("generation_seconds", "scoring_seconds", "engine_idle_seconds"),
+            ),
             Panel("Tokens sampled per second", NUMBER, ("rollout_tokens_per_second",)),
             Panel("Responses sampled so far", NUMBER, ("responses_lifetime",)),
         ),

@@ -16,9 +16,9 @@ from rllib_dapo.evaluation.response_parts import Row, response_row
 from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.env_stepper import EnvStepper
+from rllib_dapo.rollout.make_stream import make_requests
 from rllib_dapo.rollout.rollout_loop import RolloutLoop
 from rllib_dapo.rollout.rollout_result import RolloutResult
-from rllib_dapo.rollout.rollout_stream import RolloutStream
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -130,12 +130,8 @@ class EvaluationSampler:
             self._runner = EvaluationRunner(config=config, worker_index=0, num_workers=0)
         else:
             self._group = EnvRunnerGroup(config=config, local_env_runner=False)
-            self._stream = RolloutStream(
-                self._group,
-                max_groups_in_flight=config.max_groups_in_flight,
-                timeout_seconds=config.sample_timeout_s,
-                restore_env_runners=self._restore,
-                while_waiting=self._pass_on,
+            self._requests = make_requests(
+                self._group, config, self._restore, while_waiting=self._pass_on
             )
 
         self._task = EvaluationTask(
@@ -185,7 +181,7 @@ class EvaluationSampler:
 
     def _results(self, requests: Sequence[Sequence[int]]) -> Iterator[RolloutResult]:
         if self._runner is None:
-            return self._stream.results(requests, evaluation=True)
+            return self._requests.results(requests, evaluation=True)
 
         runner = self._runner
         return (runner.sample_groups(request, evaluation=True) for request in requests)

@@ -118,7 +118,7 @@ METRICS: tuple[Metric, ...] = (
         "mean of each part of the reward, by its name in place of *",
     ),
     # What dynamic sampling decided
-    _rollout("groups_generated", "groups", "groups sampled"),
+    _rollout("groups_generated", "groups", "groups sampled to their end"),
     _rollout("groups_accepted", "groups", "informative groups trained on"),
     _rollout("groups_all_correct", "groups", "dropped: every response correct"),
     _rollout("groups_all_wrong", "groups", "dropped: every response wrong"),
@@ -127,14 +127,37 @@ METRICS: tuple[Metric, ...] = (
     _rollout("groups_prompt_too_long", "groups", "dropped: prompt over the limit"),
     _rollout("groups_prompt_lost", "groups", "dropped: the environment gave no prompt"),
     _rollout(
-        "groups_surplus", "groups", "informative, but the batch was full; the prompts come again"
+        "groups_surplus",
+        "groups",
+        "sampled, but the batch was full without them; the prompts come again",
     ),
-    _rollout("acceptance_rate", "share", "informative groups over groups generated"),
-    _rollout("sampling_rounds", "rounds", "rounds of dynamic sampling"),
+    _rollout(
+        "groups_given_up",
+        "groups",
+        "still being sampled when the batch was full; the prompts come again",
+    ),
+    _rollout(
+        "tokens_per_accepted_group",
+        "tokens",
+        "sampled tokens of all groups that were generated, over the groups trained on",
+    ),
+    _rollout(
+        "acceptance_rate", "share", "informative groups over those that the batch was chosen from"
+    ),
+    _rollout(
+        "sampling_rounds",
+        "rounds",
+        "groups asked for, over the most that are under way at a time (max_oversampling batches)",
+    ),
     # Time
     _rollout(ROLLOUT_TOKENS_PER_SECOND, "tokens/s", "sampled tokens over the time of sampling"),
     _rollout("generation_seconds", "s", "time in the engines, summed over EnvRunners"),
     _rollout("scoring_seconds", "s", "time in environments, summed over EnvRunners"),
+    _rollout(
+        "engine_idle_seconds",
+        "s",
+        "time of sampling in which engines computed nothing, summed over EnvRunners",
+    ),
     # Loss and policy
     _update("policy_loss", "1", "mean policy loss of the mini-batches"),
     _update(

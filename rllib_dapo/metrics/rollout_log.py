@@ -32,25 +32,28 @@ def log_rollout(
     *,
     shaping: Mapping[str, float],
     seconds: float,
+    num_engines: int,
     weights_version: int,
 ) -> None:
     """Logs the figures of one rollout under `env_runners/`.
 
     Args:
         metrics: The algorithm's metrics.
-        sampler: Dynamic sampling after its last round.
-        results: Results of all rounds.
+        sampler: Dynamic sampling at its end.
+        results: All that EnvRunners brought.
         shaping: Figures on the shaping of rewards.
         seconds: Wall-clock time of the rollout.
+        num_engines: Number of EnvRunners that sample.
         weights_version: Version of the weights that the engines hold.
     """
-    tokens = sum(n for group in sampler.seen for n in group.response_tokens)
+    generation_seconds = sum(result.generation_seconds for result in results)
     metrics.log_dict(
         {
             **rollout_metrics(sampler),
             **shaping,
-            ROLLOUT_TOKENS_PER_SECOND: tokens / seconds,
-            "generation_seconds": sum(result.generation_seconds for result in results),
+            ROLLOUT_TOKENS_PER_SECOND: sampler.tokens / seconds,
+            "generation_seconds": generation_seconds,
+            "engine_idle_seconds": max(0.0, num_engines * seconds - generation_seconds),
             "scoring_seconds": sum(result.scoring_seconds for result in results),
             WEIGHTS_SEQ_NO: weights_version,
         },
@@ -69,10 +72,10 @@ def log_rollout(
 
 
 def check_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> None:
-    """Ends a run that cannot go on with the groups of its last rounds.
+    """Ends a run that cannot go on with the groups of a step.
 
     Args:
-        sampler: Dynamic sampling after its last round.
+        sampler: Dynamic sampling at its end.
         config: The algorithm's configuration.
 
     Raises:
@@ -94,7 +97,7 @@ def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
     """One line: how many groups were informative, why others were not, and the way out.
 
     Args:
-        sampler: Dynamic sampling after its last round.
+        sampler: Dynamic sampling at its end.
         config: The algorithm's configuration.
     """
     reasons = ", ".join(f"{count} {reason}" for reason, count in sampler.decisions.items())
@@ -108,15 +111,15 @@ def describe_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> str:
     missing = next((group.missing_reason for group in sampler.seen if group.missing_reason), "")
     if missing and all(math.isnan(reward) for group in sampler.seen for reward in group.rewards):
         return (
-            f"no response got a verdict in {sampler.rounds} rounds ({reasons}); the first reason: "
-            f"{missing}"
+            f"no response got a verdict in {_rounds(sampler)} rounds ({reasons}); "
+            f"the first reason: {missing}"
         )
 
     if missing:
         reasons = f"{reasons}; the first missing verdict: {missing}"
     return (
         f"{len(sampler.accepted)} of {config.prompts_per_step} groups were informative after "
-        f"{sampler.rounds} rounds ({reasons}). {raised}"
+        f"{_rounds(sampler)} rounds ({reasons}). {raised}"
         f"dynamic_sampling.max_rounds={config.max_rounds} or "
         f"training.group_size={config.group_size}, or give problems nearer to what the model can do"
     )
@@ -126,3 +129,7 @@ def _too_long(sampler: DynamicSampler, config: DAPOConfig) -> list[int]:
     """Lengths of the prompts that were not sampled for it, in tokens."""
     limit = config.max_prompt_tokens
     return [g.prompt_tokens for g in sampler.seen if not g.rewards and g.prompt_tokens > limit]
+
+
+def _rounds(sampler: DynamicSampler) -> str:
+    return f"{round(sampler.rounds, 1):g}"

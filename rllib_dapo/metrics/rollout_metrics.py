@@ -40,16 +40,21 @@ _DROPPED = ("all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long
 def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
     """The figures of one step of dynamic sampling, by name.
 
+    All but the counts of groups and tokens are of the groups that were decided on: they do not
+    depend on which EnvRunner was faster.
+
     Args:
-        sampler: Dynamic sampling after its last round.
+        sampler: Dynamic sampling at its end.
     """
     groups = sampler.seen
     decisions = {str(decision): count for decision, count in sampler.decisions.items()}
     result = {
         **verdict_metrics(groups),
-        "groups_generated": len(groups),
+        "groups_generated": len(groups) + sampler.surplus,
         "groups_accepted": len(sampler.accepted),
         "groups_surplus": sampler.surplus,
+        "groups_given_up": sampler.given_up,
+        "tokens_per_accepted_group": sampler.tokens / max(1, len(sampler.accepted)),
         "acceptance_rate": sampler.acceptance_rate,
         "sampling_rounds": sampler.rounds,
     }

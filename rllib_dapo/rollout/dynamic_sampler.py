@@ -79,8 +79,7 @@ class DynamicSampler:
             that the next batch asks for.
         dynamic_sampling: Whether groups are tested at all, see `decide`.
         max_rounds: Number of rounds after which the batch stays as it is.
-        max_oversampling: Largest ratio of the groups under way to the groups still wanted, and the
-            size of a round in full batches.
+        max_oversampling: Largest ratio of the groups under way to the groups still wanted.
         acceptance_rate: Share of the groups that were accepted: of those decided on, or in the step
             before, as long as none is.
         min_verdicts: Number of known rewards that a group needs, see `decide`.
@@ -89,6 +88,7 @@ class DynamicSampler:
         decisions: Number of groups that met each decision.
         surplus: Number of groups that had arrived when a batch was full without them.
         given_up: Number of groups that were under way then.
+        tokens: Number of sampled tokens of all groups that have arrived.
     """
 
     prompts_per_step: int
@@ -103,6 +103,7 @@ class DynamicSampler:
     decisions: Counter[Decision] = field(default_factory=Counter, init=False)
     surplus: int = field(default=0, init=False)
     given_up: int = field(default=0, init=False)
+    tokens: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Nothing was asked for yet."""
@@ -122,8 +123,16 @@ class DynamicSampler:
 
     @property
     def rounds(self) -> float:
-        """The groups that were asked for, in rounds: one has `max_oversampling` full batches."""
-        return self.asked / (self.max_oversampling * self.prompts_per_step)
+        """The groups that were asked for, in rounds.
+
+        A round is the most that is under way at a time: `max_oversampling` full batches, or one
+        where groups are not tested.
+        """
+        return self.asked / self._round_size
+
+    @property
+    def _round_size(self) -> float:
+        return self.prompts_per_step * (self.max_oversampling if self.dynamic_sampling else 1.0)
 
     @property
     def is_done(self) -> bool:
@@ -137,8 +146,7 @@ class DynamicSampler:
     @property
     def _left(self) -> int:
         """Number of groups that may still be asked for."""
-        limit = math.ceil(self.max_rounds * self.max_oversampling * self.prompts_per_step)
-        return max(0, limit - self.asked)
+        return max(0, math.ceil(self.max_rounds * self._round_size) - self.asked)
 
     def ask(self) -> range:
         """Returns further prompt seeds to ask for; none, if what is under way will probably do.
@@ -187,7 +195,9 @@ class DynamicSampler:
         Args:
             groups: Summaries of groups that were asked for, in any order.
         """
-        self._arrived |= {group.seed: group for group in groups}
+        arrived = {group.seed: group for group in groups}
+        self._arrived |= arrived
+        self.tokens += sum(sum(group.response_tokens) for group in arrived.values())
         while self.wanted and self._next_to_decide in self._arrived:
             group = self._arrived.pop(self._next_to_decide)
             self._next_to_decide += 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
+from rllib_dapo.rollout.batch_rollout import BatchRollout
 from rllib_dapo.rollout.engine import Engine, Sampling
 from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
@@ -32,13 +33,14 @@ from rllib_dapo.rollout.episodes import to_episode
 from rllib_dapo.rollout.made_up_group import made_up_group
 from rllib_dapo.rollout.open_rollout import OpenRollout
 from rllib_dapo.rollout.read_prompts import check_first_prompt, read_prompts
+from rllib_dapo.rollout.reported_failures import or_failure
 from rllib_dapo.rollout.rollout_loop import RolloutLoop
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM, sampling_seed
+from rllib_dapo.rollout.sampling_settings import sampling_of
 from rllib_dapo.rollout.user_callbacks import UserCallbacks
 from rllib_dapo.rollout.worker_server import start_early
-from rllib_dapo.stored_group import store_group
 from rllib_dapo.threads import set_num_threads
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.config: DAPOConfig
         self.worker_index: int = kwargs.get("worker_index") or 0
         self._weights_version = self._next_own_seed = 0
+        self._batch_rollout = BatchRollout(lambda: self._begin(evaluation=False))
 
         model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
@@ -77,7 +80,6 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         # Beside remote EnvRunners, the local one has to know the spaces, and needs no engine.
         self.module: Any = None
         self.adapter: str | None = None  # of the engine's, what this EnvRunner samples from
-        self._rollout: OpenRollout | None = None  # of training, under way
         if self.worker_index > 0 or config.num_env_runners == 0:
             check_first_prompt(self.environments.stepper(), self.tokenizer, config)
             self.make_module()
@@ -120,9 +122,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             config: The new configuration. All settings that the engine was made from must be
                 unchanged, see `config.actor_reuse.fixed_differences`.
         """
-        if self._rollout is not None:
-            self._rollout.give_up()
-            self._rollout = None
+        self._batch_rollout.give_up()
         self.environments.close()
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger(stats_cls_lookup=config.stats_cls_lookup, root=False)
@@ -180,6 +180,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         Raises:
             RuntimeError: If this EnvRunner has no engine.
         """
+        self._batch_rollout.give_up()
         rollout = self._begin(evaluation=evaluation)
         rollout.add(seeds)
         groups: dict[int, PromptGroup] = {}
@@ -187,14 +188,16 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             groups |= {group.seed: group for group in rollout.advance()}
         return self._bring_back(rollout, [groups[seed] for seed in seeds], evaluation=evaluation)
 
-    def advance(self, seeds: Sequence[int], *, seconds: float, give_up: bool) -> RolloutResult:
+    def advance(
+        self, seeds: Sequence[int], *, batch: int, seconds: float, call: int
+    ) -> RolloutResult:
         """Goes on with the rollout of training that is under way, and adds groups to it.
 
         Args:
-            seeds: Reset seeds of further groups, none of them under way.
+            seeds: Reset seeds of further groups.
+            batch: Number of the batch that they are for; groups of another one are given up.
             seconds: How long to wait for a group to end.
-            give_up: Whether to drop, before, all that is under way. It always is where weights have
-                arrived since.
+            call: The caller's number for this call.
 
         Returns:
             The groups that have ended, in the order in which they did.
@@ -202,29 +205,20 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         Raises:
             RuntimeError: If this EnvRunner has no engine.
         """
-        rollout = self._rollout
-        if rollout is not None and (give_up or rollout.weights_version != self._weights_version):
-            rollout.give_up()
-        if rollout is None or rollout.is_idle:
-            rollout = self._rollout = self._begin(evaluation=False)
+        rollout, groups = self._batch_rollout.advance(seeds, batch=batch, seconds=seconds)
+        result = self._bring_back(rollout, groups, evaluation=False)
+        return replace(result, open_responses=rollout.open_responses, call=call)
 
-        rollout.add(seeds)
-        until = time.monotonic() + seconds
-        groups: list[PromptGroup] = []
-        while not rollout.is_idle and not groups and time.monotonic() < until:
-            groups = rollout.advance()
-        return self._bring_back(rollout, groups, evaluation=False)
+    # By name, for RLlib to send: a function would be pickled anew for each call.
+    try_sample_groups = or_failure(sample_groups)
+    try_advance = or_failure(advance)
 
     def _begin(self, *, evaluation: bool) -> OpenRollout:
-        """Begins a rollout, which for as long as it lasts has the engine for itself."""
+        """Begins a rollout, which has the engine for itself as long as it lasts."""
         if self.module is None:
             raise RuntimeError(
                 f"EnvRunner {self.worker_index} holds no engine: it was built for its spaces only"
             )
-        if self._rollout is not None:
-            self._rollout.give_up()
-            self._rollout = None
-
         env_stepper = self.environments.stepper(evaluation=evaluation)
         return OpenRollout(
             self._make_loop(env_stepper, evaluation=evaluation),
@@ -239,8 +233,14 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     def _bring_back(
         self, rollout: OpenRollout, groups: Sequence[PromptGroup], *, evaluation: bool
     ) -> RolloutResult:
-        """Tells of groups that have ended, and of the time since this was asked last."""
-        self._after_sampling(groups)
+        """Counts ended groups, shows them to the user's callbacks, and hands them over."""
+        steps = sum(response.num_turns for group in groups for response in group.responses)
+        self.num_env_steps_sampled_lifetime += steps
+        if steps:
+            self._metrics_num_env_steps_sampled.inc(value=steps)
+        if groups:
+            self._callbacks.after_sampling(self, groups)
+
         engine_seconds, scoring_seconds = rollout.take_seconds()
         return RolloutResult(
             groups=[self._hand_over(group, evaluation=evaluation) for group in groups],
@@ -278,6 +278,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """
         if self.module is None:
             return None
+        self._batch_rollout.give_up()
         try:
             group = made_up_group(
                 self.module[DEFAULT_MODULE_ID].engine,
@@ -311,6 +312,10 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             NUM_ENV_STEPS_SAMPLED_LIFETIME: self.num_env_steps_sampled_lifetime,
         }
 
+    def samples_from(self, version: int) -> bool:
+        """Whether groups are under way that are sampled from this version of the weights."""
+        return version == self._weights_version and self._batch_rollout.is_under_way()
+
     def take_weights(self, take: Callable[[Engine], None], version: int) -> int:
         """Gives the engine new weights.
 
@@ -322,6 +327,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             Version of the weights the engine now holds.
         """
         if self.module is not None:
+            if version != self._weights_version:
+                self._batch_rollout.give_up()
             engine = self.module[DEFAULT_MODULE_ID].engine
             with engine.taking_weights(version):
                 take(engine)
@@ -386,34 +393,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         )
 
     def _sampling(self, *, evaluation: bool) -> Sampling:
-        config = self.config
-        sampling = partial(Sampling, max_tokens=config.max_response_tokens, adapter=self.adapter)
-        if evaluation:
-            return sampling(
-                num_responses=config.evaluation_responses_per_prompt,
-                temperature=config.evaluation_temperature,
-                top_p=config.evaluation_top_p,
-            )
-        return sampling(
-            num_responses=config.group_size,
-            temperature=config.temperature,
-            top_p=config.top_p,
-        )
-
-    def _after_sampling(self, groups: Sequence[PromptGroup]) -> None:
-        """Counts environment steps and calls the user's callbacks."""
-        steps = sum(response.num_turns for group in groups for response in group.responses)
-        self.num_env_steps_sampled_lifetime += steps
-        if steps:
-            self._metrics_num_env_steps_sampled.inc(value=steps)
-
-        self._callbacks.after_sampling(self, groups)
+        return sampling_of(self.config, evaluation=evaluation, adapter=self.adapter)
 
     def _hand_over(self, group: PromptGroup, *, evaluation: bool) -> SampledGroup:
-        """Leaves the group in the object store, unless the driver runs in this process."""
-        summary = group.summary()
-        if self.worker_index == 0:
-            return SampledGroup(summary=summary, data=group)
-
         is_divided = self.config.num_learners > 1 and not evaluation
-        return SampledGroup(summary=summary, data=store_group(group, cut=is_divided))
+        return SampledGroup.of(group, stays_here=self.worker_index == 0, cut=is_divided)

@@ -8,35 +8,31 @@ summaries. A problem is a pure function of its seed, so they are sampled again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 from ray.exceptions import ObjectLostError
 
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
-from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
+from rllib_dapo.rollout.rollout_result import SampledGroup
 from rllib_dapo.rollout.rollout_stream import RolloutStream
 
 logger = logging.getLogger(__name__)
 
 
 def sample_lost_again(
-    stream: RolloutStream,
-    sampler: DynamicSampler,
-    groups: dict[int, SampledGroup],
-    results: Sequence[RolloutResult],
+    stream: RolloutStream, sampler: DynamicSampler, groups: dict[int, SampledGroup]
 ) -> None:
-    """Samples groups again whose tokens cannot be fetched any more.
+    """Samples groups of the batch again whose tokens cannot be fetched any more.
 
-    Every group is fetched for that, one at a time: call it only where an EnvRunner was lost.
+    Every one is fetched for that, one at a time: call it only where an EnvRunner was lost.
 
     Args:
         stream: Samples them.
-        sampler: Has decided on all groups; takes the new summaries, which are the old ones where
+        sampler: Has chosen the batch; takes the new summaries, which are the old ones where
             the engine gives the same responses again.
         groups: All groups by prompt seed; lost ones are replaced.
-        results: Results that the groups came in; lost ones are replaced there, too.
     """
-    while lost := [seed for seed, group in groups.items() if _is_lost(group)]:
+    batch = [summary.seed for summary in sampler.accepted]
+    while lost := [seed for seed in batch if _is_lost(groups[seed])]:
         logger.warning(
             "%d groups were lost with the EnvRunner that had sampled them: they are sampled again",
             len(lost),
@@ -44,8 +40,6 @@ def sample_lost_again(
         for result in stream.sample(lost):
             groups.update({group.summary.seed: group for group in result.groups})
 
-    for result in results:
-        result.groups[:] = [groups[group.summary.seed] for group in result.groups]
     sampler.take_again(group.summary for group in groups.values())
 
 

@@ -57,12 +57,22 @@ class OpenRollout:
         """Whether no group is under way, and none is to be handed out."""
         return not self._open and not self._ended
 
+    @property
+    def open_responses(self) -> dict[int, int]:
+        """By prompt seed, how many responses of the groups under way have not ended."""
+        unfinished = self._loop.unfinished()
+        return {prompt.seed: unfinished[number] for number, (_, prompt) in self._open.items()}
+
     def add(self, seeds: Sequence[int]) -> None:
         """Asks for groups.
 
         Args:
-            seeds: Prompt seeds; none of them is under way.
+            seeds: Prompt seeds; one that is under way already stays as it is.
         """
+        under_way = {prompt.seed for _, prompt in self._open.values()}
+        seeds = [seed for seed in seeds if seed not in under_way]
+        if not seeds:
+            return
         read = self._read(seeds)  # a prompt is tokenized once for its whole group
         with self._timed():
             fits = [

@@ -172,6 +172,10 @@ class RolloutLoop:
         """Whether no group is under way."""
         return not self._open
 
+    def unfinished(self) -> dict[int, int]:
+        """How many responses of each group under way go on, by the groups' numbers."""
+        return {number: group.unfinished for number, group in self._open.items()}
+
     def advance(self) -> dict[int, tuple[Response, ...]]:
         """Steps the engine, or waits for an environment where there is nothing to sample.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
-from rllib_dapo.stored_group import StoredGroup, StoredTokens
+from rllib_dapo.stored_group import StoredGroup, StoredTokens, store_group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +21,18 @@ class SampledGroup:
     summary: GroupSummary
     data: StoredGroup | PromptGroup
 
+    @classmethod
+    def of(cls, group: PromptGroup, *, stays_here: bool, cut: bool) -> SampledGroup:
+        """Leaves a group in the object store.
+
+        Args:
+            group: The group.
+            stays_here: Whether the driver is this process: then it is given the group itself.
+            cut: Whether several Learners will fetch a part of it each.
+        """
+        data = group if stays_here else store_group(group, cut=cut)
+        return cls(summary=group.summary(), data=data)
+
     def group(self) -> PromptGroup:
         """Returns the group itself, fetched from the object store if need be."""
         return self.data if isinstance(self.data, PromptGroup) else self.data.fetch()
@@ -32,17 +45,21 @@ class SampledGroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutResult:
-    """The groups of one call of `TextEnvRunner.sample_groups`.
+    """What one call of a `TextEnvRunner` has brought.
 
     Attributes:
-        groups: One group per prompt seed, in the order of the seeds.
+        groups: Groups that have ended: of `sample_groups` one per prompt seed, in their order.
         generation_seconds: Time spent in the engine.
         scoring_seconds: Time spent in environments, or waiting for them.
+        open_responses: By prompt seed, how many responses of groups under way have not ended.
+        call: Number of the call of `TextEnvRunner.advance`.
     """
 
     groups: list[SampledGroup]
     generation_seconds: float
     scoring_seconds: float
+    open_responses: Mapping[int, int] = field(default_factory=dict)
+    call: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,49 +1,69 @@
-"""Sends prompt seeds to EnvRunners and brings groups back, even where an EnvRunner is lost."""
+"""Keeps EnvRunners at work on groups and brings each group back as soon as it has ended."""
 
 from __future__ import annotations
 
 import logging
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING
 
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from rllib_dapo.core.batching import split_evenly
-from rllib_dapo.rollout.engine import EngineDiedError
-from rllib_dapo.rollout.engine_death import end_with_engine
+from rllib_dapo.ray_internals import wait_for_one
 from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
-
-if TYPE_CHECKING:
-    from rllib_dapo.rollout.env_runner import TextEnvRunner
 
 logger = logging.getLogger(__name__)
 
+# An EnvRunner goes on with its next call while the answer to the last one is read.
+TAGS = ("rollout_1", "rollout_2")
+GIVE_UP = "rollout_given_up"
+ALL_TAGS = (*TAGS, GIVE_UP)
+# How long a call waits for a group to end. Further groups go out to an engine at least this often.
+CALL_SECONDS = 0.2
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 5.0
 
 
-def split_seeds(
-    seeds: Sequence[int], *, num_runners: int, max_groups_in_flight: int
-) -> list[list[int]]:
-    """Cuts seeds into requests: one per runner, or more where a request would be too large.
+def groups_in_flight(
+    *, max_groups_in_flight: int, max_concurrent_responses: int, group_size: int
+) -> int:
+    """How many groups to have under way on an EnvRunner.
+
+    What an engine has no room for would only wait there, and could not go to another engine that
+    has become free. One group more than it has room for keeps it full until the driver hears of it.
 
     Args:
-        seeds: Prompt seeds; their order is kept.
-        num_runners: Number of EnvRunners to keep busy.
-        max_groups_in_flight: Largest number of groups in a request.
+        max_groups_in_flight: The setting.
+        max_concurrent_responses: Number of responses that an engine samples at a time.
+        group_size: Number of responses in a group.
     """
-    num_requests = max(min(num_runners, len(seeds)), -(-len(seeds) // max_groups_in_flight))
-    return split_evenly(seeds, num_requests)
+    room = -(-max_concurrent_responses // group_size)
+    return min(max_groups_in_flight, room + 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """A call under way.
+
+    Attributes:
+        tag: RLlib's tag; one call of each is under way on an EnvRunner.
+        seeds: Prompt seeds that it brings.
+        batch: The batch that they are for.
+    """
+
+    tag: str
+    seeds: frozenset[int]
+    batch: int
 
 
 class RolloutStream:
-    """Dispatches prompt seeds to an `EnvRunnerGroup`.
+    """Sends prompt seeds to an `EnvRunnerGroup`, one by one, and takes groups as they end.
 
-    A seed always names the same problem, so work lost with an EnvRunner is simply issued again.
+    A seed always names the same problem, so work lost with an EnvRunner is simply sent again. Each
+    call of an EnvRunner says what it has under way, so nothing is lost with one that was restarted
+    without a word either.
     """
 
     def __init__(
@@ -51,30 +71,42 @@ class RolloutStream:
         env_runner_group: EnvRunnerGroup,
         *,
         max_groups_in_flight: int,
+        group_size: int,
         timeout_seconds: float | None,
         restore_env_runners: Callable[[], None],
-        while_waiting: Callable[[], None] | None = None,
     ) -> None:
         """Wraps a group of EnvRunners.
 
         Args:
             env_runner_group: A group of `TextEnvRunner`s.
             max_groups_in_flight: Largest number of groups under way on one EnvRunner.
-            timeout_seconds: Longest time that one call of `sample` may take; None means no limit.
+            group_size: Number of responses in a group.
+            timeout_seconds: Longest time from the beginning of a batch to its last group; None
+                means no limit.
             restore_env_runners: Brings restarted EnvRunners back and gives them the current
                 weights.
-            while_waiting: Called again and again while remote EnvRunners are at work.
         """
         self._group = env_runner_group
         self._max_groups_in_flight = max_groups_in_flight
         self._timeout_seconds = timeout_seconds
         self._restore = restore_env_runners
-        self._while_waiting = while_waiting
-        self._tags = (f"sample_groups_{n}" for n in count())
+        self._group_size = group_size
+        self._batch = 0
+        # By EnvRunner: the seeds under way, the calls by number, and how many responses were going
+        # on when one of them returned.
+        self._open: defaultdict[int, set[int]] = defaultdict(set)
+        self._calls: defaultdict[int, dict[int, Call]] = defaultdict(dict)
+        self._open_responses: defaultdict[int, int] = defaultdict(int)
+        self._call_numbers = count(1)
         self.begin_batch()
 
     def begin_batch(self) -> None:
-        """Forgets which EnvRunners were used and lost before."""
+        """Begins with nothing under way; groups of an earlier batch will not come any more."""
+        self._batch += 1
+        self._started = time.monotonic()
+        self._waiting: deque[int] = deque()
+        self._open.clear()
+        self._open_responses.clear()
         self._used: set[int] = set()
         self._lost_one = False
 
@@ -83,15 +115,19 @@ class RolloutStream:
         """Whether an EnvRunner was lost since `begin_batch`, perhaps with groups it had sampled."""
         return self._lost_one or not self._used.issubset(self._group.healthy_env_runner_ids())
 
-    def sample(self, seeds: Sequence[int], *, evaluation: bool = False) -> list[RolloutResult]:
-        """Samples a group for each seed.
+    def put(self, seeds: Iterable[int]) -> None:
+        """Asks for groups, which `take` will bring.
 
         Args:
             seeds: Prompt seeds.
-            evaluation: See `TextEnvRunner.sample_groups`.
+        """
+        self._waiting.extend(seeds)
+
+    def take(self) -> list[RolloutResult]:
+        """Waits until groups have ended.
 
         Returns:
-            The results in the order in which they arrived.
+            What has come; nothing if nothing is under way.
 
         Raises:
             TimeoutError: If `env_runners.sample_timeout_s` is set and passes.
@@ -100,91 +136,84 @@ class RolloutStream:
             ray.exceptions.RayError: If an EnvRunner fails and
                 `fault_tolerance.restart_failed_env_runners` is off.
         """
-        if not seeds:
-            return []
+        if self._group.num_remote_env_runners() == 0:
+            return self._take_here()
 
-        requests = split_seeds(
-            seeds,
-            num_runners=max(1, self._group.num_remote_env_runners()),
-            max_groups_in_flight=self._max_groups_in_flight,
-        )
-        return list(self.results(requests, evaluation=evaluation))
+        while self._waiting or any(self._open.values()):
+            self._take_back_lost()
+            self._send()
+            self._check_time()
+            if results := self._fetch():
+                return results
+        return []
 
-    def results(
-        self, requests: Sequence[Sequence[int]], *, evaluation: bool = False
-    ) -> Iterator[RolloutResult]:
-        """Samples requests that are cut already, each in one call of `sample_groups`.
+    def give_up(self) -> None:
+        """Has EnvRunners drop what is under way, and waits for none of them."""
+        self._waiting.clear()
+        self._batch += 1
+        if self._group.num_remote_env_runners() == 0:
+            if any(self._open.values()):
+                self._group.local_env_runner.advance([], batch=self._batch, seconds=0.0, call=0)
+        else:
+            busy = [worker for worker, seeds in self._open.items() if seeds]
+            for worker in busy:
+                self._call(worker, GIVE_UP, [], seconds=0.0)
+        self._open.clear()
+
+    def sample(self, seeds: Sequence[int]) -> list[RolloutResult]:
+        """Samples a group for each seed, for the batch under way.
 
         Args:
-            requests: Prompt seeds of each request, at least one.
-            evaluation: See `TextEnvRunner.sample_groups`.
+            seeds: Prompt seeds.
 
-        Yields:
-            The results as they arrive.
+        Returns:
+            The results in the order in which they arrived.
 
         Raises:
-            TimeoutError: As `sample`, like the other exceptions.
+            TimeoutError: As `take`, like the other exceptions.
         """
-        if self._group.num_remote_env_runners() == 0:
-            local = self._group.local_env_runner
-            return (local.sample_groups(request, evaluation=evaluation) for request in requests)
-        return self._sample_remotely(deque(list(request) for request in requests), evaluation)
+        self.put(seeds)
+        results: list[RolloutResult] = []
+        missing = set(seeds)
+        while missing:
+            arrived = self.take()
+            missing -= {group.summary.seed for result in arrived for group in result.groups}
+            results += arrived
+        return results
 
-    def _sample_remotely(
-        self, pending: deque[list[int]], evaluation: bool
-    ) -> Iterator[RolloutResult]:
-        started = time.monotonic()
-        # A tag of its own tells this call's results from those of a call that was given up.
-        tag = next(self._tags)
-        in_flight: dict[int, list[int]] = {}
-
-        while pending or in_flight:
-            healthy = self._group.healthy_env_runner_ids()
-            self._take_back_lost(healthy, pending, in_flight)
-
-            for worker in healthy:
-                if pending and worker not in in_flight:
-                    in_flight[worker] = pending.popleft()
-                    self._send(worker, in_flight[worker], evaluation, tag)
-            if not in_flight:
-                self._wait_for_env_runners()
-
-            for worker, result in self._group.fetch_ready_async_reqs(
-                tags=tag, timeout_seconds=POLL_SECONDS
-            ):
-                if isinstance(result, RolloutFailure):
-                    raise RuntimeError(
-                        f"sampling failed on EnvRunner {worker}:\n{result.traceback}"
-                    )
-                # A result of an EnvRunner that was taken for lost: its request is under way again.
-                if in_flight.pop(worker, None) is None:
-                    continue
-                self._used.add(worker)
-                yield result
-
-            if self._while_waiting is not None:
-                self._while_waiting()
-            self._check_time(started, pending, in_flight)
-
-    def _take_back_lost(
-        self, healthy: Sequence[int], pending: deque[list[int]], in_flight: dict[int, list[int]]
-    ) -> None:
-        """Puts the requests of EnvRunners that are no longer healthy first in the queue."""
-        for worker in [worker for worker in in_flight if worker not in healthy]:
-            logger.warning(
-                "EnvRunner %d was lost; its %d prompts go to another",
-                worker,
-                len(in_flight[worker]),
-            )
-            pending.appendleft(in_flight.pop(worker))
-            self._lost_one = True
-
-    def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
-        self._group.foreach_env_runner_async(
-            lambda runner: sample_or_report_failure(runner, seeds, evaluation=evaluation),
-            tag=tag,
-            remote_worker_ids=[worker],
+    def _take_here(self) -> list[RolloutResult]:
+        """The same where the driver's own EnvRunner samples."""
+        under_way = self._open[0]
+        seeds = self._next_seeds(self._max_groups_in_flight - len(under_way))
+        under_way |= set(seeds)
+        if not under_way:
+            return []
+        result = self._group.local_env_runner.advance(
+            seeds, batch=self._batch, seconds=float("inf"), call=0
         )
+        under_way -= {group.summary.seed for group in result.groups}
+        return [result]
+
+    def _next_seeds(self, count: int) -> list[int]:
+        return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+
+    def _take_back_lost(self) -> None:
+        """Puts the seeds of EnvRunners that are no longer healthy first in the queue."""
+        healthy = self._group.healthy_env_runner_ids()
+        for worker in [worker for worker in self._open if worker not in healthy]:
+            self._calls.pop(worker, None)
+            self._open_responses.pop(worker, None)
+            self._put_back(worker, self._open.pop(worker))
+        if not healthy:
+            self._wait_for_env_runners()
+
+    def _put_back(self, worker: int, seeds: Iterable[int]) -> None:
+        """Sends groups again that an EnvRunner will not bring."""
+        lost = sorted(seeds)
+        if lost:
+            self._lost_one = True
+            self._waiting.extendleft(reversed(lost))
+            logger.warning("EnvRunner %d was lost; its %d prompts go out again", worker, len(lost))
 
     def _wait_for_env_runners(self) -> None:
         self._lost_one = True
@@ -193,35 +222,96 @@ class RolloutStream:
             logger.warning("no EnvRunner is alive; waiting for one to restart")
             time.sleep(RESTART_SECONDS)
 
-    def _check_time(
-        self, started: float, pending: deque[list[int]], in_flight: dict[int, list[int]]
-    ) -> None:
-        if self._timeout_seconds is None or not (pending or in_flight):
-            return
+    def _send(self) -> None:
+        """Sends waiting seeds to those with the fewest open responses, and keeps all at work."""
+        given: dict[int, list[int]] = {
+            w: [] for w in self._group.healthy_env_runner_ids() if self._free_tags(w)
+        }
+        while self._waiting:
+            has_room = [w for w in given if len(self._open[w]) < self._max_groups_in_flight]
+            if not has_room:
+                break
+            worker = min(has_room, key=lambda w: (self._load(w, given[w]), w))
+            given[worker].append(seed := self._waiting.popleft())
+            self._open[worker].add(seed)
 
-        if time.monotonic() - started > self._timeout_seconds:
+        for worker, seeds in given.items():
+            for tag in self._free_tags(worker) if self._open[worker] else ():
+                if not self._call(worker, tag, seeds):  # of one that has just been restarted
+                    self._waiting.extendleft(reversed(seeds))
+                    self._open[worker] -= set(seeds)
+                    break
+                seeds = []
+
+    def _free_tags(self, worker: int) -> list[str]:
+        used = {call.tag for call in self._calls[worker].values()}
+        return [tag for tag in TAGS if tag not in used]
+
+    def _load(self, worker: int, given: Sequence[int]) -> int:
+        """How many open responses an EnvRunner will have."""
+        on_the_way = sum(len(call.seeds) for call in self._calls[worker].values()) + len(given)
+        return self._open_responses[worker] + on_the_way * self._group_size
+
+    def _call(
+        self, worker: int, tag: str, seeds: Sequence[int], seconds: float = CALL_SECONDS
+    ) -> bool:
+        """Has an EnvRunner go on; RLlib does not call one with a call of this tag under way."""
+        number = next(self._call_numbers)
+        call = Call(tag=tag, seeds=frozenset(seeds), batch=self._batch)
+        is_sent = self._group.foreach_env_runner_async(
+            "try_advance",
+            kwargs={"seeds": list(seeds), "batch": self._batch, "seconds": seconds, "call": number},
+            tag=tag,
+            remote_worker_ids=[worker],
+        )
+        if is_sent:
+            self._calls[worker][number] = call
+        return bool(is_sent)
+
+    def _fetch(self) -> list[RolloutResult]:
+        """Waits a little for a call to return, and reads what those that have returned bring."""
+        wait_for_one(self._group, tags=ALL_TAGS, seconds=POLL_SECONDS)
+        ready = self._group.fetch_ready_async_reqs(tags=ALL_TAGS, timeout_seconds=0.0)
+        results = []
+        for worker, result in sorted(ready, key=_call_number):
+            if isinstance(result, RolloutFailure):
+                raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
+            call = self._calls[worker].pop(result.call, None)
+            # Of a batch that has ended, or of an EnvRunner that was taken for lost.
+            if call is None or call.batch != self._batch:
+                continue
+            results.append(self._take_from(worker, result))
+        return results
+
+    def _take_from(self, worker: int, result: RolloutResult) -> RolloutResult:
+        """Notes what an EnvRunner has under way; returns the result with the groups asked of it."""
+        open_seeds = self._open[worker]
+        groups = [group for group in result.groups if group.summary.seed in open_seeds]
+        open_seeds -= {group.summary.seed for group in groups}
+
+        calls = self._calls[worker]
+        if not any(number < result.call for number in calls):
+            self._open_responses[worker] = sum(result.open_responses.values())
+            on_the_way = {seed for call in calls.values() for seed in call.seeds}
+            lost = open_seeds - set(result.open_responses) - on_the_way
+            open_seeds -= lost
+            self._put_back(worker, lost)
+
+        self._used.add(worker)
+        return replace(result, groups=groups)
+
+    def _check_time(self) -> None:
+        if self._timeout_seconds is None:
+            return
+        if time.monotonic() - self._started > self._timeout_seconds:
+            at_work = sorted(worker for worker, seeds in self._open.items() if seeds)
             raise TimeoutError(
                 f"sampling took over env_runners.sample_timeout_s={self._timeout_seconds} s; "
-                f"EnvRunners still at work: {sorted(in_flight)}. Raise it, or lower "
+                f"EnvRunners still at work: {at_work}. Raise it, or lower "
                 "rollout.max_response_tokens."
             )
 
 
-def sample_or_report_failure(
-    runner: TextEnvRunner, seeds: Sequence[int], *, evaluation: bool
-) -> RolloutResult | RolloutFailure:
-    """Samples in an EnvRunner's own process, and returns an exception as a value.
-
-    If it were raised there, RLlib would take the actor for dead. It would restart the EnvRunner and
-    its engine and send the same prompts again, and the cause would only stand in a log.
-
-    That is right for one error alone: where a process of the engine has died, the prompts are not
-    to blame, and a new engine is needed.
-    """
-    try:
-        return runner.sample_groups(seeds, evaluation=evaluation)
-    except EngineDiedError as error:
-        end_with_engine(runner, error)  # where it returns, nobody would start it anew
-        return RolloutFailure(traceback=traceback.format_exc())
-    except Exception:
-        return RolloutFailure(traceback=traceback.format_exc())
+def _call_number(ready: tuple[int, RolloutResult | RolloutFailure]) -> int:
+    result = ready[1]
+    return result.call if isinstance(result, RolloutResult) else 0

@@ -15,7 +15,7 @@ import ray
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 from rllib_dapo.ray_internals import trial_storage
-from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
+from rllib_dapo.rollout.rollout_result import SampledGroup
 from rllib_dapo.tracking.sample_record import (
     FOLDER,
     SUFFIX,
@@ -48,12 +48,12 @@ class SampleTable:
         """Begins without samples of an evaluation."""
         self._evaluated: list[Sample] = []
 
-    def keep_evaluation(self, algorithm: DAPO, results: Sequence[RolloutResult]) -> None:
+    def keep_evaluation(self, algorithm: DAPO, groups: Iterable[SampledGroup]) -> None:
         """Keeps the responses to the first prompts until the iteration ends.
 
         Args:
             algorithm: Algorithm whose weights were evaluated.
-            results: Results of the evaluation.
+            groups: The evaluation's groups.
         """
         config = algorithm.config
         if not config.sample_table_interval:
@@ -61,17 +61,17 @@ class SampleTable:
 
         before_training = config.evaluate_before_training and algorithm.evaluation_at_start is None
         iteration = algorithm.iteration + (0 if before_training else 1)
-        shown = _by_seed(results)[: config.sample_table_prompts]
+        shown = _by_seed(groups)[: config.sample_table_prompts]
         self._evaluated += _samples(shown, config, iteration, "evaluation")
 
     def write(
-        self, algorithm: DAPO, results: Sequence[RolloutResult], result: Mapping[str, Any]
+        self, algorithm: DAPO, groups: Iterable[SampledGroup], result: Mapping[str, Any]
     ) -> None:
         """Writes the tables that are due.
 
         Args:
             algorithm: Provides the settings and the trial's folder.
-            results: What was sampled for training in this iteration.
+            groups: Those that this iteration's batch was chosen from.
             result: Result of this iteration.
         """
         config, iteration = algorithm.config, result["training_iteration"]
@@ -86,11 +86,11 @@ class SampleTable:
         histograms: dict[str, list[float]] = {}
         interval = config.sample_table_interval
         if interval and (iteration % interval == 0 or iteration == 1):
-            groups = _by_seed(results)
-            sampled = [group for group in groups if group.summary.rewards]
+            ordered = _by_seed(groups)
+            sampled = [group for group in ordered if group.summary.rewards]
             shown = spread(sampled, config.sample_table_prompts)
             rows = _samples(shown, config, iteration, "training") + rows
-            histograms = distributions([group.summary for group in groups])
+            histograms = distributions([group.summary for group in ordered])
 
         if rows or histograms:
             _write(algorithm, rows, histograms, iteration=iteration)
@@ -120,11 +120,8 @@ def distributions(groups: Sequence[GroupSummary]) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if values}
 
 
-def _by_seed(results: Iterable[RolloutResult]) -> list[SampledGroup]:
-    return sorted(
-        (group for result in results for group in result.groups),
-        key=lambda group: group.summary.seed,
-    )
+def _by_seed(groups: Iterable[SampledGroup]) -> list[SampledGroup]:
+    return sorted(groups, key=lambda group: group.summary.seed)
 
 
 def _samples(

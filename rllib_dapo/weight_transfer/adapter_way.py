@@ -23,6 +23,7 @@ from rllib_dapo.weight_transfer.wire.weight_arrays import to_numpy, to_tensors
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.learner import DAPOTorchLearner
+    from rllib_dapo.rollout.engine import Engine
     from rllib_dapo.rollout.env_runner import TextEnvRunner
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,14 @@ def take_adapter(stored: list[ray.ObjectRef], version: int) -> Callable[[TextEnv
     def take(runner: TextEnvRunner) -> Holding:
         config, arrays = ray.get(stored[0])
         adapter = Adapter(name=POLICY, config=config, weights=dict(to_tensors(arrays.items())))
-        holding = Holding.after(runner, lambda engine: engine.load_adapter(adapter), version)
+
+        def load(engine: Engine) -> None:
+            # Where another EnvRunner was restarted in the middle of a batch, all are given the same
+            # weights again. An engine may not lose an adapter that it samples from.
+            if not runner.samples_from(version):
+                engine.load_adapter(adapter)
+
+        holding = Holding.after(runner, load, version)
         runner.adapter = POLICY
         return holding
 

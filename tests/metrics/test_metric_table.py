@@ -28,6 +28,7 @@ LOGGED_BY_THE_LOOP = {
     "rollout_tokens_per_second",
     "generation_seconds",
     "scoring_seconds",
+    "engine_idle_seconds",
 }
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -38,10 +39,12 @@ def names(source: str) -> set[str]:
 
 @pytest.fixture
 def sampler(make_summary: MakeSummary) -> DynamicSampler:
-    """A step that wanted two groups, after two rounds: one of every fate."""
-    sampler = DynamicSampler(prompts_per_step=2, next_seed=0)
+    """A step that wanted two groups and asked for ten: one of every fate, and two given up."""
+    sampler = DynamicSampler(
+        prompts_per_step=2, next_seed=0, acceptance_rate=0.2, max_oversampling=5.0
+    )
     right, wrong, mixed = (True, True), (False, False), (True, False)
-    sampler.next_round()
+    assert len(sampler.ask()) == 10
     sampler.offer(
         [
             make_summary(0, rewards=(1, -1), is_correct=mixed, response_tokens=(2, 4)),
@@ -63,7 +66,6 @@ def sampler(make_summary: MakeSummary) -> DynamicSampler:
             make_summary(4),
         ]
     )
-    sampler.next_round()
     sampler.offer(
         [
             make_summary(
@@ -116,23 +118,23 @@ def test_the_documentation_has_the_tables_rows_in_their_order() -> None:
 def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
     assert rollout_metrics(sampler) == pytest.approx(
         {
-            # 12 verdicts: 1 -1 1 1 -1 -1 0.25 0.25 0.5 -0.75 1 -1
-            "episode_return_mean": 0.25 / 12,
+            # 10 verdicts: 1 -1 1 1 -1 -1 0.25 0.25 0.5 -0.75, without those of the surplus group
+            "episode_return_mean": 0.25 / 10,
             "episode_return_min": -1,
             "episode_return_max": 1,
-            # 15 responses: one of 2 turns, one of 3, the others of 1
-            "episode_len_mean": 18 / 15,
+            # 13 responses: one of 2 turns, the others of 1
+            "episode_len_mean": 14 / 13,
             "episode_len_min": 1,
-            "episode_len_max": 3,
-            # of 8 verdicts on correctness 4 are right
+            "episode_len_max": 2,
+            # of 6 verdicts on correctness 3 are right
             "accuracy": 0.5,
-            # of the 8 the two that were cut off are wrong, so all 4 that are right also ended
+            # of the 6 the two that were cut off are wrong, so all 3 that are right also ended
             "completed_and_correct": 0.5,
-            # 15 responses: 2 4 1 1 8 8 3 5 1 3 2 2 2 6 8
-            "response_length_mean": 56 / 15,
+            # 13 responses: 2 4 1 1 8 8 3 5 1 3 2 2 2
+            "response_length_mean": 42 / 13,
             "response_length_max": 8,
-            "truncated_fraction": 3 / 15,
-            "missing_reward_fraction": 3 / 15,
+            "truncated_fraction": 3 / 13,
+            "missing_reward_fraction": 3 / 13,
             "missing_timeout": 2,
             "missing_crash": 1,
             "missing_too_long": 0,
@@ -144,15 +146,18 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "groups_generated": 8,
             "groups_accepted": 2,
             "groups_surplus": 1,
+            "groups_given_up": 2,
+            # those of the surplus group (6 8) count
+            "tokens_per_accepted_group": 56 / 2,
             "groups_all_correct": 1,
             "groups_all_wrong": 1,
             "groups_no_signal": 1,
             "groups_missing": 1,
             "groups_prompt_too_long": 1,
             "groups_prompt_lost": 0,
-            # three were informative, one of them surplus
-            "acceptance_rate": 3 / 8,
-            "sampling_rounds": 2,
+            # the batch was chosen from seven
+            "acceptance_rate": 2 / 7,
+            "sampling_rounds": 1,
         }
     )
 

@@ -17,7 +17,7 @@ MakeSummary = Callable[..., GroupSummary]
 
 def sampler_of(groups: Sequence[GroupSummary]) -> DynamicSampler:
     sampler = DynamicSampler(prompts_per_step=4, next_seed=0, max_rounds=1)
-    sampler.next_round()
+    sampler.ask()
     sampler.offer(groups)
     return sampler
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.rollout.env_runner import TextEnvRunner
+from tests.rollout.dispatch import Samples, samples_of
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +37,9 @@ def rollout_config(raw_model: Path) -> Callable[..., DAPOConfig]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def expected(rollout_config: Callable[..., DAPOConfig]) -> Samples:
+    """What an EnvRunner that nobody kills samples for the first eight seeds."""
+    return samples_of([TextEnvRunner(config=rollout_config()).sample_groups(range(8))])

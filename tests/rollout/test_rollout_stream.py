@@ -1,127 +1,152 @@
-"""Dispatch of prompt seeds, also to EnvRunners that die while they sample."""
+"""Groups one by one from several EnvRunners, also from such that die, hang back or are lost."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import ray
 from ray.exceptions import ObjectLostError, RayError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
-from ray.tune import register_env
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.envs import Problem
-from rllib_dapo.envs.arithmetic import ArithmeticEnv
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult
-from rllib_dapo.rollout.rollout_stream import RolloutStream, split_seeds
+from rllib_dapo.rollout.rollout_stream import RolloutStream, groups_in_flight
+from tests.rollout.dispatch import Samples, env_runners, register_mortal_env, samples_of
 
 MakeConfig = Callable[..., DAPOConfig]
-Samples = dict[int, list[list[int]]]
-
-
-# Requests
-
-
-@given(
-    seeds=st.lists(st.integers(0, 99), min_size=1),
-    num_runners=st.integers(1, 9),
-    max_groups_in_flight=st.integers(1, 40),
-)
-def test_requests_hold_every_seed_in_order_within_the_limit_and_keep_all_runners_busy(
-    seeds: list[int], num_runners: int, max_groups_in_flight: int
-) -> None:
-    requests = split_seeds(
-        seeds, num_runners=num_runners, max_groups_in_flight=max_groups_in_flight
-    )
-    assert [seed for request in requests for seed in request] == seeds
-    sizes = list(map(len, requests))
-    assert all(1 <= size <= max_groups_in_flight for size in sizes)
-    assert len(requests) >= min(num_runners, len(seeds))
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_seeds_are_cut_no_finer_than_needed() -> None:
-    assert split_seeds(range(8), num_runners=2, max_groups_in_flight=512) == [
-        [0, 1, 2, 3],
-        [4, 5, 6, 7],
-    ]
-    assert split_seeds(range(8), num_runners=2, max_groups_in_flight=3) == [
-        [0, 1],
-        [2, 3, 4],
-        [5, 6, 7],
-    ]
-
-
-# Dispatch
-
-
-@pytest.fixture(scope="module")
-def mortal_env() -> str:
-    """An environment that kills its process when it is to score a response to `deadly_seed`.
-
-    It does so once: the file `grave` that it leaves behind spares whoever is given that seed next.
-    """
-
-    def make(context: Any) -> gym.Env:
-        grave, deadly_seed = Path(context["grave"]), context["deadly_seed"]
-
-        # Defined in here, so that it is pickled by value: workers cannot import a test.
-        class MortalEnv(ArithmeticEnv):
-            def problem(self, seed: int) -> Problem:
-                self.seed = seed
-                return super().problem(seed)
-
-            def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-                if self.seed == deadly_seed and not grave.exists():
-                    grave.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return super().step(action)
-
-        return MortalEnv({"max_operand": 9})
-
-    register_env("mortal", make)
-    return "mortal"
-
-
-@contextmanager
-def env_runners(config: DAPOConfig) -> Iterator[EnvRunnerGroup]:
-    group = EnvRunnerGroup(config=config, local_env_runner=False)
-    try:
-        yield group
-    finally:
-        group.stop()
 
 
 def stream_over(group: EnvRunnerGroup, **settings: Any) -> RolloutStream:
-    defaults = {"max_groups_in_flight": 3, "timeout_seconds": None}
+    defaults = {"max_groups_in_flight": 3, "group_size": 4, "timeout_seconds": None}
     return RolloutStream(
         group, **defaults | settings, restore_env_runners=group.probe_unhealthy_env_runners
     )
 
 
-def samples_of(results: list[RolloutResult]) -> Samples:
-    """Tokens by seed; refuses a seed that comes twice."""
-    sampled = [group for result in results for group in result.groups]
-    samples = {s.summary.seed: [r.token_ids.tolist() for r in s.group().responses] for s in sampled}
-    assert len(samples) == len(sampled)
-    return samples
+def seeds_of(results: list[RolloutResult]) -> list[int]:
+    return [group.summary.seed for result in results for group in result.groups]
+
+
+def take_all(stream: RolloutStream, count: int) -> list[RolloutResult]:
+    """Takes until so many groups have come."""
+    results: list[RolloutResult] = []
+    while len(seeds_of(results)) < count:
+        results += stream.take()
+    return results
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "group_size", "at_most", "expected"),
+    [
+        (256, 16, 512, 17),  # room for 16, and one that waits
+        (256, 16, 8, 8),
+        (10, 4, 512, 4),  # the third has room for half of it
+        (4, 16, 512, 2),
+    ],
+)
+def test_an_engine_is_given_a_little_more_than_it_has_room_for(
+    concurrent: int, group_size: int, at_most: int, expected: int
+) -> None:
+    assert (
+        groups_in_flight(
+            max_groups_in_flight=at_most,
+            max_concurrent_responses=concurrent,
+            group_size=group_size,
+        )
+        == expected
+    )
+
+
+# Without a fault
 
 
 @pytest.fixture(scope="module")
-def expected(rollout_config: MakeConfig) -> Samples:
-    """What an EnvRunner that nobody kills samples for the first eight seeds."""
-    return samples_of([TextEnvRunner(config=rollout_config()).sample_groups(range(8))])
+def pair(cluster: None, rollout_config: MakeConfig) -> Iterator[EnvRunnerGroup]:
+    """Two EnvRunners that nobody kills."""
+    with env_runners(rollout_config().env_runners(num_env_runners=2)) as group:
+        yield group
+
+
+def test_groups_are_those_of_one_env_runner_and_come_with_nothing_left(
+    pair: EnvRunnerGroup, expected: Samples
+) -> None:
+    stream = stream_over(pair)
+    assert samples_of(stream.sample(range(8))) == expected
+    assert stream.take() == []
+    assert not stream.has_lost
+
+
+def test_seeds_that_are_put_while_others_are_under_way_come_too(
+    pair: EnvRunnerGroup, expected: Samples
+) -> None:
+    stream = stream_over(pair, max_groups_in_flight=1)
+    stream.put(range(4))
+    results = take_all(stream, 1)
+    stream.put(range(4, 8))
+    results += take_all(stream, 8 - len(seeds_of(results)))
+    assert samples_of(results) == expected
+
+
+def test_what_was_given_up_never_comes_and_its_prompts_may_be_asked_for_again(
+    pair: EnvRunnerGroup, expected: Samples
+) -> None:
+    stream = stream_over(pair)
+    for _ in range(3):
+        stream.begin_batch()
+        stream.put(range(100, 108))
+        stream.take()
+        stream.give_up()
+        stream.begin_batch()
+        assert samples_of(stream.sample(range(8))) == expected
+        stream.give_up()
+
+
+def test_an_engine_keeps_nothing_of_groups_that_were_given_up(pair: EnvRunnerGroup) -> None:
+    stream = stream_over(pair)
+    stream.put(range(6))
+    stream.take()
+    stream.give_up()
+    idle = pair.foreach_env_runner(
+        lambda runner: runner.module["default_policy"].engine.is_idle, local_env_runner=False
+    )
+    assert idle == [True, True]
+
+
+def test_both_env_runners_are_given_work(pair: EnvRunnerGroup) -> None:
+    before = pair.foreach_env_runner(
+        lambda runner: runner.num_env_steps_sampled_lifetime, local_env_runner=False
+    )
+    stream_over(pair, max_groups_in_flight=1).sample(range(16))
+    after = pair.foreach_env_runner(
+        lambda runner: runner.num_env_steps_sampled_lifetime, local_env_runner=False
+    )
+    assert all(now > then for now, then in zip(after, before, strict=True))
+
+
+def test_without_remote_env_runners_the_local_one_samples(
+    cluster: None, rollout_config: MakeConfig, expected: Samples
+) -> None:
+    group = EnvRunnerGroup(config=rollout_config(), local_env_runner=True)
+    stream = stream_over(group)
+    assert samples_of(stream.sample(range(8))) == expected
+    assert stream.take() == []
+
+    stream.begin_batch()
+    stream.put(range(3))
+    stream.take()
+    stream.give_up()
+    assert group.local_env_runner.module["default_policy"].engine.is_idle
+    stream.begin_batch()
+    assert samples_of(stream.sample(range(8))) == expected
+
+
+# With faults
 
 
 @pytest.mark.slow
@@ -129,59 +154,90 @@ def expected(rollout_config: MakeConfig) -> Samples:
 def test_an_env_runner_that_dies_while_it_samples_loses_no_prompt(
     cluster: None,
     rollout_config: MakeConfig,
-    mortal_env: str,
     expected: Samples,
     tmp_path: Path,
     num_env_runners: int,
 ) -> None:
     grave = tmp_path / "grave"
     config = (
-        rollout_config(mortal_env, deadly_seed=1, grave=str(grave))
+        rollout_config(register_mortal_env(), deadly_seed=1, grave=str(grave))
         .env_runners(num_env_runners=num_env_runners)
         .fault_tolerance(restart_failed_env_runners=True)
     )
     with env_runners(config) as group:
-        assert samples_of(stream_over(group).sample(range(8))) == expected
+        stream = stream_over(group)
+        results = stream.sample(range(8))
+        assert stream.has_lost
+        assert sorted(seeds_of(results)) == list(range(8))
+        lost = [result for result in results if not _can_be_fetched(result)]
+        assert samples_of([result for result in results if result not in lost]).items() <= (
+            expected.items()
+        )
     assert grave.exists()
+
+
+def _can_be_fetched(result: RolloutResult) -> bool:
+    try:
+        samples_of([result])
+    except ObjectLostError:
+        return False
+    return True
 
 
 @pytest.mark.slow
 def test_what_an_env_runner_had_sampled_before_it_died_is_sampled_again(
-    cluster: None,
-    rollout_config: MakeConfig,
-    mortal_env: str,
-    expected: Samples,
-    tmp_path: Path,
+    cluster: None, rollout_config: MakeConfig, expected: Samples, tmp_path: Path
 ) -> None:
     """Tokens end with the process that has put them into the object store."""
-    config = rollout_config(mortal_env, deadly_seed=7, grave=str(tmp_path / "grave"))
-    config.env_runners(num_env_runners=1).fault_tolerance(restart_failed_env_runners=True)
+    config = rollout_config(
+        register_mortal_env(), deadly_seed=7, grave=str(tmp_path / "grave")
+    ).env_runners(num_env_runners=1)
+    config.fault_tolerance(restart_failed_env_runners=True)
     sampler = DynamicSampler(prompts_per_step=8, next_seed=0, dynamic_sampling=False)
 
     with env_runners(config) as group:
         stream = stream_over(group)
-        results = stream.sample(sampler.next_round())
+        results = stream.sample(sampler.ask())
         assert stream.has_lost
         groups = {s.summary.seed: s for result in results for s in result.groups}
         sampler.offer(s.summary for s in groups.values())
         with pytest.raises(ObjectLostError):
             samples_of(results)
 
-        sample_lost_again(stream, sampler, groups, results)
-        assert samples_of(results) == expected
+        sample_lost_again(stream, sampler, groups)
+        tokens = {
+            seed: [response.token_ids.tolist() for response in group.group().responses]
+            for seed, group in groups.items()
+        }
+        assert tokens == expected
     assert [summary.seed for summary in sampler.accepted] == list(range(8))
+
+
+@pytest.mark.slow
+def test_an_env_runner_that_was_restarted_without_a_word_loses_no_prompt(
+    cluster: None, rollout_config: MakeConfig, expected: Samples
+) -> None:
+    """Where Ray is quicker than the next call, no call fails: what is under way is gone."""
+    config = rollout_config().env_runners(num_env_runners=1)
+    with env_runners(config.fault_tolerance(restart_failed_env_runners=True)) as group:
+        stream = stream_over(group)
+        stream.put(range(8))
+        results = take_all(stream, 1)
+        group.foreach_env_runner(
+            lambda runner: runner._batch_rollout.give_up(), local_env_runner=False
+        )
+        results += take_all(stream, 8 - len(seeds_of(results)))
+        assert stream.has_lost
+        assert samples_of(results) == expected
 
 
 @pytest.fixture(scope="module")
 def lone_group(
-    cluster: None,
-    rollout_config: MakeConfig,
-    mortal_env: str,
-    tmp_path_factory: pytest.TempPathFactory,
+    cluster: None, rollout_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EnvRunnerGroup]:
-    """One EnvRunner, never restarted. The first test leaves it alive, the second one kills it."""
+    """One EnvRunner, never restarted. The first tests leave it alive, the last one kills it."""
     grave = tmp_path_factory.mktemp("lone") / "grave"
-    config = rollout_config(mortal_env, deadly_seed=100, grave=str(grave)).env_runners(
+    config = rollout_config(register_mortal_env(), deadly_seed=100, grave=str(grave)).env_runners(
         num_env_runners=1
     )
     with env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group:
@@ -193,7 +249,23 @@ def test_sampling_over_the_time_limit_names_the_setting(lone_group: EnvRunnerGro
     with pytest.raises(
         TimeoutError, match=r"env_runners\.sample_timeout_s=0\.0 s; .*rollout\.max_response_tokens"
     ):
-        stream.sample(range(2))
+        stream.sample(range(8))
+    stream.give_up()
+
+
+def test_what_raises_on_an_env_runner_ends_sampling_with_its_cause(
+    lone_group: EnvRunnerGroup,
+) -> None:
+    def swap(runner: TextEnvRunner) -> None:
+        runner.module, runner.kept = getattr(runner, "kept", None), runner.module
+
+    lone_group.foreach_env_runner(swap, local_env_runner=False)
+    stream = stream_over(lone_group)
+    with pytest.raises(
+        RuntimeError, match=r"sampling failed on EnvRunner 1:(.|\n)*RuntimeError: .*holds no engine"
+    ):
+        stream.sample([0])
+    lone_group.foreach_env_runner(swap, local_env_runner=False)
 
 
 def test_an_env_runner_that_dies_ends_sampling_where_restarting_is_off(
@@ -201,14 +273,4 @@ def test_an_env_runner_that_dies_ends_sampling_where_restarting_is_off(
 ) -> None:
     with pytest.raises(RayError, match="died"):
         stream_over(lone_group).sample([0, 100])
-
-
-def test_without_remote_env_runners_the_local_one_samples(
-    cluster: None, rollout_config: MakeConfig, expected: Samples
-) -> None:
-    group = EnvRunnerGroup(config=rollout_config(), local_env_runner=True)
-    stream = stream_over(group)
-    results = stream.sample(range(8))
-    assert [len(result.groups) for result in results] == [2, 3, 3]
-    assert samples_of(results) == expected
-    assert stream.sample([]) == []
+    assert ray.is_initialized()

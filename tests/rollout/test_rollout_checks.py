@@ -11,23 +11,22 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.metrics.rollout_log import describe_shortfall
 from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, decide
+from rllib_dapo.rollout.rollout_checks import RolloutChecks
 from rllib_dapo.rollout.rollout_result import SampledGroup
-from rllib_dapo.rollout.round_checks import RoundChecks
 
 MakeSummary = Callable[..., GroupSummary]
 DOWN = "timeout: no verdict within 5 s"
 
 
-def check(checks: RoundChecks, *groups: GroupSummary, version: int = 0) -> None:
+def check(checks: RolloutChecks, *groups: GroupSummary, version: int = 0) -> None:
     sampled = {group.seed: SampledGroup(summary=group, data=None) for group in groups}  # type: ignore[arg-type]
     checks.check(sampled, version=version)
 
 
 @pytest.fixture
 def config() -> DAPOConfig:
-    return (
-        DAPOConfig().environment("my_module:Judge").dynamic_sampling(max_rounds_without_verdict=2)
-    )
+    config = DAPOConfig().environment("my_module:Judge").training(prompts_per_step=1)
+    return config.dynamic_sampling(max_rounds_without_verdict=2)
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def silent(make_summary: MakeSummary) -> GroupSummary:
 def test_too_many_rounds_without_a_verdict_end_the_run_with_the_first_reason(
     config: DAPOConfig, silent: GroupSummary, make_summary: MakeSummary
 ) -> None:
-    checks = RoundChecks(config)
+    checks = RolloutChecks(config)
     heard = make_summary(1, rewards=(nan, 1.0), is_correct=(None, True), reasons=(DOWN, ""))
     for _ in range(3):  # one verdict, and counting begins again
         check(checks, silent)
@@ -57,8 +56,19 @@ def test_too_many_rounds_without_a_verdict_end_the_run_with_the_first_reason(
     assert "\n" not in told
 
 
+def test_a_round_has_as_many_groups_as_a_batch(
+    config: DAPOConfig, silent: GroupSummary, make_summary: MakeSummary
+) -> None:
+    config.training(prompts_per_step=3).dynamic_sampling(max_rounds_without_verdict=1)
+    checks = RolloutChecks(config)
+    for _ in range(5):
+        check(checks, silent)
+    with pytest.raises(RuntimeError, match="2 rounds in a row"):
+        check(checks, silent)
+
+
 def test_without_a_limit_a_run_goes_on(config: DAPOConfig, silent: GroupSummary) -> None:
-    checks = RoundChecks(config.dynamic_sampling(max_rounds_without_verdict=None))
+    checks = RolloutChecks(config.dynamic_sampling(max_rounds_without_verdict=None))
     for _ in range(50):
         check(checks, silent)
 
@@ -67,10 +77,10 @@ def test_lost_prompts_count_as_no_verdict_and_long_ones_do_not(
     config: DAPOConfig, make_summary: MakeSummary
 ) -> None:
     config.dynamic_sampling(max_rounds_without_verdict=0)
-    check(RoundChecks(config), make_summary(0, rewards=(), is_correct=(), reasons=()))
+    check(RolloutChecks(config), make_summary(0, rewards=(), is_correct=(), reasons=()))
     lost = make_summary(0, rewards=(), is_correct=(), reasons=(), lost="crash: no such row")
     with pytest.raises(RuntimeError, match="the first reason: crash: no such row"):
-        check(RoundChecks(config), lost)
+        check(RolloutChecks(config), lost)
     assert decide(lost) is Decision.PROMPT_LOST
 
 
@@ -80,25 +90,25 @@ def test_an_environment_that_cannot_be_seeded_ends_the_run_where_that_is_the_rul
     told = "not seeded: reset(seed=0) gave the prompt '1', and then '2'"
     rule = make_summary(0, rewards=(nan, 1.0), is_correct=(None, True), reasons=(told, ""))
     with pytest.raises(RuntimeError, match="cannot be seeded: 1 of 2 responses") as end:
-        check(RoundChecks(config), rule)
+        check(RolloutChecks(config), rule)
     assert "reset(seed=0) gave the prompt '1', and then '2'" in str(end.value)
 
     exception = make_summary(
         0, rewards=(nan, 1.0, 1.0), is_correct=(None, True, True), reasons=(told, "", "")
     )
-    check(RoundChecks(config), exception)
+    check(RolloutChecks(config), exception)
 
 
 def test_groups_of_other_weights_are_refused(config: DAPOConfig, make_summary: MakeSummary) -> None:
     with pytest.raises(RuntimeError, match=r"prompts \[0\] were sampled with other weights"):
-        check(RoundChecks(config), make_summary(0, rewards=(1.0, -1.0)), version=5)
+        check(RolloutChecks(config), make_summary(0, rewards=(1.0, -1.0)), version=5)
 
 
 def test_what_fell_short_for_lack_of_verdicts_gives_no_advice_about_rounds(
     config: DAPOConfig, silent: GroupSummary, make_summary: MakeSummary
 ) -> None:
-    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, max_rounds=1)
-    sampler.next_round()
+    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, max_rounds=1, max_oversampling=1.0)
+    sampler.ask()
     sampler.offer([silent])
     told = describe_shortfall(sampler, config)
     assert told == f"no response got a verdict in 1 rounds (1 missing); the first reason: {DOWN}"

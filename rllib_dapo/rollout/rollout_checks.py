@@ -1,4 +1,4 @@
-"""What every round of sampling must keep, or the run ends: right weights, and some verdict."""
+"""What all groups must keep, or the run ends: right weights, and some verdict."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
 
 
-class RoundChecks:
-    """Looks at each round of training, and ends the run where going on would be for nothing.
+class RolloutChecks:
+    """Looks at the groups of training, and ends the run where going on would be for nothing.
 
-    Args:
-        config: The algorithm's configuration.
+    Verdicts are looked at in rounds of as many groups as a batch has, in the order in which groups
+    arrive.
     """
 
     def __init__(self, config: DAPOConfig) -> None:
+        """Nothing was sampled yet.
+
+        Args:
+            config: The algorithm's configuration.
+        """
         self._config = config
+        self._round: list[GroupSummary] = []
         self._rounds_without_verdict = 0
         self._first_reason = ""
 
-    def check(self, sampled: Mapping[int, SampledGroup], *, version: int) -> None:
-        """Checks one round.
+    def check(self, arrived: Mapping[int, SampledGroup], *, version: int) -> None:
+        """Checks groups that have arrived.
 
         Args:
-            sampled: The round's groups by prompt seed.
+            arrived: Groups by prompt seed.
             version: Version of the weights that are about to be trained.
 
         Raises:
@@ -41,10 +47,12 @@ class RoundChecks:
                 another problem at the second reset with a seed as a rule; or if more rounds in a
                 row brought no verdict than `dynamic_sampling.max_rounds_without_verdict`. One line.
         """
-        self._check_versions(sampled, version)
-        summaries = [group.summary for group in sampled.values()]
-        self._check_seeding(summaries)
-        self._check_verdicts(summaries)
+        self._check_versions(arrived, version)
+        self._round += [group.summary for group in arrived.values()]
+        if len(self._round) >= self._config.prompts_per_step:
+            groups, self._round = self._round, []
+            self._check_seeding(groups)
+            self._check_verdicts(groups)
 
     def _check_versions(self, sampled: Mapping[int, SampledGroup], version: int) -> None:
         stale = sorted(seed for seed, g in sampled.items() if g.summary.weights_version != version)

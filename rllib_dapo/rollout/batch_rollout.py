@@ -1,0 +1,62 @@
+"""The rollout for a training batch, which goes on from one call of the driver to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rllib_dapo.core.types import PromptGroup
+from rllib_dapo.rollout.open_rollout import OpenRollout
+
+
+class BatchRollout:
+    """Holds what an EnvRunner has under way for one batch.
+
+    Attributes:
+        rollout: What is under way; None if nothing was begun, or all of it was given up.
+    """
+
+    def __init__(self, begin: Callable[[], OpenRollout]) -> None:
+        """Nothing is begun yet.
+
+        Args:
+            begin: Begins a rollout, with nothing in it.
+        """
+        self._begin = begin
+        self._batch = 0
+        self.rollout: OpenRollout | None = None
+
+    def advance(
+        self, seeds: Sequence[int], *, batch: int, seconds: float
+    ) -> tuple[OpenRollout, list[PromptGroup]]:
+        """Adds groups and goes on until one has ended, or time is up.
+
+        Args:
+            seeds: Prompt seeds of further groups.
+            batch: Number of the batch that they are for; groups of another one are given up.
+            seconds: How long to wait for a group to end.
+
+        Returns:
+            The rollout, and its groups that have ended.
+        """
+        if batch != self._batch:
+            self.give_up()
+            self._batch = batch
+        rollout = self.rollout = self.rollout or self._begin()
+
+        rollout.add(seeds)
+        until = time.monotonic() + seconds
+        groups: list[PromptGroup] = []
+        while not rollout.is_idle and not groups and time.monotonic() < until:
+            groups = rollout.advance()
+        return rollout, groups
+
+    def is_under_way(self) -> bool:
+        """Whether a group of the batch has not ended."""
+        return self.rollout is not None and not self.rollout.is_idle
+
+    def give_up(self) -> None:
+        """Leaves nothing of it in engine and environments."""
+        if self.rollout is not None:
+            self.rollout.give_up()
+            self.rollout = None

@@ -1,0 +1,66 @@
+"""What tests of both ways of dispatching prompt seeds need: EnvRunners, and what they sampled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.tune import register_env
+
+from rllib_dapo import DAPOConfig
+from rllib_dapo.envs import Problem
+from rllib_dapo.envs.arithmetic import ArithmeticEnv
+from rllib_dapo.rollout.rollout_result import RolloutResult
+
+Samples = dict[int, list[list[int]]]
+
+
+def register_mortal_env() -> str:
+    """Registers an environment that kills its process when it scores a response to `deadly_seed`.
+
+    It does so once: the file `grave` that it leaves behind spares whoever is given that seed next.
+    """
+
+    def make(context: Any) -> gym.Env:
+        grave, deadly_seed = Path(context["grave"]), context["deadly_seed"]
+
+        # Defined in here, so that it is pickled by value: workers cannot import a test.
+        class MortalEnv(ArithmeticEnv):
+            def problem(self, seed: int) -> Problem:
+                self.seed = seed
+                return super().problem(seed)
+
+            def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+                if self.seed == deadly_seed and not grave.exists():
+                    grave.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().step(action)
+
+        return MortalEnv({"max_operand": 9})
+
+    register_env("mortal", make)
+    return "mortal"
+
+
+@contextmanager
+def env_runners(config: DAPOConfig) -> Iterator[EnvRunnerGroup]:
+    """EnvRunners that are stopped at the end."""
+    group = EnvRunnerGroup(config=config, local_env_runner=False)
+    try:
+        yield group
+    finally:
+        group.stop()
+
+
+def samples_of(results: Sequence[RolloutResult]) -> Samples:
+    """Tokens by seed; refuses a seed that comes twice."""
+    sampled = [group for result in results for group in result.groups]
+    samples = {s.summary.seed: [r.token_ids.tolist() for r in s.group().responses] for s in sampled}
+    assert len(samples) == len(sampled)
+    return samples
