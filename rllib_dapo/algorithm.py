@@ -39,7 +39,8 @@ from rllib_dapo.reset import build_anew, following_config, request_or_little, st
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.engine_placement import with_engine_bundles
 from rllib_dapo.rollout.lost_groups import sample_lost_again
-from rllib_dapo.rollout.make_stream import make_requests, make_sampler, make_stream
+from rllib_dapo.rollout.make_stream import make_requests, make_stream
+from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_checks import RolloutChecks, refuse_without_prompts
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.start_guard import StartGuard
@@ -125,8 +126,8 @@ class DAPO(WholeCheckpoints):
 
     def _start_counting(self) -> None:
         """Nothing has been sampled, trained or evaluated yet."""
-        self._next_seed = self._weights_version = 0
-        self._acceptance_rate = 1.0
+        self._weights_version = 0
+        self._place = PromptPlace(self.config)
         self._clock = IterationClock()
         self._sample_table = SampleTable()
         self.evaluation_at_start: dict[str, Any] | None = None
@@ -256,10 +257,8 @@ class DAPO(WholeCheckpoints):
             RuntimeError: As `check_shortfall` and `RolloutChecks.check` say.
         """
         self._turns.end_with(self._sync_weights)
-        sampler = make_sampler(
-            self.config, next_seed=self._next_seed, acceptance_rate=self._acceptance_rate
-        )
-        self._stream.begin_batch()
+        sampler, visit_rates = self._place.begin_step()
+        self._stream.begin_batch(visit_rates)
         groups: dict[int, SampledGroup] = {}
         results: list[RolloutResult] = []
 
@@ -285,7 +284,7 @@ class DAPO(WholeCheckpoints):
 
         # Prompts of informative groups beyond the batch come again: training on these groups later
         # would be training on older weights, and would put tokens into checkpoints.
-        self._next_seed, self._acceptance_rate = sampler.next_seed, sampler.acceptance_rate
+        self._place.end_step(sampler)
         self._sampled = [groups[summary.seed] for summary in sampler.seen]
         return sampler, groups, results
 
@@ -366,8 +365,7 @@ class DAPO(WholeCheckpoints):
         """RLlib's state, the place in the stream of prompts, and what the guard has found."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         state[ROLLOUT_STATE] = {
-            "next_seed": self._next_seed,
-            "acceptance_rate": self._acceptance_rate,
+            **self._place.get_state(),
             "start_guard": self._start_guard.get_state(),
         }
         return state
@@ -377,8 +375,7 @@ class DAPO(WholeCheckpoints):
         """RLlib's state, and what `get_state` adds where the state has it."""
         super().set_state(state)
         if rollout := state.get(ROLLOUT_STATE):
-            self._next_seed = rollout["next_seed"]
-            self._acceptance_rate = rollout["acceptance_rate"]
+            self._place.set_state(rollout)
             if "start_guard" in rollout:
                 self._start_guard.set_state(rollout["start_guard"], self.learner_group)
 

@@ -39,6 +39,7 @@ from rllib_dapo.core import (
     RowWork,
 )
 from rllib_dapo.learner.schedule import LRSchedule
+from rllib_dapo.rollout.prompt_memory import PromptMemoryChoice
 
 logger = logging.getLogger(__name__)
 
@@ -189,6 +190,7 @@ class DAPOConfig(
         self.max_oversampling = 3.0
         self.on_shortfall: OnShortfall = "train_partial"
         self.max_rounds_without_verdict: int | None = 5
+        self.prompt_memory: PromptMemoryChoice | None = None
 
         # `self.overlong()`
         self.overlong_buffer_tokens: int | None = None

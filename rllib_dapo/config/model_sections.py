@@ -121,7 +121,8 @@ class ModelSections(AlgorithmConfig):
             top_p: Nucleus of training rollouts. Below 1 the sampler's log-probabilities are no
                 longer the policy's. Source: recipe.
             max_concurrent_responses: Number of responses that one engine works on at a time.
-            max_groups_in_flight: Number of groups under way on one EnvRunner.
+            max_groups_in_flight: Largest number of groups under way on one EnvRunner; never more
+                than one over what `max_concurrent_responses` has room for.
             max_turns: Number of responses after which an episode is cut off, if the environment
                 does not end it before.
             skip_special_tokens: Special tokens that are left out of the texts which environments,

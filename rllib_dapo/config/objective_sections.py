@@ -19,6 +19,7 @@ from rllib_dapo.core import (
 )
 from rllib_dapo.learner.schedule import LRSchedule
 from rllib_dapo.ray_internals import DEPRECATED_VALUE
+from rllib_dapo.rollout.prompt_memory import PromptMemoryChoice
 
 OptimizerName = Literal["adamw", "adamw_8bit", "deepspeed_cpu_adamw"]
 OldLogprobs = Literal["trainer", "sampler"]
@@ -275,20 +276,26 @@ class ObjectiveSections(AlgorithmConfig):
         max_oversampling: float = NotProvided,
         on_shortfall: OnShortfall = NotProvided,
         max_rounds_without_verdict: int | None = NotProvided,
+        prompt_memory: PromptMemoryChoice | None = NotProvided,
     ) -> Self:
         """Filtering of groups without a signal, and sampling until the batch is full.
 
         Args:
             enabled: Keep sampling until the batch is full of groups that are neither all right nor
                 all wrong; `false` trains on every group. Source: paper Eq. 11.
-            max_rounds: Largest number of rounds of sampling per training step. Source: recipe.
-            max_oversampling: Largest ratio of groups asked for in a round to groups still wanted.
-                Source: recipe.
+            max_rounds: Largest number of groups that a training step asks for, in rounds of
+                `max_oversampling` full batches (of one, where `enabled` is false). Source: recipe.
+            max_oversampling: Largest ratio of groups under way to groups still wanted. Source:
+                recipe.
             on_shortfall: What is done when the rounds are used up: `train_partial` trains on the
                 groups there are, `raise` stops.
-            max_rounds_without_verdict: Rounds in a row in which no response gets a verdict, as when
-                a reward server is down; one more ends the trial with the first reason. `null` goes
-                on for ever.
+            max_rounds_without_verdict: Full batches of groups in a row in which no response gets a
+                verdict, as when a reward server is down; one more ends the trial with the first
+                reason. `null` goes on for ever.
+            prompt_memory: Visit prompts less often of which earlier visits let no signal expect:
+                `plain` goes by how many in a row had none, `information` by how probable one is
+                under the success rates seen, `pools` by an easy, a normal and a hard pool. None is
+                visited less often than once in 16 times. Source: 2506.02177; 2507.04632.
         """
         return self
 

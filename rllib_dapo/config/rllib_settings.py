@@ -193,7 +193,8 @@ UNUSED: Mapping[str, Unused] = {
     ),
     **_warned(
         "env_runners",
-        "each EnvRunner has one request at a time, of up to rollout.max_groups_in_flight groups",
+        "each EnvRunner has a call under way and the next one waiting, for up to "
+        "rollout.max_groups_in_flight groups",
         "max_requests_in_flight_per_env_runner",
     ),
     # Learners

@@ -230,6 +230,11 @@ def _check_sampling(config: DAPOConfig) -> Iterator[str]:
         limit = config.max_rounds_without_verdict
         yield from at_least("dynamic_sampling.max_rounds_without_verdict", limit, 0)
     yield from at_least("dynamic_sampling.max_oversampling", config.max_oversampling, 1)
+    if config.prompt_memory is not None and not config.dynamic_sampling_enabled:
+        yield (
+            f"dynamic_sampling.prompt_memory={config.prompt_memory} skips prompts that dynamic "
+            "sampling would drop, and dynamic_sampling.enabled is false: set one of them"
+        )
 
     buffer = config.overlong_buffer_tokens
     if buffer is not None and not 0 <= buffer <= config.max_response_tokens:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from rllib_dapo.core.prompt_key import prompt_key
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -106,6 +108,7 @@ class PromptGroup:
         responses: The `G` responses.
         weights_version: Version of the weights that sampled the group (RLlib's `weights_seq_no`).
         lost: Why the environment gave no prompt, in one line; there are no responses then.
+        skipped: Whether nothing was sampled because no signal is expected of the prompt.
     """
 
     seed: int
@@ -114,6 +117,7 @@ class PromptGroup:
     responses: tuple[Response, ...]
     weights_version: int
     lost: str = ""
+    skipped: bool = False
 
     def tokens_of(self, indices: Iterable[int]) -> GroupTokens:
         """Returns the tokens of the responses at these places in the group, and of the prompt."""
@@ -139,6 +143,8 @@ class PromptGroup:
             components=tuple(r.components for r in responses),
             num_turns=tuple(r.num_turns for r in responses),
             lost=self.lost,
+            skipped=self.skipped,
+            prompt_key=prompt_key(self.prompt_ids),
         )
 
 
@@ -165,7 +171,8 @@ class GroupTokens:
 class GroupSummary:
     """A `PromptGroup` without its tokens; every tuple has one entry per response.
 
-    Where the environment gave no prompt, `lost` says why and all tuples are empty.
+    Where the environment gave no prompt, `lost` says why and all tuples are empty. So they are
+    where nothing was sampled (`skipped`).
     """
 
     seed: int
@@ -181,6 +188,8 @@ class GroupSummary:
     components: tuple[Mapping[str, float], ...]
     num_turns: tuple[int, ...]
     lost: str = ""
+    skipped: bool = False
+    prompt_key: int = 0
 
     @property
     def missing_reason(self) -> str:

@@ -126,6 +126,7 @@ ROWS: tuple[Row, ...] = (
                     "groups_missing",
                     "groups_prompt_too_long",
                     "groups_prompt_lost",
+                    "groups_skipped",
                 ),
                 stacked=True,
             ),

@@ -127,6 +127,11 @@ METRICS: tuple[Metric, ...] = (
     _rollout("groups_prompt_too_long", "groups", "dropped: prompt over the limit"),
     _rollout("groups_prompt_lost", "groups", "dropped: the environment gave no prompt"),
     _rollout(
+        "groups_skipped",
+        "groups",
+        "not sampled: no signal is expected of the prompt (dynamic_sampling.prompt_memory)",
+    ),
+    _rollout(
         "groups_surplus",
         "groups",
         "sampled, but the batch was full without them; the prompts come again",

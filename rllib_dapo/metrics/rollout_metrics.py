@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 
 # What `Decision` calls the reasons why groups are dropped.
-_DROPPED = ("all_correct", "all_wrong", "no_signal", "missing", "prompt_too_long", "prompt_lost")
+_DROPPED = (
+    "all_correct",
+    "all_wrong",
+    "no_signal",
+    "missing",
+    "prompt_too_long",
+    "prompt_lost",
+    "skipped",
+)
 
 
 def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
@@ -50,7 +58,7 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
     decisions = {str(decision): count for decision, count in sampler.decisions.items()}
     result = {
         **verdict_metrics(groups),
-        "groups_generated": len(groups) + sampler.surplus,
+        "groups_generated": sum(not group.skipped for group in groups) + sampler.surplus,
         "groups_accepted": len(sampler.accepted),
         "groups_surplus": sampler.surplus,
         "groups_given_up": sampler.given_up,

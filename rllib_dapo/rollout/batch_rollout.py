@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 
 from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.rollout.open_rollout import OpenRollout
+from rllib_dapo.rollout.prompt_memory import StoredRates, VisitRates
+
+Rates = StoredRates | VisitRates | None
 
 
 class BatchRollout:
@@ -16,18 +19,18 @@ class BatchRollout:
         rollout: What is under way; None if nothing was begun, or all of it was given up.
     """
 
-    def __init__(self, begin: Callable[[], OpenRollout]) -> None:
+    def __init__(self, begin: Callable[[Rates], OpenRollout]) -> None:
         """Nothing is begun yet.
 
         Args:
-            begin: Begins a rollout, with nothing in it.
+            begin: Begins a rollout, with nothing in it, by the rates of its prompts.
         """
         self._begin = begin
         self._batch = 0
         self.rollout: OpenRollout | None = None
 
     def advance(
-        self, seeds: Sequence[int], *, batch: int, seconds: float
+        self, seeds: Sequence[int], *, batch: int, seconds: float, rates: Rates = None
     ) -> tuple[OpenRollout, list[PromptGroup]]:
         """Adds groups and goes on until one has ended, or time is up.
 
@@ -35,6 +38,7 @@ class BatchRollout:
             seeds: Prompt seeds of further groups.
             batch: Number of the batch that they are for; groups of another one are given up.
             seconds: How long to wait for a group to end.
+            rates: How often the batch's prompts are visited; None visits all.
 
         Returns:
             The rollout, and its groups that have ended.
@@ -42,7 +46,7 @@ class BatchRollout:
         if batch != self._batch:
             self.give_up()
             self._batch = batch
-        rollout = self.rollout = self.rollout or self._begin()
+        rollout = self.rollout = self.rollout or self._begin(rates)
 
         rollout.add(seeds)
         until = time.monotonic() + seconds

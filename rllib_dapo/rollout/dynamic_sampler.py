@@ -28,6 +28,7 @@ class Decision(StrEnum):
     MISSING = "missing"
     PROMPT_TOO_LONG = "prompt_too_long"
     PROMPT_LOST = "prompt_lost"
+    SKIPPED = "skipped"
 
 
 def decide(
@@ -46,6 +47,8 @@ def decide(
         min_verdicts: Number of known rewards that a group needs: two, or one where a critic gives
             the baseline.
     """
+    if group.skipped:
+        return Decision.SKIPPED
     if not group.rewards:
         return Decision.PROMPT_LOST if group.lost else Decision.PROMPT_TOO_LONG
 
@@ -118,8 +121,9 @@ class DynamicSampler:
 
     @property
     def asked(self) -> int:
-        """Number of groups that were asked for."""
-        return len(self.seen) + len(self._arrived) + self._under_way + self.surplus + self.given_up
+        """Number of groups that were asked for and not skipped."""
+        arrived = len(self.seen) + len(self._arrived) - self._skipped
+        return arrived + self._under_way + self.surplus + self.given_up
 
     @property
     def rounds(self) -> float:
@@ -138,6 +142,10 @@ class DynamicSampler:
     def is_done(self) -> bool:
         """Whether the batch is full, or all rounds are used up and all groups have arrived."""
         return self.wanted == 0 or (self._left == 0 and self._under_way == 0)
+
+    @property
+    def _skipped(self) -> int:
+        return self.decisions[Decision.SKIPPED] + _num_skipped(self._arrived.values())
 
     @property
     def _under_way(self) -> int:
@@ -178,7 +186,7 @@ class DynamicSampler:
         weight = self.prompts_per_step / 2
         arrived = [self._decide(group) for group in self._arrived.values()]
         accepted = self.decisions[Decision.ACCEPTED] + arrived.count(Decision.ACCEPTED)
-        known = len(self.seen) + len(arrived)
+        known = len(self.seen) + len(arrived) - self._skipped
         rate = (weight * self._rate_before + accepted) / (weight + known)
         return max(rate, 1.0 / self.max_oversampling)
 
@@ -208,14 +216,15 @@ class DynamicSampler:
             if decision is Decision.ACCEPTED:
                 self.accepted.append(group)
 
-        if self.seen:
-            self.acceptance_rate = self.decisions[Decision.ACCEPTED] / len(self.seen)
+        sampled = len(self.seen) - self.decisions[Decision.SKIPPED]
+        if sampled:
+            self.acceptance_rate = self.decisions[Decision.ACCEPTED] / sampled
         if self.wanted == 0:
             self._end()
 
     def _end(self) -> None:
         """The batch is full: whatever comes after its last group is asked for again."""
-        self.surplus += len(self._arrived)
+        self.surplus += len(self._arrived) - _num_skipped(self._arrived.values())
         self.given_up += self._under_way
         self._arrived = {}
         self.next_seed = self._next_to_decide
@@ -235,3 +244,7 @@ class DynamicSampler:
             if decide(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
             is Decision.ACCEPTED
         ]
+
+
+def _num_skipped(groups: Iterable[GroupSummary]) -> int:
+    return sum(group.skipped for group in groups)

@@ -25,7 +25,7 @@ from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
-from rllib_dapo.rollout.batch_rollout import BatchRollout
+from rllib_dapo.rollout.batch_rollout import BatchRollout, Rates
 from rllib_dapo.rollout.engine import Engine, Sampling
 from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
@@ -70,7 +70,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.config: DAPOConfig
         self.worker_index: int = kwargs.get("worker_index") or 0
         self._weights_version = self._next_own_seed = 0
-        self._batch_rollout = BatchRollout(lambda: self._begin(evaluation=False))
+        self._batch_rollout = BatchRollout(partial(self._begin, evaluation=False))
 
         model = resolve_model(str(config.model_name))
         self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
@@ -188,16 +188,13 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             groups |= {group.seed: group for group in rollout.advance()}
         return self._bring_back(rollout, [groups[seed] for seed in seeds], evaluation=evaluation)
 
-    def advance(
-        self, seeds: Sequence[int], *, batch: int, seconds: float, call: int
-    ) -> RolloutResult:
+    def advance(self, seeds: Sequence[int], *, call: int, **options: Any) -> RolloutResult:
         """Goes on with the rollout of training that is under way, and adds groups to it.
 
         Args:
             seeds: Reset seeds of further groups.
-            batch: Number of the batch that they are for; groups of another one are given up.
-            seconds: How long to wait for a group to end.
             call: The caller's number for this call.
+            **options: Further arguments of `BatchRollout.advance`.
 
         Returns:
             The groups that have ended, in the order in which they did.
@@ -205,7 +202,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         Raises:
             RuntimeError: If this EnvRunner has no engine.
         """
-        rollout, groups = self._batch_rollout.advance(seeds, batch=batch, seconds=seconds)
+        rollout, groups = self._batch_rollout.advance(seeds, **options)
         result = self._bring_back(rollout, groups, evaluation=False)
         return replace(result, open_responses=rollout.open_responses, call=call)
 
@@ -213,7 +210,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     try_sample_groups = or_failure(sample_groups)
     try_advance = or_failure(advance)
 
-    def _begin(self, *, evaluation: bool) -> OpenRollout:
+    def _begin(self, rates: Rates = None, *, evaluation: bool) -> OpenRollout:
         """Begins a rollout, which has the engine for itself as long as it lasts."""
         if self.module is None:
             raise RuntimeError(
@@ -228,6 +225,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             ),
             max_prompt_tokens=self.config.max_prompt_tokens,
             weights_version=self._weights_version,
+            visit_rates=None if rates is None else rates.fetch(),
         )
 
     def _bring_back(

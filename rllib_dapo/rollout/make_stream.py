@@ -1,11 +1,10 @@
-"""From settings to what decides on groups, and to what brings them from EnvRunners."""
+"""From settings to what brings groups from EnvRunners, for training and for evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.rollout_requests import RolloutRequests
 from rllib_dapo.rollout.rollout_stream import RolloutStream, groups_in_flight
 
@@ -13,25 +12,6 @@ if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
     from rllib_dapo.config.dapo_config import DAPOConfig
-
-
-def make_sampler(config: DAPOConfig, *, next_seed: int, acceptance_rate: float) -> DynamicSampler:
-    """Makes what decides on the groups of a step.
-
-    Args:
-        config: The algorithm's configuration.
-        next_seed: First prompt seed of the step.
-        acceptance_rate: Share of groups that were accepted in the step before.
-    """
-    return DynamicSampler(
-        prompts_per_step=config.prompts_per_step,
-        next_seed=next_seed,
-        dynamic_sampling=config.dynamic_sampling_enabled,
-        max_rounds=config.max_rounds,
-        max_oversampling=config.max_oversampling,
-        acceptance_rate=acceptance_rate,
-        min_verdicts=1 if config.has_critic else 2,
-    )
 
 
 def make_stream(

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from rllib_dapo.core.prompt_key import prompt_key
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.rollout.env_stepper import EnvStepper
+from rllib_dapo.rollout.prompt_memory import VisitRates
 from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
 
 # Reads what resets gave: each prompt as text and as token ids.
@@ -31,6 +33,7 @@ class OpenRollout:
         read: Read,
         max_prompt_tokens: int,
         weights_version: int,
+        visit_rates: VisitRates | None = None,
     ) -> None:
         """Begins a rollout, with nothing in it.
 
@@ -41,12 +44,15 @@ class OpenRollout:
             max_prompt_tokens: The setting. A longer prompt, and one that the environment did not
                 give, has a group without responses: the driver counts and drops it.
             weights_version: Version of the engine's weights.
+            visit_rates: How often prompts are visited; one that is not has a group without
+                responses, too. None visits all.
         """
         self._loop = loop
         self._env_stepper = env_stepper
         self._read = read
         self._max_prompt_tokens = max_prompt_tokens
         self.weights_version = weights_version
+        self._visit_rates = visit_rates
 
         self._open: dict[int, tuple[str, Prompt]] = {}  # by the loop's numbers
         self._ended: list[PromptGroup] = []  # not handed out yet
@@ -75,8 +81,11 @@ class OpenRollout:
             return
         read = self._read(seeds)  # a prompt is tokenized once for its whole group
         with self._timed():
+            skipped = {prompt.seed for _, prompt in read if self._skips(prompt)}
             fits = [
-                not prompt.lost and len(prompt.token_ids) <= self._max_prompt_tokens
+                not prompt.lost
+                and len(prompt.token_ids) <= self._max_prompt_tokens
+                and prompt.seed not in skipped
                 for _, prompt in read
             ]
             sampled = [one for one, fit in zip(read, fits, strict=True) if fit]
@@ -85,7 +94,7 @@ class OpenRollout:
 
         for one, fit in zip(read, fits, strict=True):
             if not fit:
-                self._end(one, ())
+                self._end(one, (), skipped=one[1].seed in skipped)
 
     def advance(self) -> list[PromptGroup]:
         """Goes on a little.
@@ -106,7 +115,19 @@ class OpenRollout:
         self._env_stepper.forget([prompt.seed for _, prompt in self._open.values()])
         self._open, self._ended = {}, []
 
-    def _end(self, read: tuple[str, Prompt], responses: tuple[Response, ...]) -> None:
+    def _skips(self, prompt: Prompt) -> bool:
+        if self._visit_rates is None or prompt.lost:
+            return False
+        key = prompt_key(np.asarray(prompt.token_ids, dtype=np.int32))
+        return not self._visit_rates.visits(key, prompt.seed)
+
+    def _end(
+        self,
+        read: tuple[str, Prompt],
+        responses: tuple[Response, ...],
+        *,
+        skipped: bool = False,
+    ) -> None:
         text, prompt = read
         self._env_stepper.forget([prompt.seed])
         self._ended.append(
@@ -117,6 +138,7 @@ class OpenRollout:
                 responses=responses,
                 weights_version=self.weights_version,
                 lost=prompt.lost,
+                skipped=skipped,
             )
         )
 

@@ -27,13 +27,12 @@ def or_failure(method: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(method)
-    def call(runner: Any, *args: Any, **kwargs: Any) -> Any:
+    def attempt(runner: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return getattr(runner, method.__name__)(*args, **kwargs)
-        except EngineDiedError as error:
-            end_with_engine(runner, error)  # where it returns, nobody would start it anew
-            return RolloutFailure(traceback=traceback.format_exc())
-        except Exception:
-            return RolloutFailure(traceback=traceback.format_exc())
+        except Exception as error:
+            if isinstance(error, EngineDiedError):
+                end_with_engine(runner, error)  # where it returns, nobody would start it anew
+            return RolloutFailure(traceback=traceback.format_exc(), call=kwargs.get("call", 0))
 
-    return call
+    return attempt

@@ -68,6 +68,8 @@ class RolloutFailure:
 
     Attributes:
         traceback: The EnvRunner's traceback, as text.
+        call: As in `RolloutResult`.
     """
 
     traceback: str
+    call: int = 0

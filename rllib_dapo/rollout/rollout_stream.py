@@ -12,6 +12,7 @@ from itertools import count
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.ray_internals import wait_for_one
+from rllib_dapo.rollout.batch_rollout import Rates
 from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ ALL_TAGS = (*TAGS, GIVE_UP)
 CALL_SECONDS = 0.2
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 5.0
+
+# Of calls and batches. EnvRunners may outlive a stream, so the next one goes on counting.
+_NUMBERS = count(1)
 
 
 def groups_in_flight(
@@ -91,18 +95,21 @@ class RolloutStream:
         self._timeout_seconds = timeout_seconds
         self._restore = restore_env_runners
         self._group_size = group_size
-        self._batch = 0
         # By EnvRunner: the seeds under way, the calls by number, and how many responses were going
         # on when one of them returned.
         self._open: defaultdict[int, set[int]] = defaultdict(set)
         self._calls: defaultdict[int, dict[int, Call]] = defaultdict(dict)
         self._open_responses: defaultdict[int, int] = defaultdict(int)
-        self._call_numbers = count(1)
         self.begin_batch()
 
-    def begin_batch(self) -> None:
-        """Begins with nothing under way; groups of an earlier batch will not come any more."""
-        self._batch += 1
+    def begin_batch(self, rates: Rates = None) -> None:
+        """Begins with nothing under way; groups of an earlier batch will not come any more.
+
+        Args:
+            rates: How often the batch's prompts are visited; None visits all.
+        """
+        self._rates = rates
+        self._batch = next(_NUMBERS)
         self._started = time.monotonic()
         self._waiting: deque[int] = deque()
         self._open.clear()
@@ -150,7 +157,7 @@ class RolloutStream:
     def give_up(self) -> None:
         """Has EnvRunners drop what is under way, and waits for none of them."""
         self._waiting.clear()
-        self._batch += 1
+        self._batch = next(_NUMBERS)
         if self._group.num_remote_env_runners() == 0:
             if any(self._open.values()):
                 self._group.local_env_runner.advance([], batch=self._batch, seconds=0.0, call=0)
@@ -189,7 +196,7 @@ class RolloutStream:
         if not under_way:
             return []
         result = self._group.local_env_runner.advance(
-            seeds, batch=self._batch, seconds=float("inf"), call=0
+            seeds, call=0, batch=self._batch, seconds=float("inf"), rates=self._rates
         )
         under_way -= {group.summary.seed for group in result.groups}
         return [result]
@@ -256,11 +263,17 @@ class RolloutStream:
         self, worker: int, tag: str, seeds: Sequence[int], seconds: float = CALL_SECONDS
     ) -> bool:
         """Has an EnvRunner go on; RLlib does not call one with a call of this tag under way."""
-        number = next(self._call_numbers)
+        number = next(_NUMBERS)
         call = Call(tag=tag, seeds=frozenset(seeds), batch=self._batch)
         is_sent = self._group.foreach_env_runner_async(
             "try_advance",
-            kwargs={"seeds": list(seeds), "batch": self._batch, "seconds": seconds, "call": number},
+            kwargs={
+                "seeds": list(seeds),
+                "call": number,
+                "batch": self._batch,
+                "seconds": seconds,
+                "rates": self._rates,
+            },
             tag=tag,
             remote_worker_ids=[worker],
         )
@@ -273,13 +286,13 @@ class RolloutStream:
         wait_for_one(self._group, tags=ALL_TAGS, seconds=POLL_SECONDS)
         ready = self._group.fetch_ready_async_reqs(tags=ALL_TAGS, timeout_seconds=0.0)
         results = []
-        for worker, result in sorted(ready, key=_call_number):
-            if isinstance(result, RolloutFailure):
-                raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
+        for worker, result in sorted(ready, key=lambda one: one[1].call):
             call = self._calls[worker].pop(result.call, None)
             # Of a batch that has ended, or of an EnvRunner that was taken for lost.
             if call is None or call.batch != self._batch:
                 continue
+            if isinstance(result, RolloutFailure):
+                raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
             results.append(self._take_from(worker, result))
         return results
 
@@ -310,8 +323,3 @@ class RolloutStream:
                 f"EnvRunners still at work: {at_work}. Raise it, or lower "
                 "rollout.max_response_tokens."
             )
-
-
-def _call_number(ready: tuple[int, RolloutResult | RolloutFailure]) -> int:
-    result = ready[1]
-    return result.call if isinstance(result, RolloutResult) else 0

@@ -108,27 +108,27 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def hang_in_a_batch(algo: DAPO, address: str, marker: Path) -> None:
-    """Makes the EnvRunner of one node answer one request, and never the next one.
+    """Makes the EnvRunner of one node bring groups once, and never answer again.
 
     So groups that it has handed over are lost with it. The other one waits for that.
     """
 
     def prepare(runner: Any) -> None:
         hangs = ray.util.get_node_ip_address() == address
-        sample = runner.sample_groups
-        calls: list[int] = []
+        advance = runner.advance
+        brought: list[int] = []
 
-        def sample_or_hang(*args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            sampled = sample(*args, **kwargs)
-            if len(calls) == 2 and hangs:
+        def advance_or_hang(*args: Any, **kwargs: Any) -> Any:
+            if brought and hangs:
                 marker.touch()
                 time.sleep(PATIENCE_S)
-            elif len(calls) == 2:
+            elif brought:
                 wait_for(marker.exists)
-            return sampled
+            result = advance(*args, **kwargs)
+            brought.extend(group.summary.seed for group in result.groups)
+            return result
 
-        runner.sample_groups = sample_or_hang
+        runner.advance = advance_or_hang
 
     algo.env_runner_group.foreach_env_runner(prepare, local_env_runner=False)
 

@@ -155,6 +155,7 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "groups_missing": 1,
             "groups_prompt_too_long": 1,
             "groups_prompt_lost": 0,
+            "groups_skipped": 0,
             # the batch was chosen from seven
             "acceptance_rate": 2 / 7,
             "sampling_rounds": 1,
