@@ -21,8 +21,9 @@ import time
 from typing import Any
 
 import ray
-from common import Side, math_environment, report, timed
+from common import Side, report, timed
 from datasets import Dataset
+from training_step import MAX_TOKENS, PROMPTS, RESPONSES, step_config
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -30,43 +31,8 @@ from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.models import load_causal_lm, load_tokenizer, resolve_model
 from rllib_dapo.rollout.make_environment import make_environment
 
-PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS = 8, 8, 128, 2
+ROUNDS = 2
 SHORT_TARGET, LONG_TARGET = 7.5, 9.0
-# About 200 tokens.
-WORKED_EXAMPLE = (
-    "Here is a problem with its solution. A farmer has 3 fields. In the first field she picked 24 "
-    "baskets of apples in the morning and 17 baskets in the afternoon. In the second field she "
-    "picked 12 baskets fewer than in the first. In the third field nothing was ripe, so she went "
-    "home early and gave 9 baskets to her neighbour, who had helped her all day long. How many "
-    "baskets of apples does the farmer have left in the evening? Solution: In the first field she "
-    "picked 24 + 17 = 41 baskets. In the second field she picked 41 - 12 = 29 baskets. Both fields "
-    "together gave 41 + 29 = 70 baskets. She gave 9 baskets away, so 70 - 9 = 61 baskets are left. "
-    "Answer: 61. Now solve this problem in the same way. "
-)
-
-
-def make_config(*, long_prompts: bool) -> DAPOConfig:
-    """Our side. Dynamic sampling is off, so that a step has exactly these prompts."""
-    env, env_config = math_environment(short=True)
-    if long_prompts:
-        env_config["template"] = WORKED_EXAMPLE + env_config["template"]
-    return (
-        DAPOConfig()
-        .environment(env, env_config=env_config)
-        .language_model("smollm2-135m", dtype="bfloat16")
-        .rollout(max_prompt_tokens=512, max_response_tokens=MAX_TOKENS)
-        .env_runners(num_env_runners=1)
-        .learners(num_learners=0)
-        .training(
-            group_size=RESPONSES,
-            prompts_per_step=PROMPTS,
-            minibatch_size=PROMPTS * RESPONSES,
-            max_tokens_per_microbatch=4096,
-        )
-        .dynamic_sampling(enabled=False)
-        .overlong(buffer_tokens=0)
-        .fault_tolerance(restart_failed_env_runners=False)
-    )
 
 
 def trl_trainer(config: DAPOConfig, folder: str, callback: TrainerCallback) -> GRPOTrainer:
@@ -167,7 +133,7 @@ def main() -> None:
     long_prompts = parser.parse_args().long_prompts
 
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    config = make_config(long_prompts=long_prompts)
+    config = step_config(long_prompts=long_prompts)
     algo = config.build_algo()
     callback = Alternate(algo)
 

@@ -4,7 +4,8 @@ Both sides have SmolLM2-135M in bfloat16. Ours: the Learner, in a process of its
 float32 weights to the engines of two EnvRunners, by each way that runs on this machine. The other
 side: one of these engines reloads the same tensors, which lie ready in its own process, while the
 other one rests. All sides take turns in one run. At the end, both engines must hold the Learner's
-weights, bit for bit; such a check, of which a training step makes two, is timed as well.
+weights, bit for bit; such a check, of which a training step makes two, is timed as well. So are
+training steps of the same model, on the same cores in the same run, of which a transfer is a share.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from common import RESULTS, Side, machine, timed
 from ray.rllib.core import DEFAULT_MODULE_ID
+from training_step import step_seconds
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.learner.learner_group import ask_learners
@@ -25,7 +27,7 @@ from rllib_dapo.ray_internals import start_ray
 from rllib_dapo.weight_transfer.make_way import make_transfer_way
 from rllib_dapo.weight_transfer.transfer import TransferWay
 
-ROUNDS, ENGINES = 7, 2
+ROUNDS, STEPS, ENGINES = 7, 3, 2
 # How many times longer than `reload_weights` each way may take.
 TARGETS = {"object_store": 3.0, "gloo": 2.5}
 # How much of a training step a transfer may take.
@@ -75,17 +77,13 @@ def reload(runner: Any) -> float:
     return timed(lambda: llm.collective_rpc("reload_weights", kwargs=kwargs))[0]
 
 
-def train_step_seconds() -> float:
-    """Seconds of a training step of SmolLM2-135M on two cores, from the benchmark of steps."""
-    record = json.loads((RESULTS / "step_vs_trl.json").read_text())
-    return float(record["ours"]["median"])
-
-
 def main() -> None:
     """Measures all sides in turn, writes the results, and fails where a target is missed."""
     # Ray's workers give way to whatever else runs on the machine, unless they are told not to.
     os.environ.setdefault("RAY_worker_niceness", "0")
     start_ray(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    steps = step_seconds(STEPS)
+    print("steps: " + ", ".join(f"{value:.1f} s" for value in steps), flush=True)
     algo = make_config().build_algo()
     runners = algo.env_runner_group
     ways = {name: make_way(algo, name) for name in TARGETS}
@@ -111,7 +109,7 @@ def main() -> None:
     checks = [timed(lambda turn=turn: check_arrival(algo, turn))[0] for turn in range(ROUNDS + 1)]
     packing = learner_alone(algo)
     algo.stop()
-    write(seconds, nbytes, packing=packing, checks=checks[1:])
+    write(seconds, nbytes, packing=packing, checks=checks[1:], steps=steps)
 
 
 def check_arrival(algo: Any, turn: int) -> None:
@@ -143,11 +141,16 @@ def learner_alone(algo: Any) -> float:
 
 
 def write(
-    seconds: dict[str, list[float]], nbytes: int, *, packing: float, checks: list[float]
+    seconds: dict[str, list[float]],
+    nbytes: int,
+    *,
+    packing: float,
+    checks: list[float],
+    steps: list[float],
 ) -> None:
     """Prints each way's figures and writes `results/weight_transfer.json`."""
     sides = {n: Side(label=n, unit="s", values=values) for n, values in seconds.items()}
-    reference, step = sides[RELOAD].median, train_step_seconds()
+    reference, step = sides[RELOAD].median, statistics.median(steps)
     ways = {}
     for name, target in TARGETS.items():
         median = sides[name].median
@@ -180,7 +183,7 @@ def write(
             "seconds": round(statistics.median(checks), 3),
             "values": [round(value, 3) for value in checks],
         },
-        "step": {"seconds": round(step, 1), "source": "results/step_vs_trl.json, our side"},
+        "step": {"seconds": round(step, 1), "values": [round(value, 1) for value in steps]},
         "machine": machine(),
         # One engine needs one core, a transfer to two engines all of them: other work on the
         # machine costs the transfers more.
