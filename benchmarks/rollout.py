@@ -3,9 +3,15 @@
 Both have the same prompts and sampling. Our side: prompt seeds to a remote EnvRunner, environment,
 chat template, engine with a seed per prompt, log-probabilities, scoring, groups into the object
 store, summaries back. The other side: `generate` of the same engine, called in the same process.
+
+    python benchmarks/rollout.py [--tiny]
+
+With `--tiny` the model is the demo's, which is so small that the path around it shows most.
 """
 
 from __future__ import annotations
+
+import sys
 
 import numpy as np
 import ray
@@ -16,9 +22,12 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from rllib_dapo import DAPOConfig
 from rllib_dapo.models import prompt_token_ids
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.rollout.rollout_stream import RolloutStream
+from rllib_dapo.rollout.make_stream import make_stream
 
-PROMPTS, RESPONSES, MAX_TOKENS, ROUNDS, TARGET = 8, 8, 96, 3, 0.8
+RESPONSES, MAX_TOKENS = 8, 96
+# Model, type, prompts, rounds and what our side must reach of the other's tokens per second.
+SMOLLM2 = ("smollm2-135m", "bfloat16", 8, 3, 0.95)
+TINY = ("tiny", "float32", 64, 7, 0.9)
 
 
 def bare_generate(runner: TextEnvRunner, seeds: range) -> float:
@@ -37,14 +46,16 @@ def bare_generate(runner: TextEnvRunner, seeds: range) -> float:
 
 def main() -> None:
     """Runs both sides in turn."""
+    is_tiny = "--tiny" in sys.argv[1:]
+    model, dtype, prompts, rounds, target = TINY if is_tiny else SMOLLM2
     env, env_config = math_environment()
     config = (
         DAPOConfig()
         .environment(env, env_config=env_config)
-        .language_model("smollm2-135m", dtype="bfloat16")
+        .language_model(model, dtype=dtype)
         .rollout(max_prompt_tokens=512, max_response_tokens=MAX_TOKENS)
         .training(
-            group_size=RESPONSES, prompts_per_step=PROMPTS, minibatch_size=PROMPTS * RESPONSES
+            group_size=RESPONSES, prompts_per_step=prompts, minibatch_size=prompts * RESPONSES
         )
         .overlong(buffer_tokens=0)
         .fault_tolerance(restart_failed_env_runners=False)
@@ -53,35 +64,34 @@ def main() -> None:
 
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     runners = EnvRunnerGroup(config=config, local_env_runner=False)
-    stream = RolloutStream(
-        runners, max_groups_in_flight=512, timeout_seconds=None, restore_env_runners=lambda: None
-    )
+    stream = make_stream(runners, config, lambda: None)
     step = iter(range(1000))
 
     def ours() -> float:
         runners.foreach_env_runner(
             lambda r: r.module[DEFAULT_MODULE_ID].engine.llm.reset_prefix_cache()
         )
-        first = next(step) * PROMPTS
-        seconds, results = timed(lambda: stream.sample(range(first, first + PROMPTS)))
+        first = next(step) * prompts
+        stream.begin_batch()
+        seconds, results = timed(lambda: stream.sample(range(first, first + prompts)))
         groups = [group for result in results for group in result.groups]
         return sum(n for group in groups for n in group.summary.response_tokens) / seconds
 
     def bare() -> float:
-        first = next(step) * PROMPTS
-        seeds = range(first, first + PROMPTS)
+        first = next(step) * prompts
+        seeds = range(first, first + prompts)
         return runners.foreach_env_runner(lambda r: bare_generate(r, seeds))[0]
 
-    figures, others = alternate(ours, bare, rounds=ROUNDS)
+    figures, others = alternate(ours, bare, rounds=rounds)
     runners.stop()
     ray.shutdown()
     report(
-        "rollout",
+        "rollout_tiny" if is_tiny else "rollout",
         ours=Side(label="rollout path", unit="tokens/s", values=figures),
         other=Side(label="vllm.LLM.generate", unit="tokens/s", values=others),
-        target=TARGET,
-        model="SmolLM2-135M, bfloat16",
-        prompts=PROMPTS,
+        target=target,
+        model=f"{model}, {dtype}",
+        prompts=prompts,
         responses=RESPONSES,
         max_tokens=MAX_TOKENS,
         mean_ratio=float(np.mean(figures) / np.mean(others)),

@@ -280,7 +280,10 @@ class DAPO(WholeCheckpoints):
         if self._arrival.restarted(self) or self._stream.has_lost:
             self.restore_env_runners(self.env_runner_group)
             sample_lost_again(self._stream, sampler, groups)
+        if self.config.on_shortfall == "keep_uninformative":
+            sampler.fill_up()
         check_shortfall(sampler, self.config)
+        self._rollout_checks.check_step(sampler)
 
         # Prompts of informative groups beyond the batch come again: training on these groups later
         # would be training on older weights, and would put tokens into checkpoints.

@@ -77,6 +77,7 @@ __all__ = [
     "get_num_cpus",
     "global_worker_stdstream_dispatcher",
     "keep_one_more_actor",
+    "kill_env_runner",
     "learner_actors",
     "maybe_enable_token_auth_if_token_available",
     "reopen_trials",
@@ -185,6 +186,16 @@ def wait_for_one(group: EnvRunnerGroup, *, tags: Collection[str], seconds: float
     calls = [call for call, (tag, _) in under_way.items() if tag in tags]
     if calls:
         ray.wait(calls, num_returns=1, timeout=seconds, fetch_local=False)
+
+
+def kill_env_runner(group: EnvRunnerGroup, index: int) -> None:
+    """Ends an EnvRunner that does not answer, as a crash would: where Ray may, it starts it anew.
+
+    RLlib waits for one for ever. Without this, one that hangs would hang the run.
+    """
+    import ray
+
+    ray.kill(group._worker_manager.actors()[index], no_restart=False)
 
 
 def learner_actors(group: LearnerGroup) -> list[ActorHandle]:

@@ -118,6 +118,7 @@ class DAPOConfig(
         self.top_p = 1.0
         self.max_concurrent_responses = 256
         self.max_groups_in_flight = 512
+        self.stall_seconds: float | None = 600.0
         self.max_turns = 16
         self.skip_special_tokens: SkipSpecialTokens = "template"
         self.num_env_threads = 1
@@ -190,6 +191,7 @@ class DAPOConfig(
         self.max_oversampling = 3.0
         self.on_shortfall: OnShortfall = "train_partial"
         self.max_rounds_without_verdict: int | None = 5
+        self.max_steps_without_signal: int | None = 5
         self.prompt_memory: PromptMemoryChoice | None = None
 
         # `self.overlong()`

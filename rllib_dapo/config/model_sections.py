@@ -86,6 +86,7 @@ class ModelSections(AlgorithmConfig):
         top_p: float = NotProvided,
         max_concurrent_responses: int = NotProvided,
         max_groups_in_flight: int = NotProvided,
+        stall_seconds: float | None = NotProvided,
         max_turns: int = NotProvided,
         skip_special_tokens: SkipSpecialTokens = NotProvided,
         num_env_threads: int = NotProvided,
@@ -123,6 +124,10 @@ class ModelSections(AlgorithmConfig):
             max_concurrent_responses: Number of responses that one engine works on at a time.
             max_groups_in_flight: Largest number of groups under way on one EnvRunner; never more
                 than one over what `max_concurrent_responses` has room for.
+            stall_seconds: Longest time in which an EnvRunner may make no progress in training: no
+                step of its engine, no answer of an environment. Then it hangs: it is started anew,
+                its prompts go out again, and where that does not help the trial ends. A long answer
+                is no hang. `null` waits for ever; so does an EnvRunner in the driver's process.
             max_turns: Number of responses after which an episode is cut off, if the environment
                 does not end it before.
             skip_special_tokens: Special tokens that are left out of the texts which environments,

@@ -25,7 +25,7 @@ OptimizerName = Literal["adamw", "adamw_8bit", "deepspeed_cpu_adamw"]
 OldLogprobs = Literal["trainer", "sampler"]
 KLPlacement = Literal["loss", "reward"]
 GuardAction = Literal["raise", "correct", "warn"]
-OnShortfall = Literal["train_partial", "raise"]
+OnShortfall = Literal["train_partial", "keep_uninformative", "raise"]
 
 
 class ObjectiveSections(AlgorithmConfig):
@@ -276,6 +276,7 @@ class ObjectiveSections(AlgorithmConfig):
         max_oversampling: float = NotProvided,
         on_shortfall: OnShortfall = NotProvided,
         max_rounds_without_verdict: int | None = NotProvided,
+        max_steps_without_signal: int | None = NotProvided,
         prompt_memory: PromptMemoryChoice | None = NotProvided,
     ) -> Self:
         """Filtering of groups without a signal, and sampling until the batch is full.
@@ -288,10 +289,14 @@ class ObjectiveSections(AlgorithmConfig):
             max_oversampling: Largest ratio of groups under way to groups still wanted. Source:
                 recipe.
             on_shortfall: What is done when the rounds are used up: `train_partial` trains on the
-                groups there are, `raise` stops.
+                groups there are, `keep_uninformative` fills the batch with groups without a signal,
+                `raise` stops.
             max_rounds_without_verdict: Full batches of groups in a row in which no response gets a
                 verdict, as when a reward server is down; one more ends the trial with the first
                 reason. `null` goes on for ever.
+            max_steps_without_signal: Training steps in a row that find no informative group among
+                all that `max_rounds` allows, as when every answer is wrong; one more ends the trial
+                and says what the groups were. `null` goes on for ever.
             prompt_memory: Visit prompts less often of which earlier visits let no signal expect:
                 `plain` goes by how many in a row had none, `information` by how probable one is
                 under the success rates seen, `pools` by an easy, a normal and a hard pool. None is

@@ -167,6 +167,8 @@ def _check_rollout(config: DAPOConfig) -> Iterator[str]:
     ):
         yield from at_least(f"rollout.{name}", getattr(config, name), 1)
 
+    if config.stall_seconds is not None and not config.stall_seconds > 0:
+        yield f"rollout.stall_seconds={config.stall_seconds} must be positive, or null"
     if not config.temperature > 0:
         yield (
             f"rollout.temperature={config.temperature} must be positive: at 0 all responses are "
@@ -229,6 +231,9 @@ def _check_sampling(config: DAPOConfig) -> Iterator[str]:
     if config.max_rounds_without_verdict is not None:
         limit = config.max_rounds_without_verdict
         yield from at_least("dynamic_sampling.max_rounds_without_verdict", limit, 0)
+    if config.max_steps_without_signal is not None:
+        limit = config.max_steps_without_signal
+        yield from at_least("dynamic_sampling.max_steps_without_signal", limit, 0)
     yield from at_least("dynamic_sampling.max_oversampling", config.max_oversampling, 1)
     if config.prompt_memory is not None and not config.dynamic_sampling_enabled:
         yield (

@@ -56,13 +56,14 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
     """
     groups = sampler.seen
     decisions = {str(decision): count for decision, count in sampler.decisions.items()}
+    accepted = decisions.get("accepted", 0)
     result = {
         **verdict_metrics(groups),
         "groups_generated": sum(not group.skipped for group in groups) + sampler.surplus,
-        "groups_accepted": len(sampler.accepted),
+        "groups_accepted": accepted,
         "groups_surplus": sampler.surplus,
         "groups_given_up": sampler.given_up,
-        "tokens_per_accepted_group": sampler.tokens / max(1, len(sampler.accepted)),
+        "tokens_per_accepted_group": sampler.tokens / max(1, accepted),
         "acceptance_rate": sampler.acceptance_rate,
         "sampling_rounds": sampler.rounds,
     }

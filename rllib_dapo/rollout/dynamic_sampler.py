@@ -31,6 +31,10 @@ class Decision(StrEnum):
     SKIPPED = "skipped"
 
 
+# What dynamic sampling drops although all rewards are known.
+WITHOUT_SIGNAL = (Decision.ALL_CORRECT, Decision.ALL_WRONG, Decision.NO_SIGNAL)
+
+
 def decide(
     group: GroupSummary, *, dynamic_sampling: bool = True, min_verdicts: int = 2
 ) -> Decision:
@@ -86,7 +90,8 @@ class DynamicSampler:
         acceptance_rate: Share of the groups that were accepted: of those decided on, or in the step
             before, as long as none is.
         min_verdicts: Number of known rewards that a group needs, see `decide`.
-        accepted: Groups of the batch so far, in the order of their seeds.
+        accepted: Groups of the batch so far, in the order of their seeds; those of `fill_up` come
+            last.
         seen: All groups that were decided on, in the order of their seeds.
         decisions: Number of groups that met each decision.
         surplus: Number of groups that had arrived when a batch was full without them.
@@ -113,6 +118,7 @@ class DynamicSampler:
         self._next_to_decide = self.next_seed
         self._arrived: dict[int, GroupSummary] = {}  # not decided on, as others come before them
         self._rate_before = self.acceptance_rate
+        self._filled_up: set[int] = set()
 
     @property
     def wanted(self) -> int:
@@ -229,6 +235,17 @@ class DynamicSampler:
         self._arrived = {}
         self.next_seed = self._next_to_decide
 
+    def fill_up(self) -> None:
+        """Adds groups without a signal to a batch that is not full, in the order of their seeds.
+
+        They have no advantage, so they do not move the policy; but means over the batch, and the
+        terms of the loss that need no advantage, are then of as many groups as always.
+        """
+        spare = [group for group in self.seen if self._decide(group) in WITHOUT_SIGNAL]
+        added = spare[: self.wanted]
+        self.accepted += added
+        self._filled_up |= {group.seed for group in added}
+
     def take_again(self, groups: Iterable[GroupSummary]) -> None:
         """Takes summaries of groups that were sampled again, in the place of those before.
 
@@ -241,8 +258,7 @@ class DynamicSampler:
         self.accepted = [
             group
             for group in (again.get(group.seed, group) for group in self.accepted)
-            if decide(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
-            is Decision.ACCEPTED
+            if self._decide(group) is Decision.ACCEPTED or group.seed in self._filled_up
         ]
 
 

@@ -120,6 +120,8 @@ class Engine(ABC):
 
     # Version of the weights of which the engine holds only some; None while it holds all of one.
     _half_held: int | None = None
+    # Grows as long as the engine computes: how many of its steps have ended.
+    steps = 0
     # The group that the engine's workers have joined for `receive_transfer`; the driver names it.
     transfer_key = ""
 

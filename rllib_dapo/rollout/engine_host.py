@@ -69,7 +69,7 @@ class EngineHost:
         self._gone: dict[str, str] = {}  # clients that were dropped, and why
         self._keys = count()
         self._ended = ""  # why there will be no engine any more
-
+        self._steps = 0  # of the engine
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
@@ -147,7 +147,7 @@ class EngineHost:
             if self._clients.get(client) is not found:
                 return self._unknown(client)
             error, found.error = found.error, ""
-            return HostAnswer(value=found.fetch(), error=error)
+            return HostAnswer(value=found.fetch(), error=error, steps=self._steps)
 
     def load_adapter(self, client: str, adapter: Adapter) -> HostAnswer:
         """See `Engine.load_adapter`; the name is the client's own."""
@@ -237,6 +237,7 @@ class EngineHost:
                     self._admit(engine)
                     if not engine.is_idle:
                         served += self._hand_out(engine.step())
+                        self._steps = engine.steps
             # Whatever a step raises, nobody knows what is left of the engine.
             except Exception as error:
                 logger.exception("the shared engine has failed")

@@ -21,11 +21,13 @@ class HostAnswer:
         value: The result.
         error: What was wrong with the call, in one line; empty if nothing was.
         has_died: Whether the engine has died, or has forgotten the client.
+        steps: See `Engine.steps`; of an `exchange` alone.
     """
 
     value: Any = None
     error: str = ""
     has_died: bool = False
+    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,8 @@ def make_stream(
         ),
         group_size=config.group_size,
         timeout_seconds=config.sample_timeout_s,
+        stall_seconds=config.stall_seconds,
+        may_restart=config.restart_failed_env_runners,
         restore_env_runners=restore_env_runners,
     )
 

@@ -64,6 +64,11 @@ class OpenRollout:
         return not self._open and not self._ended
 
     @property
+    def progress(self) -> int:
+        """See `RolloutLoop.progress`."""
+        return self._loop.progress
+
+    @property
     def open_responses(self) -> dict[int, int]:
         """By prompt seed, how many responses of the groups under way have not ended."""
         unfinished = self._loop.unfinished()

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from rllib_dapo.core.prompt_key import uniform_draw
 from rllib_dapo.core.types import GroupSummary
-from rllib_dapo.rollout.dynamic_sampler import Decision, decide
+from rllib_dapo.rollout.dynamic_sampler import WITHOUT_SIGNAL, Decision, decide
 
 PromptMemoryChoice = Literal["plain", "information", "pools"]
 
@@ -136,15 +136,15 @@ class PromptMemory:
             groups: Those that the batch was chosen from, in the order of their seeds.
         """
         for group in groups:
-            has_signal = decide(group)
-            if has_signal not in _TELLING:
+            decision = decide(group)
+            if decision is not Decision.ACCEPTED and decision not in WITHOUT_SIGNAL:
                 continue
             record = self._records.pop(group.prompt_key, None) or PromptRecord()
             self._records[group.prompt_key] = record
 
             record.visits += 1
             record.without_signal = (
-                0 if has_signal is Decision.ACCEPTED else record.without_signal + 1
+                0 if decision is Decision.ACCEPTED else record.without_signal + 1
             )
             record.right = record.right / 2 + group.is_correct.count(True)
             record.wrong = record.wrong / 2 + group.is_correct.count(False)
@@ -208,14 +208,6 @@ class PromptMemory:
         self._rare = {}
         for key, record in self._records.items():
             self._note_rate(key, record)
-
-
-_TELLING = (
-    Decision.ACCEPTED,
-    Decision.ALL_CORRECT,
-    Decision.ALL_WRONG,
-    Decision.NO_SIGNAL,
-)
 
 
 def expected_information(right: float, wrong: float, group_size: int) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rllib_dapo.core.types import GroupSummary
 from rllib_dapo.envs.verify.verdict import MissingReason
+from rllib_dapo.rollout.dynamic_sampler import WITHOUT_SIGNAL, Decision, DynamicSampler
 from rllib_dapo.rollout.make_environment import environment_name
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
     from rllib_dapo.config.dapo_config import DAPOConfig
+
+
+_WAY_OUT = {
+    Decision.ALL_CORRECT: "the model solves this task; give harder problems",
+    Decision.ALL_WRONG: "the task is too hard for this model, or no answer has the form that the "
+    "environment looks for; read some responses (samples/ in the trial's folder), give easier "
+    "problems, or raise training.group_size",
+    Decision.NO_SIGNAL: "all responses to a prompt get the same reward; let the environment grade "
+    "more finely, or raise training.group_size",
+}
 
 
 class RolloutChecks:
@@ -34,6 +45,33 @@ class RolloutChecks:
         self._round: list[GroupSummary] = []
         self._rounds_without_verdict = 0
         self._first_reason = ""
+        self._steps_without_signal = 0
+
+    def check_step(self, sampler: DynamicSampler) -> None:
+        """Checks what a whole step has found.
+
+        Args:
+            sampler: Dynamic sampling at the end of the step.
+
+        Raises:
+            RuntimeError: If more steps in a row found no informative group than
+                `dynamic_sampling.max_steps_without_signal`; one line.
+        """
+        found = sampler.decisions
+        if found[Decision.ACCEPTED] or not any(found[kind] for kind in WITHOUT_SIGNAL):
+            self._steps_without_signal = 0
+            return
+        self._steps_without_signal += 1
+
+        limit = self._config.max_steps_without_signal
+        if limit is not None and self._steps_without_signal > limit:
+            most = max(WITHOUT_SIGNAL, key=lambda kind: found[kind])
+            kinds = ", ".join(f"{count} {kind}" for kind, count in found.items())
+            raise RuntimeError(
+                f"no group of {self._steps_without_signal} training steps in a row was informative "
+                f"(the last one: {kinds}), and dynamic_sampling.max_steps_without_signal={limit}: "
+                f"{_WAY_OUT[most]}"
+            )
 
     def check(self, arrived: Mapping[int, SampledGroup], *, version: int) -> None:
         """Checks groups that have arrived.

@@ -119,6 +119,12 @@ class RolloutLoop:
         self._stepping: list[tuple[Conversation, PendingStep]] = []
         self._has_told = False
         self.engine_seconds = 0.0
+        self._verdicts = 0
+
+    @property
+    def progress(self) -> int:
+        """Changes as long as the engine computes, or an environment answers."""
+        return self._engine.steps + self._verdicts
 
     def run(self, prompts: Sequence[Prompt]) -> list[tuple[Response, ...]]:
         """Samples a group for each prompt.
@@ -246,6 +252,7 @@ class RolloutLoop:
         still_stepping = []
         for conversation, step in self._stepping:
             if step.future.done():
+                self._verdicts += 1
                 self._end_or_continue(conversation, step.result())
             else:
                 still_stepping.append((conversation, step))

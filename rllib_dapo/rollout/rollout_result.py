@@ -52,6 +52,7 @@ class RolloutResult:
         generation_seconds: Time spent in the engine.
         scoring_seconds: Time spent in environments, or waiting for them.
         open_responses: By prompt seed, how many responses of groups under way have not ended.
+        progress: Another number than before, if anything has happened since the call before.
         call: Number of the call of `TextEnvRunner.advance`.
     """
 
@@ -59,6 +60,7 @@ class RolloutResult:
     generation_seconds: float
     scoring_seconds: float
     open_responses: Mapping[int, int] = field(default_factory=dict)
+    progress: int = 0
     call: int = 0
 
 

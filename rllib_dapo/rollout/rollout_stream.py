@@ -11,8 +11,9 @@ from itertools import count
 
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from rllib_dapo.ray_internals import wait_for_one
+from rllib_dapo.ray_internals import kill_env_runner, wait_for_one
 from rllib_dapo.rollout.batch_rollout import Rates
+from rllib_dapo.rollout.progress_watch import ProgressWatch
 from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class RolloutStream:
         max_groups_in_flight: int,
         group_size: int,
         timeout_seconds: float | None,
+        stall_seconds: float | None,
+        may_restart: bool,
         restore_env_runners: Callable[[], None],
     ) -> None:
         """Wraps a group of EnvRunners.
@@ -87,12 +90,17 @@ class RolloutStream:
             group_size: Number of responses in a group.
             timeout_seconds: Longest time from the beginning of a batch to its last group; None
                 means no limit.
+            stall_seconds: Longest time in which an EnvRunner may make no progress; None means no
+                limit. One in the driver's process is not watched.
+            may_restart: Whether Ray starts EnvRunners anew.
             restore_env_runners: Brings restarted EnvRunners back and gives them the current
                 weights.
         """
         self._group = env_runner_group
         self._max_groups_in_flight = max_groups_in_flight
         self._timeout_seconds = timeout_seconds
+        self._watch = ProgressWatch(stall_seconds)
+        self._may_restart = may_restart
         self._restore = restore_env_runners
         self._group_size = group_size
         # By EnvRunner: the seeds under way, the calls by number, and how many responses were going
@@ -114,6 +122,7 @@ class RolloutStream:
         self._waiting: deque[int] = deque()
         self._open.clear()
         self._open_responses.clear()
+        self._num_killed = 0
         self._used: set[int] = set()
         self._lost_one = False
 
@@ -138,8 +147,8 @@ class RolloutStream:
 
         Raises:
             TimeoutError: If `env_runners.sample_timeout_s` is set and passes.
-            RuntimeError: If sampling raises on an EnvRunner. The same prompts would raise on any
-                other.
+            RuntimeError: If sampling raises on an EnvRunner: the same prompts would raise on any
+                other. If one hangs, and starting it anew is not allowed or did not help.
             ray.exceptions.RayError: If an EnvRunner fails and
                 `fault_tolerance.restart_failed_env_runners` is off.
         """
@@ -150,6 +159,7 @@ class RolloutStream:
             self._take_back_lost()
             self._send()
             self._check_time()
+            self._end_hanging()
             if results := self._fetch():
                 return results
         return []
@@ -311,7 +321,34 @@ class RolloutStream:
             self._put_back(worker, lost)
 
         self._used.add(worker)
+        self._watch.note(worker, result.progress)
         return replace(result, groups=groups)
+
+    def _end_hanging(self) -> None:
+        """Kills EnvRunners that hang; Ray starts them anew, and their seeds go out again.
+
+        Raises:
+            RuntimeError: If that did not help before, or is not allowed; one line.
+        """
+        self._watch.keep([worker for worker, seeds in self._open.items() if seeds])
+        for worker, seconds in self._watch.hanging().items():
+            seeds = sorted(self._open[worker])
+            line = (
+                f"EnvRunner {worker} has made no progress for {seconds:.0f} s, no token and no "
+                f"verdict: its engine hangs, or the environment with one of the prompts {seeds[:8]}"
+            )
+            most = max(2, self._group.num_remote_env_runners()) if self._may_restart else 0
+            if self._num_killed >= most:
+                before = f", after {self._num_killed} were started anew for that" if most else ""
+                raise RuntimeError(
+                    f"{line}{before}. rollout.stall_seconds={self._watch.limit_seconds:g} says how "
+                    "long that may take; environment.env_config.verify_in=process bounds every "
+                    "call of an environment"
+                )
+            logger.warning("%s; it is started anew", line)
+            self._num_killed += 1
+            self._watch.forget(worker)  # until its call has failed
+            kill_env_runner(self._group, worker)
 
     def _check_time(self) -> None:
         if self._timeout_seconds is None:

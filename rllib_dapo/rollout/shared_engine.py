@@ -108,7 +108,9 @@ class SharedEngine(Engine):
         """See `Engine.step`: waits for a response of this client, for a while."""
         self.refuse_half_weights()
         requests, self._buffer = self._buffer, []
-        finished: list[FinishedResponse] = self._ask("exchange", requests, self._step_seconds)
+        answer = self._ask_host("exchange", self._client, requests, self._step_seconds)
+        finished: list[FinishedResponse] = _checked(answer)
+        self.steps = answer.steps
         longer = min(2 * self._step_seconds, _LONGEST_STEP_SECONDS)
         self._step_seconds = STEP_SECONDS if finished or requests else longer
 

@@ -63,6 +63,7 @@ class TransformersEngine(Engine):
         self.refuse_half_weights()
         request = self._waiting.popleft()
         completions = self._sample_group(request.prompt_ids, request.sampling, request.seed)
+        self.steps += 1
         return [
             FinishedResponse(key=request.key, index=index, completion=completions[index])
             for index in request.wanted

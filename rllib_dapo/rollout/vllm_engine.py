@@ -156,6 +156,7 @@ class VLLMEngine(Engine):
         finished = []
         with self._deaths_told():
             outputs = self.llm.llm_engine.step()
+        self.steps += 1
 
         for output in outputs:
             key, index = self._pending.pop(output.request_id)

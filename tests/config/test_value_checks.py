@@ -53,6 +53,7 @@ def valid_config() -> DAPOConfig:
         ),
         ("rollout.max_concurrent_responses", {"max_concurrent_responses": 0}, "at least 1"),
         ("rollout.max_groups_in_flight", {"max_groups_in_flight": 0}, "at least 1"),
+        ("rollout.stall_seconds", {"stall_seconds": 0.0}, "positive, or null"),
         ("rollout.temperature", {"temperature": 0.0}, "positive"),
         ("rollout.top_p", {"top_p": 0.0}, "in (0, 1]"),
         ("rollout.top_p", {"top_p": 1.5}, "in (0, 1]"),
@@ -228,8 +229,14 @@ def valid_config() -> DAPOConfig:
         ("overlong.penalty", {"overlong_penalty": float("nan")}, "must be a number"),
         ("dynamic_sampling.max_rounds", {"max_rounds": 1.5}, "must be a whole number"),
         ("dynamic_sampling.max_rounds", {"max_rounds": 0}, "at least 1"),
+        ("dynamic_sampling.max_steps_without_signal", {"max_steps_without_signal": -1}, "least 0"),
+        ("dynamic_sampling.prompt_memory", {"prompt_memory": "all"}, "plain, information, pools"),
         ("dynamic_sampling.max_oversampling", {"max_oversampling": 0.5}, "at least 1"),
-        ("dynamic_sampling.on_shortfall", {"on_shortfall": "partial"}, "train_partial, raise"),
+        (
+            "dynamic_sampling.on_shortfall",
+            {"on_shortfall": "partial"},
+            "keep_uninformative, raise",
+        ),
         (
             "overlong.buffer_tokens",
             {"overlong_buffer_tokens": -1},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,32 @@ def register_mortal_env() -> str:
 
     register_env("mortal", make)
     return "mortal"
+
+
+def register_hanging_env() -> str:
+    """Registers an environment that hangs when it is to score a response to `deadly_seed`.
+
+    With `once` it does so as long as there is no file `grave`, which it then leaves behind.
+    """
+
+    def make(context: Any) -> gym.Env:
+        grave, deadly_seed, once = Path(context["grave"]), context["deadly_seed"], context["once"]
+
+        class HangingEnv(ArithmeticEnv):
+            def problem(self, seed: int) -> Problem:
+                self.seed = seed
+                return super().problem(seed)
+
+            def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+                if self.seed == deadly_seed and not (once and grave.exists()):
+                    grave.touch()
+                    time.sleep(3600)
+                return super().step(action)
+
+        return HangingEnv({"max_operand": 9})
+
+    register_env("hanging", make)
+    return "hanging"
 
 
 @contextmanager

@@ -347,3 +347,27 @@ def test_groups_that_were_sampled_again_take_the_place_of_those_before(
     sampler.take_again([longer, useless])
     assert sampler.accepted == [make_summary(0, **mixed), longer]
     assert sampler.seen == [make_summary(0, **mixed), longer, useless]
+
+
+def test_a_batch_that_fell_short_is_filled_up_with_groups_without_a_signal(
+    make_summary: MakeSummary,
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=3, next_seed=0, max_rounds=1, max_oversampling=5 / 3)
+    verdicts = [(True, True), (True, False), (False, False), (True, True)]
+    rewards = [tuple(1.0 if v else -1.0 for v in pair) for pair in verdicts]
+    missing = make_summary(4, rewards=(nan, nan), is_correct=(None, None))
+    made = [
+        make_summary(seed, rewards=r, is_correct=v)
+        for seed, (r, v) in enumerate(zip(rewards, verdicts, strict=True))
+    ]
+    while seeds := sampler.ask():
+        sampler.offer(group for group in [*made, missing] if group.seed in seeds)
+    assert [group.seed for group in sampler.accepted] == [1]
+
+    sampler.fill_up()
+    assert [group.seed for group in sampler.accepted] == [1, 0, 2]
+    assert sampler.decisions[Decision.ACCEPTED] == 1
+    sampler.take_again([made[0], made[1]])
+    assert [group.seed for group in sampler.accepted] == [1, 0, 2]
+    sampler.fill_up()  # a full batch stays as it is
+    assert len(sampler.accepted) == 3

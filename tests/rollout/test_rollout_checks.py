@@ -67,6 +67,49 @@ def test_a_round_has_as_many_groups_as_a_batch(
         check(checks, silent)
 
 
+@pytest.mark.parametrize(
+    ("is_correct", "told"),
+    [
+        ((True, True), "2 all_correct.*the model solves this task; give harder problems"),
+        ((False, False), "2 all_wrong.*the task is too hard for this model"),
+        ((None, None), "2 no_signal.*the same reward; let the environment grade more finely"),
+    ],
+)
+def test_too_many_steps_without_a_signal_end_the_run_and_say_what_the_groups_were(
+    config: DAPOConfig,
+    make_summary: MakeSummary,
+    is_correct: tuple[bool | None, ...],
+    told: str,
+) -> None:
+    def step(*verdicts: bool | None) -> DynamicSampler:
+        sampler = DynamicSampler(
+            prompts_per_step=2, next_seed=0, max_rounds=1, max_oversampling=1.0
+        )
+        rewards = (1.0, 1.0) if verdicts[0] == verdicts[1] else (1.0, -1.0)
+        summaries = (
+            make_summary(seed, rewards=rewards, is_correct=verdicts) for seed in sampler.ask()
+        )
+        sampler.offer(summaries)
+        return sampler
+
+    checks = RolloutChecks(config.dynamic_sampling(max_steps_without_signal=2))
+    for _ in range(3):  # one informative group, and counting begins again
+        checks.check_step(step(*is_correct))
+        checks.check_step(step(*is_correct))
+        checks.check_step(step(True, False))
+    checks.check_step(step(*is_correct))
+    checks.check_step(step(*is_correct))
+    with pytest.raises(RuntimeError, match=told) as end:
+        checks.check_step(step(*is_correct))
+    assert "3 training steps in a row" in str(end.value)
+    assert "dynamic_sampling.max_steps_without_signal=2" in str(end.value)
+    assert "\n" not in str(end.value)
+
+    endless = RolloutChecks(config.dynamic_sampling(max_steps_without_signal=None))
+    for _ in range(20):
+        endless.check_step(step(*is_correct))
+
+
 def test_without_a_limit_a_run_goes_on(config: DAPOConfig, silent: GroupSummary) -> None:
     checks = RolloutChecks(config.dynamic_sampling(max_rounds_without_verdict=None))
     for _ in range(50):

@@ -17,13 +17,25 @@ from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult
 from rllib_dapo.rollout.rollout_stream import RolloutStream, groups_in_flight
-from tests.rollout.dispatch import Samples, env_runners, register_mortal_env, samples_of
+from tests.rollout.dispatch import (
+    Samples,
+    env_runners,
+    register_hanging_env,
+    register_mortal_env,
+    samples_of,
+)
 
 MakeConfig = Callable[..., DAPOConfig]
 
 
 def stream_over(group: EnvRunnerGroup, **settings: Any) -> RolloutStream:
-    defaults = {"max_groups_in_flight": 3, "group_size": 4, "timeout_seconds": None}
+    defaults = {
+        "max_groups_in_flight": 3,
+        "group_size": 4,
+        "timeout_seconds": None,
+        "stall_seconds": None,
+        "may_restart": False,
+    }
     return RolloutStream(
         group, **defaults | settings, restore_env_runners=group.probe_unhealthy_env_runners
     )
@@ -229,6 +241,31 @@ def test_an_env_runner_that_was_restarted_without_a_word_loses_no_prompt(
         results += take_all(stream, 8 - len(seeds_of(results)))
         assert stream.has_lost
         assert samples_of(results) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("once", [True, False], ids=["until it is started anew", "for ever"])
+def test_an_env_runner_that_hangs_is_started_anew_and_where_that_does_not_help_the_run_ends(
+    cluster: None, rollout_config: MakeConfig, expected: Samples, tmp_path: Path, *, once: bool
+) -> None:
+    config = rollout_config(
+        register_hanging_env(), deadly_seed=6, grave=str(tmp_path / "grave"), once=once
+    ).env_runners(num_env_runners=1)
+    with env_runners(config.fault_tolerance(restart_failed_env_runners=True)) as group:
+        stream = stream_over(group, stall_seconds=4.0, may_restart=True)
+        if once:
+            results = stream.sample(range(8))
+            assert sorted(seeds_of(results)) == list(range(8))
+            assert samples_of(results[-1:]).items() <= expected.items()
+            assert stream.has_lost
+            return
+        with pytest.raises(RuntimeError, match=r"EnvRunner 1 has made no progress for ") as end:
+            stream.sample(range(8))
+    told = str(end.value)
+    assert "with one of the prompts [" in told
+    assert "6" in told.partition("prompts [")[2].partition("]")[0]
+    assert "after 2 were started anew for that. rollout.stall_seconds=4 " in told
+    assert "\n" not in told
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,264 @@
+"""Dynamic sampling as a stream of groups, against rounds that wait for their slowest response.
+
+A task of which a quarter of the problems is hopeless and a quarter trivial, responses of
+long-tailed lengths, two EnvRunners with simulated engines (see `simulated_engine.py`); all else is
+real. Three sides take turns, step by step, over the same prompts:
+
+- rounds: as many prompts as the last acceptance rate asks for, cut over the EnvRunners beforehand,
+  then the next round, until the batch is full;
+- the stream: a group that is dropped is replaced as soon as it arrives;
+- the stream with prompt memory (`dynamic_sampling.prompt_memory: plain`).
+
+A fourth one has one EnvRunner alone: its batches must be those of the stream, token for token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import ray
+from common import Side, report, timed
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.tune import register_env
+from simulated_engine import SimulatedRunner
+
+from rllib_dapo import DAPOConfig
+from rllib_dapo.core import GroupSummary
+from rllib_dapo.envs import TextSpace
+from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, decide
+from rllib_dapo.rollout.make_stream import make_requests, make_stream
+from rllib_dapo.rollout.prompt_place import PromptPlace
+from rllib_dapo.rollout.rollout_result import SampledGroup
+
+PROBLEMS, PROMPTS, RESPONSES, STEPS, COMPARED = 96, 16, 8, 48, 6
+MOST_SECONDS, MOST_TOKENS, MOST_TOKENS_WITH_MEMORY = 0.7, 1.0, 0.6
+
+
+class MixedTask(gym.Env):
+    """Problems in the order of their numbers, over and over; what is right follows from a hash."""
+
+    observation_space = TextSpace(100)
+    action_space = TextSpace(100_000)
+
+    def __init__(self, config: Any = None) -> None:
+        """Takes no settings."""
+        self._seed = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Poses the problem of a seed."""
+        self._seed = seed or 0
+        return f"{self._seed % PROBLEMS}", {}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Judges a response."""
+        kind = self._seed % PROBLEMS % 4
+        even = hashlib.sha256(action.encode()).digest()[0] % 2 == 0
+        is_correct = (False, True, even, even)[kind]
+        return "", 1.0 if is_correct else -1.0, True, False, {"is_correct": is_correct}
+
+
+register_env("mixed_task", MixedTask)
+
+
+@dataclass
+class Rounds:
+    """The other side's decisions: the size of a round, and which of its groups fill the batch."""
+
+    next_seed: int
+    acceptance_rate: float
+    accepted: list[GroupSummary] = field(default_factory=list)
+    decisions: Counter[Decision] = field(default_factory=Counter)
+
+    def next_round(self) -> range:
+        """As many prompts as will probably fill the batch, at most three times as many."""
+        factor = min(1 / self.acceptance_rate, 3.0) if self.acceptance_rate else 3.0
+        count = math.ceil((PROMPTS - len(self.accepted)) * factor)
+        seeds = range(self.next_seed, self.next_seed + count)
+        self.next_seed = seeds.stop
+        return seeds
+
+    def offer(self, groups: Sequence[GroupSummary]) -> None:
+        """Decides on a round, in the order of seeds."""
+        for group in sorted(groups, key=lambda one: one.seed):
+            decision = decide(group)
+            self.decisions[decision] += 1
+            if decision is Decision.ACCEPTED and len(self.accepted) < PROMPTS:
+                self.accepted.append(group)
+                if len(self.accepted) == PROMPTS:
+                    self.next_seed = group.seed + 1
+        self.acceptance_rate = self.decisions[Decision.ACCEPTED] / self.decisions.total()
+
+
+@dataclass
+class Figures:
+    """What the steps of a side cost, and their batches."""
+
+    seconds: list[float] = field(default_factory=list)
+    tokens: list[float] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
+
+    def mean_tokens(self, steps: slice) -> float:
+        """Sampled tokens per accepted group."""
+        return statistics.mean(self.tokens[steps])
+
+
+def make_config(num_env_runners: int) -> DAPOConfig:
+    """The task with simulated engines."""
+    return (
+        DAPOConfig()
+        .environment("mixed_task", env_config={"pace": {}})
+        .language_model("tiny", dtype="float32")
+        .rollout(max_prompt_tokens=64, max_response_tokens=512, max_concurrent_responses=128)
+        .training(
+            group_size=RESPONSES, prompts_per_step=PROMPTS, minibatch_size=PROMPTS * RESPONSES
+        )
+        .overlong(buffer_tokens=0)
+        .env_runners(num_env_runners=num_env_runners, env_runner_cls=SimulatedRunner)
+        .fault_tolerance(restart_failed_env_runners=False)
+    )
+
+
+class StreamSide:
+    """The stream, over some EnvRunners."""
+
+    def __init__(self, runners: EnvRunnerGroup, config: DAPOConfig) -> None:
+        """Begins with the first prompt."""
+        self._place = PromptPlace(config)
+        self._stream = make_stream(runners, config, lambda: None)
+        self.figures = Figures()
+        self.groups: dict[int, SampledGroup] = {}
+
+    def step(self) -> None:
+        """Fills a batch, as `DAPO` does."""
+        seconds, sampler = timed(self._fill)
+        self._place.end_step(sampler)
+        self.figures.seconds.append(seconds)
+        self.figures.tokens.append(sampler.tokens / len(sampler.accepted))
+        self.figures.batches.append([summary.seed for summary in sampler.accepted])
+
+    def _fill(self) -> DynamicSampler:
+        sampler, rates = self._place.begin_step()
+        self._stream.begin_batch(rates)
+        self.groups = {}
+        while not sampler.is_done:
+            self._stream.put(sampler.ask())
+            arrived = [group for result in self._stream.take() for group in result.groups]
+            sampler.offer(group.summary for group in arrived)
+            self.groups |= {group.summary.seed: group for group in arrived}
+        self._stream.give_up()
+        return sampler
+
+    def texts(self) -> list[list[str]]:
+        """All responses of the last batch."""
+        batch = self.figures.batches[-1]
+        return [[r.text for r in self.groups[seed].group().responses] for seed in batch]
+
+
+class RoundsSide:
+    """Rounds, over some EnvRunners."""
+
+    def __init__(self, runners: EnvRunnerGroup, config: DAPOConfig) -> None:
+        """Begins with the first prompt."""
+        self._requests = make_requests(runners, config, lambda: None)
+        self._next_seed, self._rate = 0, 1.0
+        self.figures = Figures()
+
+    def step(self) -> None:
+        """Fills a batch."""
+        rounds, tokens = Rounds(next_seed=self._next_seed, acceptance_rate=self._rate), 0
+
+        def fill() -> None:
+            nonlocal tokens
+            while len(rounds.accepted) < PROMPTS:
+                results = self._requests.sample(rounds.next_round())
+                groups = [group.summary for result in results for group in result.groups]
+                tokens += sum(sum(group.response_tokens) for group in groups)
+                rounds.offer(groups)
+
+        self.figures.seconds.append(timed(fill)[0])
+        self.figures.tokens.append(tokens / PROMPTS)
+        self.figures.batches.append([group.seed for group in rounds.accepted])
+        self._next_seed, self._rate = rounds.next_seed, rounds.acceptance_rate
+
+
+def main() -> None:
+    """Runs all sides in turn."""
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with ExitStack() as stack:
+
+        def runners(config: DAPOConfig) -> EnvRunnerGroup:
+            group = EnvRunnerGroup(config=config, local_env_runner=False)
+            stack.callback(group.stop)
+            return group
+
+        two, one = make_config(2), make_config(1)
+        pair, alone = runners(two), runners(one)
+        remembering = make_config(2).dynamic_sampling(prompt_memory="plain")
+        sides = {
+            "rounds": RoundsSide(pair, two),
+            "stream": StreamSide(pair, two),
+            "memory": StreamSide(pair, remembering),
+        }
+        single, equal = StreamSide(alone, one), True
+        for number in range(STEPS):
+            for side in sides.values():
+                side.step()
+            if number < COMPARED:
+                single.step()
+                equal &= single.texts() == sides["stream"].texts()
+            told = ", ".join(f"{name} {s.figures.seconds[-1]:.2f} s" for name, s in sides.items())
+            print(f"step {number + 1} of {STEPS}: {told}", flush=True)
+    ray.shutdown()
+    write({name: side.figures for name, side in sides.items()}, single.figures, equal=equal)
+
+
+def write(sides: dict[str, Figures], single: Figures, *, equal: bool) -> None:
+    """Prints and writes the figures; the first step of each side warms up."""
+    later = slice(1, None)
+    rounds, stream, memory = (sides[name] for name in ("rounds", "stream", "memory"))
+    same = equal and single.batches == stream.batches[:COMPARED] == rounds.batches[:COMPARED]
+    full = all(len(batch) == PROMPTS for figures in sides.values() for batch in figures.batches)
+    ratio = 1 / MOST_SECONDS
+
+    def tokens(figures: Figures) -> float:
+        return figures.mean_tokens(later) / rounds.mean_tokens(later)
+
+    report(
+        "dynamic_sampling",
+        ours=Side(label="stream", unit="s per step", values=stream.seconds[later]),
+        other=Side(label="rounds", unit="s per step", values=rounds.seconds[later]),
+        target=ratio,
+        higher_is_better=False,
+        also={
+            "tokens per accepted group, over those of rounds": (tokens(stream), MOST_TOKENS),
+            "the same with prompt memory": (tokens(memory), MOST_TOKENS_WITH_MEMORY),
+            "batches that differ from one EnvRunner's, or are not full": (
+                float(not same or not full),
+                0.0,
+            ),
+        },
+        task=f"{PROBLEMS} problems, a quarter hopeless and a quarter trivial",
+        prompts=PROMPTS,
+        responses=RESPONSES,
+        steps=STEPS,
+        mean_seconds={
+            name: round(statistics.mean(s.seconds[later]), 3) for name, s in sides.items()
+        },
+        tokens_per_accepted_group={
+            name: round(s.mean_tokens(later), 1) for name, s in sides.items()
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""An engine that takes the time of one on a GPU and computes nothing.
+
+It draws the length of each response from a long-tailed distribution, decodes all open responses
+side by side, and sleeps as long as a step of decoding takes. Everything around it is real: the
+EnvRunner that it sits in, the environment, the driver, Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request
+from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.weight_checksums import BlockPart, WeightBlock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How fast an engine is, and how long responses get.
+
+    Attributes:
+        step_seconds: Seconds of a step of decoding, which gives every open response a token.
+        response_seconds: What each open response adds to it.
+        median_tokens: Median length of a response.
+        sigma: Standard deviation of the logarithm of lengths; at 1, one in a hundred is ten times
+            as long as the median.
+    """
+
+    step_seconds: float = 0.002
+    response_seconds: float = 0.00002
+    median_tokens: float = 40.0
+    sigma: float = 0.9
+
+
+class SimulatedEngine(Engine):
+    """Decodes up to a number of responses at a time, in the order in which they were asked for."""
+
+    def __init__(self, *, max_num_seqs: int, vocabulary: int, pace: Pace) -> None:
+        """Begins idle.
+
+        Args:
+            max_num_seqs: Number of responses at a time.
+            vocabulary: Number of tokens to draw from.
+            pace: How fast it is.
+        """
+        self._max_num_seqs = max_num_seqs
+        self._vocabulary = vocabulary
+        self._pace = pace
+        self._waiting: deque[tuple[int, int, Completion]] = deque()
+        self._running: list[list[Any]] = []  # tokens left, key, index, completion
+
+    def add(self, request: Request) -> None:
+        """See `Engine.add`. A response depends on its seed alone."""
+        for index in request.wanted:
+            draws = np.random.default_rng([request.seed, index])
+            length = self._pace.median_tokens * np.exp(self._pace.sigma * draws.normal())
+            tokens = int(min(max(1.0, length), request.sampling.max_tokens))
+            completion = Completion(
+                token_ids=draws.integers(0, self._vocabulary, size=tokens).astype(np.int32),
+                logprobs=np.full(tokens, -1.0, dtype=np.float32),
+                finish_reason="length" if tokens == request.sampling.max_tokens else "stop",
+            )
+            self._waiting.append((request.key, index, completion))
+
+    def step(self) -> list[FinishedResponse]:
+        """See `Engine.step`: one token for each of the open responses."""
+        while self._waiting and len(self._running) < self._max_num_seqs:
+            key, index, completion = self._waiting.popleft()
+            self._running.append([len(completion.token_ids), key, index, completion])
+        time.sleep(self._pace.step_seconds + self._pace.response_seconds * len(self._running))
+
+        for response in self._running:
+            response[0] -= 1
+        ended = [response for response in self._running if not response[0]]
+        self._running = [response for response in self._running if response[0]]
+        return [
+            FinishedResponse(key=key, index=index, completion=completion)
+            for _, key, index, completion in ended
+        ]
+
+    @property
+    def is_idle(self) -> bool:
+        """See `Engine.is_idle`."""
+        return not self._waiting and not self._running
+
+    def load_weights(self, weights: Iterable[Any]) -> None:
+        """See `Engine.load_weights`: it has none."""
+
+    def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
+        """See `Engine.weight_checksums`: nothing can be compared."""
+        return []
+
+    def abort(self, keys: Collection[int] | None = None) -> None:
+        """See `Engine.abort`."""
+        self._waiting = deque(r for r in self._waiting if keys is not None and r[0] not in keys)
+        self._running = [r for r in self._running if keys is not None and r[1] not in keys]
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self.abort()
+
+
+@dataclass
+class SimulatedModule:
+    """Stands where an EnvRunner has its RLModule."""
+
+    engine: SimulatedEngine
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self.engine.close()
+
+
+class SimulatedRunner(TextEnvRunner):
+    """A `TextEnvRunner` with such an engine; its pace is `env_config["pace"]`."""
+
+    def make_module(self) -> None:
+        """See `TextEnvRunner.make_module`."""
+        engine = SimulatedEngine(
+            max_num_seqs=self.config.max_concurrent_responses,
+            vocabulary=len(self.tokenizer),
+            pace=Pace(**self.config.env_config.get("pace", {})),
+        )
+        self.module = {DEFAULT_MODULE_ID: SimulatedModule(engine)}
+        self._engine_started = datetime.now(UTC).isoformat()
+
+    @property
+    def engine_facts(self) -> dict[str, Any]:
+        """See `TextEnvRunner.engine_facts`."""
+        return {"pid": os.getpid(), "started": self._engine_started}
