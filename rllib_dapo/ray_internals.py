@@ -185,7 +185,7 @@ def wait_for_one(group: EnvRunnerGroup, *, tags: Collection[str], seconds: float
     under_way = group._worker_manager._in_flight_req_to_actor_id
     calls = [call for call, (tag, _) in under_way.items() if tag in tags]
     if calls:
-        ray.wait(calls, num_returns=1, timeout=seconds, fetch_local=False)
+        ray.wait(calls, num_returns=1, timeout=seconds)
 
 
 def kill_env_runner(group: EnvRunnerGroup, index: int) -> None:

@@ -123,7 +123,7 @@ class ModelSections(AlgorithmConfig):
                 longer the policy's. Source: recipe.
             max_concurrent_responses: Number of responses that one engine works on at a time.
             max_groups_in_flight: Largest number of groups under way on one EnvRunner; never more
-                than one over what `max_concurrent_responses` has room for.
+                than twice what `max_concurrent_responses` has room for.
             stall_seconds: Longest time in which an EnvRunner may make no progress in training: no
                 step of its engine, no answer of an environment. Then it hangs: it is started anew,
                 its prompts go out again, and where that does not help the trial ends. A long answer

@@ -193,8 +193,7 @@ UNUSED: Mapping[str, Unused] = {
     ),
     **_warned(
         "env_runners",
-        "each EnvRunner has a call under way and the next one waiting, for up to "
-        "rollout.max_groups_in_flight groups",
+        "each EnvRunner has one call at a time, for up to rollout.max_groups_in_flight groups",
         "max_requests_in_flight_per_env_runner",
     ),
     # Learners

@@ -32,12 +32,13 @@ class BatchRollout:
     def advance(
         self, seeds: Sequence[int], *, batch: int, seconds: float, rates: Rates = None
     ) -> tuple[OpenRollout, list[PromptGroup]]:
-        """Adds groups and goes on until one has ended, or time is up.
+        """Adds groups and goes on until all have ended, or time is up.
 
         Args:
             seeds: Prompt seeds of further groups.
             batch: Number of the batch that they are for; groups of another one are given up.
-            seconds: How long to wait for a group to end.
+            seconds: How long to go on. Short groups are sampled whole, as one batch; of long ones
+                the caller hears as soon as this.
             rates: How often the batch's prompts are visited; None visits all.
 
         Returns:
@@ -51,8 +52,8 @@ class BatchRollout:
         rollout.add(seeds)
         until = time.monotonic() + seconds
         groups: list[PromptGroup] = []
-        while not rollout.is_idle and not groups and time.monotonic() < until:
-            groups = rollout.advance()
+        while not rollout.is_idle and (left := until - time.monotonic()) > 0:
+            groups += rollout.advance(most_seconds=left)
         return rollout, groups
 
     def is_under_way(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,15 +102,18 @@ class OpenRollout:
             if not fit:
                 self._end(one, (), skipped=one[1].seed in skipped)
 
-    def advance(self) -> list[PromptGroup]:
+    def advance(self, *, most_seconds: float = math.inf) -> list[PromptGroup]:
         """Goes on a little.
+
+        Args:
+            most_seconds: Longest time to wait for environments where there is nothing to sample.
 
         Returns:
             Groups that have ended; perhaps none.
         """
         if not self._ended:
             with self._timed():
-                for number, responses in self._loop.advance().items():
+                for number, responses in self._loop.advance(most_seconds=most_seconds).items():
                     self._end(self._open.pop(number), responses)
         ended, self._ended = self._ended, []
         return ended

@@ -117,6 +117,7 @@ class RolloutLoop:
         # Request key -> the conversations that the engine still samples, by place in the request.
         self._generating: dict[int, dict[int, Conversation]] = {}
         self._stepping: list[tuple[Conversation, PendingStep]] = []
+        self._idle_seconds = 0.0
         self._has_told = False
         self.engine_seconds = 0.0
         self._verdicts = 0
@@ -182,15 +183,18 @@ class RolloutLoop:
         """How many responses of each group under way go on, by the groups' numbers."""
         return {number: group.unfinished for number, group in self._open.items()}
 
-    def advance(self) -> dict[int, tuple[Response, ...]]:
+    def advance(self, *, most_seconds: float = math.inf) -> dict[int, tuple[Response, ...]]:
         """Steps the engine, or waits for an environment where there is nothing to sample.
+
+        Args:
+            most_seconds: Longest time to wait for one.
 
         Returns:
             The groups that have ended, by their numbers.
         """
         with self._given_up_if_it_fails():
             if self._generating or self._stepping:
-                self._advance()
+                self._advance(most_seconds)
 
         ended = [number for number, group in self._open.items() if not group.unfinished]
         return {number: self._open.pop(number).responses() for number in ended}
@@ -235,8 +239,9 @@ class RolloutLoop:
             self._open.clear()
             raise
 
-    def _advance(self) -> None:
+    def _advance(self, most_seconds: float) -> None:
         if self._generating:
+            self._idle_seconds = 0.0
             started = time.perf_counter()
             finished = self._engine.step()
             self.engine_seconds += time.perf_counter() - started
@@ -247,7 +252,7 @@ class RolloutLoop:
                 # A quick environment's episode goes on in the engine's next step.
                 wait([step.future for _, step in self._stepping], _GRACE_SECONDS)
         else:
-            self._wait_for_environments()
+            self._wait_for_environments(most_seconds)
 
         still_stepping = []
         for conversation, step in self._stepping:
@@ -258,11 +263,13 @@ class RolloutLoop:
                 still_stepping.append((conversation, step))
         self._stepping = still_stepping
 
-    def _wait_for_environments(self) -> None:
+    def _wait_for_environments(self, most_seconds: float) -> None:
         """Waits for one of the environments, and says so where that takes long."""
         futures = [step.future for _, step in self._stepping]
-        done, _ = wait(futures, _PATIENCE_SECONDS, return_when=FIRST_COMPLETED)
-        if not done and not self._has_told:
+        started = time.monotonic()
+        done, _ = wait(futures, min(most_seconds, _PATIENCE_SECONDS), return_when=FIRST_COMPLETED)
+        self._idle_seconds = 0.0 if done else self._idle_seconds + time.monotonic() - started
+        if self._idle_seconds >= _PATIENCE_SECONDS and not self._has_told:
             self._has_told = True
             logger.warning(
                 "nothing to sample for %g s: %d responses wait for the environment, the first of "

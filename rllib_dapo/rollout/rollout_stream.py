@@ -18,12 +18,12 @@ from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
 
 logger = logging.getLogger(__name__)
 
-# An EnvRunner goes on with its next call while the answer to the last one is read.
-TAGS = ("rollout_1", "rollout_2")
-GIVE_UP = "rollout_given_up"
-ALL_TAGS = (*TAGS, GIVE_UP)
-# How long a call waits for a group to end. Further groups go out to an engine at least this often.
-CALL_SECONDS = 0.2
+# RLlib lets one call of each of these be under way on an EnvRunner.
+GO_ON, GIVE_UP = "rollout_goes_on", "rollout_given_up"
+TAGS = (GO_ON, GIVE_UP)
+# How long a call goes on. Groups come back, and further ones go out, at least this often; to tell
+# and be told takes some milliseconds, in which an engine rests.
+CALL_SECONDS = 0.25
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 5.0
 
@@ -37,15 +37,14 @@ def groups_in_flight(
     """How many groups to have under way on an EnvRunner.
 
     What an engine has no room for would only wait there, and could not go to another engine that
-    has become free. One group more than it has room for keeps it full until the driver hears of it.
+    has become free. As much again as it has room for keeps it full until the driver hears of it.
 
     Args:
         max_groups_in_flight: The setting.
         max_concurrent_responses: Number of responses that an engine samples at a time.
         group_size: Number of responses in a group.
     """
-    room = -(-max_concurrent_responses // group_size)
-    return min(max_groups_in_flight, room + 1)
+    return min(max_groups_in_flight, -(-2 * max_concurrent_responses // group_size))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +205,7 @@ class RolloutStream:
         if not under_way:
             return []
         result = self._group.local_env_runner.advance(
-            seeds, call=0, batch=self._batch, seconds=float("inf"), rates=self._rates
+            seeds, call=0, batch=self._batch, seconds=CALL_SECONDS, rates=self._rates
         )
         under_way -= {group.summary.seed for group in result.groups}
         return [result]
@@ -242,7 +241,7 @@ class RolloutStream:
     def _send(self) -> None:
         """Sends waiting seeds to those with the fewest open responses, and keeps all at work."""
         given: dict[int, list[int]] = {
-            w: [] for w in self._group.healthy_env_runner_ids() if self._free_tags(w)
+            w: [] for w in self._group.healthy_env_runner_ids() if not self._is_called(w)
         }
         while self._waiting:
             has_room = [w for w in given if len(self._open[w]) < self._max_groups_in_flight]
@@ -253,16 +252,12 @@ class RolloutStream:
             self._open[worker].add(seed)
 
         for worker, seeds in given.items():
-            for tag in self._free_tags(worker) if self._open[worker] else ():
-                if not self._call(worker, tag, seeds):  # of one that has just been restarted
-                    self._waiting.extendleft(reversed(seeds))
-                    self._open[worker] -= set(seeds)
-                    break
-                seeds = []
+            if self._open[worker] and not self._call(worker, GO_ON, seeds):
+                self._waiting.extendleft(reversed(seeds))  # of one that has just been restarted
+                self._open[worker] -= set(seeds)
 
-    def _free_tags(self, worker: int) -> list[str]:
-        used = {call.tag for call in self._calls[worker].values()}
-        return [tag for tag in TAGS if tag not in used]
+    def _is_called(self, worker: int) -> bool:
+        return any(call.tag == GO_ON for call in self._calls[worker].values())
 
     def _load(self, worker: int, given: Sequence[int]) -> int:
         """How many open responses an EnvRunner will have."""
@@ -293,8 +288,8 @@ class RolloutStream:
 
     def _fetch(self) -> list[RolloutResult]:
         """Waits a little for a call to return, and reads what those that have returned bring."""
-        wait_for_one(self._group, tags=ALL_TAGS, seconds=POLL_SECONDS)
-        ready = self._group.fetch_ready_async_reqs(tags=ALL_TAGS, timeout_seconds=0.0)
+        wait_for_one(self._group, tags=TAGS, seconds=POLL_SECONDS)
+        ready = self._group.fetch_ready_async_reqs(tags=TAGS, timeout_seconds=0.0)
         results = []
         for worker, result in sorted(ready, key=lambda one: one[1].call):
             call = self._calls[worker].pop(result.call, None)

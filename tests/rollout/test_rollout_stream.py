@@ -56,13 +56,13 @@ def take_all(stream: RolloutStream, count: int) -> list[RolloutResult]:
 @pytest.mark.parametrize(
     ("concurrent", "group_size", "at_most", "expected"),
     [
-        (256, 16, 512, 17),  # room for 16, and one that waits
+        (256, 16, 512, 32),  # room for 16, and as many that wait
         (256, 16, 8, 8),
-        (10, 4, 512, 4),  # the third has room for half of it
-        (4, 16, 512, 2),
+        (10, 4, 512, 5),
+        (4, 16, 512, 1),
     ],
 )
-def test_an_engine_is_given_a_little_more_than_it_has_room_for(
+def test_an_engine_is_given_twice_what_it_has_room_for(
     concurrent: int, group_size: int, at_most: int, expected: int
 ) -> None:
     assert (
