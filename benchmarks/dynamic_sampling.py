@@ -1,15 +1,17 @@
 """Dynamic sampling as a stream of groups, against rounds that wait for their slowest response.
 
-A task of which a quarter of the problems is hopeless and a quarter trivial, responses of
-long-tailed lengths, two EnvRunners with simulated engines (see `simulated_engine.py`); all else is
-real. Three sides take turns, step by step, over the same prompts:
+A task of which a quarter of the problems is hopeless and a quarter trivial, in no order; responses
+of long-tailed lengths; two EnvRunners with simulated engines (see `simulated_engine.py`); all else
+is real. These take turns, step by step, over the same prompts:
 
 - rounds: as many prompts as the last acceptance rate asks for, cut over the EnvRunners beforehand,
   then the next round, until the batch is full;
-- the stream: a group that is dropped is replaced as soon as it arrives;
-- the stream with prompt memory (`dynamic_sampling.prompt_memory: plain`).
+- the stream: a group that will probably be dropped is replaced while it is still under way;
+- the stream with prompt memory (`dynamic_sampling.prompt_memory: plain`);
+- a stream that knows beforehand which prompts the batch will need, and asks for those at once:
+  what remains is the time of the longest responses, which no order of asking can do without.
 
-A fourth one has one EnvRunner alone: its batches must be those of the stream, token for token.
+A last one has one EnvRunner alone: its batches must be those of the stream, token for token.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +29,7 @@ from typing import Any
 import gymnasium as gym
 import ray
 from common import Side, report, timed
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune import register_env
 from simulated_engine import SimulatedRunner
@@ -38,33 +42,39 @@ from rllib_dapo.rollout.make_stream import make_requests, make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
-PROBLEMS, PROMPTS, RESPONSES, STEPS, COMPARED = 96, 16, 8, 48, 6
+PROBLEMS, PROMPTS, RESPONSES, STEPS, BLOCK, COMPARED = 64, 8, 8, 61, 10, 6
+# Where a problem is neither hopeless nor trivial. A model knows most problems well or hardly.
+LIKELY, UNLIKELY = 7 / 8, 1 / 8
 MOST_SECONDS, MOST_TOKENS, MOST_TOKENS_WITH_MEMORY = 0.7, 1.0, 0.6
 
 
 class MixedTask(gym.Env):
-    """Problems in the order of their numbers, over and over; what is right follows from a hash."""
+    """Problems in no order, over and over; what is right follows from a hash."""
 
     observation_space = TextSpace(100)
     action_space = TextSpace(100_000)
 
     def __init__(self, config: Any = None) -> None:
         """Takes no settings."""
-        self._seed = 0
+        self._problem = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
         """Poses the problem of a seed."""
-        self._seed = seed or 0
-        return f"{self._seed % PROBLEMS}", {}
+        self._problem = int(_fraction(f"problem {seed}") * PROBLEMS)
+        return f"{self._problem}", {}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Judges a response."""
-        kind = self._seed % PROBLEMS % 4
-        even = hashlib.sha256(action.encode()).digest()[0] % 2 == 0
-        is_correct = (False, True, even, even)[kind]
+        chance = (0.0, 1.0, UNLIKELY, LIKELY)[self._problem % 4]
+        is_correct = _fraction(action) < chance
         return "", 1.0 if is_correct else -1.0, True, False, {"is_correct": is_correct}
+
+
+def _fraction(text: str) -> float:
+    """A number in [0, 1) that follows from a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
 
 
 register_env("mixed_task", MixedTask)
@@ -118,7 +128,7 @@ def make_config(num_env_runners: int) -> DAPOConfig:
         DAPOConfig()
         .environment("mixed_task", env_config={"pace": {}})
         .language_model("tiny", dtype="float32")
-        .rollout(max_prompt_tokens=64, max_response_tokens=512, max_concurrent_responses=128)
+        .rollout(max_prompt_tokens=64, max_response_tokens=800, max_concurrent_responses=128)
         .training(
             group_size=RESPONSES, prompts_per_step=PROMPTS, minibatch_size=PROMPTS * RESPONSES
         )
@@ -133,6 +143,7 @@ class StreamSide:
 
     def __init__(self, runners: EnvRunnerGroup, config: DAPOConfig) -> None:
         """Begins with the first prompt."""
+        self._runners = runners
         self._place = PromptPlace(config)
         self._stream = make_stream(runners, config, lambda: None)
         self.figures = Figures()
@@ -140,10 +151,11 @@ class StreamSide:
 
     def step(self) -> None:
         """Fills a batch, as `DAPO` does."""
+        before = num_tokens(self._runners)
         seconds, sampler = timed(self._fill)
         self._place.end_step(sampler)
         self.figures.seconds.append(seconds)
-        self.figures.tokens.append(sampler.tokens / len(sampler.accepted))
+        self.figures.tokens.append((num_tokens(self._runners) - before) / len(sampler.accepted))
         self.figures.batches.append([summary.seed for summary in sampler.accepted])
 
     def _fill(self) -> DynamicSampler:
@@ -152,8 +164,11 @@ class StreamSide:
         self.groups = {}
         while not sampler.is_done:
             self._stream.put(sampler.ask())
-            arrived = [group for result in self._stream.take() for group in result.groups]
-            sampler.offer(group.summary for group in arrived)
+            results = self._stream.take()
+            arrived = [group for result in results for group in result.groups]
+            under_way = {seed: g for result in results for seed, g in result.under_way.items()}
+            sampler.offer((group.summary for group in arrived), under_way)
+            self._stream.drop(sampler.drop())
             self.groups |= {group.summary.seed: group for group in arrived}
         self._stream.give_up()
         return sampler
@@ -164,35 +179,74 @@ class StreamSide:
         return [[r.text for r in self.groups[seed].group().responses] for seed in batch]
 
 
+class KnowingSide:
+    """A stream that asks for exactly the prompts that a batch needs, at once."""
+
+    def __init__(self, runners: EnvRunnerGroup, config: DAPOConfig) -> None:
+        """Begins with the first prompt."""
+        self._runners = runners
+        self._stream = make_stream(runners, config, lambda: None)
+        self._next_seed = 0
+        self.figures = Figures()
+
+    def step(self, batch: list[int]) -> None:
+        """Samples a batch that another side has filled.
+
+        Args:
+            batch: Seeds of its groups.
+        """
+        before = num_tokens(self._runners)
+        seeds = range(self._next_seed, batch[-1] + 1)
+        self._stream.begin_batch()
+        self.figures.seconds.append(timed(lambda: self._stream.sample(seeds))[0])
+        self._stream.give_up()
+        self.figures.tokens.append((num_tokens(self._runners) - before) / len(batch))
+        self.figures.batches.append(batch)
+        self._next_seed = seeds.stop
+
+
 class RoundsSide:
     """Rounds, over some EnvRunners."""
 
     def __init__(self, runners: EnvRunnerGroup, config: DAPOConfig) -> None:
         """Begins with the first prompt."""
+        self._runners = runners
         self._requests = make_requests(runners, config, lambda: None)
         self._next_seed, self._rate = 0, 1.0
         self.figures = Figures()
 
     def step(self) -> None:
         """Fills a batch."""
-        rounds, tokens = Rounds(next_seed=self._next_seed, acceptance_rate=self._rate), 0
+        rounds = Rounds(next_seed=self._next_seed, acceptance_rate=self._rate)
+        before = num_tokens(self._runners)
 
         def fill() -> None:
-            nonlocal tokens
             while len(rounds.accepted) < PROMPTS:
                 results = self._requests.sample(rounds.next_round())
-                groups = [group.summary for result in results for group in result.groups]
-                tokens += sum(sum(group.response_tokens) for group in groups)
-                rounds.offer(groups)
+                rounds.offer([group.summary for result in results for group in result.groups])
 
         self.figures.seconds.append(timed(fill)[0])
-        self.figures.tokens.append(tokens / PROMPTS)
+        self.figures.tokens.append((num_tokens(self._runners) - before) / PROMPTS)
         self.figures.batches.append([group.seed for group in rounds.accepted])
         self._next_seed, self._rate = rounds.next_seed, rounds.acceptance_rate
 
 
-def main() -> None:
-    """Runs all sides in turn."""
+def num_tokens(runners: EnvRunnerGroup) -> int:
+    """Number of tokens that the engines have decoded, those of aborted responses included."""
+    return sum(
+        runners.foreach_env_runner(
+            lambda runner: runner.module[DEFAULT_MODULE_ID].engine.num_tokens,
+            local_env_runner=False,
+        )
+    )
+
+
+def main(steps: int) -> None:
+    """Runs all sides in turn.
+
+    Args:
+        steps: Number of steps of each; the first one warms up.
+    """
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with ExitStack() as stack:
 
@@ -209,25 +263,33 @@ def main() -> None:
             "stream": StreamSide(pair, two),
             "memory": StreamSide(pair, remembering),
         }
-        single, equal = StreamSide(alone, one), True
-        for number in range(STEPS):
+        knowing, single, equal = KnowingSide(pair, two), StreamSide(alone, one), True
+        for number in range(steps):
             for side in sides.values():
                 side.step()
+            knowing.step(sides["stream"].figures.batches[-1])
             if number < COMPARED:
                 single.step()
                 equal &= single.texts() == sides["stream"].texts()
-            told = ", ".join(f"{name} {s.figures.seconds[-1]:.2f} s" for name, s in sides.items())
-            print(f"step {number + 1} of {STEPS}: {told}", flush=True)
+            figures = {name: side.figures for name, side in sides.items()}
+            figures["knowing"] = knowing.figures
+            told = ", ".join(f"{name} {f.seconds[-1]:.2f} s" for name, f in figures.items())
+            print(f"step {number + 1} of {steps}: {told}", flush=True)
     ray.shutdown()
-    write({name: side.figures for name, side in sides.items()}, single.figures, equal=equal)
+    write(figures, single.figures, equal=equal)
 
 
 def write(sides: dict[str, Figures], single: Figures, *, equal: bool) -> None:
     """Prints and writes the figures; the first step of each side warms up."""
     later = slice(1, None)
-    rounds, stream, memory = (sides[name] for name in ("rounds", "stream", "memory"))
+    rounds, stream, memory, knowing = sides.values()
     same = equal and single.batches == stream.batches[:COMPARED] == rounds.batches[:COMPARED]
     full = all(len(batch) == PROMPTS for figures in sides.values() for batch in figures.batches)
+
+    def seconds(figures: Figures) -> list[float]:
+        """Means over blocks of steps: a step takes one wave of responses, or two."""
+        every = figures.seconds[later]
+        return [statistics.mean(every[i : i + BLOCK]) for i in range(0, len(every), BLOCK)]
     ratio = 1 / MOST_SECONDS
 
     def tokens(figures: Figures) -> float:
@@ -235,8 +297,8 @@ def write(sides: dict[str, Figures], single: Figures, *, equal: bool) -> None:
 
     report(
         "dynamic_sampling",
-        ours=Side(label="stream", unit="s per step", values=stream.seconds[later]),
-        other=Side(label="rounds", unit="s per step", values=rounds.seconds[later]),
+        ours=Side(label="stream", unit="s per step", values=seconds(stream)),
+        other=Side(label="rounds", unit="s per step", values=seconds(rounds)),
         target=ratio,
         higher_is_better=False,
         also={
@@ -250,7 +312,10 @@ def write(sides: dict[str, Figures], single: Figures, *, equal: bool) -> None:
         task=f"{PROBLEMS} problems, a quarter hopeless and a quarter trivial",
         prompts=PROMPTS,
         responses=RESPONSES,
-        steps=STEPS,
+        steps=len(stream.seconds),
+        seconds_over_those_of_knowing_beforehand=round(
+            statistics.mean(stream.seconds[later]) / statistics.mean(knowing.seconds[later]), 3
+        ),
         mean_seconds={
             name: round(statistics.mean(s.seconds[later]), 3) for name, s in sides.items()
         },
@@ -261,4 +326,4 @@ def write(sides: dict[str, Figures], single: Figures, *, equal: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)

@@ -37,8 +37,8 @@ class Pace:
 
     step_seconds: float = 0.002
     response_seconds: float = 0.00002
-    median_tokens: float = 40.0
-    sigma: float = 0.9
+    median_tokens: float = 80.0
+    sigma: float = 1.0
 
 
 class SimulatedEngine(Engine):
@@ -57,6 +57,7 @@ class SimulatedEngine(Engine):
         self._pace = pace
         self._waiting: deque[tuple[int, int, Completion]] = deque()
         self._running: list[list[Any]] = []  # tokens left, key, index, completion
+        self.num_tokens = 0  # decoded so far, those of aborted responses included
 
     def add(self, request: Request) -> None:
         """See `Engine.add`. A response depends on its seed alone."""
@@ -78,6 +79,7 @@ class SimulatedEngine(Engine):
             self._running.append([len(completion.token_ids), key, index, completion])
         time.sleep(self._pace.step_seconds + self._pace.response_seconds * len(self._running))
 
+        self.num_tokens += len(self._running)
         for response in self._running:
             response[0] -= 1
         ended = [response for response in self._running if not response[0]]

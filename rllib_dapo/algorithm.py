@@ -272,7 +272,9 @@ class DAPO(WholeCheckpoints):
             self._rollout_checks.check(arrived, version=self._weights_version)
 
             # Line 6: informative groups go into the buffer (Eq. 11).
-            sampler.offer(g.summary for g in arrived.values())
+            under_way = {seed: g for result in new for seed, g in result.under_way.items()}
+            sampler.offer((g.summary for g in arrived.values()), under_way)
+            self._stream.drop(sampler.drop())
             groups |= arrived
         self._stream.give_up()
 

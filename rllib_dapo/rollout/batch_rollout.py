@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.rollout.open_rollout import OpenRollout
@@ -30,7 +30,13 @@ class BatchRollout:
         self.rollout: OpenRollout | None = None
 
     def advance(
-        self, seeds: Sequence[int], *, batch: int, seconds: float, rates: Rates = None
+        self,
+        seeds: Sequence[int],
+        *,
+        batch: int,
+        seconds: float,
+        rates: Rates = None,
+        drop: Collection[int] = (),
     ) -> tuple[OpenRollout, list[PromptGroup]]:
         """Adds groups and goes on until all have ended, or time is up.
 
@@ -40,6 +46,7 @@ class BatchRollout:
             seconds: How long to go on. Short groups are sampled whole, as one batch; of long ones
                 the caller hears as soon as this.
             rates: How often the batch's prompts are visited; None visits all.
+            drop: Prompt seeds of groups that are no longer wanted.
 
         Returns:
             The rollout, and its groups that have ended.
@@ -49,6 +56,7 @@ class BatchRollout:
             self._batch = batch
         rollout = self.rollout = self.rollout or self._begin(rates)
 
+        rollout.drop(drop)
         rollout.add(seeds)
         until = time.monotonic() + seconds
         groups: list[PromptGroup] = []

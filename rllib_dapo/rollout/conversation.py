@@ -112,10 +112,20 @@ class Conversation:
             observation=last.observation,
         )
 
+    @property
+    def verdict(self) -> tuple[float, bool | None]:
+        """The reward of the episode, and whether it was correct; NaN and None if it is missing."""
+        reward = self._reward
+        return (reward, self._outcome.is_correct) if np.isfinite(reward) else (float("nan"), None)
+
+    @property
+    def _reward(self) -> float:
+        return sum(turn.reward for turn in self._turns)
+
     def response(self) -> Response:
         """Returns the finished response."""
-        reward = sum(turn.reward for turn in self._turns)
-        is_missing = not np.isfinite(reward)
+        reward, is_correct = self.verdict
+        is_missing = np.isnan(reward)
         outcome = self._outcome
 
         return Response(
@@ -123,10 +133,10 @@ class Conversation:
             loss_mask=np.repeat(self._is_sampled, [len(piece) for piece in self._token_ids]),
             logprobs=np.concatenate(self._logprobs),
             finish_reason=self._finish_reason,
-            reward=float("nan") if is_missing else reward,
-            is_correct=None if is_missing else outcome.is_correct,
+            reward=reward,
+            is_correct=is_correct,
             text="".join(turn.said + turn.observation for turn in self._turns),
-            reason=(outcome.reason or f"the reward is {reward}") if is_missing else "",
+            reason=(outcome.reason or f"the reward is {self._reward}") if is_missing else "",
             prediction=outcome.prediction[:_PREDICTION_CHARACTERS],
             components=dict(outcome.components),
             turns=tuple(self._turns),

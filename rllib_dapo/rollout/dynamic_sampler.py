@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,6 +16,8 @@ import torch
 
 from rllib_dapo.core.advantage import has_signal
 from rllib_dapo.core.types import GroupSummary
+from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
+from rllib_dapo.rollout.group_so_far import GroupSoFar
 
 
 class Decision(StrEnum):
@@ -55,16 +57,31 @@ def decide(
         return Decision.SKIPPED
     if not group.rewards:
         return Decision.PROMPT_LOST if group.lost else Decision.PROMPT_TOO_LONG
+    return _decide_on(
+        group.rewards,
+        group.is_correct,
+        dynamic_sampling=dynamic_sampling,
+        min_verdicts=min_verdicts,
+    )
 
-    known = [i for i, reward in enumerate(group.rewards) if not math.isnan(reward)]
+
+def _decide_on(
+    rewards: Sequence[float],
+    is_correct: Sequence[bool | None],
+    *,
+    dynamic_sampling: bool,
+    min_verdicts: int,
+) -> Decision:
+    """Decides on the responses of a group. What some of them make acceptable, further ones leave."""
+    known = [i for i, reward in enumerate(rewards) if not math.isnan(reward)]
     if len(known) < min_verdicts:
         return Decision.MISSING
     if not dynamic_sampling:
         return Decision.ACCEPTED
 
-    verdicts = [group.is_correct[i] for i in known]
+    verdicts = [is_correct[i] for i in known]
     if any(verdict is None for verdict in verdicts):
-        informative = has_signal(torch.tensor(group.rewards, dtype=torch.float64))
+        informative = has_signal(torch.tensor(rewards, dtype=torch.float64))
         return Decision.ACCEPTED if informative else Decision.NO_SIGNAL
 
     if all(verdicts):
@@ -86,15 +103,16 @@ class DynamicSampler:
             that the next batch asks for.
         dynamic_sampling: Whether groups are tested at all, see `decide`.
         max_rounds: Number of rounds after which the batch stays as it is.
-        max_oversampling: Largest ratio of the groups under way to the groups still wanted.
-        acceptance_rate: Share of the groups that were accepted: of those decided on, or in the step
-            before, as long as none is.
+        max_oversampling: Largest ratio of the groups under way to the groups still wanted, see
+            `AcceptanceEstimate.further`.
+        estimate: How many groups are accepted, by the steps before.
         min_verdicts: Number of known rewards that a group needs, see `decide`.
         accepted: Groups of the batch so far, in the order of their seeds; those of `fill_up` come
             last.
         seen: All groups that were decided on, in the order of their seeds.
         decisions: Number of groups that met each decision.
-        surplus: Number of groups that had arrived when a batch was full without them.
+        surplus: Number of groups that had arrived when it was clear that the batch would be full
+            without them.
         given_up: Number of groups that were under way then.
         tokens: Number of sampled tokens of all groups that have arrived.
     """
@@ -104,7 +122,7 @@ class DynamicSampler:
     dynamic_sampling: bool = True
     max_rounds: int = 10
     max_oversampling: float = 3.0
-    acceptance_rate: float = 1.0
+    estimate: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
     min_verdicts: int = 2
     accepted: list[GroupSummary] = field(default_factory=list, init=False)
     seen: list[GroupSummary] = field(default_factory=list, init=False)
@@ -116,8 +134,11 @@ class DynamicSampler:
     def __post_init__(self) -> None:
         """Nothing was asked for yet."""
         self._next_to_decide = self.next_seed
-        self._arrived: dict[int, GroupSummary] = {}  # not decided on, as others come before them
-        self._rate_before = self.acceptance_rate
+        # Groups that have arrived, but not all before them: they may turn out not to be needed.
+        self._arrived: dict[int, tuple[GroupSummary, Decision]] = {}
+        # Groups under way, and which of them will be accepted however they go on.
+        self._so_far: dict[int, GroupSoFar] = {}
+        self._sure: set[int] = set()
         self._filled_up: set[int] = set()
 
     @property
@@ -151,7 +172,7 @@ class DynamicSampler:
 
     @property
     def _skipped(self) -> int:
-        return self.decisions[Decision.SKIPPED] + _num_skipped(self._arrived.values())
+        return self.decisions[Decision.SKIPPED] + self._num_arrived(Decision.SKIPPED)
 
     @property
     def _under_way(self) -> int:
@@ -162,78 +183,140 @@ class DynamicSampler:
         """Number of groups that may still be asked for."""
         return max(0, math.ceil(self.max_rounds * self._round_size) - self.asked)
 
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of the groups that were accepted, of those decided on; 1 as long as none is."""
+        sampled = len(self.seen) - self.decisions[Decision.SKIPPED]
+        return self.decisions[Decision.ACCEPTED] / sampled if sampled else 1.0
+
+    @property
+    def next_estimate(self) -> AcceptanceEstimate:
+        """What the next step estimates with, by the groups that were decided on."""
+        skipped = self.decisions[Decision.SKIPPED]
+        return self.estimate.after(
+            accepted=self.decisions[Decision.ACCEPTED],
+            sampled=len(self.seen) - skipped,
+            asked=len(self.seen),
+        ).next_step()
+
     def ask(self) -> range:
         """Returns further prompt seeds to ask for; none, if what is under way will probably do.
 
         The paper over-samples by a fixed factor, which costs most when nearly every group is
-        informative. Here what is under way is expected to fill the batch, by the share of groups
-        that were informative so far; a group that is not is replaced when it arrives.
+        informative. Here what is under way is expected to fill the batch. How a group will end
+        shows early: two verdicts that differ are enough to accept it. So one that is about to be
+        dropped is replaced while its longest responses are still being sampled.
         """
-        open_places = self.wanted - sum(
-            self._decide(group) is Decision.ACCEPTED for group in self._arrived.values()
-        )
+        open_places = self.wanted - self._num_arrived(Decision.ACCEPTED)
         if self.is_done or open_places <= 0:
             return range(self.next_seed, self.next_seed)
 
-        most = math.ceil(open_places * self.max_oversampling)
-        needed = math.ceil(round(open_places / self._expected_rate(), 6))
-        count = min(max(0, min(needed, most) - self._under_way), self._left)
-        seeds = range(self.next_seed, self.next_seed + count)
+        estimate = self._estimate_now()
+        under_way = [seed for seed in self._not_decided() if seed not in self._arrived]
+        unknown = [seed for seed in under_way if seed not in self._so_far]
+        count = estimate.further(
+            wanted=open_places,
+            chances=[self._chance(estimate, seed) for seed in under_way],
+            num_unknown=len(unknown),
+            max_oversampling=self.max_oversampling,
+        )
+        seeds = range(self.next_seed, self.next_seed + min(count, self._left))
         self.next_seed = seeds.stop
         return seeds
 
-    def _expected_rate(self) -> float:
-        """The share of groups that will be accepted: that of the last step, and what has arrived.
-
-        The last step counts as much as half a batch, as the policy has changed since.
-        """
+    def _estimate_now(self) -> AcceptanceEstimate:
+        """With all that has arrived in this step."""
         if not self.dynamic_sampling:
-            return 1.0
-        weight = self.prompts_per_step / 2
-        arrived = [self._decide(group) for group in self._arrived.values()]
-        accepted = self.decisions[Decision.ACCEPTED] + arrived.count(Decision.ACCEPTED)
-        known = len(self.seen) + len(arrived) - self._skipped
-        rate = (weight * self._rate_before + accepted) / (weight + known)
-        return max(rate, 1.0 / self.max_oversampling)
+            return AcceptanceEstimate()  # whatever is sampled will probably be accepted
+        known = len(self.seen) + len(self._arrived)
+        return self.estimate.after(
+            accepted=self.decisions[Decision.ACCEPTED] + self._num_arrived(Decision.ACCEPTED),
+            sampled=known - self._skipped,
+            asked=known,
+        )
+
+    def _chance(self, estimate: AcceptanceEstimate, seed: int) -> float:
+        is_sure = not self.dynamic_sampling or seed in self._sure
+        return 1.0 if is_sure else estimate.chance(self._so_far.get(seed))
+
+    def _num_arrived(self, decision: Decision) -> int:
+        return sum(met is decision for _, met in self._arrived.values())
+
+    def _not_decided(self) -> range:
+        return range(self._next_to_decide, self.next_seed)
 
     def _decide(self, group: GroupSummary) -> Decision:
         return decide(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
 
-    def offer(self, groups: Iterable[GroupSummary]) -> None:
+    def offer(
+        self, groups: Iterable[GroupSummary], under_way: Mapping[int, GroupSoFar] | None = None
+    ) -> None:
         """Takes groups that have arrived, and decides on those before which none is missing.
 
         Groups beyond the full batch are not kept: their prompts come again in the next step.
         Keeping them would train on older weights and put token arrays into checkpoints. This way no
-        prompt is lost, and a run resumes from `next_seed` and `acceptance_rate` alone.
+        prompt is lost, and a run resumes from `next_seed` and `next_estimate` alone.
 
         Args:
             groups: Summaries of groups that were asked for, in any order.
+            under_way: What is known of others, by seed.
         """
+        for seed, so_far in (under_way or {}).items():
+            self._so_far[seed] = so_far
+            if self._is_sure(so_far):
+                self._sure.add(seed)
+
         arrived = {group.seed: group for group in groups}
-        self._arrived |= arrived
+        self._arrived |= {seed: (group, self._decide(group)) for seed, group in arrived.items()}
         self.tokens += sum(sum(group.response_tokens) for group in arrived.values())
         while self.wanted and self._next_to_decide in self._arrived:
-            group = self._arrived.pop(self._next_to_decide)
+            group, decision = self._arrived.pop(self._next_to_decide)
             self._next_to_decide += 1
-
-            decision = self._decide(group)
             self.seen.append(group)
             self.decisions[decision] += 1
             if decision is Decision.ACCEPTED:
                 self.accepted.append(group)
 
-        sampled = len(self.seen) - self.decisions[Decision.SKIPPED]
-        if sampled:
-            self.acceptance_rate = self.decisions[Decision.ACCEPTED] / sampled
         if self.wanted == 0:
-            self._end()
+            self._give_up_from(self._next_to_decide)
 
-    def _end(self) -> None:
-        """The batch is full: whatever comes after its last group is asked for again."""
-        self.surplus += len(self._arrived) - _num_skipped(self._arrived.values())
-        self.given_up += self._under_way
-        self._arrived = {}
-        self.next_seed = self._next_to_decide
+    def drop(self) -> range:
+        """Gives up prompts that the batch will not need, whatever comes of those under way.
+
+        Returns:
+            Their seeds. Those that are asked for again, here or in the next step, begin anew.
+        """
+        sure = len(self.accepted)
+        for seed in self._not_decided():
+            if seed in self._arrived:
+                sure += self._arrived[seed][1] is Decision.ACCEPTED
+            else:
+                sure += seed in self._sure
+            if sure >= self.prompts_per_step:
+                return self._give_up_from(seed + 1)
+        return range(self.next_seed, self.next_seed)
+
+    def _give_up_from(self, first: int) -> range:
+        """From this prompt on nothing was asked for, as far as what follows is concerned."""
+        seeds = range(first, self.next_seed)
+        self.next_seed = first
+        for seed in seeds:
+            _, decision = self._arrived.pop(seed, (None, None))
+            self.given_up += decision is None
+            self.surplus += decision not in (None, Decision.SKIPPED)
+            self._so_far.pop(seed, None)
+            self._sure.discard(seed)
+        return seeds
+
+    def _is_sure(self, group: GroupSoFar) -> bool:
+        """Whether a group will be accepted, however its other responses end."""
+        decision = _decide_on(
+            group.rewards,
+            group.is_correct,
+            dynamic_sampling=self.dynamic_sampling,
+            min_verdicts=self.min_verdicts,
+        )
+        return decision is Decision.ACCEPTED
 
     def fill_up(self) -> None:
         """Adds groups without a signal to a batch that is not full, in the order of their seeds.
@@ -260,7 +343,3 @@ class DynamicSampler:
             for group in (again.get(group.seed, group) for group in self.accepted)
             if self._decide(group) is Decision.ACCEPTED or group.seed in self._filled_up
         ]
-
-
-def _num_skipped(groups: Iterable[GroupSummary]) -> int:
-    return sum(group.skipped for group in groups)

@@ -204,8 +204,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """
         rollout, groups = self._batch_rollout.advance(seeds, **options)
         result = self._bring_back(rollout, groups, evaluation=False)
-        open_responses, progress = rollout.open_responses, rollout.progress
-        return replace(result, open_responses=open_responses, progress=progress, call=call)
+        under_way, progress = rollout.under_way(), rollout.progress
+        return replace(result, under_way=under_way, progress=progress, call=call)
 
     # By name, for RLlib to send: a function would be pickled anew for each call.
     try_sample_groups = or_failure(sample_groups)

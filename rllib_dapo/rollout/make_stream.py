@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.rollout.rollout_requests import RolloutRequests
-from rllib_dapo.rollout.rollout_stream import RolloutStream, groups_in_flight
+from rllib_dapo.rollout.rollout_stream import RolloutStream
 
 if TYPE_CHECKING:
     from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -26,11 +26,8 @@ def make_stream(
     """
     return RolloutStream(
         group,
-        max_groups_in_flight=groups_in_flight(
-            max_groups_in_flight=config.max_groups_in_flight,
-            max_concurrent_responses=config.max_concurrent_responses,
-            group_size=config.group_size,
-        ),
+        max_groups_in_flight=config.max_groups_in_flight,
+        max_concurrent_responses=config.max_concurrent_responses,
         group_size=config.group_size,
         timeout_seconds=config.sample_timeout_s,
         stall_seconds=config.stall_seconds,

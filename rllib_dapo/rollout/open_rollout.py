@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from rllib_dapo.core.prompt_key import prompt_key
 from rllib_dapo.core.types import PromptGroup, Response
 from rllib_dapo.rollout.env_stepper import EnvStepper
+from rllib_dapo.rollout.group_so_far import GroupSoFar
 from rllib_dapo.rollout.prompt_memory import VisitRates
 from rllib_dapo.rollout.rollout_loop import Prompt, RolloutLoop
 
@@ -69,11 +70,10 @@ class OpenRollout:
         """See `RolloutLoop.progress`."""
         return self._loop.progress
 
-    @property
-    def open_responses(self) -> dict[int, int]:
-        """By prompt seed, how many responses of the groups under way have not ended."""
-        unfinished = self._loop.unfinished()
-        return {prompt.seed: unfinished[number] for number, (_, prompt) in self._open.items()}
+    def under_way(self) -> dict[int, GroupSoFar]:
+        """What is known of the groups under way, by prompt seed."""
+        so_far = self._loop.so_far()
+        return {prompt.seed: so_far[number] for number, (_, prompt) in self._open.items()}
 
     def add(self, seeds: Sequence[int]) -> None:
         """Asks for groups.
@@ -120,9 +120,19 @@ class OpenRollout:
 
     def give_up(self) -> None:
         """Drops all groups that are under way, or have not been handed out."""
-        self._loop.give_up(list(self._open))
-        self._env_stepper.forget([prompt.seed for _, prompt in self._open.values()])
-        self._open, self._ended = {}, []
+        self.drop({prompt.seed for _, prompt in self._open.values()})
+        self._ended = []
+
+    def drop(self, seeds: Collection[int]) -> None:
+        """Drops some of the groups that are under way.
+
+        Args:
+            seeds: Their prompt seeds; one that has ended, or was never asked for, is left out.
+        """
+        dropped = {n: prompt.seed for n, (_, prompt) in self._open.items() if prompt.seed in seeds}
+        self._loop.give_up(dropped)
+        self._env_stepper.forget(list(dropped.values()))
+        self._open = {n: read for n, read in self._open.items() if n not in dropped}
 
     def _skips(self, prompt: Prompt) -> bool:
         if self._visit_rates is None or prompt.lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
 from rllib_dapo.rollout.batch_rollout import Rates
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.prompt_memory import PromptMemory
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class PromptPlace:
-    """The next prompt seed, the acceptance rate, and what is known of prompts.
+    """The next prompt seed, how many groups are accepted, and what is known of prompts.
 
     Tokens are not among them: groups of one step are not kept for the next.
 
     Attributes:
         next_seed: First prompt seed of the next step.
-        acceptance_rate: Share of groups that were accepted in the last step.
+        estimate: How many groups are accepted, by the steps so far.
         memory: What is known of prompts; None where `dynamic_sampling.prompt_memory` is off.
     """
 
@@ -32,7 +33,7 @@ class PromptPlace:
         """
         self._config = config
         self.next_seed = 0
-        self.acceptance_rate = 1.0
+        self.estimate = AcceptanceEstimate()
         self.memory: PromptMemory | None = None
         if config.prompt_memory is not None:
             self.memory = PromptMemory(config.prompt_memory, group_size=config.group_size)
@@ -46,7 +47,7 @@ class PromptPlace:
             dynamic_sampling=config.dynamic_sampling_enabled,
             max_rounds=config.max_rounds,
             max_oversampling=config.max_oversampling,
-            acceptance_rate=self.acceptance_rate,
+            estimate=self.estimate,
             min_verdicts=1 if config.has_critic else 2,
         )
         if self.memory is None:
@@ -60,13 +61,13 @@ class PromptPlace:
         Args:
             sampler: What has decided on the step's groups.
         """
-        self.next_seed, self.acceptance_rate = sampler.next_seed, sampler.acceptance_rate
+        self.next_seed, self.estimate = sampler.next_seed, sampler.next_estimate
         if self.memory is not None:
             self.memory.remember(sampler.seen)
 
     def get_state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        state = {"next_seed": self.next_seed, "acceptance_rate": self.acceptance_rate}
+        state = {"next_seed": self.next_seed, "accepted_groups": self.estimate.as_dict()}
         memory = {} if self.memory is None else {"prompt_memory": self.memory.get_state()}
         return {**state, **memory}
 
@@ -76,6 +77,7 @@ class PromptPlace:
         Args:
             state: What `get_state` returned.
         """
-        self.next_seed, self.acceptance_rate = state["next_seed"], state["acceptance_rate"]
+        self.next_seed = state["next_seed"]
+        self.estimate = AcceptanceEstimate.of(state["accepted_groups"])
         if self.memory is not None and "prompt_memory" in state:
             self.memory.set_state(state["prompt_memory"])

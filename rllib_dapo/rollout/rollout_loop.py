@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +19,7 @@ from rllib_dapo.models import observation_token_ids, response_text
 from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep
+from rllib_dapo.rollout.group_so_far import GroupSoFar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,11 +51,25 @@ class OpenGroup:
 
     Attributes:
         conversations: Its responses in the making.
-        unfinished: How many of them go on.
+        ended: Those of them that have ended.
     """
 
     conversations: list[Conversation]
-    unfinished: int
+    ended: list[Conversation] = field(default_factory=list)
+
+    @property
+    def unfinished(self) -> int:
+        """How many of its responses go on."""
+        return len(self.conversations) - len(self.ended)
+
+    def so_far(self) -> GroupSoFar:
+        """What is known of it."""
+        verdicts = [conversation.verdict for conversation in self.ended]
+        return GroupSoFar(
+            rewards=tuple(reward for reward, _ in verdicts),
+            is_correct=tuple(is_correct for _, is_correct in verdicts),
+            unfinished=self.unfinished,
+        )
 
     def responses(self) -> tuple[Response, ...]:
         """The group, once it has ended."""
@@ -166,7 +181,7 @@ class RolloutLoop:
                     for index in range(group_size)
                     if index not in self._left_out.get(prompt.seed, ())
                 ]
-                self._open[number] = OpenGroup(conversations=group, unfinished=len(group))
+                self._open[number] = OpenGroup(conversations=group)
                 numbers.append(number)
 
                 seed = self._sampling_seed(prompt.seed)
@@ -179,9 +194,9 @@ class RolloutLoop:
         """Whether no group is under way."""
         return not self._open
 
-    def unfinished(self) -> dict[int, int]:
-        """How many responses of each group under way go on, by the groups' numbers."""
-        return {number: group.unfinished for number, group in self._open.items()}
+    def so_far(self) -> dict[int, GroupSoFar]:
+        """What is known of each group under way, by the groups' numbers."""
+        return {number: group.so_far() for number, group in self._open.items()}
 
     def advance(self, *, most_seconds: float = math.inf) -> dict[int, tuple[Response, ...]]:
         """Steps the engine, or waits for an environment where there is nothing to sample.
@@ -359,6 +374,6 @@ class RolloutLoop:
     def _end(self, conversation: Conversation) -> None:
         """Ends an episode."""
         self._env_stepper.end_episode(conversation.episode_id)
-        self._open[self._group_of(conversation)].unfinished -= 1
+        self._open[self._group_of(conversation)].ended.append(conversation)
         if self._on_response is not None:
             self._on_response(conversation)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
+from rllib_dapo.rollout.group_so_far import GroupSoFar
 from rllib_dapo.stored_group import StoredGroup, StoredTokens, store_group
 
 
@@ -51,7 +52,7 @@ class RolloutResult:
         groups: Groups that have ended: of `sample_groups` one per prompt seed, in their order.
         generation_seconds: Time spent in the engine.
         scoring_seconds: Time spent in environments, or waiting for them.
-        open_responses: By prompt seed, how many responses of groups under way have not ended.
+        under_way: By prompt seed, what is known of groups that have not ended.
         progress: Another number than before, if anything has happened since the call before.
         call: Number of the call of `TextEnvRunner.advance`.
     """
@@ -59,7 +60,7 @@ class RolloutResult:
     groups: list[SampledGroup]
     generation_seconds: float
     scoring_seconds: float
-    open_responses: Mapping[int, int] = field(default_factory=dict)
+    under_way: Mapping[int, GroupSoFar] = field(default_factory=dict)
     progress: int = 0
     call: int = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -30,21 +30,11 @@ RESTART_SECONDS = 5.0
 # Of calls and batches. EnvRunners may outlive a stream, so the next one goes on counting.
 _NUMBERS = count(1)
 
-
-def groups_in_flight(
-    *, max_groups_in_flight: int, max_concurrent_responses: int, group_size: int
-) -> int:
-    """How many groups to have under way on an EnvRunner.
-
-    What an engine has no room for would only wait there, and could not go to another engine that
-    has become free. As much again as it has room for keeps it full until the driver hears of it.
-
-    Args:
-        max_groups_in_flight: The setting.
-        max_concurrent_responses: Number of responses that an engine samples at a time.
-        group_size: Number of responses in a group.
-    """
-    return min(max_groups_in_flight, -(-2 * max_concurrent_responses // group_size))
+# How many responses an EnvRunner is given, over what its engine samples at a time. What an engine
+# has no room for only waits there, and could not go to another engine that becomes free; as much
+# again keeps it full until the driver hears of it. Groups would be the wrong measure: of one that
+# is under way most responses may have ended.
+FULL = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +65,7 @@ class RolloutStream:
         env_runner_group: EnvRunnerGroup,
         *,
         max_groups_in_flight: int,
+        max_concurrent_responses: int,
         group_size: int,
         timeout_seconds: float | None,
         stall_seconds: float | None,
@@ -86,6 +77,7 @@ class RolloutStream:
         Args:
             env_runner_group: A group of `TextEnvRunner`s.
             max_groups_in_flight: Largest number of groups under way on one EnvRunner.
+            max_concurrent_responses: Number of responses that an engine samples at a time.
             group_size: Number of responses in a group.
             timeout_seconds: Longest time from the beginning of a batch to its last group; None
                 means no limit.
@@ -97,14 +89,16 @@ class RolloutStream:
         """
         self._group = env_runner_group
         self._max_groups_in_flight = max_groups_in_flight
+        self._full = FULL * max_concurrent_responses
         self._timeout_seconds = timeout_seconds
         self._watch = ProgressWatch(stall_seconds)
         self._may_restart = may_restart
         self._restore = restore_env_runners
         self._group_size = group_size
-        # By EnvRunner: the seeds under way, the calls by number, and how many responses were going
-        # on when one of them returned.
+        # By EnvRunner: the seeds under way, those that it is to drop, the calls by number, and how
+        # many responses were going on when one of them returned.
         self._open: defaultdict[int, set[int]] = defaultdict(set)
+        self._dropped: defaultdict[int, set[int]] = defaultdict(set)
         self._calls: defaultdict[int, dict[int, Call]] = defaultdict(dict)
         self._open_responses: defaultdict[int, int] = defaultdict(int)
         self.begin_batch()
@@ -119,8 +113,8 @@ class RolloutStream:
         self._batch = next(_NUMBERS)
         self._started = time.monotonic()
         self._waiting: deque[int] = deque()
-        self._open.clear()
-        self._open_responses.clear()
+        for of_each in (self._open, self._dropped, self._open_responses):
+            of_each.clear()
         self._num_killed = 0
         self._used: set[int] = set()
         self._lost_one = False
@@ -137,6 +131,17 @@ class RolloutStream:
             seeds: Prompt seeds.
         """
         self._waiting.extend(seeds)
+
+    def drop(self, seeds: Collection[int]) -> None:
+        """Takes back what was asked for; `take` will not bring it, and EnvRunners give it up.
+
+        Args:
+            seeds: Prompt seeds. They may be put again.
+        """
+        self._waiting = deque(seed for seed in self._waiting if seed not in seeds)
+        for worker, open_seeds in self._open.items():
+            self._dropped[worker] |= open_seeds.intersection(seeds)
+            open_seeds.difference_update(seeds)
 
     def take(self) -> list[RolloutResult]:
         """Waits until groups have ended.
@@ -168,13 +173,13 @@ class RolloutStream:
         self._waiting.clear()
         self._batch = next(_NUMBERS)
         if self._group.num_remote_env_runners() == 0:
-            if any(self._open.values()):
+            if self._open[0] or self._dropped[0]:
                 self._group.local_env_runner.advance([], batch=self._batch, seconds=0.0, call=0)
         else:
-            busy = [worker for worker, seeds in self._open.items() if seeds]
-            for worker in busy:
+            for worker in [w for w, seeds in self._open.items() if seeds or self._dropped[w]]:
                 self._call(worker, GIVE_UP, [], seconds=0.0)
         self._open.clear()
+        self._dropped.clear()
 
     def sample(self, seeds: Sequence[int]) -> list[RolloutResult]:
         """Samples a group for each seed, for the batch under way.
@@ -199,19 +204,21 @@ class RolloutStream:
 
     def _take_here(self) -> list[RolloutResult]:
         """The same where the driver's own EnvRunner samples."""
-        under_way = self._open[0]
-        seeds = self._next_seeds(self._max_groups_in_flight - len(under_way))
-        under_way |= set(seeds)
-        if not under_way:
+        seeds: list[int] = []
+        while self._waiting and self._has_room(0, seeds):
+            seeds.append(seed := self._waiting.popleft())
+            self._open[0].add(seed)
+        if not self._open[0]:
             return []
         result = self._group.local_env_runner.advance(
-            seeds, call=0, batch=self._batch, seconds=CALL_SECONDS, rates=self._rates
+            seeds,
+            call=0,
+            batch=self._batch,
+            seconds=CALL_SECONDS,
+            rates=self._rates,
+            drop=self._dropped.pop(0, ()),
         )
-        under_way -= {group.summary.seed for group in result.groups}
-        return [result]
-
-    def _next_seeds(self, count: int) -> list[int]:
-        return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        return [self._take_from(0, result)]
 
     def _take_back_lost(self) -> None:
         """Puts the seeds of EnvRunners that are no longer healthy first in the queue."""
@@ -219,6 +226,7 @@ class RolloutStream:
         for worker in [worker for worker in self._open if worker not in healthy]:
             self._calls.pop(worker, None)
             self._open_responses.pop(worker, None)
+            self._dropped.pop(worker, None)
             self._put_back(worker, self._open.pop(worker))
         if not healthy:
             self._wait_for_env_runners()
@@ -244,7 +252,7 @@ class RolloutStream:
             w: [] for w in self._group.healthy_env_runner_ids() if not self._is_called(w)
         }
         while self._waiting:
-            has_room = [w for w in given if len(self._open[w]) < self._max_groups_in_flight]
+            has_room = [w for w in given if self._has_room(w, given[w])]
             if not has_room:
                 break
             worker = min(has_room, key=lambda w: (self._load(w, given[w]), w))
@@ -255,6 +263,12 @@ class RolloutStream:
             if self._open[worker] and not self._call(worker, GO_ON, seeds):
                 self._waiting.extendleft(reversed(seeds))  # of one that has just been restarted
                 self._open[worker] -= set(seeds)
+
+    def _has_room(self, worker: int, given: Sequence[int]) -> bool:
+        return (
+            len(self._open[worker]) < self._max_groups_in_flight
+            and self._load(worker, given) < self._full
+        )
 
     def _is_called(self, worker: int) -> bool:
         return any(call.tag == GO_ON for call in self._calls[worker].values())
@@ -269,6 +283,7 @@ class RolloutStream:
     ) -> bool:
         """Has an EnvRunner go on; RLlib does not call one with a call of this tag under way."""
         number = next(_NUMBERS)
+        dropped = self._dropped.pop(worker, set())
         call = Call(tag=tag, seeds=frozenset(seeds), batch=self._batch)
         is_sent = self._group.foreach_env_runner_async(
             "try_advance",
@@ -278,12 +293,15 @@ class RolloutStream:
                 "batch": self._batch,
                 "seconds": seconds,
                 "rates": self._rates,
+                "drop": dropped,
             },
             tag=tag,
             remote_worker_ids=[worker],
         )
         if is_sent:
             self._calls[worker][number] = call
+        else:
+            self._dropped[worker] |= dropped
         return bool(is_sent)
 
     def _fetch(self) -> list[RolloutResult]:
@@ -298,6 +316,7 @@ class RolloutStream:
                 continue
             if isinstance(result, RolloutFailure):
                 raise RuntimeError(f"sampling failed on EnvRunner {worker}:\n{result.traceback}")
+            self._used.add(worker)
             results.append(self._take_from(worker, result))
         return results
 
@@ -309,15 +328,15 @@ class RolloutStream:
 
         calls = self._calls[worker]
         if not any(number < result.call for number in calls):
-            self._open_responses[worker] = sum(result.open_responses.values())
+            self._open_responses[worker] = sum(g.unfinished for g in result.under_way.values())
             on_the_way = {seed for call in calls.values() for seed in call.seeds}
-            lost = open_seeds - set(result.open_responses) - on_the_way
+            lost = open_seeds - set(result.under_way) - on_the_way
             open_seeds -= lost
             self._put_back(worker, lost)
 
-        self._used.add(worker)
         self._watch.note(worker, result.progress)
-        return replace(result, groups=groups)
+        under_way = {s: group for s, group in result.under_way.items() if s in open_seeds}
+        return replace(result, groups=groups, under_way=under_way)
 
     def _end_hanging(self) -> None:
         """Kills EnvRunners that hang; Ray starts them anew, and their seeds go out again.

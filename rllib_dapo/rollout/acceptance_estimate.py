@@ -1,0 +1,120 @@
+"""How many of the groups under way will be accepted, and how many more to ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from rllib_dapo.rollout.group_so_far import GroupSoFar
+
+# What a step's groups count for in the next one: the policy changes, and with it the share. Five
+# steps' worth of groups are known then, and a share that doubles is half followed after three.
+_KEPT = 0.8
+
+# Further groups are asked for where even one standard deviation more than is expected of those
+# under way would not do: a group that is asked for in vain costs its tokens, one that is asked for
+# late only what is then left of its longest response.
+_MARGIN = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcceptanceEstimate:
+    """Counts of the groups of steps so far, of earlier steps for less.
+
+    Attributes:
+        accepted: Groups that were accepted.
+        sampled: Groups that were sampled.
+        asked: Groups that were asked for, those included that were skipped.
+    """
+
+    accepted: float = 1.0
+    sampled: float = 1.0
+    asked: float = 1.0
+
+    @classmethod
+    def of(cls, counts: Mapping[str, float]) -> Self:
+        """Reads what `as_dict` has written."""
+        return cls(**counts)
+
+    def as_dict(self) -> dict[str, float]:
+        """The counts, for a checkpoint."""
+        return asdict(self)
+
+    def after(self, *, accepted: int, sampled: int, asked: int) -> AcceptanceEstimate:
+        """With further groups of the same step."""
+        return AcceptanceEstimate(
+            accepted=self.accepted + accepted,
+            sampled=self.sampled + sampled,
+            asked=self.asked + asked,
+        )
+
+    def next_step(self) -> AcceptanceEstimate:
+        """As the next step begins with it."""
+        return AcceptanceEstimate(
+            accepted=_KEPT * self.accepted, sampled=_KEPT * self.sampled, asked=_KEPT * self.asked
+        )
+
+    @property
+    def rate(self) -> float:
+        """Share of sampled groups that are accepted."""
+        return _share(self.accepted, self.sampled)
+
+    def chance(self, group: GroupSoFar | None) -> float:
+        """How probable it is that a group will be accepted of which all verdicts agree so far.
+
+        Prompts are taken for a mixture: on some all verdicts agree whatever is sampled, on the rest
+        the share of right answers is uniform on (0, 1). Of the latter, `k` verdicts agree with
+        probability `2 / (k + 1)`; if they do, all `n` do with `(k + 1) / (n + 1)` (Laplace's rule
+        of succession). The mixture's weight `w` follows from `rate = w (n - 1) / (n + 1)`.
+
+        Args:
+            group: The group; None, if nothing is known of it, not even whether it is skipped.
+        """
+        if group is None:
+            return _share(self.accepted, self.asked)
+        known = group.num_known
+        total = known + group.unfinished
+        if known == 0 or total < 2:
+            return self.rate
+
+        mixed = min(1.0, self.rate * (total + 1) / (total - 1))
+        agree = mixed * 2 / (known + 1)
+        return agree * (total - known) / (total + 1) / max(agree + 1 - mixed, 1e-9)
+
+    def further(
+        self, *, wanted: int, chances: Sequence[float], num_unknown: int, max_oversampling: float
+    ) -> int:
+        """How many groups to ask for.
+
+        With nothing under way as many as will do on average, and as few as that where the estimate
+        is uncertain: more can be asked for as soon as verdicts arrive.
+
+        Args:
+            wanted: Number of accepted groups that are still wanted.
+            chances: Of each group under way, how probable it is that it will be accepted.
+            num_unknown: Number of those of which nothing is known; their chances are as uncertain
+                as the rate is.
+            max_oversampling: Largest ratio of groups under way to groups wanted. A group of which
+                less is expected than of a new one counts for less.
+        """
+        rate = _share(self.accepted, self.asked)
+        rate_variance = rate * (1 - rate) / (self.asked + 1)
+        expected = math.fsum(chances)
+        variance = math.fsum(chance * (1 - chance) for chance in chances)
+        margin = _MARGIN if chances else 0.0
+
+        def will_do(count: int) -> bool:
+            unknown = num_unknown + count
+            spread = variance + count * rate * (1 - rate) + unknown**2 * rate_variance
+            return expected + count * rate + margin * math.sqrt(spread) >= wanted - 1e-6
+
+        taken = math.fsum(min(1.0, chance / rate) for chance in chances)
+        most = math.ceil(wanted * max_oversampling - taken - 1e-6)
+        return next((count for count in range(max(0, most)) if will_do(count)), max(0, most))
+
+
+def _share(part: float, whole: float) -> float:
+    """Never zero: a task without any signal would be asked about without end."""
+    return min(1.0, max(part / whole, 1e-3)) if whole > 0 else 1.0
