@@ -110,9 +110,11 @@ class AcceptanceEstimate:
             spread = variance + count * rate * (1 - rate) + unknown**2 * rate_variance
             return expected + count * rate + margin * math.sqrt(spread) >= wanted - 1e-6
 
-        taken = math.fsum(min(1.0, chance / rate) for chance in chances)
-        most = math.ceil(wanted * max_oversampling - taken - 1e-6)
-        return next((count for count in range(max(0, most)) if will_do(count)), max(0, most))
+        # The limit is on groups that are sampled: of those asked for, some will be skipped.
+        taken = math.fsum(min(1.0, chance / self.rate) for chance in chances)
+        left = max(0.0, wanted * max_oversampling - taken) * self.rate / rate
+        most = math.ceil(left - 1e-6)
+        return next((count for count in range(most) if will_do(count)), most)
 
 
 def _share(part: float, whole: float) -> float:

@@ -16,6 +16,7 @@ from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import METRICS
 from rllib_dapo.metrics.rollout_metrics import rollout_metrics, verdict_metrics
+from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 
 MakeSummary = Callable[..., GroupSummary]
@@ -40,9 +41,8 @@ def names(source: str) -> set[str]:
 @pytest.fixture
 def sampler(make_summary: MakeSummary) -> DynamicSampler:
     """A step that wanted two groups and asked for ten: one of every fate, and two given up."""
-    sampler = DynamicSampler(
-        prompts_per_step=2, next_seed=0, acceptance_rate=0.2, max_oversampling=5.0
-    )
+    fifth = AcceptanceEstimate(accepted=20.0, sampled=100.0, asked=100.0)
+    sampler = DynamicSampler(prompts_per_step=2, next_seed=0, estimate=fifth, max_oversampling=5.0)
     right, wrong, mixed = (True, True), (False, False), (True, False)
     assert len(sampler.ask()) == 10
     sampler.offer(

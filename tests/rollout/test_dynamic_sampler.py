@@ -14,7 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rllib_dapo.core import GroupSummary
+from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
 from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, decide
+from rllib_dapo.rollout.group_so_far import GroupSoFar
 
 MakeSummary = Callable[..., GroupSummary]
 
@@ -151,9 +153,14 @@ def test_with_a_baseline_of_its_own_a_single_verdict_can_be_trained_on(
 # Filling a batch
 
 
+def known(accepted: int, *, of: int) -> AcceptanceEstimate:
+    """What is known after so many groups, none of which was skipped."""
+    return AcceptanceEstimate(accepted=accepted, sampled=of, asked=of)
+
+
 @dataclass
 class Run:
-    """Training steps as the algorithm takes them, with two numbers handed from one to the next.
+    """Training steps as the algorithm takes them: a prompt and an estimate are all that goes on.
 
     Attributes:
         group_of: A seed's group.
@@ -163,7 +170,7 @@ class Run:
 
     group_of: Callable[[int], GroupSummary]
     next_seed: int = 0
-    acceptance_rate: float = 1.0
+    estimate: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
     asked: list[list[int]] = field(default_factory=list)
     accepted: list[list[int]] = field(default_factory=list)
 
@@ -174,7 +181,7 @@ class Run:
         sampler = DynamicSampler(
             prompts_per_step=prompts_per_step,
             next_seed=self.next_seed,
-            acceptance_rate=self.acceptance_rate,
+            estimate=self.estimate,
             **{"max_rounds": 1000, **settings},
         )
         self.asked.append([])
@@ -189,7 +196,7 @@ class Run:
 
         assert sampler.asked == len(self.asked[-1])
         assert sampler.given_up == len(under_way)
-        self.next_seed, self.acceptance_rate = sampler.next_seed, sampler.acceptance_rate
+        self.next_seed, self.estimate = sampler.next_seed, sampler.next_estimate
         self.accepted.append([group.seed for group in sampler.accepted])
         return sampler
 
@@ -220,10 +227,11 @@ def test_a_step_takes_exactly_the_next_informative_prompts_whatever_order_groups
         assert sampler.seen == other.seen
         assert sampler.decisions == other.decisions
         assert sampler.acceptance_rate == other.acceptance_rate
+        assert sampler.next_estimate == other.next_estimate
 
 
 @given(world=WORLDS, stop=st.integers(1, 4))
-def test_a_run_goes_on_from_two_numbers_alone(
+def test_a_run_goes_on_from_its_next_prompt_and_its_estimate_alone(
     group_of: Callable[..., GroupSummary], world: list[bool], stop: int
 ) -> None:
     whole = Run(lambda seed: group_of(world, seed))
@@ -232,7 +240,7 @@ def test_a_run_goes_on_from_two_numbers_alone(
     first = Run(lambda seed: group_of(world, seed))
     for _ in range(stop):
         first.step(prompts_per_step=3)
-    resumed = Run(lambda seed: group_of(world, seed), first.next_seed, first.acceptance_rate)
+    resumed = Run(lambda seed: group_of(world, seed), first.next_seed, first.estimate)
     for _ in range(5 - stop):
         resumed.step(prompts_per_step=3)
     assert first.asked + resumed.asked == whole.asked
@@ -242,7 +250,7 @@ def test_a_run_goes_on_from_two_numbers_alone(
 def test_what_comes_after_the_full_batch_is_asked_for_again_in_the_next_step(
     group_of: Callable[..., GroupSummary],
 ) -> None:
-    run = Run(lambda seed: group_of([True, False], seed), acceptance_rate=0.25)
+    run = Run(lambda seed: group_of([True, False], seed), estimate=known(100, of=400))
     sampler = run.step(prompts_per_step=2, max_oversampling=4)
     assert run.asked == [list(range(8))]
     assert run.accepted == [[0, 2]]
@@ -256,7 +264,7 @@ def test_what_comes_after_the_full_batch_is_asked_for_again_in_the_next_step(
 def test_groups_that_arrive_before_the_batch_is_full_without_them_are_surplus(
     group_of: Callable[..., GroupSummary],
 ) -> None:
-    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, acceptance_rate=0.5)
+    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, estimate=known(50, of=100))
     assert sampler.ask() == range(2)
     sampler.offer([group_of([True], 1)])
     assert not sampler.is_done, "seed 0 comes first"
@@ -269,36 +277,77 @@ def test_groups_that_arrive_before_the_batch_is_full_without_them_are_surplus(
 def test_a_group_that_is_not_informative_is_replaced_when_it_arrives(
     group_of: Callable[..., GroupSummary],
 ) -> None:
-    sampler = DynamicSampler(prompts_per_step=4, next_seed=0)
+    sampler = DynamicSampler(prompts_per_step=4, next_seed=0, estimate=known(1000, of=1000))
     assert sampler.ask() == range(4)
     sampler.offer([group_of([False], 2)])
-    # Half a batch of the last step was informative, and one more was not: for four places six are
-    # wanted under way, of which there are three.
-    assert sampler.ask() == range(4, 7)
+    assert sampler.ask() == range(4, 5)
     sampler.offer([group_of([True], 0)])
     assert len(sampler.ask()) == 0
 
 
-@given(
-    wanted=st.integers(1, 600),
-    acceptance_rate=st.floats(0, 1),
-    max_oversampling=st.floats(1, 50) | st.integers(10, 50).map(lambda tenths: tenths / 10),
-)
-@example(wanted=10, acceptance_rate=0.0, max_oversampling=1.3)
-def test_at_first_as_much_is_asked_for_as_the_acceptance_rate_says_within_max_oversampling(
-    wanted: int, acceptance_rate: float, max_oversampling: float
+def test_a_group_that_will_probably_be_dropped_is_replaced_while_it_is_under_way() -> None:
+    sampler = DynamicSampler(prompts_per_step=4, next_seed=0, estimate=known(1000, of=1000))
+    assert sampler.ask() == range(4)
+    undecided = GroupSoFar(rewards=(1.0,), is_correct=(True,), unfinished=7)
+    sampler.offer([], {0: undecided})
+    assert len(sampler.ask()) == 0, "it is as likely as any other"
+    hopeless = GroupSoFar(rewards=(1.0,) * 8, is_correct=(True,) * 8, unfinished=0)
+    sampler.offer([], {0: hopeless})
+    assert sampler.ask() == range(4, 5)
+
+
+def test_prompts_behind_those_that_fill_the_batch_for_sure_are_dropped(
+    group_of: Callable[..., GroupSummary],
+) -> None:
+    sampler = DynamicSampler(prompts_per_step=2, next_seed=0, estimate=known(100, of=300))
+    assert sampler.ask() == range(6)
+    mixed = GroupSoFar(rewards=(1.0, -1.0), is_correct=(True, False), unfinished=6)
+    agree = GroupSoFar(rewards=(1.0, 1.0), is_correct=(True, True), unfinished=6)
+    sampler.offer([group_of([True], 4)], {0: agree, 2: mixed})
+    assert sampler.drop() == range(5, 6), "2 and 4 will fill the batch, if nothing before them does"
+    sampler.offer([], {0: agree, 1: mixed})
+    assert sampler.drop() == range(3, 5)
+    assert (sampler.surplus, sampler.given_up, sampler.asked) == (1, 2, 6)
+    assert len(sampler.ask()) == 0
+    assert sampler.drop() == range(3, 3)
+
+    # What is given up here is what the next step begins with.
+    sampler.offer([group_of([False], 0), group_of([True], 1), group_of([True], 2)])
+    assert [group.seed for group in sampler.accepted] == [1, 2]
+    assert sampler.next_seed == 3
+
+
+def test_a_prompt_that_was_dropped_is_asked_for_again_where_what_was_sure_is_not(
+    make_summary: MakeSummary, group_of: Callable[..., GroupSummary]
+) -> None:
+    """An EnvRunner has died, and what it samples anew has lost its verdicts."""
+    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, estimate=known(50, of=100))
+    assert sampler.ask() == range(2)
+    mixed = GroupSoFar(rewards=(1.0, -1.0), is_correct=(True, False), unfinished=6)
+    sampler.offer([], {0: mixed})
+    assert sampler.drop() == range(1, 2)
+    sampler.offer([make_summary(0, rewards=(nan, nan), is_correct=(None, None))])
+    assert sampler.ask().start == 1
+    sampler.offer([group_of([True], 1)])
+    assert [group.seed for group in sampler.accepted] == [1]
+
+
+@given(wanted=st.integers(1, 600), accepted=st.integers(0, 1000), max_oversampling=st.floats(1, 50))
+@example(wanted=10, accepted=0, max_oversampling=1.3)
+def test_at_first_as_much_is_asked_for_as_the_estimate_says_within_max_oversampling(
+    wanted: int, accepted: int, max_oversampling: float
 ) -> None:
     sampler = DynamicSampler(
         prompts_per_step=wanted,
         next_seed=5,
-        acceptance_rate=acceptance_rate,
+        estimate=known(accepted, of=1000),
         max_oversampling=max_oversampling,
     )
     seeds = sampler.ask()
     assert seeds.start == 5
     assert wanted <= len(seeds) <= math.ceil(wanted * max_oversampling)
-    if acceptance_rate * max_oversampling > 1.001:
-        assert len(seeds) == pytest.approx(wanted / acceptance_rate, abs=1)
+    if accepted * max_oversampling > 1001:
+        assert len(seeds) == pytest.approx(wanted * 1000 / accepted, abs=1)
     assert len(sampler.ask()) == 0
 
 
@@ -316,7 +365,7 @@ def test_asking_ends_at_the_limit_and_spends_its_prompts(
 def test_without_dynamic_sampling_as_much_is_asked_for_as_is_wanted(
     group_of: Callable[..., GroupSummary],
 ) -> None:
-    run = Run(lambda seed: group_of([False], seed), acceptance_rate=0.25)
+    run = Run(lambda seed: group_of([False], seed), estimate=known(25, of=100))
     run.step(prompts_per_step=4, dynamic_sampling=False)
     assert run.asked == [[0, 1, 2, 3]]
     assert run.accepted == [[0, 1, 2, 3]]

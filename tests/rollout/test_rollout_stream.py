@@ -16,7 +16,7 @@ from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult
-from rllib_dapo.rollout.rollout_stream import RolloutStream, groups_in_flight
+from rllib_dapo.rollout.rollout_stream import RolloutStream
 from tests.rollout.dispatch import (
     Samples,
     env_runners,
@@ -31,6 +31,7 @@ MakeConfig = Callable[..., DAPOConfig]
 def stream_over(group: EnvRunnerGroup, **settings: Any) -> RolloutStream:
     defaults = {
         "max_groups_in_flight": 3,
+        "max_concurrent_responses": 256,
         "group_size": 4,
         "timeout_seconds": None,
         "stall_seconds": None,
@@ -51,28 +52,6 @@ def take_all(stream: RolloutStream, count: int) -> list[RolloutResult]:
     while len(seeds_of(results)) < count:
         results += stream.take()
     return results
-
-
-@pytest.mark.parametrize(
-    ("concurrent", "group_size", "at_most", "expected"),
-    [
-        (256, 16, 512, 32),  # room for 16, and as many that wait
-        (256, 16, 8, 8),
-        (10, 4, 512, 5),
-        (4, 16, 512, 1),
-    ],
-)
-def test_an_engine_is_given_twice_what_it_has_room_for(
-    concurrent: int, group_size: int, at_most: int, expected: int
-) -> None:
-    assert (
-        groups_in_flight(
-            max_groups_in_flight=at_most,
-            max_concurrent_responses=concurrent,
-            group_size=group_size,
-        )
-        == expected
-    )
 
 
 # Without a fault
@@ -117,6 +96,56 @@ def test_what_was_given_up_never_comes_and_its_prompts_may_be_asked_for_again(
         stream.begin_batch()
         assert samples_of(stream.sample(range(8))) == expected
         stream.give_up()
+
+
+def test_an_env_runner_is_given_twice_the_responses_that_its_engine_samples_at_a_time(
+    cluster: None, rollout_config: MakeConfig
+) -> None:
+    """Whole groups, of four responses here; its second one is begun with one response too many."""
+    with env_runners(rollout_config().env_runners(num_env_runners=1)) as group:
+        for concurrent, most in ((4, 2), (5, 3), (1, 1)):
+            stream = stream_over(
+                group, max_groups_in_flight=512, max_concurrent_responses=concurrent
+            )
+            stream.put(range(8))
+            results = stream.take()
+            assert len(seeds_of(results)) <= most
+            assert sum(len(result.under_way) for result in results) <= most
+            stream.give_up()
+
+
+def test_what_was_dropped_never_comes_unless_it_is_asked_for_again(
+    pair: EnvRunnerGroup, expected: Samples
+) -> None:
+    stream = stream_over(pair)
+    stream.put(range(8))
+    first = stream.take()
+    dropped = [seed for seed in (1, 3, 6, 7) if seed not in seeds_of(first)]
+    stream.drop(dropped)
+    results = first + take_all(stream, 8 - len(dropped) - len(seeds_of(first)))
+    assert stream.take() == []
+    assert sorted(seeds_of(results)) == [seed for seed in range(8) if seed not in dropped]
+
+    stream.put(dropped)
+    results += take_all(stream, len(dropped))
+    assert samples_of(results) == expected
+    assert not stream.has_lost
+
+
+def test_a_group_that_is_dropped_and_asked_for_again_at_once_comes_once(
+    pair: EnvRunnerGroup, expected: Samples
+) -> None:
+    stream = stream_over(pair)
+    stream.put(range(8))
+    stream.drop([2, 5])
+    stream.put([5])
+    results = stream.take()
+    again = [seed for seed in (0, 4, 7) if seed not in seeds_of(results)]
+    stream.drop(again)
+    stream.put([2, *again])
+    results += take_all(stream, 8 - len(seeds_of(results)))
+    assert stream.take() == []
+    assert samples_of(results) == expected
 
 
 def test_an_engine_keeps_nothing_of_groups_that_were_given_up(pair: EnvRunnerGroup) -> None:
