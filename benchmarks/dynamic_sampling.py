@@ -290,6 +290,7 @@ def write(sides: dict[str, Figures], single: Figures, *, equal: bool) -> None:
         """Means over blocks of steps: a step takes one wave of responses, or two."""
         every = figures.seconds[later]
         return [statistics.mean(every[i : i + BLOCK]) for i in range(0, len(every), BLOCK)]
+
     ratio = 1 / MOST_SECONDS
 
     def tokens(figures: Figures) -> float:

@@ -122,8 +122,8 @@ class ModelSections(AlgorithmConfig):
             top_p: Nucleus of training rollouts. Below 1 the sampler's log-probabilities are no
                 longer the policy's. Source: recipe.
             max_concurrent_responses: Number of responses that one engine works on at a time.
-            max_groups_in_flight: Largest number of groups under way on one EnvRunner; never more
-                than twice what `max_concurrent_responses` has room for.
+            max_groups_in_flight: Largest number of groups under way on one EnvRunner. It is not
+                given another one either while it has twice `max_concurrent_responses` open.
             stall_seconds: Longest time in which an EnvRunner may make no progress in training: no
                 step of its engine, no answer of an environment. Then it hangs: it is started anew,
                 its prompts go out again, and where that does not help the trial ends. A long answer

@@ -72,7 +72,7 @@ def _decide_on(
     dynamic_sampling: bool,
     min_verdicts: int,
 ) -> Decision:
-    """Decides on the responses of a group. What some of them make acceptable, further ones leave."""
+    """Decides on responses of a group. What some make acceptable, further ones leave so."""
     known = [i for i, reward in enumerate(rewards) if not math.isnan(reward)]
     if len(known) < min_verdicts:
         return Decision.MISSING

@@ -12,6 +12,7 @@ from ray.exceptions import ObjectLostError, RayError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo import DAPOConfig
+from rllib_dapo.rollout import rollout_stream
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.lost_groups import sample_lost_again
@@ -256,18 +257,21 @@ def test_what_an_env_runner_had_sampled_before_it_died_is_sampled_again(
 
 @pytest.mark.slow
 def test_an_env_runner_that_was_restarted_without_a_word_loses_no_prompt(
-    cluster: None, rollout_config: MakeConfig, expected: Samples
+    cluster: None, rollout_config: MakeConfig, expected: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where Ray is quicker than the next call, no call fails: what is under way is gone."""
     config = rollout_config().env_runners(num_env_runners=1)
     with env_runners(config.fault_tolerance(restart_failed_env_runners=True)) as group:
         stream = stream_over(group)
         stream.put(range(8))
-        results = take_all(stream, 1)
+        with monkeypatch.context() as at_once:
+            at_once.setattr(rollout_stream, "CALL_SECONDS", 0.0)
+            (begun,) = stream.take()
+        assert (begun.groups, sorted(begun.under_way)) == ([], [0, 1, 2])
         group.foreach_env_runner(
             lambda runner: runner._batch_rollout.give_up(), local_env_runner=False
         )
-        results += take_all(stream, 8 - len(seeds_of(results)))
+        results = take_all(stream, 8)
         assert stream.has_lost
         assert samples_of(results) == expected
 
