@@ -42,7 +42,7 @@ from rllib_dapo.rollout.make_stream import make_requests, make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
-PROBLEMS, PROMPTS, RESPONSES, STEPS, BLOCK, COMPARED = 64, 8, 8, 61, 10, 6
+PROBLEMS, PROMPTS, RESPONSES, STEPS, BLOCK, COMPARED = 48, 8, 8, 33, 8, 6
 # Where a problem is neither hopeless nor trivial. A model knows most problems well or hardly.
 LIKELY, UNLIKELY = 7 / 8, 1 / 8
 MOST_SECONDS, MOST_TOKENS, MOST_TOKENS_WITH_MEMORY = 0.7, 1.0, 0.6

@@ -35,8 +35,8 @@ class Pace:
             as long as the median.
     """
 
-    step_seconds: float = 0.002
-    response_seconds: float = 0.00002
+    step_seconds: float = 0.005
+    response_seconds: float = 0.00005
     median_tokens: float = 80.0
     sigma: float = 1.0
 

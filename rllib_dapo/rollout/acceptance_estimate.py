@@ -88,8 +88,8 @@ class AcceptanceEstimate:
     ) -> int:
         """How many groups to ask for.
 
-        With nothing under way as many as will do on average, and as few as that where the estimate
-        is uncertain: more can be asked for as soon as verdicts arrive.
+        With nothing under way as many as will do on average. Fewer, where some will be skipped: how
+        many is told at once, and what is begun too much cannot be taken back.
 
         Args:
             wanted: Number of accepted groups that are still wanted.
@@ -103,7 +103,7 @@ class AcceptanceEstimate:
         rate_variance = rate * (1 - rate) / (self.asked + 1)
         expected = math.fsum(chances)
         variance = math.fsum(chance * (1 - chance) for chance in chances)
-        margin = _MARGIN if chances else 0.0
+        margin = _MARGIN if chances or self.asked > self.sampled else 0.0
 
         def will_do(count: int) -> bool:
             unknown = num_unknown + count

@@ -58,6 +58,9 @@ class BatchRollout:
 
         rollout.drop(drop)
         rollout.add(seeds)
+        if rollout.has_ended:  # without being sampled: the caller may want others in their place
+            return rollout, rollout.advance()
+
         until = time.monotonic() + seconds
         groups: list[PromptGroup] = []
         while not rollout.is_idle and (left := until - time.monotonic()) > 0:

@@ -66,6 +66,11 @@ class OpenRollout:
         return not self._open and not self._ended
 
     @property
+    def has_ended(self) -> bool:
+        """Whether there are groups to be handed out."""
+        return bool(self._ended)
+
+    @property
     def progress(self) -> int:
         """See `RolloutLoop.progress`."""
         return self._loop.progress
