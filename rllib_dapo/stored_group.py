@@ -5,13 +5,15 @@ group one object, each of these would fetch all of it. The cut is by response be
 made after the EnvRunner has let go of the group. Texts and verdicts, which no Learner reads, are
 apart from tokens.
 
-To put an object into the store takes up to a millisecond, whatever its size. That is nothing beside
-sampling a response of thousands of tokens, but much beside one of ten. So a group that only one
-process will fetch is not cut.
+To put an object into the store takes up to a millisecond, whatever its size, and so do its arrays
+together. That is nothing beside sampling a response of thousands of tokens, but much beside one of
+ten. So a group that only one process will fetch is not cut, and a small one is not put there at
+all: it goes with its summary, as bytes that only those read who need the group.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,6 +55,39 @@ class WholeGroup:
     def fetch(self) -> PromptGroup:
         """Fetches the group."""
         return ray.get(self.reference)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedGroup:
+    """A small group as bytes; no process but those of the run ever writes or reads them.
+
+    Attributes:
+        packed: The `PromptGroup`, pickled.
+    """
+
+    packed: bytes
+
+    @property
+    def tokens(self) -> PackedGroup:
+        """What Learners are given."""
+        return self
+
+    def tokens_of(self, indices: Iterable[int]) -> PackedGroup:
+        """Returns the same: a part of it would hardly be smaller."""
+        return self
+
+    def references(self) -> list[ray.ObjectRef]:
+        """None: it is all here."""
+        return []
+
+    def assemble(self, parts: Sequence[Any]) -> PromptGroup:
+        """Returns the group."""
+        group: PromptGroup = pickle.loads(self.packed)
+        return group
+
+    def fetch(self) -> PromptGroup:
+        """Returns the group."""
+        return self.assemble([])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,18 +149,24 @@ class CutGroup:
         return replace(rest, prompt_ids=tokens.prompt_ids, responses=tuple(responses))
 
 
-StoredGroup = WholeGroup | CutGroup
-StoredTokens = WholeGroup | CutTokens
+# Tokens of a group that is not worth an object. With what belongs to them they take some 50 KB.
+SMALL = 4096
+
+StoredGroup = PackedGroup | WholeGroup | CutGroup
+StoredTokens = PackedGroup | WholeGroup | CutTokens
 
 
-def store_group(group: PromptGroup, *, cut: bool) -> StoredGroup:
-    """Puts a group into the object store.
+def store_group(group: PromptGroup, *, cut: bool, small: int = SMALL) -> StoredGroup:
+    """Puts a group into the object store, unless it is small.
 
     Args:
         group: The group. In the store it lives as long as this process and the references to it.
         cut: Whether each response is an object of its own; for groups that several Learners train
             on.
+        small: Number of tokens up to which a group is small.
     """
+    if sum(len(response.token_ids) for response in group.responses) <= small:
+        return PackedGroup(packed=pickle.dumps(group, protocol=5))
     if not cut:
         return WholeGroup(reference=ray.put(group))
 

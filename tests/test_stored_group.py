@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,11 +18,16 @@ from rllib_dapo.core.types import GroupSummary, GroupTokens, TurnRecord
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.planning import plan_update
 from rllib_dapo.rollout.rollout_result import SampledGroup
-from rllib_dapo.stored_group import CutGroup, fetch_tokens, store_group
+from rllib_dapo.stored_group import CutGroup, PackedGroup, fetch_tokens
+from rllib_dapo.stored_group import store_group as store_or_pack
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 LEARNERS, GROUPS, GROUP_SIZE, MAX_TOKENS = 8, 32, 16, 4096
+
+
+# Groups of any size, put into the store.
+store_group = partial(store_or_pack, small=-1)
 
 
 def make_group(seed: int, *, lengths: list[int], prompt_tokens: int = 5) -> PromptGroup:
@@ -61,6 +67,33 @@ def test_a_group_comes_back_as_it_was(lengths: list[int], cut: bool) -> None:
     group = make_group(0, lengths=lengths)
     sampled = SampledGroup(summary=group.summary(), data=store_group(group, cut=cut))
     np.testing.assert_equal(asdict(sampled.group()), asdict(group))
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize(
+    ("lengths", "is_packed"),
+    [([], True), ([4096], True), ([2000, 2096], True), ([4097], False), ([2000, 2097], False)],
+)
+def test_a_small_group_is_no_object_of_its_own(
+    lengths: list[int], is_packed: bool, cut: bool
+) -> None:
+    group = make_group(0, lengths=lengths)
+    stored = store_or_pack(group, cut=cut)
+    assert isinstance(stored, PackedGroup) is is_packed
+    np.testing.assert_equal(asdict(stored.fetch()), asdict(group))
+
+
+def test_packed_groups_are_fetched_beside_others() -> None:
+    groups = [make_group(seed, lengths=[2, 4]) for seed in range(3)]
+    stored = [
+        store_or_pack(groups[0], cut=True).tokens,
+        store_group(groups[1], cut=True).tokens.tokens_of([1]),
+        store_or_pack(groups[2], cut=False).tokens.tokens_of([0]),
+    ]
+    found = fetch_tokens(stored)
+    expected = [groups[0], groups[1].tokens_of([1]), groups[2]]
+    for tokens, group in zip(found, expected, strict=True):
+        np.testing.assert_equal(asdict(tokens), asdict(group))
 
 
 def test_tokens_are_those_of_the_responses_asked_for() -> None:

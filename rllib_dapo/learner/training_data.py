@@ -19,7 +19,7 @@ from ray.rllib.utils.annotations import override
 from rllib_dapo.core.batching import MiniBatchPlan
 from rllib_dapo.core.types import GroupTokens, PromptGroup
 from rllib_dapo.learner.planned_batch import PlannedBatch
-from rllib_dapo.stored_group import CutTokens, StoredTokens, WholeGroup, fetch_tokens
+from rllib_dapo.stored_group import CutTokens, PackedGroup, StoredTokens, WholeGroup, fetch_tokens
 
 
 @dataclass
@@ -87,7 +87,7 @@ class GroupTrainingData(TrainingData):
         stored = {
             group: tokens.tokens_of(indices)
             for group, indices in _planned(self.shards).items()
-            if isinstance(tokens := self.groups[group], (WholeGroup, CutTokens))
+            if isinstance(tokens := self.groups[group], (PackedGroup, WholeGroup, CutTokens))
         }
         if stored:
             fetched = fetch_tokens(list(stored.values()))

@@ -16,7 +16,8 @@ class SampledGroup:
 
     Attributes:
         summary: Lengths, rewards and verdicts: all that the driver decides on.
-        data: The group with its tokens, or what refers to it in Ray's object store.
+        data: The group with its tokens, packed where it is small, or what refers to it in Ray's
+            object store.
     """
 
     summary: GroupSummary
@@ -24,7 +25,7 @@ class SampledGroup:
 
     @classmethod
     def of(cls, group: PromptGroup, *, stays_here: bool, cut: bool) -> SampledGroup:
-        """Leaves a group in the object store.
+        """Leaves a group in the object store, unless it is small.
 
         Args:
             group: The group.

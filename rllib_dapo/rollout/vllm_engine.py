@@ -35,11 +35,11 @@ from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 os.environ.update(vllm_environment())
 
-from vllm import LLM, TokensPrompt
+from vllm import LLM
 from vllm.platforms import current_platform
 
 from rllib_dapo.rollout.vllm_adapters import VLLMAdapters, start_with_adapters
-from rllib_dapo.rollout.vllm_requests import sampling_params, to_completion
+from rllib_dapo.rollout.vllm_requests import add_responses, to_completion
 from rllib_dapo.rollout.vllm_start import start_vllm
 from rllib_dapo.rollout.vllm_transfer import (
     TransferReceiver,
@@ -136,18 +136,16 @@ class VLLMEngine(Engine):
         """
         self._refuse_asleep("weights", "kv_cache")
         self.refuse_half_weights()
-        prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
         adapter = self._held_adapters.request(name) if (name := request.sampling.adapter) else None
-
-        for index in request.wanted:
-            request_id = str(next(self._request_ids))
-            self._pending[request_id] = (request.key, index)
-            self.llm.llm_engine.add_request(
-                request_id,
-                prompt,
-                sampling_params(request.sampling, request.seed + index),
-                lora_request=adapter,
-            )
+        places = {str(next(self._request_ids)): index for index in request.wanted}
+        self._pending |= {request_id: (request.key, index) for request_id, index in places.items()}
+        add_responses(
+            self.llm.llm_engine,
+            request.prompt_ids,
+            request.sampling,
+            {request_id: request.seed + index for request_id, index in places.items()},
+            adapter,
+        )
 
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: one forward pass."""

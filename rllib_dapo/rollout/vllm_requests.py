@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from copy import copy
+
 import numpy as np
-from vllm import SamplingParams
+from vllm import SamplingParams, TokensPrompt
+from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
 
 from rllib_dapo.rollout.engine import Completion, Sampling
 
@@ -27,6 +32,44 @@ def sampling_params(sampling: Sampling, seed: int) -> SamplingParams:
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def add_responses(
+    engine: LLMEngine,
+    prompt_ids: Sequence[int],
+    sampling: Sampling,
+    seeds: Mapping[str, int],
+    adapter: LoRARequest | None,
+) -> None:
+    """Adds a request for each response to a prompt, which is read and checked once.
+
+    It is done as `LLMEngine.add_request` does it for a request for several responses. To add each
+    by itself takes vLLM a millisecond, as long as a small model takes for some of its tokens.
+
+    Args:
+        engine: vLLM's engine.
+        prompt_ids: `[P]` token ids.
+        sampling: How responses are drawn.
+        seeds: The seed of each response by the id of its request; at least one.
+        adapter: What to sample from; None for the engine's own weights.
+    """
+    reader = engine.input_processor
+    (first_id, first_seed), *_ = seeds.items()
+    read = reader.process_inputs(
+        first_id,
+        TokensPrompt(prompt_token_ids=list(prompt_ids)),
+        sampling_params(sampling, first_seed),
+        supported_tasks=engine.get_supported_tasks(),
+        lora_request=adapter,
+    )
+    for request_id, seed in seeds.items():
+        request = copy(read)
+        request.request_id = request_id
+        request.sampling_params = copy(read.sampling_params)
+        request.sampling_params.seed = seed
+        reader.assign_request_id(request)
+        engine.output_processor.add_request(request, None, None, 0)
+        engine.engine_core.add_request(request)
 
 
 def to_completion(output: CompletionOutput) -> Completion:

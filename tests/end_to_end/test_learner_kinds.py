@@ -109,7 +109,7 @@ def training_data(
         for part in split_evenly(responses, minibatches)
     ]
     is_cut = num_learners > 1
-    references = {index: store_group(g, cut=is_cut).tokens for index, g in groups.items()}
+    references = {index: store_group(g, cut=is_cut, small=-1).tokens for index, g in groups.items()}
     return GroupTrainingData(groups=references, shards=list(zip(*plans, strict=True)))
 
 

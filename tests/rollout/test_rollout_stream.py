@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from ray.exceptions import ObjectLostError, RayError
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.rollout import rollout_stream
+from rllib_dapo.rollout import rollout_result, rollout_stream
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.rollout_result import RolloutResult
 from rllib_dapo.rollout.rollout_stream import RolloutStream
+from rllib_dapo.stored_group import store_group
 from tests.rollout.dispatch import (
     Samples,
     env_runners,
@@ -218,6 +220,11 @@ def test_an_env_runner_that_dies_while_it_samples_loses_no_prompt(
     assert grave.exists()
 
 
+def _stores_small_groups_too(runner: TextEnvRunner) -> None:
+    """What goes with its summary cannot be lost."""
+    rollout_result.store_group = partial(store_group, small=-1)
+
+
 def _can_be_fetched(result: RolloutResult) -> bool:
     try:
         samples_of([result])
@@ -238,6 +245,7 @@ def test_what_an_env_runner_had_sampled_before_it_died_is_sampled_again(
     sampler = DynamicSampler(prompts_per_step=8, next_seed=0, dynamic_sampling=False)
 
     with env_runners(config) as group:
+        group.foreach_env_runner(_stores_small_groups_too, local_env_runner=False)
         stream = stream_over(group)
         results = stream.sample(sampler.ask())
         assert stream.has_lost
