@@ -160,7 +160,7 @@ def plan_batches(
     fetched = {
         group: tokens
         for group, tokens in groups.items()
-        if not isinstance(tokens, (WholeGroup, CutTokens))
+        if isinstance(tokens, (PromptGroup, GroupTokens))
     }
     return [
         PlannedBatch(micro, fetched, pad_token_id=pad_token_id, device=device) for micro in plan
