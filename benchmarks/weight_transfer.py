@@ -183,7 +183,11 @@ def write(
             "seconds": round(statistics.median(checks), 3),
             "values": [round(value, 3) for value in checks],
         },
-        "step": {"seconds": round(step, 1), "values": [round(value, 1) for value in steps]},
+        "step": {
+            "seconds": round(step, 1),
+            "values": [round(value, 1) for value in steps],
+            "source": "training_step.py, in the same run",
+        },
         "machine": machine(),
         # One engine needs one core, a transfer to two engines all of them: other work on the
         # machine costs the transfers more.

@@ -22,8 +22,8 @@ def table() -> str:
     reference, step = record["reload_weights"], record["step"]
     lines = [
         f"{record['model']}, a Learner and {record['engines']} engines in processes of their own, "
-        f"on {record['machine']['cores']} CPU cores; medians. A step of "
-        f"benchmarks/training_step.py takes {step['seconds']:.0f} s in the same run.",
+        f"on {record['machine']['cores']} CPU cores; medians. A step takes {step['seconds']:.0f} s "
+        f"({step['source']}).",
         "",
         "| | seconds | bytes | times `reload_weights` | of a training step |",
         "| --- | --- | --- | --- | --- |",

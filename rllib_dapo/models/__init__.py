@@ -30,7 +30,7 @@ from rllib_dapo.models.loading import (
     model_file,
 )
 from rllib_dapo.models.model_names import check_model_name, folder_if_there, resolve_model
-from rllib_dapo.models.response_text import response_text
+from rllib_dapo.models.response_text import response_reader, response_text
 from rllib_dapo.models.weight_by_weight import WeightTaker, whole_shape
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "observation_token_ids",
     "prompt_token_ids",
     "resolve_model",
+    "response_reader",
     "response_text",
     "whole_shape",
 ]

@@ -41,6 +41,7 @@ class PromptEncoder:
         self.control = control_token_ids(tokenizer)
         self._tokenizer = tokenizer
         self._templates: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[Piece, ...]] = {}
+        self._own: dict[str, list[int]] = {}
 
     def template(self, roles: Sequence[str], contents: Sequence[str]) -> tuple[Piece, ...]:
         """Returns what the chat template makes of such a conversation.
@@ -79,8 +80,7 @@ class PromptEncoder:
         Raises:
             ValueError: If a text cannot be encoded without a control token; one line.
         """
-        own = [self._read(piece) for piece in pieces if isinstance(piece, str)]
-        own_ids = [index for ids in own for index in ids if index in self.control]
+        own_ids = [i for piece in pieces if isinstance(piece, str) for i in self._own_ids(piece)]
         # Any unknown character becomes the unknown token. Nobody can fake a role with it, unless
         # the template itself writes it.
         fakes_unknown = self._tokenizer.unk_token_id in own_ids
@@ -102,6 +102,12 @@ class PromptEncoder:
 
         left_out = self._tokenizer.unk_token_id if fakes_unknown else None
         return self._spliced(pieces, filled, at_start=at_start, left_out=left_out)
+
+    def _own_ids(self, piece: str) -> list[int]:
+        """Control tokens in a text of the template, which is the same for every prompt."""
+        if piece not in self._own:
+            self._own[piece] = [index for index in self._read(piece) if index in self.control]
+        return self._own[piece]
 
     def _spliced(
         self,

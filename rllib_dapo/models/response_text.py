@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -31,11 +31,28 @@ def response_text(
             those that `framing_ids` names, so that a reward sees `<think>` and `<answer>` even
             where these are special tokens.
     """
-    if skip_special_tokens == "template":
-        framing = framing_ids(tokenizer)
+    return response_reader(tokenizer, skip_special_tokens=skip_special_tokens)(token_ids)
+
+
+def response_reader(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    skip_special_tokens: bool | Literal["template"] = "template",
+) -> Callable[[Sequence[int]], str]:
+    """Returns `response_text` for a tokenizer, for many responses.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        skip_special_tokens: As for `response_text`.
+    """
+    framing = framing_ids(tokenizer) if skip_special_tokens == "template" else frozenset()
+    skips_all = skip_special_tokens is True
+
+    def read(token_ids: Sequence[int]) -> str:
         kept = [index for index in token_ids if index not in framing]
-        return str(tokenizer.decode(kept, skip_special_tokens=False))
-    return str(tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+        return str(tokenizer.decode(kept, skip_special_tokens=skips_all))
+
+    return read
 
 
 def framing_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rllib_dapo.core.types import Response
 from rllib_dapo.envs.hosts.outcomes import StepOutcome, missing_outcome
-from rllib_dapo.models import observation_token_ids, response_text
+from rllib_dapo.models import observation_token_ids, response_reader
 from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep
@@ -122,7 +122,7 @@ class RolloutLoop:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._max_turns = max_turns
-        self._skip_special_tokens = skip_special_tokens
+        self._read_response = response_reader(tokenizer, skip_special_tokens=skip_special_tokens)
         self._sampling_seed = sampling_seed
         self._left_out = left_out
         self._on_response = on_response
@@ -322,9 +322,7 @@ class RolloutLoop:
             del self._generating[finished.key]
 
         token_ids = finished.completion.token_ids.tolist()
-        text = response_text(
-            self._tokenizer, token_ids, skip_special_tokens=self._skip_special_tokens
-        )
+        text = self._read_response(token_ids)
         conversation.add_completion(finished.completion, text)
 
         step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)

@@ -18,9 +18,10 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
 from rllib_dapo.learner.weight_source import LearnerWeights
 from rllib_dapo.models import load_causal_lm, load_tokenizer
+from rllib_dapo.rollout import rollout_result
 from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
-from rllib_dapo.stored_group import CutGroup, WholeGroup
+from rllib_dapo.stored_group import CutGroup, WholeGroup, store_group
 from rllib_dapo.weight_transfer.object_store import load_pieces
 from rllib_dapo.weight_transfer.pieces import WeightPieces
 
@@ -229,8 +230,10 @@ def test_a_group_is_cut_where_several_learners_will_train_on_it(
     num_learners: int,
     evaluation: bool,
     kind: type,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And is otherwise one object, or none where the driver runs in the same process."""
+    monkeypatch.setattr(rollout_result, "store_group", partial(store_group, small=-1))
     config = rollout_config().learners(num_learners=num_learners)
     remote = TextEnvRunner(config=config, worker_index=1, num_workers=1)
     try:
