@@ -29,6 +29,7 @@ from typing import Any
 import gymnasium as gym
 import ray
 from common import Side, report, timed
+from fill_batch import fill_batch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune import register_env
@@ -37,7 +38,7 @@ from simulated_engine import SimulatedRunner
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.envs import TextSpace
-from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, decide
+from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.make_stream import make_requests, make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_result import SampledGroup
@@ -152,26 +153,10 @@ class StreamSide:
     def step(self) -> None:
         """Fills a batch, as `DAPO` does."""
         before = num_tokens(self._runners)
-        seconds, sampler = timed(self._fill)
-        self._place.end_step(sampler)
+        seconds, (sampler, self.groups) = timed(lambda: fill_batch(self._stream, self._place))
         self.figures.seconds.append(seconds)
         self.figures.tokens.append((num_tokens(self._runners) - before) / len(sampler.accepted))
         self.figures.batches.append([summary.seed for summary in sampler.accepted])
-
-    def _fill(self) -> DynamicSampler:
-        sampler, rates = self._place.begin_step()
-        self._stream.begin_batch(rates)
-        self.groups = {}
-        while not sampler.is_done:
-            self._stream.put(sampler.ask())
-            results = self._stream.take()
-            arrived = [group for result in results for group in result.groups]
-            under_way = {seed: g for result in results for seed, g in result.under_way.items()}
-            sampler.offer((group.summary for group in arrived), under_way)
-            self._stream.drop(sampler.drop())
-            self.groups |= {group.summary.seed: group for group in arrived}
-        self._stream.give_up()
-        return sampler
 
     def texts(self) -> list[list[str]]:
         """All responses of the last batch."""
