@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from rllib_dapo.rollout.group_so_far import GroupSoFar
+from rllib_dapo.rollout.outlooks import UNKNOWN, Outlook
 
 # What a step's groups count for in the next one: the policy changes, and with it the share. Five
 # steps' worth of groups are known then, and a share that doubles is half followed after three.
@@ -61,8 +62,8 @@ class AcceptanceEstimate:
         """Share of sampled groups that are accepted."""
         return _share(self.accepted, self.sampled)
 
-    def chance(self, group: GroupSoFar | None) -> float:
-        """How probable it is that a group will be accepted of which all verdicts agree so far.
+    def chance(self, outlook: Outlook) -> float:
+        """How probable it is that a group will be accepted, of which all verdicts agree so far.
 
         Prompts are taken for a mixture: on some all verdicts agree whatever is sampled, on the rest
         the share of right answers is uniform on (0, 1). Of the latter, `k` verdicts agree with
@@ -70,13 +71,16 @@ class AcceptanceEstimate:
         of succession). The mixture's weight `w` follows from `rate = w (n - 1) / (n + 1)`.
 
         Args:
-            group: The group; None, if nothing is known of it, not even whether it is skipped.
+            outlook: What is known of the group.
         """
-        if group is None:
+        if outlook.is_sure:
+            return 1.0
+        if outlook == UNKNOWN:
             return _share(self.accepted, self.asked)
-        known = group.num_known
-        total = known + group.unfinished
-        if known == 0 or total < 2:
+        known, total = outlook.known, outlook.total
+        if total < 2:
+            return 0.0
+        if known == 0:
             return self.rate
 
         mixed = min(1.0, self.rate * (total + 1) / (total - 1))
@@ -84,7 +88,7 @@ class AcceptanceEstimate:
         return agree * (total - known) / (total + 1) / max(agree + 1 - mixed, 1e-9)
 
     def further(
-        self, *, wanted: int, chances: Sequence[float], num_unknown: int, max_oversampling: float
+        self, *, wanted: int, under_way: Mapping[Outlook, int], max_oversampling: float
     ) -> int:
         """How many groups to ask for.
 
@@ -93,17 +97,18 @@ class AcceptanceEstimate:
 
         Args:
             wanted: Number of accepted groups that are still wanted.
-            chances: Of each group under way, how probable it is that it will be accepted.
-            num_unknown: Number of those of which nothing is known; their chances are as uncertain
-                as the rate is.
+            under_way: Number of groups under way by what is known of them.
             max_oversampling: Largest ratio of groups under way to groups wanted. A group of which
                 less is expected than of a new one counts for less.
         """
-        rate = _share(self.accepted, self.asked)
+        rate = self.chance(UNKNOWN)
         rate_variance = rate * (1 - rate) / (self.asked + 1)
-        expected = math.fsum(chances)
-        variance = math.fsum(chance * (1 - chance) for chance in chances)
+        chances = [(self.chance(outlook), count) for outlook, count in under_way.items()]
+        expected = math.fsum(chance * count for chance, count in chances)
+        variance = math.fsum(chance * (1 - chance) * count for chance, count in chances)
         margin = _MARGIN if chances or self.asked > self.sampled else 0.0
+        # Their chances are the rate, and as uncertain as it is.
+        num_unknown = sum(n for one, n in under_way.items() if not one.known and not one.is_sure)
 
         def will_do(count: int) -> bool:
             unknown = num_unknown + count
@@ -111,10 +116,10 @@ class AcceptanceEstimate:
             return expected + count * rate + margin * math.sqrt(spread) >= wanted - 1e-6
 
         # The limit is on groups that are sampled: of those asked for, some will be skipped.
-        taken = math.fsum(min(1.0, chance / self.rate) for chance in chances)
+        taken = math.fsum(min(1.0, chance / self.rate) * count for chance, count in chances)
         left = max(0.0, wanted * max_oversampling - taken) * self.rate / rate
         most = math.ceil(left - 1e-6)
-        return next((count for count in range(most) if will_do(count)), most)
+        return bisect_left(range(most), True, key=will_do)
 
 
 def _share(part: float, whole: float) -> float:

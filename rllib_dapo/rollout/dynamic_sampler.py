@@ -18,6 +18,7 @@ from rllib_dapo.core.advantage import has_signal
 from rllib_dapo.core.types import GroupSummary
 from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
 from rllib_dapo.rollout.group_so_far import GroupSoFar
+from rllib_dapo.rollout.outlooks import SURE, UNKNOWN, Outlook, Outlooks
 
 
 class Decision(StrEnum):
@@ -134,11 +135,10 @@ class DynamicSampler:
     def __post_init__(self) -> None:
         """Nothing was asked for yet."""
         self._next_to_decide = self.next_seed
+        self._under_way = Outlooks()
         # Groups that have arrived, but not all before them: they may turn out not to be needed.
         self._arrived: dict[int, tuple[GroupSummary, Decision]] = {}
-        # Groups under way, and which of them will be accepted however they go on.
-        self._so_far: dict[int, GroupSoFar] = {}
-        self._sure: set[int] = set()
+        self._num_arrived: Counter[Decision] = Counter()  # that met each decision
         self._filled_up: set[int] = set()
 
     @property
@@ -149,8 +149,7 @@ class DynamicSampler:
     @property
     def asked(self) -> int:
         """Number of groups that were asked for and not skipped."""
-        arrived = len(self.seen) + len(self._arrived) - self._skipped
-        return arrived + self._under_way + self.surplus + self.given_up
+        return self._used + self.surplus + self.given_up
 
     @property
     def rounds(self) -> float:
@@ -168,20 +167,24 @@ class DynamicSampler:
     @property
     def is_done(self) -> bool:
         """Whether the batch is full, or all rounds are used up and all groups have arrived."""
-        return self.wanted == 0 or (self._left == 0 and self._under_way == 0)
+        return self.wanted == 0 or (self._left == 0 and not self._under_way)
 
     @property
     def _skipped(self) -> int:
-        return self.decisions[Decision.SKIPPED] + self._num_arrived(Decision.SKIPPED)
+        return self.decisions[Decision.SKIPPED] + self._num_arrived[Decision.SKIPPED]
 
     @property
-    def _under_way(self) -> int:
-        return self.next_seed - self._next_to_decide - len(self._arrived)
+    def _used(self) -> int:
+        """Number of groups that the batch is chosen from, as far as they were asked for."""
+        return len(self.seen) + len(self._arrived) + len(self._under_way) - self._skipped
 
     @property
     def _left(self) -> int:
-        """Number of groups that may still be asked for."""
-        return max(0, math.ceil(self.max_rounds * self._round_size) - self.asked)
+        """Number of groups that may still be asked for.
+
+        What is given up does not count: how much that is depends on which group was faster.
+        """
+        return max(0, math.ceil(self.max_rounds * self._round_size) - self._used)
 
     @property
     def acceptance_rate(self) -> float:
@@ -207,21 +210,19 @@ class DynamicSampler:
         shows early: two verdicts that differ are enough to accept it. So one that is about to be
         dropped is replaced while its longest responses are still being sampled.
         """
-        open_places = self.wanted - self._num_arrived(Decision.ACCEPTED)
+        open_places = self.wanted - self._num_arrived[Decision.ACCEPTED]
         if self.is_done or open_places <= 0:
             return range(self.next_seed, self.next_seed)
 
-        estimate = self._estimate_now()
-        under_way = [seed for seed in self._not_decided() if seed not in self._arrived]
-        unknown = [seed for seed in under_way if seed not in self._so_far]
-        count = estimate.further(
+        count = self._estimate_now().further(
             wanted=open_places,
-            chances=[self._chance(estimate, seed) for seed in under_way],
-            num_unknown=len(unknown),
+            under_way=self._under_way.counts,
             max_oversampling=self.max_oversampling,
         )
         seeds = range(self.next_seed, self.next_seed + min(count, self._left))
         self.next_seed = seeds.stop
+        for seed in seeds:
+            self._under_way.note(seed, UNKNOWN if self.dynamic_sampling else SURE)
         return seeds
 
     def _estimate_now(self) -> AcceptanceEstimate:
@@ -230,20 +231,10 @@ class DynamicSampler:
             return AcceptanceEstimate()  # whatever is sampled will probably be accepted
         known = len(self.seen) + len(self._arrived)
         return self.estimate.after(
-            accepted=self.decisions[Decision.ACCEPTED] + self._num_arrived(Decision.ACCEPTED),
+            accepted=self.decisions[Decision.ACCEPTED] + self._num_arrived[Decision.ACCEPTED],
             sampled=known - self._skipped,
             asked=known,
         )
-
-    def _chance(self, estimate: AcceptanceEstimate, seed: int) -> float:
-        is_sure = not self.dynamic_sampling or seed in self._sure
-        return 1.0 if is_sure else estimate.chance(self._so_far.get(seed))
-
-    def _num_arrived(self, decision: Decision) -> int:
-        return sum(met is decision for _, met in self._arrived.values())
-
-    def _not_decided(self) -> range:
-        return range(self._next_to_decide, self.next_seed)
 
     def _decide(self, group: GroupSummary) -> Decision:
         return decide(group, dynamic_sampling=self.dynamic_sampling, min_verdicts=self.min_verdicts)
@@ -262,15 +253,17 @@ class DynamicSampler:
             under_way: What is known of others, by seed.
         """
         for seed, so_far in (under_way or {}).items():
-            self._so_far[seed] = so_far
-            if self._is_sure(so_far):
-                self._sure.add(seed)
+            if self.dynamic_sampling and seed in self._under_way:
+                self._under_way.note(seed, self._outlook(so_far))
+        for group in groups:
+            if self._under_way.end(group.seed):
+                decision = self._decide(group)
+                self._arrived[group.seed] = group, decision
+                self._num_arrived[decision] += 1
+                self.tokens += sum(group.response_tokens)
 
-        arrived = {group.seed: group for group in groups}
-        self._arrived |= {seed: (group, self._decide(group)) for seed, group in arrived.items()}
-        self.tokens += sum(sum(group.response_tokens) for group in arrived.values())
         while self.wanted and self._next_to_decide in self._arrived:
-            group, decision = self._arrived.pop(self._next_to_decide)
+            group, decision = self._take_arrived(self._next_to_decide)
             self._next_to_decide += 1
             self.seen.append(group)
             self.decisions[decision] += 1
@@ -287,13 +280,14 @@ class DynamicSampler:
             Their seeds. Those that are asked for again, here or in the next step, begin anew.
         """
         sure = len(self.accepted)
-        for seed in self._not_decided():
-            if seed in self._arrived:
-                sure += self._arrived[seed][1] is Decision.ACCEPTED
-            else:
-                sure += seed in self._sure
-            if sure >= self.prompts_per_step:
-                return self._give_up_from(seed + 1)
+        if sure + self._num_arrived[Decision.ACCEPTED] + self._under_way.counts[SURE] >= (
+            self.prompts_per_step
+        ):
+            for seed in range(self._next_to_decide, self.next_seed):
+                _, decision = self._arrived.get(seed, (None, None))
+                sure += decision is Decision.ACCEPTED or self._under_way.of(seed) == SURE
+                if sure == self.prompts_per_step:
+                    return self._give_up_from(seed + 1)
         return range(self.next_seed, self.next_seed)
 
     def _give_up_from(self, first: int) -> range:
@@ -301,22 +295,27 @@ class DynamicSampler:
         seeds = range(first, self.next_seed)
         self.next_seed = first
         for seed in seeds:
-            _, decision = self._arrived.pop(seed, (None, None))
-            self.given_up += decision is None
-            self.surplus += decision not in (None, Decision.SKIPPED)
-            self._so_far.pop(seed, None)
-            self._sure.discard(seed)
+            if self._under_way.end(seed):
+                self.given_up += 1
+            else:
+                self.surplus += self._take_arrived(seed)[1] is not Decision.SKIPPED
         return seeds
 
-    def _is_sure(self, group: GroupSoFar) -> bool:
-        """Whether a group will be accepted, however its other responses end."""
+    def _take_arrived(self, seed: int) -> tuple[GroupSummary, Decision]:
+        group, decision = self._arrived.pop(seed)
+        self._num_arrived[decision] -= 1
+        return group, decision
+
+    def _outlook(self, group: GroupSoFar) -> Outlook:
         decision = _decide_on(
             group.rewards,
             group.is_correct,
             dynamic_sampling=self.dynamic_sampling,
             min_verdicts=self.min_verdicts,
         )
-        return decision is Decision.ACCEPTED
+        if decision is Decision.ACCEPTED:
+            return SURE
+        return Outlook(known=group.num_known, total=group.num_known + group.unfinished)
 
     def fill_up(self) -> None:
         """Adds groups without a signal to a batch that is not full, in the order of their seeds.

@@ -176,9 +176,12 @@ def test_a_group_that_will_probably_be_dropped_is_replaced_while_it_is_under_way
     undecided = GroupSoFar(rewards=(1.0,), is_correct=(True,), unfinished=7)
     sampler.offer([], {0: undecided})
     assert len(sampler.ask()) == 0, "it is as likely as any other"
+    silent = GroupSoFar(rewards=(nan,) * 7, is_correct=(None,) * 7, unfinished=1)
+    sampler.offer([], {1: silent, 99: silent})
+    assert sampler.ask() == range(4, 5), "one verdict is not enough"
     hopeless = GroupSoFar(rewards=(1.0,) * 8, is_correct=(True,) * 8, unfinished=0)
     sampler.offer([], {0: hopeless})
-    assert sampler.ask() == range(4, 5)
+    assert sampler.ask() == range(5, 6)
 
 
 def test_prompts_behind_those_that_fill_the_batch_for_sure_are_dropped(

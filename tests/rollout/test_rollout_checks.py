@@ -150,12 +150,13 @@ def test_groups_of_other_weights_are_refused(config: DAPOConfig, make_summary: M
 def test_what_fell_short_for_lack_of_verdicts_gives_no_advice_about_rounds(
     config: DAPOConfig, silent: GroupSummary, make_summary: MakeSummary
 ) -> None:
-    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, max_rounds=1, max_oversampling=1.0)
+    sampler = DynamicSampler(prompts_per_step=1, next_seed=0, max_rounds=2, max_oversampling=1.0)
     sampler.ask()
     sampler.offer([silent])
     told = describe_shortfall(sampler, config)
     assert told == f"no response got a verdict in 1 rounds (1 missing); the first reason: {DOWN}"
 
+    assert sampler.ask() == range(1, 2)
     sampler.offer([make_summary(1, rewards=(1.0, 1.0), is_correct=(True, True))])
     told = describe_shortfall(sampler, config)
     assert f"the first missing verdict: {DOWN}" in told
