@@ -7,6 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heapreplace
 from itertools import count
 
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -138,6 +139,8 @@ class RolloutStream:
         Args:
             seeds: Prompt seeds. They may be put again.
         """
+        if not seeds:
+            return
         self._waiting = deque(seed for seed in self._waiting if seed not in seeds)
         for worker, open_seeds in self._open.items():
             self._dropped[worker] |= open_seeds.intersection(seeds)
@@ -205,7 +208,7 @@ class RolloutStream:
     def _take_here(self) -> list[RolloutResult]:
         """The same where the driver's own EnvRunner samples."""
         seeds: list[int] = []
-        while self._waiting and self._has_room(0, seeds):
+        while self._waiting and self._has_room(0, self._load(0) + len(seeds) * self._group_size):
             seeds.append(seed := self._waiting.popleft())
             self._open[0].add(seed)
         if not self._open[0]:
@@ -251,36 +254,34 @@ class RolloutStream:
         given: dict[int, list[int]] = {
             w: [] for w in self._group.healthy_env_runner_ids() if not self._is_called(w)
         }
-        while self._waiting:
-            has_room = [w for w in given if self._has_room(w, given[w])]
-            if not has_room:
-                break
-            worker = min(has_room, key=lambda w: (self._load(w, given[w]), w))
+        by_load = [(self._load(worker), worker) for worker in given]
+        heapify(by_load)
+        while self._waiting and by_load:
+            load, worker = by_load[0]
+            if not self._has_room(worker, load):
+                heappop(by_load)
+                continue
             given[worker].append(seed := self._waiting.popleft())
             self._open[worker].add(seed)
+            heapreplace(by_load, (load + self._group_size, worker))
 
         for worker, seeds in given.items():
-            if self._open[worker] and not self._call(worker, GO_ON, seeds):
+            if self._open[worker] and not self._call(worker, GO_ON, seeds, seconds=CALL_SECONDS):
                 self._waiting.extendleft(reversed(seeds))  # of one that has just been restarted
                 self._open[worker] -= set(seeds)
 
-    def _has_room(self, worker: int, given: Sequence[int]) -> bool:
-        return (
-            len(self._open[worker]) < self._max_groups_in_flight
-            and self._load(worker, given) < self._full
-        )
+    def _has_room(self, worker: int, load: int) -> bool:
+        return len(self._open[worker]) < self._max_groups_in_flight and load < self._full
 
     def _is_called(self, worker: int) -> bool:
         return any(call.tag == GO_ON for call in self._calls[worker].values())
 
-    def _load(self, worker: int, given: Sequence[int]) -> int:
+    def _load(self, worker: int) -> int:
         """How many open responses an EnvRunner will have."""
-        on_the_way = sum(len(call.seeds) for call in self._calls[worker].values()) + len(given)
+        on_the_way = sum(len(call.seeds) for call in self._calls[worker].values())
         return self._open_responses[worker] + on_the_way * self._group_size
 
-    def _call(
-        self, worker: int, tag: str, seeds: Sequence[int], seconds: float = CALL_SECONDS
-    ) -> bool:
+    def _call(self, worker: int, tag: str, seeds: Sequence[int], *, seconds: float) -> bool:
         """Has an EnvRunner go on; RLlib does not call one with a call of this tag under way."""
         number = next(_NUMBERS)
         dropped = self._dropped.pop(worker, set())
