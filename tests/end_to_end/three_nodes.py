@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from rllib_dapo import DAPO, DAPOConfig
 from rllib_dapo.learner.collectives import rank
 from rllib_dapo.learner.learner import DAPOTorchLearner
 from rllib_dapo.learner.learner_group import ask_learners
+from rllib_dapo.rollout import rollout_result
+from rllib_dapo.stored_group import store_group
 
 PATIENCE_S = 600
 RUNNER, LEARNER = {"runner": 1}, {"learner": 2}
@@ -68,9 +71,9 @@ class WatchedDAPO(DAPO):
         super().setup(config)
 
     def _sample(self) -> Any:
-        sampler, groups = super()._sample()
+        sampler, *rest = super()._sample()
         self.trained.update(summary.seed for summary in sampler.accepted)
-        return sampler, groups
+        return sampler, *rest
 
 
 def fingerprints(algo: DAPO) -> list[int]:
@@ -117,6 +120,8 @@ def hang_in_a_batch(algo: DAPO, address: str, marker: Path) -> None:
         hangs = ray.util.get_node_ip_address() == address
         advance = runner.advance
         brought: list[int] = []
+        # Groups that go with their summaries could not be lost.
+        rollout_result.store_group = partial(store_group, small=-1)
 
         def advance_or_hang(*args: Any, **kwargs: Any) -> Any:
             if brought and hangs:
