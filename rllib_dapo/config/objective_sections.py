@@ -284,7 +284,7 @@ class ObjectiveSections(AlgorithmConfig):
         Args:
             enabled: Keep sampling until the batch is full of groups that are neither all right nor
                 all wrong; `false` trains on every group. Source: paper Eq. 11.
-            max_rounds: Largest number of groups that a training step asks for, in rounds of
+            max_rounds: Largest number of groups that a batch is chosen from, in rounds of
                 `max_oversampling` full batches (of one, where `enabled` is false). Source: recipe.
             max_oversampling: Largest ratio of groups under way to groups still wanted. Source:
                 recipe.

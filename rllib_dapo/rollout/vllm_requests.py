@@ -44,7 +44,7 @@ def add_responses(
     """Adds a request for each response to a prompt, which is read and checked once.
 
     It is done as `LLMEngine.add_request` does it for a request for several responses. To add each
-    by itself takes vLLM a millisecond, as long as a small model takes for some of its tokens.
+    by itself takes three times as long, which shows where responses have few tokens.
 
     Args:
         engine: vLLM's engine.

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from rllib_dapo.tracking.recording import read_recording
+from tests.end_to_end.marked_processes import marked_processes
 
 pytestmark = pytest.mark.exhaustive  # each takes one to three minutes
 
@@ -107,21 +108,9 @@ def trained_on(folder: Path) -> Trained:
     }
 
 
-def members(mark: tuple[str, str]) -> list[psutil.Process]:
-    """All processes of a run, by a variable in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(mark[0]) == mark[1]:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 def titled(mark: tuple[str, str], word: str) -> list[psutil.Process]:
-    """Those of them that call themselves so."""
-    return [process for process in members(mark) if _title(process).startswith(word)]
+    """Processes of a run that call themselves so."""
+    return [process for process in marked_processes(*mark) if _title(process).startswith(word)]
 
 
 def _title(process: psutil.Process) -> str:
@@ -190,4 +179,4 @@ def test_what_is_trained_on_is_what_it_would_have_been(
 
 def none_left(mark: tuple[str, str]) -> bool:
     """Whether all processes of a run end."""
-    return psutil.wait_procs(members(mark), timeout=120)[1] == []
+    return psutil.wait_procs(marked_processes(*mark), timeout=120)[1] == []

@@ -11,6 +11,8 @@ import psutil
 import pytest
 from transformers import AutoModelForCausalLM
 
+from tests.end_to_end.marked_processes import marked_processes
+
 
 def test_a_run_says_how_it_goes_and_what_to_type_next(recorded_run: Any) -> None:
     lines = recorded_run.done.stdout.splitlines()
@@ -42,23 +44,10 @@ def test_a_run_prints_nothing_but_its_own_lines(recorded_run: Any) -> None:
 
 
 def test_no_process_outlives_a_run(recorded_run: Any) -> None:
-    left = _left_behind(*recorded_run.mark)
+    left = marked_processes(*recorded_run.mark)
     _, alive = psutil.wait_procs(left, timeout=120)
     assert alive == []
-    assert _left_behind(*recorded_run.mark) == []
-
-
-def _left_behind(variable: str, value: str) -> list[psutil.Process]:
-    """Processes that have a variable of the command in their environment: it started them."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            marked = process.environ().get(variable) == value
-            if marked and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:  # another user's, or gone by now
-            continue
-    return found
+    assert marked_processes(*recorded_run.mark) == []
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,23 @@ def env_runners(config: DAPOConfig) -> Iterator[EnvRunnerGroup]:
         yield group
     finally:
         group.stop()
+
+
+@contextmanager
+def lone_env_runner(
+    rollout_config: Callable[..., DAPOConfig], folder: Path
+) -> Iterator[EnvRunnerGroup]:
+    """One EnvRunner, never restarted, which dies of a response to seed 100.
+
+    Args:
+        rollout_config: Makes the configuration.
+        folder: Where it leaves its grave.
+    """
+    config = rollout_config(
+        register_mortal_env(), deadly_seed=100, grave=str(folder / "grave")
+    ).env_runners(num_env_runners=1)
+    with env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group:
+        yield group
 
 
 def samples_of(results: Sequence[RolloutResult]) -> Samples:

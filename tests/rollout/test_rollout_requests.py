@@ -14,7 +14,13 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.rollout.rollout_requests import RolloutRequests, split_seeds
-from tests.rollout.dispatch import Samples, env_runners, register_mortal_env, samples_of
+from tests.rollout.dispatch import (
+    Samples,
+    env_runners,
+    lone_env_runner,
+    register_mortal_env,
+    samples_of,
+)
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -82,11 +88,7 @@ def lone_group(
     cluster: None, rollout_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EnvRunnerGroup]:
     """One EnvRunner, never restarted. The first test leaves it alive, the second one kills it."""
-    grave = tmp_path_factory.mktemp("lone") / "grave"
-    config = rollout_config(register_mortal_env(), deadly_seed=100, grave=str(grave)).env_runners(
-        num_env_runners=1
-    )
-    with env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group:
+    with lone_env_runner(rollout_config, tmp_path_factory.mktemp("lone")) as group:
         yield group
 
 

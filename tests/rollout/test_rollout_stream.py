@@ -23,6 +23,7 @@ from rllib_dapo.stored_group import store_group
 from tests.rollout.dispatch import (
     Samples,
     env_runners,
+    lone_env_runner,
     register_hanging_env,
     register_mortal_env,
     samples_of,
@@ -314,11 +315,7 @@ def lone_group(
     cluster: None, rollout_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EnvRunnerGroup]:
     """One EnvRunner, never restarted. The first tests leave it alive, the last one kills it."""
-    grave = tmp_path_factory.mktemp("lone") / "grave"
-    config = rollout_config(register_mortal_env(), deadly_seed=100, grave=str(grave)).env_runners(
-        num_env_runners=1
-    )
-    with env_runners(config.fault_tolerance(restart_failed_env_runners=False)) as group:
+    with lone_env_runner(rollout_config, tmp_path_factory.mktemp("lone")) as group:
         yield group
 
 
