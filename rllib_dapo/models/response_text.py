@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Special tokens with a name that says what they are for; none of them is an answer's.
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+# Some templates are for single questions, some demand a system message.
+_CONVERSATIONS = (("user", "assistant", "user"), ("user",), ("system", "user"))
 
 
 def response_text(
@@ -59,9 +62,9 @@ def framing_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Returns the special tokens that frame messages rather than belong to what they say.
 
     They are those that the tokenizer names, such as the end-of-sequence and padding tokens, and
-    those that the chat template writes around messages. A token with a closing counterpart that
-    opens the model's message, as `<think>` does in the templates of reasoning models, is part of
-    what the model says.
+    those that the chat template writes around messages. A pair of tokens that opens the model's
+    message, as `<think>` and `</think>` do in the templates of reasoning models, is part of what
+    the model says.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -77,28 +80,31 @@ def _made_once(tokenizer: PreTrainedTokenizerBase, template: str, size: int) -> 
     special |= set(tokenizer.all_special_ids) - named
 
     names = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in special}
-    opening = {i for i, name in names.items() if f"{name[:1]}/{name[1:]}" in names.values()}
+    by_name = {name: i for i, name in names.items()}
+    closed_by = {i: by_name.get(f"{name[:1]}/{name[1:]}") for i, name in names.items()}
+
     framing = set(named)
-    for text, may_open in _own_texts(tokenizer) if template else ():
+    for text, may_open in _own_texts(tokenizer, template) if template else ():
         own = special.intersection(tokenizer(text, add_special_tokens=False)["input_ids"])
-        framing |= own - opening if may_open else own
+        if may_open:
+            opening = {i for i in own if closed_by[i] is not None}
+            own -= opening | {closed_by[i] for i in opening}
+        framing |= own
     return frozenset(framing)
 
 
-def _own_texts(tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, bool]]:
+def _own_texts(tokenizer: PreTrainedTokenizerBase, template: str) -> list[tuple[str, bool]]:
     """What the template writes itself, and whether the model's own message may follow directly."""
-    roles = ["user", "assistant", "user"]
-    try:
-        pieces = render_template(tokenizer, roles)
-    except ValueError:  # a template for single questions
-        roles = ["user"]
-        pieces = render_template(tokenizer, roles)
-
-    return [
-        (piece, _follows(pieces, place, roles))
-        for place, piece in enumerate(pieces)
-        if isinstance(piece, str)
-    ]
+    for roles in _CONVERSATIONS:
+        with suppress(ValueError):
+            pieces = render_template(tokenizer, roles)
+            return [
+                (piece, _follows(pieces, place, roles))
+                for place, piece in enumerate(pieces)
+                if isinstance(piece, str)
+            ]
+    # Whatever it takes, it can only write what its source names.
+    return [(template, True)]
 
 
 def _follows(pieces: Sequence[Piece], place: int, roles: Sequence[str]) -> bool:

@@ -10,9 +10,17 @@ from tests.models import many_tokenizers
 
 SAID = "<think>1+1</think><answer>2</answer>"
 THINKING = many_tokenizers.CHATML.replace("assistant\n{%", "assistant\n<think>{%")
+HURRIED = THINKING.replace("<think>", "<think>\n\n</think>")
+# They refuse a conversation that begins otherwise.
+SYSTEM_FIRST = "{{ {'system': {}}[messages[0].role].x }}" + many_tokenizers.CHATML
+DEVELOPER_FIRST = SYSTEM_FIRST.replace("system", "developer")
 
 
-@pytest.mark.parametrize("template", [many_tokenizers.CHATML, THINKING, None])
+@pytest.mark.parametrize(
+    "template",
+    [many_tokenizers.CHATML, THINKING, HURRIED, SYSTEM_FIRST, DEVELOPER_FIRST, None],
+    ids=["chatml", "thinking", "hurried", "system first", "developer first", "none"],
+)
 @pytest.mark.parametrize("is_special", [True, False])
 def test_marks_of_an_answer_are_seen_whether_special_or_not(
     template: str | None, is_special: bool
