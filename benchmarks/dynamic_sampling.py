@@ -21,15 +21,15 @@ import math
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
 import ray
+from batches import batch_source
 from common import Side, report, timed
-from fill_batch import fill_batch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.tune import register_env
@@ -38,9 +38,8 @@ from simulated_engine import SimulatedRunner
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.envs import TextSpace
-from rllib_dapo.rollout.dynamic_sampler import Decision, decide
+from rllib_dapo.rollout.group_decisions import Decision, decide
 from rllib_dapo.rollout.make_stream import make_requests, make_stream
-from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
 PROBLEMS, PROMPTS, RESPONSES, STEPS, BLOCK, COMPARED = 48, 8, 8, 33, 8, 6
@@ -145,18 +144,18 @@ class StreamSide:
     def __init__(self, runners: EnvRunnerGroup, config: DAPOConfig) -> None:
         """Begins with the first prompt."""
         self._runners = runners
-        self._place = PromptPlace(config)
-        self._stream = make_stream(runners, config, lambda: None)
+        self._source = batch_source(runners, config)
         self.figures = Figures()
-        self.groups: dict[int, SampledGroup] = {}
+        self.groups: Mapping[int, SampledGroup] = {}
 
     def step(self) -> None:
         """Fills a batch, as `DAPO` does."""
         before = num_tokens(self._runners)
-        seconds, (sampler, self.groups) = timed(lambda: fill_batch(self._stream, self._place))
+        seconds, batch = timed(lambda: self._source.fill(version=0))
+        accepted, self.groups = batch.sampler.accepted, batch.groups
         self.figures.seconds.append(seconds)
-        self.figures.tokens.append((num_tokens(self._runners) - before) / len(sampler.accepted))
-        self.figures.batches.append([summary.seed for summary in sampler.accepted])
+        self.figures.tokens.append((num_tokens(self._runners) - before) / len(accepted))
+        self.figures.batches.append([summary.seed for summary in accepted])
 
     def texts(self) -> list[list[str]]:
         """All responses of the last batch."""

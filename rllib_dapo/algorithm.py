@@ -36,14 +36,12 @@ from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
 from rllib_dapo.ray_internals import construction_errors_raised
 from rllib_dapo.reset import build_anew, following_config, request_or_little, start_over_with
-from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.batch_source import BatchSource, SampledBatch
 from rllib_dapo.rollout.engine_placement import with_engine_bundles
-from rllib_dapo.rollout.lost_groups import sample_lost_again
 from rllib_dapo.rollout.make_stream import make_requests, make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
-from rllib_dapo.rollout.rollout_checks import RolloutChecks, refuse_without_prompts
-from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
-from rllib_dapo.start_guard import StartGuard
+from rllib_dapo.rollout.rollout_checks import refuse_without_prompts
+from rllib_dapo.start_guard import StartGuard, sampled_with
 from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
 from rllib_dapo.tracking.model_report_file import write_model_report
@@ -144,10 +142,15 @@ class DAPO(WholeCheckpoints):
 
         group = self.env_runner_group
         restore = partial(self.restore_env_runners, group)
-        self._stream = make_stream(group, self.config, restore)
+        self._source = BatchSource(
+            make_stream(group, self.config, restore),
+            self._place,
+            self.config,
+            restore_env_runners=restore,
+            was_restarted=lambda: bool(self._arrival.restarted(self)),
+        )
         self._requests = make_requests(group, self.config, restore)
         refuse_without_prompts(self.env_runner_group, self.config)
-        self._rollout_checks = RolloutChecks(self.config)
         self._weight_transfer = make_transfer_way(
             transfer_way(self.config), self.learner_group, self.env_runner_group, self.config
         )
@@ -194,19 +197,17 @@ class DAPO(WholeCheckpoints):
         """One iteration of the paper's Algorithm 1, whose line numbers the comments give."""
         # Lines 2 to 8: sample groups of responses with the old policy, which is what the engines
         # hold, and score them, until enough of them are informative.
-        before = self._clock.seconds["sampling"]
         with self._clock.measure("sampling"):
-            sampler, groups, results = self._sample()
+            batch = self._sample()
+        sampler, groups = batch.sampler, batch.groups
 
         # Line 9: shape the rewards (Eq. 13), take advantages within each group (Eq. 9), and plan
         # which Learner trains on what. All of it follows from the groups' summaries.
         training_data, shaping = plan_update(sampler.accepted, groups, self.config)
         log_rollout(
             self.metrics,
-            sampler,
-            results,
+            batch,
             shaping=shaping,
-            seconds=self._clock.seconds["sampling"] - before,
             num_engines=max(1, self.config.num_env_runners),
             weights_version=self._weights_version,
         )
@@ -221,16 +222,17 @@ class DAPO(WholeCheckpoints):
 
         # Engines must hold the Learners' weights, and at times both must agree on the samples.
         version = self._weights_version
-        looks = self._start_guard.is_time(self.learner_group, version=version)
+        fresh = sampled_with(version, accepted)
+        looks = self._start_guard.is_time(self.learner_group, version=version) and bool(fresh)
         self._arrival.check(self, version=version, thorough=looks)
         with self._clock.measure("update"):
             self._turns.to_learners()
         if looks:
-            self._start_guard.check(self.learner_group, accepted, version=version)
+            self._start_guard.check(self.learner_group, fresh, version=version)
 
         # Lines 10 and 11: several updates of the policy by the objective (Eq. 8), one optimizer
-        # step for each mini-batch.
-        with self._clock.measure("update"):
+        # step for each mini-batch. The next batch is sampled meanwhile, where staleness allows it.
+        with self._clock.measure("update"), self._source.ahead(version=version):
             results = self.learner_group.update(
                 training_data=training_data,
                 timesteps={
@@ -246,52 +248,17 @@ class DAPO(WholeCheckpoints):
         with self._clock.measure("weight_sync"):
             self._sync_weights()
 
-    def _sample(self) -> tuple[DynamicSampler, dict[int, SampledGroup], list[RolloutResult]]:
+    def _sample(self) -> SampledBatch:
         """Samples groups until the batch is full.
 
-        Returns:
-            The sampler with its decisions, all groups that have arrived by prompt seed, and the
-            results that brought them.
-
         Raises:
-            RuntimeError: As `check_shortfall` and `RolloutChecks.check` say.
+            RuntimeError: As `BatchSource.fill` and `check_shortfall` say.
         """
         self._turns.end_with(self._sync_weights)
-        sampler, visit_rates = self._place.begin_step()
-        self._stream.begin_batch(visit_rates)
-        groups: dict[int, SampledGroup] = {}
-        results: list[RolloutResult] = []
-
-        # Lines 7 and 8: back to line 2 while the buffer is not full.
-        while not sampler.is_done:
-            # Lines 2, 4 and 5: prompts, G responses to each, a reward for each; whichever group
-            # ends first comes first.
-            self._stream.put(sampler.ask())
-            results += (new := self._stream.take())
-            arrived = {g.summary.seed: g for result in new for g in result.groups}
-            self._rollout_checks.check(arrived, version=self._weights_version)
-
-            # Line 6: informative groups go into the buffer (Eq. 11).
-            under_way = {seed: g for result in new for seed, g in result.under_way.items()}
-            sampler.offer((g.summary for g in arrived.values()), under_way)
-            self._stream.drop(sampler.drop())
-            groups |= arrived
-        self._stream.give_up()
-
-        # An EnvRunner that is gone has taken with it what it had sampled.
-        if self._arrival.restarted(self) or self._stream.has_lost:
-            self.restore_env_runners(self.env_runner_group)
-            sample_lost_again(self._stream, sampler, groups)
-        if self.config.on_shortfall == "keep_uninformative":
-            sampler.fill_up()
-        check_shortfall(sampler, self.config)
-        self._rollout_checks.check_step(sampler)
-
-        # Prompts of informative groups beyond the batch come again: training on these groups later
-        # would be training on older weights, and would put tokens into checkpoints.
-        self._place.end_step(sampler)
-        self._sampled = [groups[summary.seed] for summary in sampler.seen]
-        return sampler, groups, results
+        batch = self._source.fill(version=self._weights_version)
+        check_shortfall(batch.sampler, self.config)
+        self._sampled = [batch.groups[summary.seed] for summary in batch.sampler.seen]
+        return batch
 
     def _sync_weights(self) -> None:
         """Hands the Learners' weights to every engine and makes sure that each has them."""
@@ -329,6 +296,7 @@ class DAPO(WholeCheckpoints):
             `evaluation/`.
         """
         call_back(self, "on_evaluate_start")
+        self._source.pause()
         self.restore_env_runners(self.env_runner_group)
         with self._clock.measure("evaluation"):
             prompts = range(self.config.evaluation_num_prompts)
@@ -381,6 +349,7 @@ class DAPO(WholeCheckpoints):
         super().set_state(state)
         if rollout := state.get(ROLLOUT_STATE):
             self._place.set_state(rollout)
+            self._source.start_over()
             if "start_guard" in rollout:
                 self._start_guard.set_state(rollout["start_guard"], self.learner_group)
 

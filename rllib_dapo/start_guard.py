@@ -23,6 +23,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.learner.learner_group import ask_learners
 from rllib_dapo.learner.logprob_gap import GapReport
+from rllib_dapo.learner.sampler_correction import USUAL_CAP
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.planning import plan_scoring
 
@@ -40,9 +41,6 @@ MADE_UP_TOKENS, MADE_UP_ROOM = 16, 8
 
 # `start_guard.limit: auto`: well over what rounding brings.
 AUTO_LIMITS = {"bfloat16": 0.2, "float32": 5e-5, "float64": 5e-5}
-
-# Cap on the importance weights that `start_guard.action: correct` switches on.
-CORRECTION_CAP = 2.0
 
 # A gap that an assumption explains must shrink to this share of itself under it.
 EXPLAINED = 0.5
@@ -89,14 +87,15 @@ class StartGuard:
         if self._limit is None or self._has_spoken:
             return False
 
-        is_first_change = self._is_first_change(learner_group)
+        # A batch may have nothing that can be compared; then the next one is looked at.
+        self._is_due |= self._is_first_change(learner_group)
         if self._looked_at is None and not self._is_due:  # a checkpoint that does not say
             self._looked_at = version
         every = self._config.guard_every_updates
         has_waited = (
             every is not None and self._looked_at is not None and version - self._looked_at >= every
         )
-        return self._is_due or is_first_change or has_waited
+        return self._is_due or has_waited
 
     def check(
         self, learner_group: LearnerGroup, groups: Sequence[SampledGroup], *, version: int
@@ -185,13 +184,13 @@ class StartGuard:
 
         if config.on_start_gap == "correct":
             logger.warning(
-                "truncated importance sampling is on from here, with a cap of %s", CORRECTION_CAP
+                "truncated importance sampling is on from here, with a cap of %s", USUAL_CAP
             )
             self._set_correction(True, learner_group)
 
     def _set_correction(self, corrects: bool, learner_group: LearnerGroup) -> None:
         self._corrects = corrects
-        cap = CORRECTION_CAP if corrects else self._config.importance_cap
+        cap = USUAL_CAP if corrects else self._config.applied_importance_cap
         ask_learners(learner_group, lambda learner: setattr(learner, "importance_cap", cap))
 
     def get_state(self) -> dict[str, Any]:
@@ -231,6 +230,16 @@ class StartGuard:
             bos_token_id=tokenizer.bos_token_id,
         )
         return f"{line}. The limit is start_guard.limit={self._limit:g}"
+
+
+def sampled_with(version: int, groups: Sequence[SampledGroup]) -> list[SampledGroup]:
+    """Groups that can be compared: no token of them was sampled with other weights.
+
+    Args:
+        version: Version of the Learners' weights.
+        groups: Groups that are about to be trained on.
+    """
+    return [group for group in groups if set(group.summary.tokens_by_version) <= {version}]
 
 
 def gap_limit(config: DAPOConfig) -> float | None:

@@ -365,7 +365,8 @@ def _make_summary(
     predictions: Sequence[str] | None = None,
     components: Sequence[Mapping[str, float]] | None = None,
     num_turns: Sequence[int] | None = None,
-    lost: str = "",
+    weights_version: int = 0,
+    **others: Any,
 ) -> GroupSummary:
     """A group's summary.
 
@@ -376,7 +377,7 @@ def _make_summary(
     tokens = tuple(response_tokens or (3 for _ in rewards))
     return GroupSummary(
         seed=seed,
-        weights_version=0,
+        weights_version=weights_version,
         prompt_tokens=4,
         response_tokens=tokens,
         loss_tokens=tokens,
@@ -387,7 +388,7 @@ def _make_summary(
         predictions=tuple(predictions or ("" for _ in rewards)),
         components=tuple(components or ({} for _ in rewards)),
         num_turns=tuple(num_turns or (1 for _ in rewards)),
-        lost=lost,
+        **others,
     )
 
 

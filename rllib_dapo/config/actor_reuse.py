@@ -41,6 +41,7 @@ _SETTINGS = (
     "rollout.top_p",
     "rollout.max_groups_in_flight",
     "rollout.stall_seconds",
+    "rollout.max_staleness",
     "rollout.max_turns",
     "rollout.skip_special_tokens",
     "rollout.record_groups",

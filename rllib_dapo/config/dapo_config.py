@@ -119,6 +119,7 @@ class DAPOConfig(
         self.max_concurrent_responses = 256
         self.max_groups_in_flight = 512
         self.stall_seconds: float | None = 600.0
+        self.max_staleness = 0
         self.max_turns = 16
         self.skip_special_tokens: SkipSpecialTokens = "template"
         self.num_env_threads = 1
@@ -294,6 +295,15 @@ class DAPOConfig(
     def needs_reference(self) -> bool:
         """Whether a frozen copy of the first policy is held."""
         return self.kl_coefficient != 0
+
+    @property
+    def applied_importance_cap(self) -> float | None:
+        """`importance_sampling.cap`; never None where groups may be stale."""
+        if self.importance_cap is None and self.max_staleness:
+            from rllib_dapo.learner.sampler_correction import USUAL_CAP
+
+            return USUAL_CAP
+        return self.importance_cap
 
     @property
     def clip_is_idle(self) -> bool:

@@ -87,6 +87,7 @@ class ModelSections(AlgorithmConfig):
         max_concurrent_responses: int = NotProvided,
         max_groups_in_flight: int = NotProvided,
         stall_seconds: float | None = NotProvided,
+        max_staleness: int = NotProvided,
         max_turns: int = NotProvided,
         skip_special_tokens: SkipSpecialTokens = NotProvided,
         num_env_threads: int = NotProvided,
@@ -128,6 +129,10 @@ class ModelSections(AlgorithmConfig):
                 step of its engine, no answer of an environment. Then it hangs: it is started anew,
                 its prompts go out again, and where that does not help the trial ends. A long answer
                 is no hang. `null` waits for ever; so does an EnvRunner in the driver's process.
+            max_staleness: By how many updates the weights that sampled a token may be older than
+                those that are trained on it. 0 is the paper's loop: sampling and training take
+                turns. With 1 or more, EnvRunners sample while Learners train, responses go on under
+                new weights, and `importance_sampling.cap` is on; see docs/algorithm.md.
             max_turns: Number of responses after which an episode is cut off, if the environment
                 does not end it before.
             skip_special_tokens: Special tokens that are left out of the texts which environments,

@@ -190,8 +190,8 @@ class ObjectiveSections(AlgorithmConfig):
 
         Args:
             cap: Truncated importance sampling: token losses are multiplied by
-                `min(pi_trainer_old / pi_sampler, cap)`. At least 1; 2 is usual; `null` for none.
-                Needs `old_logprobs: trainer`.
+                `min(pi_trainer_old / pi_sampler, cap)`. At least 1; 2 is usual; `null` for none,
+                but for 2 with `rollout.max_staleness`. Needs `old_logprobs: trainer`.
             sequence_bounds: `[low, high]` around 1: responses whose geometric mean of these ratios
                 lies outside have no loss. `null` keeps all. Needs `old_logprobs: trainer`.
             token_bounds: `[low, high]` around 1: tokens whose own ratio lies outside have no loss.

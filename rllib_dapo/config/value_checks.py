@@ -21,6 +21,7 @@ from rllib_dapo.config.objective_checks import (
     idle_kl_ratio_warning,
 )
 from rllib_dapo.config.setting import Setting, own_settings
+from rllib_dapo.config.staleness_checks import check_staleness
 from rllib_dapo.config.value_kinds import choices, misfit
 from rllib_dapo.config.weight_checks import check_weights
 from rllib_dapo.findings import at_least, suggest, within
@@ -75,6 +76,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from check_weights(config)
     yield from check_colocation(config)
     yield from check_sharing(config)
+    yield from check_staleness(config)
     yield from check_objective(config)
     yield from _check_update(config)
     yield from _check_sampling(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -68,6 +69,8 @@ class Response(ResponseTokens):
         components: What the reward is made of, by name.
         turns: What was said on both sides, turn by turn; a single turn unless the environment
             speaks back.
+        version_starts: The first token that each version of the weights has sampled, and the
+            version, in their order; empty where one version has sampled the whole group.
     """
 
     finish_reason: FinishReason
@@ -78,6 +81,7 @@ class Response(ResponseTokens):
     prediction: str = ""
     components: Mapping[str, float] = field(default_factory=dict)
     turns: tuple[TurnRecord, ...] = ()
+    version_starts: tuple[tuple[int, int], ...] = ()
 
     @property
     def tokens(self) -> ResponseTokens:
@@ -106,7 +110,8 @@ class PromptGroup:
         prompt: The observation as one text, for people to read.
         prompt_ids: `[P]` int32, the tokens of the prompt, made once.
         responses: The `G` responses.
-        weights_version: Version of the weights that sampled the group (RLlib's `weights_seq_no`).
+        weights_version: Version of the weights that sampled the group (RLlib's `weights_seq_no`);
+            of several the oldest one.
         lost: Why the environment gave no prompt, in one line; there are no responses then.
         skipped: Whether nothing was sampled because no signal is expected of the prompt.
     """
@@ -145,7 +150,18 @@ class PromptGroup:
             lost=self.lost,
             skipped=self.skipped,
             prompt_key=prompt_key(self.prompt_ids),
+            tokens_by_version=self._tokens_by_version(),
         )
+
+    def _tokens_by_version(self) -> Mapping[int, int]:
+        """How many of the policy's tokens each version of the weights has sampled."""
+        counts: Counter[int] = Counter()
+        for response in self.responses:
+            starts = response.version_starts or ((0, self.weights_version),)
+            ends = [start for start, _ in starts[1:]] + [len(response.token_ids)]
+            for (start, version), end in zip(starts, ends, strict=True):
+                counts[version] += int(response.loss_mask[start:end].sum())
+        return dict(counts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +188,7 @@ class GroupSummary:
     """A `PromptGroup` without its tokens; every tuple has one entry per response.
 
     Where the environment gave no prompt, `lost` says why and all tuples are empty. So they are
-    where nothing was sampled (`skipped`).
+    where nothing was sampled (`skipped`). `tokens_by_version` counts the policy's tokens.
     """
 
     seed: int
@@ -190,6 +206,7 @@ class GroupSummary:
     lost: str = ""
     skipped: bool = False
     prompt_key: int = 0
+    tokens_by_version: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def missing_reason(self) -> str:

@@ -97,7 +97,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         self._statistics = TokenStatistics()
         self.updates_after_warmup = 0
         self.skipped_in_a_row = 0
-        self.importance_cap = self.config.importance_cap  # the guard at the start may set it
+        self.importance_cap = self.config.applied_importance_cap  # the guard may set it
         super().build()
 
     @override(TorchLearner)

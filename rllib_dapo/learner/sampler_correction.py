@@ -8,6 +8,9 @@ from rllib_dapo.core import importance_weights, sequences_within, tokens_within
 from rllib_dapo.learner.planned_batch import MicroBatch
 from rllib_dapo.learner.statistics import TokenStatistics
 
+# What is usual for `importance_sampling.cap`, where something else than a user switches it on.
+USUAL_CAP = 2.0
+
 
 def correct_sampler(
     batch: MicroBatch,

@@ -142,6 +142,17 @@ METRICS: tuple[Metric, ...] = (
         "still being sampled when the batch was full; the prompts come again",
     ),
     _rollout(
+        "groups_expired",
+        "groups",
+        "too old before a batch had a place for them (rollout.max_staleness); sampled again",
+    ),
+    _rollout(
+        "staleness_mean",
+        "updates",
+        "how many updates before the weights that are trained the tokens of the batch were sampled",
+    ),
+    _rollout("staleness_max", "updates", "the same of the oldest token"),
+    _rollout(
         "tokens_per_accepted_group",
         "tokens",
         "sampled tokens of all groups that were generated, over the groups trained on",

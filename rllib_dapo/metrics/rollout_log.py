@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ray.rllib.utils.metrics import (
@@ -17,21 +17,19 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.metrics.metric_table import ROLLOUT_TOKENS_PER_SECOND
-from rllib_dapo.metrics.rollout_metrics import rollout_metrics
+from rllib_dapo.metrics.rollout_metrics import rollout_metrics, staleness_metrics
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.rollout.batch_source import SampledBatch
     from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
-    from rllib_dapo.rollout.rollout_result import RolloutResult
 
 
 def log_rollout(
     metrics: MetricsLogger,
-    sampler: DynamicSampler,
-    results: Sequence[RolloutResult],
+    batch: SampledBatch,
     *,
     shaping: Mapping[str, float],
-    seconds: float,
     num_engines: int,
     weights_version: int,
 ) -> None:
@@ -39,17 +37,17 @@ def log_rollout(
 
     Args:
         metrics: The algorithm's metrics.
-        sampler: Dynamic sampling at its end.
-        results: All that EnvRunners brought.
+        batch: What was sampled.
         shaping: Figures on the shaping of rewards.
-        seconds: Wall-clock time of the rollout.
         num_engines: Number of EnvRunners that sample.
         weights_version: Version of the weights that the engines hold.
     """
+    sampler, results, seconds = batch.sampler, batch.results, batch.seconds
     generation_seconds = sum(result.generation_seconds for result in results)
     metrics.log_dict(
         {
             **rollout_metrics(sampler),
+            **staleness_metrics(sampler.accepted, weights_version),
             **shaping,
             ROLLOUT_TOKENS_PER_SECOND: sampler.tokens / seconds,
             "generation_seconds": generation_seconds,

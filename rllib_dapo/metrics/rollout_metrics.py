@@ -63,6 +63,7 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
         "groups_accepted": accepted,
         "groups_surplus": sampler.surplus,
         "groups_given_up": sampler.given_up,
+        "groups_expired": sampler.expired,
         "tokens_per_accepted_group": sampler.tokens / max(1, accepted),
         "acceptance_rate": sampler.acceptance_rate,
         "sampling_rounds": sampler.rounds,
@@ -70,6 +71,28 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
     for reason in _DROPPED:
         result[f"groups_{reason}"] = decisions.get(reason, 0)
     return result
+
+
+def staleness_metrics(groups: Sequence[GroupSummary], version: int) -> dict[str, float]:
+    """How much older the weights were that sampled a batch, than those that are trained on it.
+
+    Args:
+        groups: Summaries of the batch.
+        version: Version of the weights that are trained.
+
+    Returns:
+        The mean over the policy's tokens, and the largest, in updates; nothing where there is none.
+    """
+    counts: Counter[int] = Counter()
+    for group in groups:
+        counts.update({version - v: count for v, count in group.tokens_by_version.items()})
+    total = counts.total()
+    if not total:
+        return {}
+    return {
+        "staleness_mean": sum(age * count for age, count in counts.items()) / total,
+        "staleness_max": max(age for age, count in counts.items() if count),
+    }
 
 
 def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:

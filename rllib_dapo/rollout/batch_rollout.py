@@ -19,14 +19,15 @@ class BatchRollout:
         rollout: What is under way; None if nothing was begun, or all of it was given up.
     """
 
-    def __init__(self, begin: Callable[[Rates], OpenRollout]) -> None:
+    def __init__(self, begin: Callable[[], OpenRollout]) -> None:
         """Nothing is begun yet.
 
         Args:
-            begin: Begins a rollout, with nothing in it, by the rates of its prompts.
+            begin: Begins a rollout, with nothing in it.
         """
         self._begin = begin
         self._batch = 0
+        self._rates: Rates = None
         self.rollout: OpenRollout | None = None
 
     def advance(
@@ -54,7 +55,11 @@ class BatchRollout:
         if batch != self._batch:
             self.give_up()
             self._batch = batch
-        rollout = self.rollout = self.rollout or self._begin(rates)
+        is_new = self.rollout is None
+        rollout = self.rollout = self.rollout or self._begin()
+        if is_new or not _are_same(rates, self._rates):
+            self._rates = rates
+            rollout.visit_rates = None if rates is None else rates.fetch()
 
         rollout.drop(drop)
         rollout.add(seeds)
@@ -67,6 +72,15 @@ class BatchRollout:
             groups += rollout.advance(most_seconds=left)
         return rollout, groups
 
+    def note_version(self, version: int) -> None:
+        """Says that what is under way goes on under other weights.
+
+        Args:
+            version: Their version.
+        """
+        if self.rollout is not None:
+            self.rollout.weights_version = version
+
     def is_under_way(self) -> bool:
         """Whether a group of the batch has not ended."""
         return self.rollout is not None and not self.rollout.is_idle
@@ -76,3 +90,8 @@ class BatchRollout:
         if self.rollout is not None:
             self.rollout.give_up()
             self.rollout = None
+
+
+def _are_same(rates: Rates, others: Rates) -> bool:
+    """Without a look at the numbers: those of a step are one object, here or in the store."""
+    return rates is others or (isinstance(rates, StoredRates) and rates == others)

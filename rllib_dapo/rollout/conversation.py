@@ -46,6 +46,7 @@ class Conversation:
     _logprobs: list[NDArray[np.float32]] = field(default_factory=list)
     _is_sampled: list[bool] = field(default_factory=list)
     _turns: list[TurnRecord] = field(default_factory=list)
+    _version_starts: list[tuple[int, int]] = field(default_factory=list)
     _finish_reason: FinishReason = "stop"
     _outcome: StepOutcome = field(default_factory=lambda: missing_outcome("not stepped"))
 
@@ -76,6 +77,10 @@ class Conversation:
             completion: Sampled tokens of the turn.
             text: The turn as text, for the environment.
         """
+        before = self.num_tokens
+        for start, version in completion.version_starts:
+            if not self._version_starts or self._version_starts[-1][1] != version:
+                self._version_starts.append((before + start, version))
         self._add(completion.token_ids, completion.logprobs, is_sampled=True)
         self._finish_reason = completion.finish_reason
         self.last_text = text
@@ -140,6 +145,7 @@ class Conversation:
             prediction=outcome.prediction[:_PREDICTION_CHARACTERS],
             components=dict(outcome.components),
             turns=tuple(self._turns),
+            version_starts=tuple(self._version_starts),
         )
 
     def _add(

@@ -8,86 +8,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-import torch
-
-from rllib_dapo.core.advantage import has_signal
 from rllib_dapo.core.types import GroupSummary
 from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
+from rllib_dapo.rollout.group_decisions import WITHOUT_SIGNAL, Decision, decide, decide_on
 from rllib_dapo.rollout.group_so_far import GroupSoFar
 from rllib_dapo.rollout.outlooks import SURE, UNKNOWN, Outlook, Outlooks
-
-
-class Decision(StrEnum):
-    """What becomes of a group, and why."""
-
-    ACCEPTED = "accepted"
-    ALL_CORRECT = "all_correct"
-    ALL_WRONG = "all_wrong"
-    NO_SIGNAL = "no_signal"
-    MISSING = "missing"
-    PROMPT_TOO_LONG = "prompt_too_long"
-    PROMPT_LOST = "prompt_lost"
-    SKIPPED = "skipped"
-
-
-# What dynamic sampling drops although all rewards are known.
-WITHOUT_SIGNAL = (Decision.ALL_CORRECT, Decision.ALL_WRONG, Decision.NO_SIGNAL)
-
-
-def decide(
-    group: GroupSummary, *, dynamic_sampling: bool = True, min_verdicts: int = 2
-) -> Decision:
-    """Accepts a group if its responses differ in raw accuracy: `0 < number correct < G` (Eq. 11).
-
-    Shaped rewards play no part: a length penalty must neither keep nor drop a group. Where the
-    environment does not say what is correct, the raw rewards must differ by more than 1e-6. Missing
-    verdicts are left out. A group with too few known rewards has no baseline and is dropped.
-
-    Args:
-        group: Summary of the group.
-        dynamic_sampling: Whether to test the group. False accepts every group that can be trained
-            on at all.
-        min_verdicts: Number of known rewards that a group needs: two, or one where a critic gives
-            the baseline.
-    """
-    if group.skipped:
-        return Decision.SKIPPED
-    if not group.rewards:
-        return Decision.PROMPT_LOST if group.lost else Decision.PROMPT_TOO_LONG
-    return _decide_on(
-        group.rewards,
-        group.is_correct,
-        dynamic_sampling=dynamic_sampling,
-        min_verdicts=min_verdicts,
-    )
-
-
-def _decide_on(
-    rewards: Sequence[float],
-    is_correct: Sequence[bool | None],
-    *,
-    dynamic_sampling: bool,
-    min_verdicts: int,
-) -> Decision:
-    """Decides on responses of a group. What some make acceptable, further ones leave so."""
-    known = [i for i, reward in enumerate(rewards) if not math.isnan(reward)]
-    if len(known) < min_verdicts:
-        return Decision.MISSING
-    if not dynamic_sampling:
-        return Decision.ACCEPTED
-
-    verdicts = [is_correct[i] for i in known]
-    if any(verdict is None for verdict in verdicts):
-        informative = has_signal(torch.tensor(rewards, dtype=torch.float64))
-        return Decision.ACCEPTED if informative else Decision.NO_SIGNAL
-
-    if all(verdicts):
-        return Decision.ALL_CORRECT
-    return Decision.ACCEPTED if any(verdicts) else Decision.ALL_WRONG
 
 
 @dataclass(kw_only=True)
@@ -97,6 +26,10 @@ class DynamicSampler:
     The batch is made of the first informative groups in the order of their prompts' seeds, so it
     does not depend on which group was finished first: a group is decided on as soon as all before
     it have been. How many groups are asked for at a time does depend on what has arrived.
+
+    Groups beyond a full batch are given up, and their prompts come again: they would be trained on
+    under weights that they were not sampled with. Where that is allowed (`keeps`), they are for the
+    batches that `following` begins.
 
     Attributes:
         prompts_per_step: Number of groups in a full batch.
@@ -108,6 +41,9 @@ class DynamicSampler:
             `AcceptanceEstimate.further`.
         estimate: How many groups are accepted, by the steps before.
         min_verdicts: Number of known rewards that a group needs, see `decide`.
+        keeps: Whether groups beyond the batch are kept for the batches after it.
+        ahead: Number of accepted groups that are asked for beyond this batch.
+        version: Version of the weights that sample what is asked for.
         accepted: Groups of the batch so far, in the order of their seeds; those of `fill_up` come
             last.
         seen: All groups that were decided on, in the order of their seeds.
@@ -115,6 +51,8 @@ class DynamicSampler:
         surplus: Number of groups that had arrived when it was clear that the batch would be full
             without them.
         given_up: Number of groups that were under way then.
+        expired: Number of groups that became too old before a batch had a place for them.
+        too_old: Prompt seeds of those; they are asked for anew.
         tokens: Number of sampled tokens of all groups that have arrived.
     """
 
@@ -125,17 +63,23 @@ class DynamicSampler:
     max_oversampling: float = 3.0
     estimate: AcceptanceEstimate = field(default_factory=AcceptanceEstimate)
     min_verdicts: int = 2
+    keeps: bool = False
+    ahead: int = 0
+    version: int = 0
     accepted: list[GroupSummary] = field(default_factory=list, init=False)
     seen: list[GroupSummary] = field(default_factory=list, init=False)
     decisions: Counter[Decision] = field(default_factory=Counter, init=False)
     surplus: int = field(default=0, init=False)
     given_up: int = field(default=0, init=False)
+    expired: int = field(default=0, init=False)
+    too_old: list[int] = field(default_factory=list, init=False)
     tokens: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Nothing was asked for yet."""
-        self._next_to_decide = self.next_seed
+        self.next_to_decide = self.next_seed
         self._under_way = Outlooks()
+        self._asked_at: dict[int, int] = {}  # under which version, what is not decided on yet
         # Groups that have arrived, but not all before them: they may turn out not to be needed.
         self._arrived: dict[int, tuple[GroupSummary, Decision]] = {}
         self._num_arrived: Counter[Decision] = Counter()  # that met each decision
@@ -148,8 +92,9 @@ class DynamicSampler:
 
     @property
     def asked(self) -> int:
-        """Number of groups that were asked for and not skipped."""
-        return self._used + self.surplus + self.given_up
+        """Number of groups that were asked for and not skipped, those kept for later left out."""
+        used = self._decided if self.keeps else self._used
+        return used + self.surplus + self.given_up + self.expired
 
     @property
     def rounds(self) -> float:
@@ -167,7 +112,16 @@ class DynamicSampler:
     @property
     def is_done(self) -> bool:
         """Whether the batch is full, or all rounds are used up and all groups have arrived."""
-        return self.wanted == 0 or (self._left == 0 and not self._under_way)
+        is_all_here = self._left == 0 and not self._under_way
+        return self.wanted == 0 or self._is_used_up or is_all_here
+
+    @property
+    def _is_used_up(self) -> bool:
+        return self.keeps and self._decided >= self._most
+
+    @property
+    def _decided(self) -> int:
+        return len(self.seen) - self.decisions[Decision.SKIPPED]
 
     @property
     def _skipped(self) -> int:
@@ -179,30 +133,69 @@ class DynamicSampler:
         return len(self.seen) + len(self._arrived) + len(self._under_way) - self._skipped
 
     @property
+    def _most(self) -> int:
+        """Number of groups that the batch is chosen from at most."""
+        return math.ceil(self.max_rounds * self._round_size)
+
+    @property
     def _left(self) -> int:
         """Number of groups that may still be asked for.
 
         What is given up does not count: how much that is depends on which group was faster.
         """
-        return max(0, math.ceil(self.max_rounds * self._round_size) - self._used)
+        with_those_ahead = math.ceil(self._most * (1 + self.ahead / self.prompts_per_step))
+        return max(0, with_those_ahead - self._used)
 
     @property
     def acceptance_rate(self) -> float:
         """Share of the groups that were accepted, of those decided on; 1 as long as none is."""
-        sampled = len(self.seen) - self.decisions[Decision.SKIPPED]
-        return self.decisions[Decision.ACCEPTED] / sampled if sampled else 1.0
+        accepted = self.decisions[Decision.ACCEPTED]
+        return accepted / self._decided if self._decided else 1.0
 
     @property
     def next_estimate(self) -> AcceptanceEstimate:
         """What the next step estimates with, by the groups that were decided on."""
-        skipped = self.decisions[Decision.SKIPPED]
         return self.estimate.after(
             accepted=self.decisions[Decision.ACCEPTED],
-            sampled=len(self.seen) - skipped,
+            sampled=self._decided,
             asked=len(self.seen),
         ).next_step()
 
-    def ask(self) -> range:
+    def following(self, *, oldest: int) -> Self:
+        """Begins the next batch, with all groups that are kept or under way.
+
+        Args:
+            oldest: Version of the weights that a group of that batch must have been begun with, or
+                with a later one. What is older is asked for anew, see `too_old`.
+        """
+        batch = replace(self, next_seed=self.next_to_decide, estimate=self.next_estimate)
+        batch.next_seed = self.next_seed
+        batch._under_way, batch._asked_at = self._under_way, self._asked_at
+        batch._arrived, batch._num_arrived = self._arrived, self._num_arrived
+
+        batch.too_old = [seed for seed in batch._asked_at if batch._begun_with(seed) < oldest]
+        for seed in batch.too_old:
+            batch._end(seed)
+        batch.expired = len(batch.too_old)
+        return batch
+
+    def _begun_with(self, seed: int) -> float:
+        """Version of the weights that a group was begun with, perhaps a later one."""
+        if seed not in self._arrived:
+            return self._asked_at[seed]
+        group, _ = self._arrived[seed]
+        return group.weights_version if group.rewards else math.inf
+
+    def recall(self) -> list[int]:
+        """Gives up all that is under way, to be asked for anew; returns its prompt seeds."""
+        seeds = [seed for seed in self._asked_at if seed in self._under_way]
+        for seed in seeds:
+            self._end(seed)
+        self.given_up += len(seeds)
+        self.too_old += seeds
+        return seeds
+
+    def ask(self) -> list[int]:
         """Returns further prompt seeds to ask for; none, if what is under way will probably do.
 
         The paper over-samples by a fixed factor, which costs most when nearly every group is
@@ -210,20 +203,26 @@ class DynamicSampler:
         shows early: two verdicts that differ are enough to accept it. So one that is about to be
         dropped is replaced while its longest responses are still being sampled.
         """
-        open_places = self.wanted - self._num_arrived[Decision.ACCEPTED]
-        if self.is_done or open_places <= 0:
-            return range(self.next_seed, self.next_seed)
+        seeds, self.too_old = self.too_old, []
+        self._begin(seeds)
 
-        count = self._estimate_now().further(
-            wanted=open_places,
-            under_way=self._under_way.counts,
-            max_oversampling=self.max_oversampling,
-        )
-        seeds = range(self.next_seed, self.next_seed + min(count, self._left))
-        self.next_seed = seeds.stop
+        open_places = self.wanted + self.ahead - self._num_arrived[Decision.ACCEPTED]
+        if open_places > 0 and self._left:
+            count = self._estimate_now().further(
+                wanted=open_places,
+                under_way=self._under_way.counts,
+                max_oversampling=self.max_oversampling,
+            )
+            new = range(self.next_seed, self.next_seed + min(count, self._left))
+            self.next_seed = new.stop
+            self._begin(new)
+            seeds += new
+        return seeds
+
+    def _begin(self, seeds: Iterable[int]) -> None:
         for seed in seeds:
             self._under_way.note(seed, UNKNOWN if self.dynamic_sampling else SURE)
-        return seeds
+            self._asked_at[seed] = self.version
 
     def _estimate_now(self) -> AcceptanceEstimate:
         """With all that has arrived in this step."""
@@ -244,10 +243,6 @@ class DynamicSampler:
     ) -> None:
         """Takes groups that have arrived, and decides on those before which none is missing.
 
-        Groups beyond the full batch are not kept: their prompts come again in the next step.
-        Keeping them would train on older weights and put token arrays into checkpoints. This way no
-        prompt is lost, and a run resumes from `next_seed` and `next_estimate` alone.
-
         Args:
             groups: Summaries of groups that were asked for, in any order.
             under_way: What is known of others, by seed.
@@ -262,16 +257,16 @@ class DynamicSampler:
                 self._num_arrived[decision] += 1
                 self.tokens += sum(group.response_tokens)
 
-        while self.wanted and self._next_to_decide in self._arrived:
-            group, decision = self._take_arrived(self._next_to_decide)
-            self._next_to_decide += 1
+        while self.wanted and not self._is_used_up and self.next_to_decide in self._arrived:
+            group, decision = self._take_arrived(self.next_to_decide)
+            self.next_to_decide += 1
             self.seen.append(group)
             self.decisions[decision] += 1
             if decision is Decision.ACCEPTED:
                 self.accepted.append(group)
 
-        if self.wanted == 0:
-            self._give_up_from(self._next_to_decide)
+        if self.wanted == 0 and not self.keeps:
+            self._give_up_from(self.next_to_decide)
 
     def drop(self) -> range:
         """Gives up prompts that the batch will not need, whatever comes of those under way.
@@ -279,14 +274,12 @@ class DynamicSampler:
         Returns:
             Their seeds. Those that are asked for again, here or in the next step, begin anew.
         """
-        sure = len(self.accepted)
-        if sure + self._num_arrived[Decision.ACCEPTED] + self._under_way.counts[SURE] >= (
-            self.prompts_per_step
-        ):
-            for seed in range(self._next_to_decide, self.next_seed):
+        sure, needed = len(self.accepted), self.prompts_per_step + self.ahead
+        if sure + self._num_arrived[Decision.ACCEPTED] + self._under_way.counts[SURE] >= needed:
+            for seed in range(self.next_to_decide, self.next_seed):
                 _, decision = self._arrived.get(seed, (None, None))
                 sure += decision is Decision.ACCEPTED or self._under_way.of(seed) == SURE
-                if sure == self.prompts_per_step:
+                if sure == needed:
                     return self._give_up_from(seed + 1)
         return range(self.next_seed, self.next_seed)
 
@@ -295,19 +288,26 @@ class DynamicSampler:
         seeds = range(first, self.next_seed)
         self.next_seed = first
         for seed in seeds:
-            if self._under_way.end(seed):
-                self.given_up += 1
-            else:
-                self.surplus += self._take_arrived(seed)[1] is not Decision.SKIPPED
+            is_under_way, decision = self._end(seed)
+            self.given_up += is_under_way
+            self.surplus += not is_under_way and decision is not Decision.SKIPPED
         return seeds
+
+    def _end(self, seed: int) -> tuple[bool, Decision | None]:
+        """Takes a group away; returns whether it was under way, or else what was decided."""
+        if self._under_way.end(seed):
+            del self._asked_at[seed]
+            return True, None
+        return False, self._take_arrived(seed)[1]
 
     def _take_arrived(self, seed: int) -> tuple[GroupSummary, Decision]:
         group, decision = self._arrived.pop(seed)
         self._num_arrived[decision] -= 1
+        del self._asked_at[seed]
         return group, decision
 
     def _outlook(self, group: GroupSoFar) -> Outlook:
-        decision = _decide_on(
+        decision = decide_on(
             group.rewards,
             group.is_correct,
             dynamic_sampling=self.dynamic_sampling,

@@ -60,11 +60,14 @@ class Completion:
         logprobs: `[T]` log-probability of each token under the distribution it was drawn from,
             after temperature.
         finish_reason: `"stop"` where the policy ended the response, `"length"` where the limit did.
+        version_starts: The first token that each version of the weights has sampled, and the
+            version, in their order; empty where the engine does not know.
     """
 
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
     finish_reason: FinishReason
+    version_starts: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +141,8 @@ class Engine(ABC):
         """Has the engine refuse to sample from now on, until all of the new weights have come.
 
         Whatever way weights take to an engine, they are handed over inside this context. Where it
-        is left by an error, the engine refuses until another hand-over succeeds.
+        is left by an error, the engine refuses until another hand-over succeeds. Responses under
+        way go on under the new weights.
 
         Args:
             version: Version of the new weights.
@@ -146,6 +150,14 @@ class Engine(ABC):
         self._half_held = version
         yield
         self._half_held = None
+        self.note_version(version)
+
+    def note_version(self, version: int) -> None:  # noqa: B027 (an engine need not know)
+        """Says which version of the weights the engine holds from now on.
+
+        Args:
+            version: The version, which completions then name.
+        """
 
     def refuse_half_weights(self) -> None:
         """Called before anything is sampled.
@@ -170,7 +182,7 @@ class Engine(ABC):
 
     @abstractmethod
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Replaces the weights and forgets everything that was cached under the old ones.
+        """Replaces the weights. Nothing cached under the old ones is used for new requests.
 
         Args:
             weights: Every weight under its name in a Hugging Face checkpoint; they may be made one

@@ -25,7 +25,7 @@ from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.envs import TextSpace
 from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
-from rllib_dapo.rollout.batch_rollout import BatchRollout, Rates
+from rllib_dapo.rollout.batch_rollout import BatchRollout
 from rllib_dapo.rollout.engine import Engine, Sampling
 from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
@@ -211,7 +211,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
     try_sample_groups = or_failure(sample_groups)
     try_advance = or_failure(advance)
 
-    def _begin(self, rates: Rates = None, *, evaluation: bool) -> OpenRollout:
+    def _begin(self, *, evaluation: bool) -> OpenRollout:
         """Begins a rollout, which has the engine for itself as long as it lasts."""
         if self.module is None:
             raise RuntimeError(
@@ -226,7 +226,6 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             ),
             max_prompt_tokens=self.config.max_prompt_tokens,
             weights_version=self._weights_version,
-            visit_rates=None if rates is None else rates.fetch(),
         )
 
     def _bring_back(
@@ -326,12 +325,13 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             Version of the weights the engine now holds.
         """
         if self.module is not None:
-            if version != self._weights_version:
+            if version != self._weights_version and not self.config.max_staleness:
                 self._batch_rollout.give_up()
             engine = self.module[DEFAULT_MODULE_ID].engine
             with engine.taking_weights(version):
                 take(engine)
             self._weights_version = version
+            self._batch_rollout.note_version(version)
         return self._weights_version
 
     @override(Checkpointable)
@@ -385,8 +385,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             sampling=self._sampling(evaluation=evaluation),
             max_turns=self.config.max_turns,
             skip_special_tokens=self.config.skip_special_tokens,
-            sampling_seed=partial(
-                sampling_seed, self.config.seed or 0, stream, self._weights_version
+            sampling_seed=lambda *request: sampling_seed(
+                self.config.seed or 0, stream, self._weights_version, *request
             ),
             **options,
         )

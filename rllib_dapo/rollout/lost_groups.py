@@ -32,15 +32,19 @@ def sample_lost_again(
         groups: All groups by prompt seed; lost ones are replaced.
     """
     batch = [summary.seed for summary in sampler.accepted]
+    replaced = set()
     while lost := [seed for seed in batch if _is_lost(groups[seed])]:
         logger.warning(
             "%d groups were lost with the EnvRunner that had sampled them: they are sampled again",
             len(lost),
         )
+        replaced |= set(lost)
         for result in stream.sample(lost):
             groups.update({group.summary.seed: group for group in result.groups})
+            # Where EnvRunners go on with the next batch, others have come, too.
+            sampler.offer(g.summary for g in result.groups if g.summary.seed not in replaced)
 
-    sampler.take_again(group.summary for group in groups.values())
+    sampler.take_again(groups[seed].summary for seed in replaced)
 
 
 def _is_lost(sampled: SampledGroup) -> bool:

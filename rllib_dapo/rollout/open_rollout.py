@@ -25,6 +25,7 @@ class OpenRollout:
 
     Attributes:
         weights_version: Version of the weights that sample.
+        visit_rates: How often prompts are visited; None visits all.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class OpenRollout:
         self._read = read
         self._max_prompt_tokens = max_prompt_tokens
         self.weights_version = weights_version
-        self._visit_rates = visit_rates
+        self.visit_rates = visit_rates
 
         self._open: dict[int, tuple[str, Prompt]] = {}  # by the loop's numbers
         self._ended: list[PromptGroup] = []  # not handed out yet
@@ -140,10 +141,10 @@ class OpenRollout:
         self._open = {n: read for n, read in self._open.items() if n not in dropped}
 
     def _skips(self, prompt: Prompt) -> bool:
-        if self._visit_rates is None or prompt.lost:
+        if self.visit_rates is None or prompt.lost:
             return False
         key = prompt_key(np.asarray(prompt.token_ids, dtype=np.int32))
-        return not self._visit_rates.visits(key, prompt.seed)
+        return not self.visit_rates.visits(key, prompt.seed)
 
     def _end(
         self,
@@ -154,13 +155,14 @@ class OpenRollout:
     ) -> None:
         text, prompt = read
         self._env_stepper.forget([prompt.seed])
+        versions = [version for one in responses for _, version in one.version_starts]
         self._ended.append(
             PromptGroup(
                 seed=prompt.seed,
                 prompt=text,
                 prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
                 responses=responses,
-                weights_version=self.weights_version,
+                weights_version=min(versions, default=self.weights_version),
                 lost=prompt.lost,
                 skipped=skipped,
             )

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from rllib_dapo.core.prompt_key import uniform_draw
 from rllib_dapo.core.types import GroupSummary
-from rllib_dapo.rollout.dynamic_sampler import WITHOUT_SIGNAL, Decision, decide
+from rllib_dapo.rollout.group_decisions import WITHOUT_SIGNAL, Decision, decide
 
 PromptMemoryChoice = Literal["plain", "information", "pools"]
 

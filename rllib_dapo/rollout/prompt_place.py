@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class PromptPlace:
     """The next prompt seed, how many groups are accepted, and what is known of prompts.
 
-    Tokens are not among them: groups of one step are not kept for the next.
+    Tokens are not among them: prompts of groups that no batch has had a place for come again.
 
     Attributes:
         next_seed: First prompt seed of the next step.
@@ -38,10 +38,10 @@ class PromptPlace:
         if config.prompt_memory is not None:
             self.memory = PromptMemory(config.prompt_memory, group_size=config.group_size)
 
-    def begin_step(self) -> tuple[DynamicSampler, Rates]:
-        """Returns what decides on the groups of a step, and how often its prompts are visited."""
+    def begin_step(self) -> DynamicSampler:
+        """Returns what decides on the groups of a step, of which nothing was asked for yet."""
         config = self._config
-        sampler = DynamicSampler(
+        return DynamicSampler(
             prompts_per_step=config.prompts_per_step,
             next_seed=self.next_seed,
             dynamic_sampling=config.dynamic_sampling_enabled,
@@ -49,11 +49,15 @@ class PromptPlace:
             max_oversampling=config.max_oversampling,
             estimate=self.estimate,
             min_verdicts=1 if config.has_critic else 2,
+            keeps=config.max_staleness > 0,
         )
+
+    def visit_rates(self) -> Rates:
+        """How often prompts are visited, by all that was sampled so far."""
         if self.memory is None:
-            return sampler, None
+            return None
         rates = self.memory.visit_rates()
-        return sampler, rates.stored() if config.num_env_runners else rates
+        return rates.stored() if self._config.num_env_runners else rates
 
     def end_step(self, sampler: DynamicSampler) -> None:
         """Goes on to the first prompt that the batch did not need.
@@ -61,7 +65,7 @@ class PromptPlace:
         Args:
             sampler: What has decided on the step's groups.
         """
-        self.next_seed, self.estimate = sampler.next_seed, sampler.next_estimate
+        self.next_seed, self.estimate = sampler.next_to_decide, sampler.next_estimate
         if self.memory is not None:
             self.memory.remember(sampler.seen)
 

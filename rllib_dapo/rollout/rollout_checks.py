@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rllib_dapo.core.types import GroupSummary
 from rllib_dapo.envs.verify.verdict import MissingReason
-from rllib_dapo.rollout.dynamic_sampler import WITHOUT_SIGNAL, Decision, DynamicSampler
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.group_decisions import WITHOUT_SIGNAL, Decision
 from rllib_dapo.rollout.make_environment import environment_name
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
@@ -73,30 +74,32 @@ class RolloutChecks:
                 f"{_WAY_OUT[most]}"
             )
 
-    def check(self, arrived: Mapping[int, SampledGroup], *, version: int) -> None:
+    def check(self, arrived: Mapping[int, SampledGroup], *, versions: range) -> None:
         """Checks groups that have arrived.
 
         Args:
             arrived: Groups by prompt seed.
-            version: Version of the weights that are about to be trained.
+            versions: Versions of the weights that may have sampled them.
 
         Raises:
             RuntimeError: If a group was sampled with other weights; if the environment poses
                 another problem at the second reset with a seed as a rule; or if more rounds in a
                 row brought no verdict than `dynamic_sampling.max_rounds_without_verdict`. One line.
         """
-        self._check_versions(arrived, version)
+        self._check_versions(arrived, versions)
         self._round += [group.summary for group in arrived.values()]
         if len(self._round) >= self._config.prompts_per_step:
             groups, self._round = self._round, []
             self._check_seeding(groups)
             self._check_verdicts(groups)
 
-    def _check_versions(self, sampled: Mapping[int, SampledGroup], version: int) -> None:
-        stale = sorted(seed for seed, g in sampled.items() if g.summary.weights_version != version)
+    def _check_versions(self, sampled: Mapping[int, SampledGroup], versions: range) -> None:
+        stale = sorted(
+            seed for seed, g in sampled.items() if g.summary.weights_version not in versions
+        )
         if stale:
             raise RuntimeError(
-                f"prompts {stale[:8]} were sampled with other weights than version {version}: an "
+                f"prompts {stale[:8]} were sampled with other weights than {_named(versions)}: an "
                 "engine missed an update, or was restarted meanwhile; raise "
                 f"weights.timeout_s={self._config.weight_sync_timeout_s}, or go on from the "
                 "last checkpoint"
@@ -134,6 +137,12 @@ class RolloutChecks:
                 f"dynamic_sampling.max_rounds_without_verdict={limit}; the first reason: "
                 f"{self._first_reason}"
             )
+
+
+def _named(versions: range) -> str:
+    if len(versions) == 1:
+        return f"version {versions[0]}"
+    return f"versions {versions[0]} to {versions[-1]}, which rollout.max_staleness allows"
 
 
 def refuse_without_prompts(env_runner_group: EnvRunnerGroup, config: DAPOConfig) -> None:

@@ -110,19 +110,28 @@ class RolloutStream:
         Args:
             rates: How often the batch's prompts are visited; None visits all.
         """
-        self._rates = rates
         self._batch = next(_NUMBERS)
-        self._started = time.monotonic()
         self._waiting: deque[int] = deque()
         for of_each in (self._open, self._dropped, self._open_responses):
             of_each.clear()
+        self.go_on(rates)
+
+    def go_on(self, rates: Rates = None) -> None:
+        """Begins to take again, with all that is under way; limits of time count from here.
+
+        Args:
+            rates: As for `begin_batch`.
+        """
+        self._rates = rates
+        self._started = time.monotonic()
+        self._watch.keep(())
         self._num_killed = 0
         self._used: set[int] = set()
         self._lost_one = False
 
     @property
     def has_lost(self) -> bool:
-        """Whether an EnvRunner was lost since `begin_batch`, perhaps with groups it had sampled."""
+        """Whether an EnvRunner was lost since `go_on`, perhaps with groups it had sampled."""
         return self._lost_one or not self._used.issubset(self._group.healthy_env_runner_ids())
 
     def put(self, seeds: Iterable[int]) -> None:
@@ -146,8 +155,12 @@ class RolloutStream:
             self._dropped[worker] |= open_seeds.intersection(seeds)
             open_seeds.difference_update(seeds)
 
-    def take(self) -> list[RolloutResult]:
+    def take(self, until: Callable[[], bool] | None = None) -> list[RolloutResult]:
         """Waits until groups have ended.
+
+        Args:
+            until: Once this is true, there is no more waiting. Where it is given, EnvRunners that
+                have died are not brought back: their groups wait for the others.
 
         Returns:
             What has come; nothing if nothing is under way.
@@ -163,7 +176,9 @@ class RolloutStream:
             return self._take_here()
 
         while self._waiting or any(self._open.values()):
-            self._take_back_lost()
+            if until is not None and until():
+                break
+            self._take_back_lost(may_restore=until is None)
             self._send()
             self._check_time()
             self._end_hanging()
@@ -223,7 +238,7 @@ class RolloutStream:
         )
         return [self._take_from(0, result)]
 
-    def _take_back_lost(self) -> None:
+    def _take_back_lost(self, *, may_restore: bool) -> None:
         """Puts the seeds of EnvRunners that are no longer healthy first in the queue."""
         healthy = self._group.healthy_env_runner_ids()
         for worker in [worker for worker in self._open if worker not in healthy]:
@@ -231,8 +246,10 @@ class RolloutStream:
             self._open_responses.pop(worker, None)
             self._dropped.pop(worker, None)
             self._put_back(worker, self._open.pop(worker))
-        if not healthy:
+        if not healthy and may_restore:
             self._wait_for_env_runners()
+        elif not healthy:
+            time.sleep(POLL_SECONDS)
 
     def _put_back(self, worker: int, seeds: Iterable[int]) -> None:
         """Sends groups again that an EnvRunner will not bring."""

@@ -43,6 +43,7 @@ class TransformersEngine(Engine):
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
         self._waiting: deque[Request] = deque()
+        self._version_starts: tuple[tuple[int, int], ...] = ()
 
         eos = self._model.generation_config.eos_token_id
         self._eos_ids = np.atleast_1d(np.asarray([] if eos is None else eos))
@@ -79,6 +80,10 @@ class TransformersEngine(Engine):
         # Not strict, for second names of tied weights alone: what else is missing is refused.
         state = self._checkpoint_format.from_checkpoint(dict(weights))
         self._model.load_state_dict(state, strict=False)
+
+    def note_version(self, version: int) -> None:
+        """See `Engine.note_version`."""
+        self._version_starts = ((0, version),)
 
     def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
         """See `Engine.weight_checksums`: every weight can be read."""
@@ -160,6 +165,7 @@ class TransformersEngine(Engine):
             token_ids=tokens[:length].astype(np.int32),
             logprobs=logprobs[:length].astype(np.float32),
             finish_reason="stop" if ends.size else "length",
+            version_starts=self._version_starts,
         )
 
 

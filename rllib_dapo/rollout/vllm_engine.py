@@ -39,7 +39,7 @@ from vllm import LLM
 from vllm.platforms import current_platform
 
 from rllib_dapo.rollout.vllm_adapters import VLLMAdapters, start_with_adapters
-from rllib_dapo.rollout.vllm_requests import add_responses, to_completion
+from rllib_dapo.rollout.vllm_requests import add_responses, not_begun, to_completion
 from rllib_dapo.rollout.vllm_start import start_vllm
 from rllib_dapo.rollout.vllm_transfer import (
     TransferReceiver,
@@ -112,9 +112,10 @@ class VLLMEngine(Engine):
             )
         if is_cpu and layout.pipeline_parallel_size > 1:
             self.llm.collective_rpc("make_pipeline_buffers")
-        self._request_ids = count()
-        # vLLM's request id -> key of our request and place of the response in it.
-        self._pending: dict[str, tuple[int, int]] = {}
+        self._request_ids, self._salts = count(), count(1)
+        self._cache_salt: str | None = None
+        # vLLM's request id -> our request and place of the response in it.
+        self._pending: dict[str, tuple[Request, int]] = {}
 
     @property
     def llm(self) -> LLM:
@@ -136,15 +137,19 @@ class VLLMEngine(Engine):
         """
         self._refuse_asleep("weights", "kv_cache")
         self.refuse_half_weights()
+        self._ask_for(request, request.wanted)
+
+    def _ask_for(self, request: Request, wanted: Iterable[int]) -> None:
         adapter = self._held_adapters.request(name) if (name := request.sampling.adapter) else None
-        places = {str(next(self._request_ids)): index for index in request.wanted}
-        self._pending |= {request_id: (request.key, index) for request_id, index in places.items()}
+        places = {str(next(self._request_ids)): index for index in wanted}
+        self._pending |= {request_id: (request, index) for request_id, index in places.items()}
         add_responses(
             self.llm.llm_engine,
             request.prompt_ids,
             request.sampling,
             {request_id: request.seed + index for request_id, index in places.items()},
             adapter,
+            self._cache_salt,
         )
 
     def step(self) -> list[FinishedResponse]:
@@ -157,9 +162,9 @@ class VLLMEngine(Engine):
         self.steps += 1
 
         for output in outputs:
-            key, index = self._pending.pop(output.request_id)
+            request, index = self._pending.pop(output.request_id)
             completion = to_completion(output.outputs[0])
-            finished.append(FinishedResponse(key=key, index=index, completion=completion))
+            finished.append(FinishedResponse(key=request.key, index=index, completion=completion))
         return finished
 
     @property
@@ -172,7 +177,28 @@ class VLLMEngine(Engine):
         self._refuse_asleep("weights")
         with self._deaths_told():
             _refuse_lacking(hand_over(self.llm, weights, num_workers=self._num_workers))
-        self.llm.reset_prefix_cache()
+        self._leave_cache()
+
+    def _leave_cache(self) -> None:
+        """Nothing that begins from here on uses what was computed under the old weights."""
+        if self.is_idle:
+            self.llm.reset_prefix_cache()
+            return
+        # vLLM resets no cache that responses under way are using.
+        self._cache_salt = str(next(self._salts))
+        engine = self.llm.llm_engine
+        waiting = not_begun(engine)
+        engine.abort_request(waiting)
+        asked: dict[int, tuple[Request, list[int]]] = {}
+        for request_id in waiting:
+            request, index = self._pending.pop(request_id)
+            asked.setdefault(request.key, (request, []))[1].append(index)
+        for request, wanted in asked.values():
+            self._ask_for(request, wanted)
+
+    def note_version(self, version: int) -> None:
+        """See `Engine.note_version`: vLLM then names it for each token."""
+        self.llm.llm_engine.set_weight_version(str(version))
 
     @property
     def takes_adapters(self) -> bool:
@@ -211,7 +237,7 @@ class VLLMEngine(Engine):
         self._refuse_asleep("weights")
         with self._deaths_told():
             _refuse_lacking(receive_transfer(self.llm, update_info))
-        self.llm.reset_prefix_cache()
+        self._leave_cache()
 
     def start_transfer(self, version: int) -> None:
         """See `Engine.start_transfer`."""
@@ -228,7 +254,7 @@ class VLLMEngine(Engine):
         for lacking in ask_workers(self.llm, "finish_transfer"):
             _refuse_lacking(lacking)
         self._half_held = None
-        self.llm.reset_prefix_cache()
+        self._leave_cache()
 
     def sleep(self) -> None:
         """See `Engine.sleep`. vLLM's build for CPUs keeps its memory, and does all else."""
@@ -288,7 +314,7 @@ class VLLMEngine(Engine):
             self._pending.clear()
             return
 
-        given_up = [name for name, (key, _) in self._pending.items() if key in keys]
+        given_up = [name for name, (request, _) in self._pending.items() if request.key in keys]
         engine.abort_request(given_up)
         for name in given_up:
             del self._pending[name]

@@ -50,6 +50,7 @@ _SCHEMA = pa.schema(
         ("prediction", pa.string()),
         ("components", pa.string()),  # JSON
         ("turns", pa.string()),  # JSON
+        ("version_starts", pa.string()),  # JSON
     ]
 )
 
@@ -195,6 +196,7 @@ def _row(number: int, group: PromptGroup, response: Response) -> dict[str, Any]:
         "prediction": response.prediction,
         "components": json.dumps(dict(response.components)),
         "turns": json.dumps([asdict(turn) for turn in response.turns]),
+        "version_starts": json.dumps(response.version_starts),
     }
 
 
@@ -222,4 +224,6 @@ def _response(row: dict[str, Any]) -> Response:
         prediction=row["prediction"],
         components=json.loads(row["components"]),
         turns=tuple(TurnRecord(**turn) for turn in json.loads(row["turns"])),
+        # A recording of an earlier version does not say.
+        version_starts=tuple(map(tuple, json.loads(row.get("version_starts") or "[]"))),
     )

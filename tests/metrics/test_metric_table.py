@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rllib_dapo.learner.statistics import TokenStatistics
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import METRICS
-from rllib_dapo.metrics.rollout_metrics import rollout_metrics, verdict_metrics
+from rllib_dapo.metrics.rollout_metrics import rollout_metrics, staleness_metrics, verdict_metrics
 from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
 from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 
@@ -147,6 +148,7 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "groups_accepted": 2,
             "groups_surplus": 1,
             "groups_given_up": 2,
+            "groups_expired": 0,
             # those of the surplus group (6 8) count
             "tokens_per_accepted_group": 56 / 2,
             "groups_all_correct": 1,
@@ -179,8 +181,21 @@ def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None
 
 
 def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSampler) -> None:
-    in_the_table = {re.sub("/.*", "/*", name) for name in rollout_metrics(sampler)}
+    accepted = [replace(group, tokens_by_version={0: 1}) for group in sampler.accepted]
+    figures = [*rollout_metrics(sampler), *staleness_metrics(accepted, version=0)]
+    in_the_table = {re.sub("/.*", "/*", name) for name in figures}
     assert in_the_table == names("env_runners") - LOGGED_BY_THE_LOOP
+
+
+def test_staleness_is_that_of_tokens_by_hand(make_summary: MakeSummary) -> None:
+    groups = [
+        make_summary(0, tokens_by_version={5: 3, 6: 1}),
+        make_summary(1, tokens_by_version={6: 4}),
+        make_summary(2, tokens_by_version={4: 0, 6: 2}),
+    ]
+    # Of ten tokens three are two updates old, and seven one.
+    assert staleness_metrics(groups, version=7) == {"staleness_mean": 1.3, "staleness_max": 2}
+    assert staleness_metrics([], version=7) == {}
 
 
 def test_a_response_that_is_right_and_never_ends_is_correct_but_not_completed(

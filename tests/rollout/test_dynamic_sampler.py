@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.rollout.acceptance_estimate import AcceptanceEstimate
-from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.group_decisions import Decision
 from rllib_dapo.rollout.group_so_far import GroupSoFar
 
 MakeSummary = Callable[..., GroupSummary]
@@ -150,10 +151,10 @@ def test_groups_that_arrive_before_the_batch_is_full_without_them_are_surplus(
     group_of: Callable[..., GroupSummary],
 ) -> None:
     sampler = DynamicSampler(prompts_per_step=1, next_seed=0, estimate=known(50, of=100))
-    assert sampler.ask() == range(2)
+    assert sampler.ask() == [*range(2)]
     sampler.offer([group_of([True], 1)])
     assert not sampler.is_done, "seed 0 comes first"
-    assert sampler.ask() == range(2, 2), "one of the two will do"
+    assert sampler.ask() == [*range(2, 2)], "one of the two will do"
     sampler.offer([group_of([True], 0)])
     assert [group.seed for group in sampler.accepted] == [0]
     assert (sampler.surplus, sampler.given_up, sampler.next_seed) == (1, 0, 1)
@@ -163,32 +164,32 @@ def test_a_group_that_is_not_informative_is_replaced_when_it_arrives(
     group_of: Callable[..., GroupSummary],
 ) -> None:
     sampler = DynamicSampler(prompts_per_step=4, next_seed=0, estimate=known(1000, of=1000))
-    assert sampler.ask() == range(4)
+    assert sampler.ask() == [*range(4)]
     sampler.offer([group_of([False], 2)])
-    assert sampler.ask() == range(4, 5)
+    assert sampler.ask() == [*range(4, 5)]
     sampler.offer([group_of([True], 0)])
     assert len(sampler.ask()) == 0
 
 
 def test_a_group_that_will_probably_be_dropped_is_replaced_while_it_is_under_way() -> None:
     sampler = DynamicSampler(prompts_per_step=4, next_seed=0, estimate=known(1000, of=1000))
-    assert sampler.ask() == range(4)
+    assert sampler.ask() == [*range(4)]
     undecided = GroupSoFar(rewards=(1.0,), is_correct=(True,), unfinished=7)
     sampler.offer([], {0: undecided})
     assert len(sampler.ask()) == 0, "it is as likely as any other"
     silent = GroupSoFar(rewards=(nan,) * 7, is_correct=(None,) * 7, unfinished=1)
     sampler.offer([], {1: silent, 99: silent})
-    assert sampler.ask() == range(4, 5), "one verdict is not enough"
+    assert sampler.ask() == [*range(4, 5)], "one verdict is not enough"
     hopeless = GroupSoFar(rewards=(1.0,) * 8, is_correct=(True,) * 8, unfinished=0)
     sampler.offer([], {0: hopeless})
-    assert sampler.ask() == range(5, 6)
+    assert sampler.ask() == [*range(5, 6)]
 
 
 def test_prompts_behind_those_that_fill_the_batch_for_sure_are_dropped(
     group_of: Callable[..., GroupSummary],
 ) -> None:
     sampler = DynamicSampler(prompts_per_step=2, next_seed=0, estimate=known(100, of=300))
-    assert sampler.ask() == range(6)
+    assert sampler.ask() == [*range(6)]
     mixed = GroupSoFar(rewards=(1.0, -1.0), is_correct=(True, False), unfinished=6)
     agree = GroupSoFar(rewards=(1.0, 1.0), is_correct=(True, True), unfinished=6)
     sampler.offer([group_of([True], 4)], {0: agree, 2: mixed})
@@ -210,12 +211,12 @@ def test_a_prompt_that_was_dropped_is_asked_for_again_where_what_was_sure_is_not
 ) -> None:
     """An EnvRunner has died, and what it samples anew has lost its verdicts."""
     sampler = DynamicSampler(prompts_per_step=1, next_seed=0, estimate=known(50, of=100))
-    assert sampler.ask() == range(2)
+    assert sampler.ask() == [*range(2)]
     mixed = GroupSoFar(rewards=(1.0, -1.0), is_correct=(True, False), unfinished=6)
     sampler.offer([], {0: mixed})
     assert sampler.drop() == range(1, 2)
     sampler.offer([make_summary(0, rewards=(nan, nan), is_correct=(None, None))])
-    assert sampler.ask().start == 1
+    assert sampler.ask()[0] == 1
     sampler.offer([group_of([True], 1)])
     assert [group.seed for group in sampler.accepted] == [1]
 
@@ -232,7 +233,7 @@ def test_at_first_as_much_is_asked_for_as_the_estimate_says_within_max_oversampl
         max_oversampling=max_oversampling,
     )
     seeds = sampler.ask()
-    assert seeds.start == 5
+    assert seeds[0] == 5
     assert wanted <= len(seeds) <= math.ceil(wanted * max_oversampling)
     if accepted * max_oversampling > 1001:
         assert len(seeds) == pytest.approx(wanted * 1000 / accepted, abs=1)

@@ -19,8 +19,8 @@ from rllib_dapo.core import PromptGroup
 from rllib_dapo.learner.weight_source import LearnerWeights
 from rllib_dapo.models import load_causal_lm, load_tokenizer
 from rllib_dapo.rollout import rollout_result
-from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.rollout.group_decisions import Decision, decide
 from rllib_dapo.stored_group import CutGroup, WholeGroup, store_group
 from rllib_dapo.weight_transfer.object_store import load_pieces
 from rllib_dapo.weight_transfer.pieces import WeightPieces

@@ -15,8 +15,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
 from rllib_dapo.envs import Problem, SingleStepTextEnv, TextSpace, Verdict
-from rllib_dapo.rollout.dynamic_sampler import Decision, decide
 from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.rollout.group_decisions import Decision, decide
 
 MakeConfig = Callable[..., DAPOConfig]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rllib_dapo.core import GroupSummary
-from rllib_dapo.rollout.dynamic_sampler import Decision, decide
+from rllib_dapo.rollout.group_decisions import Decision, decide
 
 MakeSummary = Callable[..., GroupSummary]
 

@@ -13,8 +13,9 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.config.value_checks import check_settings
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.core.prompt_key import prompt_key, uniform_draw
-from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
 from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.rollout.group_decisions import Decision
 from rllib_dapo.rollout.prompt_memory import (
     EASY_RATE,
     HARD_RATE,
@@ -260,7 +261,7 @@ def test_a_run_goes_on_with_its_memory_and_without_one_knows_no_prompt(
     config = DAPOConfig().training(prompts_per_step=1, group_size=2)
     config.dynamic_sampling(prompt_memory="plain").env_runners(num_env_runners=0)
     place = PromptPlace(config)
-    sampler, rates = place.begin_step()
+    sampler, rates = place.begin_step(), place.visit_rates()
     assert isinstance(rates, VisitRates)
     assert len(rates.keys) == 0
     sampler.ask()
@@ -274,7 +275,7 @@ def test_a_run_goes_on_with_its_memory_and_without_one_knows_no_prompt(
     again = PromptPlace(config)
     again.set_state(place.get_state())
     assert (again.next_seed, again.estimate) == (2, place.estimate)
-    _, rates = again.begin_step()
+    rates = again.visit_rates()
     assert isinstance(rates, VisitRates)
     assert rates.keys.tolist() == [0]
 

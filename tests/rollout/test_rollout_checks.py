@@ -10,7 +10,8 @@ import pytest
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.metrics.rollout_log import describe_shortfall
-from rllib_dapo.rollout.dynamic_sampler import Decision, DynamicSampler, decide
+from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+from rllib_dapo.rollout.group_decisions import Decision, decide
 from rllib_dapo.rollout.rollout_checks import RolloutChecks
 from rllib_dapo.rollout.rollout_result import SampledGroup
 
@@ -20,7 +21,7 @@ DOWN = "timeout: no verdict within 5 s"
 
 def check(checks: RolloutChecks, *groups: GroupSummary, version: int = 0) -> None:
     sampled = {group.seed: SampledGroup(summary=group, data=None) for group in groups}  # type: ignore[arg-type]
-    checks.check(sampled, version=version)
+    checks.check(sampled, versions=range(version, version + 1))
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_what_fell_short_for_lack_of_verdicts_gives_no_advice_about_rounds(
     told = describe_shortfall(sampler, config)
     assert told == f"no response got a verdict in 1 rounds (1 missing); the first reason: {DOWN}"
 
-    assert sampler.ask() == range(1, 2)
+    assert sampler.ask() == [*range(1, 2)]
     sampler.offer([make_summary(1, rewards=(1.0, 1.0), is_correct=(True, True))])
     told = describe_shortfall(sampler, config)
     assert f"the first missing verdict: {DOWN}" in told
