@@ -7,11 +7,12 @@ EnvRunner that it sits in, the environment, the driver, Ray.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,12 +34,14 @@ class Pace:
         median_tokens: Median length of a response.
         sigma: Standard deviation of the logarithm of lengths; at 1, one in a hundred is ten times
             as long as the median.
+        long_prompt: Length of a prompt, in tokens, from which on responses are four times as long.
     """
 
     step_seconds: float = 0.005
     response_seconds: float = 0.00005
     median_tokens: float = 80.0
     sigma: float = 1.0
+    long_prompt: float = math.inf
 
 
 class SimulatedEngine(Engine):
@@ -56,14 +59,18 @@ class SimulatedEngine(Engine):
         self._vocabulary = vocabulary
         self._pace = pace
         self._waiting: deque[tuple[int, int, Completion]] = deque()
-        self._running: list[list[Any]] = []  # tokens left, key, index, completion
+        # Tokens left, key, index, completion, and what each version of the weights began with.
+        self._running: list[list[Any]] = []
+        self._version = 0
         self.num_tokens = 0  # decoded so far, those of aborted responses included
 
     def add(self, request: Request) -> None:
-        """See `Engine.add`. A response depends on its seed alone."""
+        """See `Engine.add`. A response depends on its seed, and its length on the prompt's."""
+        is_long = len(request.prompt_ids) >= self._pace.long_prompt
         for index in request.wanted:
             draws = np.random.default_rng([request.seed, index])
-            length = self._pace.median_tokens * np.exp(self._pace.sigma * draws.normal())
+            median = self._pace.median_tokens * (4 if is_long else 1)
+            length = median * np.exp(self._pace.sigma * draws.normal())
             tokens = int(min(max(1.0, length), request.sampling.max_tokens))
             completion = Completion(
                 token_ids=draws.integers(0, self._vocabulary, size=tokens).astype(np.int32),
@@ -72,21 +79,32 @@ class SimulatedEngine(Engine):
             )
             self._waiting.append((request.key, index, completion))
 
+    def note_version(self, version: int) -> None:
+        """See `Engine.note_version`."""
+        self._version = version
+
     def step(self) -> list[FinishedResponse]:
         """See `Engine.step`: one token for each of the open responses."""
         while self._waiting and len(self._running) < self._max_num_seqs:
             key, index, completion = self._waiting.popleft()
-            self._running.append([len(completion.token_ids), key, index, completion])
+            self._running.append([len(completion.token_ids), key, index, completion, []])
         time.sleep(self._pace.step_seconds + self._pace.response_seconds * len(self._running))
 
         self.num_tokens += len(self._running)
         for response in self._running:
+            left, *_, completion, starts = response
+            if not starts or starts[-1][1] != self._version:
+                starts.append((len(completion.token_ids) - left, self._version))
             response[0] -= 1
         ended = [response for response in self._running if not response[0]]
         self._running = [response for response in self._running if response[0]]
         return [
-            FinishedResponse(key=key, index=index, completion=completion)
-            for _, key, index, completion in ended
+            FinishedResponse(
+                key=key,
+                index=index,
+                completion=replace(completion, version_starts=tuple(starts)),
+            )
+            for _, key, index, completion, starts in ended
         ]
 
     @property
@@ -95,7 +113,9 @@ class SimulatedEngine(Engine):
         return not self._waiting and not self._running
 
     def load_weights(self, weights: Iterable[Any]) -> None:
-        """See `Engine.load_weights`: it has none."""
+        """See `Engine.load_weights`: they are fetched, and that is all."""
+        for _ in weights:
+            pass
 
     def weight_checksums(self, blocks: Sequence[WeightBlock]) -> list[BlockPart]:
         """See `Engine.weight_checksums`: nothing can be compared."""
