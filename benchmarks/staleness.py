@@ -1,7 +1,7 @@
 """The demo's task, learnt in turns and while Learners train: is it learnt to the same accuracy?
 
 Five seeds of `tiny_arithmetic` for each bound on staleness, with truncated importance sampling as
-it is always on there, and for the larger bounds without it, which no setting allows. On two cores
+it is always on there, and for the largest bound without it, which no setting allows. On two cores
 sampling keeps up with training, so few tokens get older than one update. At a bound of 8 each step
 waits until groups for all steps ahead are there: then all tokens are as old as they may be. What
 counts is the accuracy on sums that are never trained on, after the last step.
@@ -28,10 +28,10 @@ from rllib_dapo.rollout.group_decisions import Decision
 from rllib_dapo.run.run_settings import read_settings
 
 RUN_FILE = Path(__file__).resolve().parents[1] / "tune_configs" / "tiny_arithmetic.yaml"
-SEEDS, ITERATIONS = 5, 60
+SEEDS, ITERATIONS = 5, 40
 # Bounds on staleness, and whether what is stale is corrected.
 MOST_NATURAL = 2
-SIDES = ((0, True), (1, True), (2, True), (2, False), (8, True), (8, False))
+SIDES = ((0, True), (1, True), (2, True), (8, True), (8, False))
 # Quantiles of Student's t for intervals of 95 %, by the number of seeds less one.
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
 
