@@ -32,14 +32,16 @@ ROOMS = {
     "weight_transfer/wire": "findings threads",
     "weight_checksums": "",
     "stored_group": "core",
+    "stall_watchdog": "",
     "metrics": "core envs",
     "models": "envs",
     "rollout": (
         "core envs findings models threads ray_internals weight_transfer/wire weight_checksums "
-        "stored_group"
+        "stored_group stall_watchdog"
     ),
     "learner": (
-        "core envs metrics models stored_group threads weight_checksums weight_transfer/wire"
+        "core envs metrics models stored_group stall_watchdog threads weight_checksums "
+        "weight_transfer/wire"
     ),
     "weight_transfer": ("findings learner ray_internals rollout threads weight_transfer/wire"),
     "weight_arrival": "findings weight_checksums rollout learner",

@@ -160,6 +160,7 @@ class DAPOConfig(
         self.entropy_mask_fraction: float | None = None
         self.token_mask: str | Callable[..., Any] | None = None
         self.old_logprobs: OldLogprobs = "trainer"
+        self.update_stall_seconds: float | None = 1800.0
         self.max_tokens_per_microbatch = 32768
         self.max_shared_row_tokens: int | Literal["auto"] = "auto"
 

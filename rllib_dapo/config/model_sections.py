@@ -125,14 +125,14 @@ class ModelSections(AlgorithmConfig):
             max_concurrent_responses: Number of responses that one engine works on at a time.
             max_groups_in_flight: Largest number of groups under way on one EnvRunner. It is not
                 given another one either while it has twice `max_concurrent_responses` open.
-            stall_seconds: Longest time in which an EnvRunner may make no progress in training: no
-                step of its engine, no answer of an environment. Then it hangs: it is started anew,
-                its prompts go out again, and where that does not help the trial ends. A long answer
-                is no hang. `null` waits for ever; so does an EnvRunner in the driver's process.
+            stall_seconds: Longest time in which an EnvRunner may make no progress: no step of its
+                engine, no answer of an environment. Then it hangs: it is started anew, its prompts
+                go out again, and where that does not help the trial ends. A long answer is no hang.
+                `null` waits for ever; so does, in training, an EnvRunner in the driver's process.
             max_staleness: By how many updates the weights that sampled a token may be older than
                 those that are trained on it. 0 is the paper's loop: sampling and training take
                 turns. With 1 or more, EnvRunners sample while Learners train, responses go on under
-                new weights, and `importance_sampling.cap` is on; see docs/algorithm.md.
+                new weights, and `importance_sampling.cap` is on; see docs/staleness.md.
             max_turns: Number of responses after which an episode is cut off, if the environment
                 does not end it before.
             skip_special_tokens: Special tokens that are left out of the texts which environments,

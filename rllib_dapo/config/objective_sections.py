@@ -32,7 +32,7 @@ class ObjectiveSections(AlgorithmConfig):
     """Everything between sampled groups and new weights."""
 
     @override(AlgorithmConfig)
-    @settings_section(optimizer="optimizer_name")
+    @settings_section(optimizer="optimizer_name", stall_seconds="update_stall_seconds")
     def training(
         self,
         *,
@@ -47,6 +47,7 @@ class ObjectiveSections(AlgorithmConfig):
         adam_epsilon: float = NotProvided,
         grad_clip: float | None = NotProvided,
         max_skipped_updates: int | None = NotProvided,
+        stall_seconds: float | None = NotProvided,
         prompts_per_step: int = NotProvided,
         group_size: int = NotProvided,
         minibatch_size: int = NotProvided,
@@ -88,6 +89,9 @@ class ObjectiveSections(AlgorithmConfig):
             grad_clip: Bound on the global norm of the gradient; `null` for none. Source: recipe.
             max_skipped_updates: Optimizer steps in a row that may be left out since their gradient
                 is not finite; with more the trial ends. `null` for no limit.
+            stall_seconds: Longest time in which a Learner may make no progress in an update: no
+                micro-batch ends. Then it hangs: it ends, says so, and the trial fails, to go on
+                from its last checkpoint (`tune.max_failures`). `null` waits for ever.
             prompts_per_step: Number of informative groups that a training step wants. Source:
                 paper 4.1.
             group_size: `G`, responses per prompt. Source: paper 4.1.

@@ -169,8 +169,12 @@ def _check_rollout(config: DAPOConfig) -> Iterator[str]:
     ):
         yield from at_least(f"rollout.{name}", getattr(config, name), 1)
 
-    if config.stall_seconds is not None and not config.stall_seconds > 0:
-        yield f"rollout.stall_seconds={config.stall_seconds} must be positive, or null"
+    for name, seconds in (
+        ("rollout.stall_seconds", config.stall_seconds),
+        ("training.stall_seconds", config.update_stall_seconds),
+    ):
+        if seconds is not None and not seconds > 0:
+            yield f"{name}={seconds} must be positive, or null"
     if not config.temperature > 0:
         yield (
             f"rollout.temperature={config.temperature} must be positive: at 0 all responses are "

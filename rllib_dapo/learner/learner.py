@@ -44,6 +44,7 @@ from rllib_dapo.learner.training_data import (
     MiniBatch,
     plan_batches,
 )
+from rllib_dapo.learner.watched import WatchedLearner
 from rllib_dapo.learner.weight_source import WeightSender
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import NUM_GRADIENT_UPDATES_LIFETIME, SKIPPED_IN_A_ROW
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
+class DAPOTorchLearner(WatchedLearner, RestingLearner, CheckpointedLearner):
     """Trains a `CausalLMModule` with the loss of `core.objective`; several share the work by DDP.
 
     RLlib's update loop stays in charge (metrics, counters, hooks). It iterates over the planned
@@ -276,6 +277,7 @@ class DAPOTorchLearner(RestingLearner, CheckpointedLearner):
         Returns:
             `logprobs`, `entropy` and perhaps `values`, `[B, T]`; see `learner.forward`.
         """
+        self.num_forwarded += 1
         module = self.module[DEFAULT_MODULE_ID]
         return (module if torch.is_grad_enabled() else module.unwrapped()).forward_train(batch)
 

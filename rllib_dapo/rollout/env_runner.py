@@ -23,15 +23,15 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.envs import TextSpace
-from rllib_dapo.findings import one_line
 from rllib_dapo.models import load_tokenizer, resolve_model
 from rllib_dapo.rollout.batch_rollout import BatchRollout
 from rllib_dapo.rollout.engine import Engine, Sampling
 from rllib_dapo.rollout.engine_placement import name_bundles
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.episodes import to_episode
-from rllib_dapo.rollout.made_up_group import made_up_group
+from rllib_dapo.rollout.made_up_group import try_made_up_group
 from rllib_dapo.rollout.open_rollout import OpenRollout
+from rllib_dapo.rollout.progress_watch import stalled
 from rllib_dapo.rollout.read_prompts import check_first_prompt, read_prompts
 from rllib_dapo.rollout.reported_failures import or_failure
 from rllib_dapo.rollout.rollout_loop import RolloutLoop
@@ -41,6 +41,7 @@ from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM,
 from rllib_dapo.rollout.sampling_settings import sampling_of
 from rllib_dapo.rollout.user_callbacks import UserCallbacks
 from rllib_dapo.rollout.worker_server import start_early
+from rllib_dapo.stall_watchdog import StallWatchdog
 from rllib_dapo.threads import set_num_threads
 
 if TYPE_CHECKING:
@@ -182,11 +183,12 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         """
         self._batch_rollout.give_up()
         rollout = self._begin(evaluation=evaluation)
-        rollout.add(seeds)
-        groups: dict[int, PromptGroup] = {}
-        while not rollout.is_idle:
-            groups |= {group.seed: group for group in rollout.advance()}
-        return self._bring_back(rollout, [groups[seed] for seed in seeds], evaluation=evaluation)
+        # In training the driver watches, which hears of progress between two calls.
+        with StallWatchdog(self.config.stall_seconds).watching(
+            lambda: rollout.progress, lambda seconds: stalled(repr(self), seconds, seeds)
+        ):
+            groups = rollout.run(seeds)
+        return self._bring_back(rollout, groups, evaluation=evaluation)
 
     def advance(self, seeds: Sequence[int], *, call: int, **options: Any) -> RolloutResult:
         """Goes on with the rollout of training that is under way, and adds groups to it.
@@ -277,20 +279,15 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         if self.module is None:
             return None
         self._batch_rollout.give_up()
-        try:
-            group = made_up_group(
-                self.module[DEFAULT_MODULE_ID].engine,
-                self.tokenizer,
-                self._sampling(evaluation=False),
-                prompt_tokens=prompt_tokens,
-                weights_version=self._weights_version,
-            )
-        except Exception as error:  # an engine may find out only now what it cannot compute
-            return (
-                f"rollout.engine={self.config.engine} cannot sample from language_model.name="
-                f"{self.config.model_name!r}: {one_line(error)[:300]}"
-            )
-        return self._hand_over(group, evaluation=True)
+        group = try_made_up_group(
+            self.module[DEFAULT_MODULE_ID].engine,
+            self.tokenizer,
+            self._sampling(evaluation=False),
+            self.config,
+            prompt_tokens=prompt_tokens,
+            weights_version=self._weights_version,
+        )
+        return group if isinstance(group, str) else self._hand_over(group, evaluation=True)
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:

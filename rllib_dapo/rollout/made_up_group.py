@@ -8,14 +8,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rllib_dapo.core.types import PromptGroup, Response
+from rllib_dapo.findings import one_line
 from rllib_dapo.models import control_token_ids
 from rllib_dapo.rollout.engine import Completion, Engine, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from rllib_dapo.config.dapo_config import DAPOConfig
+
 # A few dozen tokens give a mean that is precise enough.
 RESPONSES, TOKENS = 4, 8
+
+
+def try_made_up_group(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: Sampling,
+    config: DAPOConfig,
+    **options: int,
+) -> PromptGroup | str:
+    """The same, or one line if the engine cannot run the model.
+
+    Args:
+        engine: As for `made_up_group`, like the arguments after it.
+        tokenizer: See there.
+        sampling: See there.
+        config: The algorithm's configuration.
+        **options: Further arguments of `made_up_group`.
+    """
+    try:
+        return made_up_group(engine, tokenizer, sampling, **options)
+    except Exception as error:  # an engine may find out only now what it cannot compute
+        return (
+            f"rollout.engine={config.engine} cannot sample from language_model.name="
+            f"{config.model_name!r}: {one_line(error)[:300]}"
+        )
 
 
 def made_up_group(

@@ -124,6 +124,21 @@ class OpenRollout:
         ended, self._ended = self._ended, []
         return ended
 
+    def run(self, seeds: Sequence[int]) -> list[PromptGroup]:
+        """Samples groups, and waits for all of them.
+
+        Args:
+            seeds: Prompt seeds.
+
+        Returns:
+            The groups, in the order of the seeds.
+        """
+        self.add(seeds)
+        groups: dict[int, PromptGroup] = {}
+        while not self.is_idle:
+            groups |= {group.seed: group for group in self.advance()}
+        return [groups[seed] for seed in seeds]
+
     def give_up(self) -> None:
         """Drops all groups that are under way, or have not been handed out."""
         self.drop({prompt.seed for _, prompt in self._open.values()})

@@ -6,6 +6,20 @@ import time
 from collections.abc import Callable, Collection
 
 
+def stalled(who: str, seconds: float, seeds: Collection[int]) -> str:
+    """What hangs, in words.
+
+    Args:
+        who: Name of an EnvRunner.
+        seconds: Time without progress.
+        seeds: Prompt seeds that are under way there.
+    """
+    return (
+        f"{who} has made no progress for {seconds:.0f} s, no token and no verdict: its engine "
+        f"hangs, or the environment with one of the prompts {sorted(seeds)[:8]}"
+    )
+
+
 class ProgressWatch:
     """Watches counters that change as long as somebody makes progress.
 

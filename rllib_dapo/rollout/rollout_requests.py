@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 5.0
+# How often a request may be lost with its EnvRunner before it is taken for the cause.
+MOST_LOST = 2
 
 
 def split_seeds(
@@ -78,8 +80,8 @@ class RolloutRequests:
 
         Raises:
             TimeoutError: If `env_runners.sample_timeout_s` is set and passes.
-            RuntimeError: If sampling raises on an EnvRunner. The same prompts would raise on any
-                other.
+            RuntimeError: If sampling raises on an EnvRunner, or if several in a row die of the same
+                prompts. These would raise, or kill, on any other, too.
             ray.exceptions.RayError: If an EnvRunner fails and
                 `fault_tolerance.restart_failed_env_runners` is off.
         """
@@ -120,10 +122,11 @@ class RolloutRequests:
         # A tag of its own tells this call's results from those of a call that was given up.
         tag = next(self._tags)
         in_flight: dict[int, list[int]] = {}
+        times_lost: Counter[int] = Counter()  # by the first seed of a request
 
         while pending or in_flight:
             healthy = self._group.healthy_env_runner_ids()
-            self._take_back_lost(healthy, pending, in_flight)
+            self._take_back_lost(healthy, pending, in_flight, times_lost)
 
             for worker in healthy:
                 if pending and worker not in in_flight:
@@ -149,7 +152,11 @@ class RolloutRequests:
             self._check_time(started, pending, in_flight)
 
     def _take_back_lost(
-        self, healthy: Sequence[int], pending: deque[list[int]], in_flight: dict[int, list[int]]
+        self,
+        healthy: Sequence[int],
+        pending: deque[list[int]],
+        in_flight: dict[int, list[int]],
+        times_lost: Counter[int],
     ) -> None:
         """Puts the requests of EnvRunners that are no longer healthy first in the queue."""
         for worker in [worker for worker in in_flight if worker not in healthy]:
@@ -158,7 +165,15 @@ class RolloutRequests:
                 worker,
                 len(in_flight[worker]),
             )
-            pending.appendleft(in_flight.pop(worker))
+            pending.appendleft(seeds := in_flight.pop(worker))
+            times_lost[seeds[0]] += 1
+            if times_lost[seeds[0]] > MOST_LOST:
+                raise RuntimeError(
+                    f"{times_lost[seeds[0]]} EnvRunners in a row were lost with the prompts "
+                    f"{seeds[:8]}: one of them kills its process, or hangs for longer than "
+                    "rollout.stall_seconds. environment.env_config.verify_in=process bounds every "
+                    "call of an environment"
+                )
 
     def _send(self, worker: int, seeds: list[int], evaluation: bool, tag: str) -> None:
         self._group.foreach_env_runner_async(

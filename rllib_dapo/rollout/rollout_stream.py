@@ -14,7 +14,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
 from rllib_dapo.ray_internals import kill_env_runner, wait_for_one
 from rllib_dapo.rollout.batch_rollout import Rates
-from rllib_dapo.rollout.progress_watch import ProgressWatch
+from rllib_dapo.rollout.progress_watch import ProgressWatch, stalled
 from rllib_dapo.rollout.rollout_result import RolloutFailure, RolloutResult
 
 logger = logging.getLogger(__name__)
@@ -364,11 +364,7 @@ class RolloutStream:
         """
         self._watch.keep([worker for worker, seeds in self._open.items() if seeds])
         for worker, seconds in self._watch.hanging().items():
-            seeds = sorted(self._open[worker])
-            line = (
-                f"EnvRunner {worker} has made no progress for {seconds:.0f} s, no token and no "
-                f"verdict: its engine hangs, or the environment with one of the prompts {seeds[:8]}"
-            )
+            line = stalled(f"EnvRunner {worker}", seconds, self._open[worker])
             most = max(2, self._group.num_remote_env_runners()) if self._may_restart else 0
             if self._num_killed >= most:
                 before = f", after {self._num_killed} were started anew for that" if most else ""

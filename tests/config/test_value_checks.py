@@ -54,6 +54,7 @@ def valid_config() -> DAPOConfig:
         ("rollout.max_concurrent_responses", {"max_concurrent_responses": 0}, "at least 1"),
         ("rollout.max_groups_in_flight", {"max_groups_in_flight": 0}, "at least 1"),
         ("rollout.stall_seconds", {"stall_seconds": 0.0}, "positive, or null"),
+        ("training.stall_seconds", {"update_stall_seconds": -1.0}, "positive, or null"),
         ("rollout.temperature", {"temperature": 0.0}, "positive"),
         ("rollout.top_p", {"top_p": 0.0}, "in (0, 1]"),
         ("rollout.top_p", {"top_p": 1.5}, "in (0, 1]"),

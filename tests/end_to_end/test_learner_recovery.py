@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,27 @@ def assert_refused_by_one_learner(config: DAPOConfig, checkpoint: Path) -> None:
             alone.restore_from_path(checkpoint)
     finally:
         alone.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_learners", [1, 2])
+def test_a_learner_that_hangs_in_an_update_ends_the_trial(
+    small_config: Callable[..., DAPOConfig], cluster: None, num_learners: int
+) -> None:
+    # Defined in here, so that it is pickled by value: workers cannot import a test.
+    class HangingLearner(DAPOTorchLearner):
+        def forward_micro_batch(self, batch: Any) -> dict[str, Any]:
+            if self.weights_version == 2 and rank() == 0:  # in the second update
+                time.sleep(3600)
+            return super().forward_micro_batch(batch)
+
+    config = small_config(engine="transformers", num_learners=num_learners)
+    config.training(learner_class=HangingLearner, stall_seconds=5.0)
+    config.dynamic_sampling(enabled=False).start_guard(limit=None)
+    algo = config.build_algo()
+    try:
+        algo.train()
+        with pytest.raises(Exception, match=DEATH):
+            algo.train()
+    finally:
+        algo.stop()

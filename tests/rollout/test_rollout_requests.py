@@ -18,6 +18,7 @@ from tests.rollout.dispatch import (
     Samples,
     env_runners,
     lone_env_runner,
+    register_hanging_env,
     register_mortal_env,
     samples_of,
 )
@@ -116,3 +117,26 @@ def test_without_remote_env_runners_the_local_one_samples(
     assert [len(result.groups) for result in results] == [2, 3, 3]
     assert samples_of(results) == expected
     assert requests.sample([]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("once", [True, False], ids=["until it is started anew", "for ever"])
+def test_an_env_runner_that_hangs_ends_itself_and_where_that_does_not_help_sampling_ends(
+    cluster: None, rollout_config: MakeConfig, expected: Samples, tmp_path: Path, *, once: bool
+) -> None:
+    config = rollout_config(
+        register_hanging_env(), deadly_seed=6, grave=str(tmp_path / "grave"), once=once
+    ).env_runners(num_env_runners=1)
+    config.rollout(stall_seconds=3.0).fault_tolerance(restart_failed_env_runners=True)
+    with env_runners(config) as group:
+        requests = RolloutRequests(
+            group,
+            max_groups_in_flight=8,
+            timeout_seconds=None,
+            restore_env_runners=group.probe_unhealthy_env_runners,
+        )
+        if once:
+            assert samples_of(requests.sample(range(8))) == expected
+            return
+        with pytest.raises(RuntimeError, match="EnvRunners in a row were lost with the prompts"):
+            requests.sample(range(8))
