@@ -44,6 +44,7 @@ from rllib_dapo.rollout.rollout_checks import refuse_without_prompts
 from rllib_dapo.start_guard import StartGuard, sampled_with
 from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
+from rllib_dapo.tracking.kept_groups import read_kept, write_kept
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
@@ -352,6 +353,14 @@ class DAPO(WholeCheckpoints):
             self._source.start_over()
             if "start_guard" in rollout:
                 self._start_guard.set_state(rollout["start_guard"], self.learner_group)
+
+    @override(WholeCheckpoints)
+    def _save_beside(self, folder: Path) -> None:
+        write_kept(folder, self._source.kept(), number=self._weights_version)
+
+    @override(WholeCheckpoints)
+    def _restore_beside(self, folder: Path) -> None:
+        self._source.keep(read_kept(folder))
 
     @override(WholeCheckpoints)
     def restore_from_path(self, path: Any, **kwargs: Any) -> None:

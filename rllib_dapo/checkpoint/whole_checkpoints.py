@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import Any, Self
 
 import pyarrow.fs
@@ -94,6 +95,7 @@ class WholeCheckpoints(Algorithm):
             begin_saving(folder)
             super().save_to_path(folder, state=self.get_state(for_checkpoint=True), **kwargs)
             write_description(self._description(), folder / MODULE_PATH)
+            self._save_beside(folder)
             save_learners(self.learner_group, folder)
         return str(target)
 
@@ -127,6 +129,13 @@ class WholeCheckpoints(Algorithm):
             manifest = check_learners(self.learner_group, folder)
             super().restore_from_path(folder, **kwargs)
             restore_learners(self.learner_group, folder, manifest)
+            self._restore_beside(folder)
+
+    def _save_beside(self, folder: Path) -> None:
+        """Writes what else there is to keep."""
+
+    def _restore_beside(self, folder: Path) -> None:
+        """Reads what `_save_beside` wrote."""
 
     def _description(self) -> RunDescription:
         return describe_run(

@@ -8,7 +8,7 @@ sampled, and a response that goes on when new weights come goes on under these.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
+    from rllib_dapo.core.types import PromptGroup
     from rllib_dapo.rollout.prompt_place import PromptPlace
     from rllib_dapo.rollout.rollout_stream import RolloutStream
 
@@ -149,6 +150,24 @@ class BatchSource:
             finally:
                 has_ended.set()
         sampling.result()
+
+    def kept(self) -> list[PromptGroup]:
+        """Groups that are here for batches to come, with their tokens."""
+        sampler = self._sampler
+        seeds = [] if sampler is None else sorted(filter(sampler.has_kept, self._groups))
+        return [self._groups[seed].group() for seed in seeds]
+
+    def keep(self, groups: Sequence[PromptGroup]) -> None:
+        """Goes on with groups that `kept` has returned, from the first prompt of the place.
+
+        Args:
+            groups: The groups; prompts between them are asked for anew.
+        """
+        sampler = self._place.begin_step()
+        if groups and sampler.keeps:
+            sampled = {g.seed: SampledGroup(summary=g.summary(), data=g) for g in groups}
+            sampler.keep([group.summary for group in sampled.values()])
+            self._sampler, self._groups = sampler, sampled
 
     def pause(self) -> None:
         """Gives up what is under way, which is asked for anew: the engines are wanted otherwise."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -173,10 +173,11 @@ class DynamicSampler:
         batch._under_way, batch._asked_at = self._under_way, self._asked_at
         batch._arrived, batch._num_arrived = self._arrived, self._num_arrived
 
-        batch.too_old = [seed for seed in batch._asked_at if batch._begun_with(seed) < oldest]
-        for seed in batch.too_old:
+        expired = [seed for seed in batch._asked_at if batch._begun_with(seed) < oldest]
+        for seed in expired:
             batch._end(seed)
-        batch.expired = len(batch.too_old)
+        batch.expired = len(expired)
+        batch.too_old = [*self.too_old, *expired]
         return batch
 
     def _begun_with(self, seed: int) -> float:
@@ -185,6 +186,25 @@ class DynamicSampler:
             return self._asked_at[seed]
         group, _ = self._arrived[seed]
         return group.weights_version if group.rewards else math.inf
+
+    def keep(self, groups: Sequence[GroupSummary]) -> None:
+        """Begins with groups that have arrived in an earlier process.
+
+        Args:
+            groups: Summaries of groups from `next_seed` on. Prompts between them are asked for.
+        """
+        for group in groups:
+            decision = self._decide(group)
+            self._arrived[group.seed] = group, decision
+            self._num_arrived[decision] += 1
+            self._asked_at[group.seed] = group.weights_version
+        stop = max((group.seed + 1 for group in groups), default=self.next_seed)
+        self.too_old = [s for s in range(self.next_seed, stop) if s not in self._arrived]
+        self.next_seed = stop
+
+    def has_kept(self, seed: int) -> bool:
+        """Whether a group has arrived, and waits for those before it or for a later batch."""
+        return seed in self._arrived
 
     def recall(self) -> list[int]:
         """Gives up all that is under way, to be asked for anew; returns its prompt seeds."""

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rllib_dapo.config.setting import own_settings
-from rllib_dapo.core.types import PromptGroup, Response, TurnRecord
+from rllib_dapo.core.types import PromptGroup
 from rllib_dapo.ray_internals import trial_storage
+from rllib_dapo.tracking.group_table import from_table, to_table
 from rllib_dapo.tracking.trial_folder import TrialFolder, trial_folder
 
 if TYPE_CHECKING:
@@ -32,27 +31,6 @@ if TYPE_CHECKING:
 
 FOLDER = "recording"
 SETTINGS_KEY = b"rllib_dapo.settings"
-_SCHEMA = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("seed", pa.int64()),
-        ("weights_version", pa.int64()),
-        ("prompt", pa.string()),
-        ("prompt_ids", pa.list_(pa.int32())),
-        ("token_ids", pa.list_(pa.int32())),
-        ("loss_mask", pa.list_(pa.bool_())),
-        ("logprobs", pa.list_(pa.float32())),
-        ("finish_reason", pa.string()),
-        ("reward", pa.float64()),  # NaN: no verdict
-        ("is_correct", pa.bool_()),
-        ("text", pa.string()),
-        ("reason", pa.string()),
-        ("prediction", pa.string()),
-        ("components", pa.string()),  # JSON
-        ("turns", pa.string()),  # JSON
-        ("version_starts", pa.string()),  # JSON
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,10 +49,7 @@ class RecordedStep:
 
     def groups(self) -> list[PromptGroup]:
         """Reads the groups, in the order in which they were accepted."""
-        rows = pq.read_table(self.file).to_pylist()
-
-        seeds = list(dict.fromkeys(row["seed"] for row in rows))
-        return [_group([row for row in rows if row["seed"] == seed]) for seed in seeds]
+        return from_table(pq.read_table(self.file))
 
 
 def recording_folder(storage: StorageContext | None, logdir: str) -> TrialFolder:
@@ -106,9 +81,8 @@ def write_step(
         groups: Groups that the step trains on, in order.
         config: Configuration of the algorithm.
     """
-    rows = [_row(number, group, response) for group in groups for response in group.responses]
     settings = json.dumps(recorded_settings(config)).encode()
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata({SETTINGS_KEY: settings}))
+    table = to_table(groups, number=number, metadata={SETTINGS_KEY: settings})
 
     folder.filesystem.create_dir(folder.path, recursive=True)
     pq.write_table(table, f"{folder.path}/step_{number:06d}.parquet", filesystem=folder.filesystem)
@@ -175,55 +149,4 @@ def _read_step(file: Path) -> RecordedStep:
         file=file,
         number=int(file.stem.rpartition("_")[2]),
         settings=json.loads(metadata[SETTINGS_KEY]),
-    )
-
-
-def _row(number: int, group: PromptGroup, response: Response) -> dict[str, Any]:
-    return {
-        "step": number,
-        "seed": group.seed,
-        "weights_version": group.weights_version,
-        "prompt": group.prompt,
-        "prompt_ids": group.prompt_ids,
-        "token_ids": response.token_ids,
-        "loss_mask": response.loss_mask,
-        "logprobs": response.logprobs,
-        "finish_reason": response.finish_reason,
-        "reward": response.reward,
-        "is_correct": response.is_correct,
-        "text": response.text,
-        "reason": response.reason,
-        "prediction": response.prediction,
-        "components": json.dumps(dict(response.components)),
-        "turns": json.dumps([asdict(turn) for turn in response.turns]),
-        "version_starts": json.dumps(response.version_starts),
-    }
-
-
-def _group(rows: Sequence[dict[str, Any]]) -> PromptGroup:
-    first = rows[0]
-    return PromptGroup(
-        seed=first["seed"],
-        prompt=first["prompt"],
-        prompt_ids=np.asarray(first["prompt_ids"], dtype=np.int32),
-        responses=tuple(_response(row) for row in rows),
-        weights_version=first["weights_version"],
-    )
-
-
-def _response(row: dict[str, Any]) -> Response:
-    return Response(
-        token_ids=np.asarray(row["token_ids"], dtype=np.int32),
-        loss_mask=np.asarray(row["loss_mask"], dtype=np.bool_),
-        logprobs=np.asarray(row["logprobs"], dtype=np.float32),
-        finish_reason=row["finish_reason"],
-        reward=row["reward"],
-        is_correct=row["is_correct"],
-        text=row["text"],
-        reason=row["reason"],
-        prediction=row["prediction"],
-        components=json.loads(row["components"]),
-        turns=tuple(TurnRecord(**turn) for turn in json.loads(row["turns"])),
-        # A recording of an earlier version does not say.
-        version_starts=tuple(map(tuple, json.loads(row.get("version_starts") or "[]"))),
     )

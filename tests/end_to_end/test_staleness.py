@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,10 @@ def trained_on(algorithm: DAPO) -> dict[int, list[PromptGroup]]:
     return {step.number: step.groups() for step in read_recording(Path(algorithm.logdir))}
 
 
+def tokens_of(group: PromptGroup) -> list[list[int]]:
+    return [response.token_ids.tolist() for response in group.responses]
+
+
 def versions_of(group: PromptGroup) -> set[int]:
     return {version for response in group.responses for _, version in response.version_starts}
 
@@ -76,7 +81,11 @@ def test_a_run_is_evaluated_loses_an_env_runner_and_goes_on_from_a_checkpoint(
         results.append(algorithm.train())
         kill_env_runner(algorithm.env_runner_group, 1)
         results += [algorithm.train() for _ in range(3)]
+        with algorithm._source.ahead(version=algorithm._weights_version):
+            while not algorithm._source.kept():
+                time.sleep(0.01)
         checkpoint = algorithm.save_to_path(str(tmp_path / "checkpoint"))
+        kept = {group.seed: tokens_of(group) for group in algorithm._source.kept()}
         steps = trained_on(algorithm)
 
     assert len(steps) == 7
@@ -94,3 +103,7 @@ def test_a_run_is_evaluated_loses_an_env_runner_and_goes_on_from_a_checkpoint(
         later = trained_on(algorithm)
     assert_whole(later, max_staleness=max_staleness)
     assert [group.seed for group in later[7]] == list(range(PROMPTS * 7, PROMPTS * 8))
+    trained = {group.seed: tokens_of(group) for groups in later.values() for group in groups}
+    assert {seed: trained[seed] for seed in kept if seed in trained} == {
+        seed: tokens for seed, tokens in kept.items() if seed in trained
+    }

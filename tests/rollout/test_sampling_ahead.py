@@ -163,6 +163,21 @@ def test_what_is_under_way_is_recalled_and_asked_for_anew(group_of: MakeGroup) -
     assert [group.seed for group in sampler.accepted] == [0, 1]
 
 
+def test_a_sampler_goes_on_with_groups_that_were_kept(group_of: MakeGroup) -> None:
+    sampler = DynamicSampler(prompts_per_step=2, next_seed=5, keeps=True)
+    sampler.keep([group_of(seed, 3, is_informative=True) for seed in (6, 8)])
+    assert sampler.ask() == [5, 7], "with those that lie between, enough are under way"
+    sampler.offer([group_of(5, 4, is_informative=False)])
+    assert [group.seed for group in sampler.accepted] == [6]
+    sampler.offer([group_of(7, 4, is_informative=False)])
+    assert [group.seed for group in sampler.accepted] == [6, 8]
+    assert sampler.next_to_decide == 9
+
+    young = DynamicSampler(prompts_per_step=2, next_seed=5, keeps=True)
+    young.keep([group_of(6, 3, is_informative=True)])
+    assert young.following(oldest=4).too_old == [5, 6]
+
+
 def test_a_batch_ends_by_its_own_budget_though_more_is_under_way(group_of: MakeGroup) -> None:
     sampler = DynamicSampler(
         prompts_per_step=2,
