@@ -153,9 +153,8 @@ class BatchSource:
 
     def kept(self) -> list[PromptGroup]:
         """Groups that are here for batches to come, with their tokens."""
-        sampler = self._sampler
-        seeds = [] if sampler is None else sorted(filter(sampler.has_kept, self._groups))
-        return [self._groups[seed].group() for seed in seeds]
+        here = set() if self._sampler is None else self._sampler.arrived_seeds
+        return [self._groups[seed].group() for seed in sorted(here.intersection(self._groups))]
 
     def keep(self, groups: Sequence[PromptGroup]) -> None:
         """Goes on with groups that `kept` has returned, from the first prompt of the place.

@@ -202,9 +202,10 @@ class DynamicSampler:
         self.too_old = [s for s in range(self.next_seed, stop) if s not in self._arrived]
         self.next_seed = stop
 
-    def has_kept(self, seed: int) -> bool:
-        """Whether a group has arrived, and waits for those before it or for a later batch."""
-        return seed in self._arrived
+    @property
+    def arrived_seeds(self) -> set[int]:
+        """Prompt seeds of groups that are here, for this batch or those after it."""
+        return {*self._arrived, *(group.seed for group in self.seen)}
 
     def recall(self) -> list[int]:
         """Gives up all that is under way, to be asked for anew; returns its prompt seeds."""

@@ -88,9 +88,19 @@ def test_what_was_sampled_ahead_fills_the_batches_to_come(
         wait_until(lambda: len(source._groups) == wanted)
     assert sorted(source._groups) == list(range(2, 2 + wanted))
 
+    kept = source.kept()
+    assert [group.seed for group in kept] == list(range(2, 2 + wanted))
+    other = source_of(pair, config, max_staleness=max_staleness)
+    other._place.set_state(source._place.get_state())
+    other.keep(kept)
+    batch = other.fill(version=0)
+    assert seeds_of(batch) == [2, 3]
+    assert [batch.groups[seed].group() is kept[seed - 2] for seed in (2, 3)] == [True, True]
+
     take_weights(pair, 1)
     batch = source.fill(version=1)
     assert seeds_of(batch) == [2, 3]
+    assert {group.seed for group in source.kept()} >= {group.seed for group in kept[2:]}
     assert {group.summary.weights_version for group in batch.groups.values()} == {0}
     assert source.fill(version=1).sampler.expired == 0
 
