@@ -25,7 +25,7 @@ OptimizerName = Literal["adamw", "adamw_8bit", "deepspeed_cpu_adamw"]
 OldLogprobs = Literal["trainer", "sampler"]
 KLPlacement = Literal["loss", "reward"]
 GuardAction = Literal["raise", "correct", "warn"]
-OnShortfall = Literal["train_partial", "keep_uninformative", "raise"]
+OnShortfall = Literal["train_partial", "keep_uninformative", "reuse", "raise"]
 
 
 class ObjectiveSections(AlgorithmConfig):
@@ -294,7 +294,8 @@ class ObjectiveSections(AlgorithmConfig):
                 recipe.
             on_shortfall: What is done when the rounds are used up: `train_partial` trains on the
                 groups there are, `keep_uninformative` fills the batch with groups without a signal,
-                `raise` stops.
+                `reuse` with groups of earlier steps that `rollout.max_staleness` still allows (not
+                after a resume), `raise` stops.
             max_rounds_without_verdict: Full batches of groups in a row in which no response gets a
                 verdict, as when a reward server is down; one more ends the trial with the first
                 reason. `null` goes on for ever.

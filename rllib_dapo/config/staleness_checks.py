@@ -21,6 +21,12 @@ def check_staleness(config: DAPOConfig) -> Iterator[str]:
         One line for each finding.
     """
     yield from at_least("rollout.max_staleness", config.max_staleness, 0, "0 never trains on old")
+    if config.on_shortfall == "reuse" and config.max_staleness == 0:
+        yield (
+            "dynamic_sampling.on_shortfall=reuse trains on groups of earlier steps, and "
+            "rollout.max_staleness=0 allows none that is older than the weights: set it to 1 or "
+            "more, or on_shortfall to train_partial"
+        )
     # RLlib makes evaluation's configuration of training's, with no EnvRunners.
     if config.max_staleness <= 0 or config.in_evaluation:
         return

@@ -121,6 +121,7 @@ ROWS: tuple[Row, ...] = (
                     "groups_surplus",
                     "groups_given_up",
                     "groups_expired",
+                    "groups_reused",
                     "groups_all_correct",
                     "groups_all_wrong",
                     "groups_no_signal",

@@ -146,6 +146,7 @@ METRICS: tuple[Metric, ...] = (
         "groups",
         "too old before a batch had a place for them (rollout.max_staleness); sampled again",
     ),
+    _rollout("groups_reused", "groups", "of earlier steps (dynamic_sampling.on_shortfall=reuse)"),
     _rollout(
         "staleness_mean",
         "updates",

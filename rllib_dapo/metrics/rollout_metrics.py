@@ -64,6 +64,7 @@ def rollout_metrics(sampler: DynamicSampler) -> dict[str, float]:
         "groups_surplus": sampler.surplus,
         "groups_given_up": sampler.given_up,
         "groups_expired": sampler.expired,
+        "groups_reused": len(sampler.reused),
         "tokens_per_accepted_group": sampler.tokens / max(1, accepted),
         "acceptance_rate": sampler.acceptance_rate,
         "sampling_rounds": sampler.rounds,

@@ -85,6 +85,7 @@ class BatchSource:
         self._results: list[RolloutResult] = []
         self._seconds = 0.0
         self._batches_to_look_at = 0
+        self._trained: dict[int, SampledGroup] = {}  # that may be trained on again
 
     def fill(self, *, version: int) -> SampledBatch:
         """Samples groups until the batch is full (paper, Algorithm 1, lines 2 to 8).
@@ -104,13 +105,15 @@ class BatchSource:
         if not sampler.keeps:
             self._stream.give_up()
         self._sample_lost_again(sampler)
-        if self._config.on_shortfall == "keep_uninformative":
-            sampler.fill_up()
         self._checks.check_step(sampler)
 
         self._place.end_step(sampler)
         self._is_filled = True
         decided = {summary.seed: self._groups.pop(summary.seed) for summary in sampler.seen}
+        if self._config.on_shortfall == "keep_uninformative":
+            sampler.fill_up()
+        elif self._config.on_shortfall == "reuse":
+            decided |= self._reuse(sampler, decided)
         if not sampler.keeps:
             self._groups.clear()
         results, self._results = self._results, []
@@ -212,6 +215,24 @@ class BatchSource:
         self._groups |= arrived
         self._results += results
         return results
+
+    def _reuse(
+        self, sampler: DynamicSampler, decided: Mapping[int, SampledGroup]
+    ) -> dict[int, SampledGroup]:
+        """Fills a batch up with the youngest groups of earlier ones; returns those it has taken."""
+        self._trained = {
+            seed: group
+            for seed, group in self._trained.items()
+            if group.summary.weights_version >= self._oldest
+        }
+        youngest = sorted(
+            (group.summary for group in self._trained.values()),
+            key=lambda summary: (-summary.weights_version, -summary.seed),
+        )
+        new = [summary.seed for summary in sampler.accepted]
+        taken = {one.seed: self._trained[one.seed] for one in sampler.reuse(youngest)}
+        self._trained |= {seed: decided[seed] for seed in new}
+        return taken
 
     def _note_losses(self) -> None:
         """An EnvRunner that is gone has taken with it what it had sampled for batches to come."""

@@ -53,6 +53,7 @@ class DynamicSampler:
         given_up: Number of groups that were under way then.
         expired: Number of groups that became too old before a batch had a place for them.
         too_old: Prompt seeds of those; they are asked for anew.
+        reused: Groups of earlier batches in this one.
         tokens: Number of sampled tokens of all groups that have arrived.
     """
 
@@ -73,6 +74,7 @@ class DynamicSampler:
     given_up: int = field(default=0, init=False)
     expired: int = field(default=0, init=False)
     too_old: list[int] = field(default_factory=list, init=False)
+    reused: list[GroupSummary] = field(default_factory=list, init=False)
     tokens: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -348,6 +350,19 @@ class DynamicSampler:
         added = spare[: self.wanted]
         self.accepted += added
         self._filled_up |= {group.seed for group in added}
+
+    def reuse(self, earlier: Iterable[GroupSummary]) -> list[GroupSummary]:
+        """Adds groups of earlier batches to one that is not full.
+
+        Args:
+            earlier: Their summaries; the first of them are taken.
+
+        Returns:
+            Those that were taken.
+        """
+        self.reused = list(earlier)[: self.wanted]
+        self.accepted += self.reused
+        return self.reused
 
     def take_again(self, groups: Iterable[GroupSummary]) -> None:
         """Takes summaries of groups that were sampled again, in the place of those before.

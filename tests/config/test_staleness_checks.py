@@ -54,6 +54,12 @@ def test_contradictions_are_told_in_one_line(settings: dict[str, Any], said: str
     assert "\n" not in lines[0]
 
 
+def test_groups_of_earlier_steps_are_reused_only_where_they_may_be_old() -> None:
+    assert list(check_settings(stale(on_shortfall="reuse"))) == []
+    (line,) = check_settings(stale(on_shortfall="reuse", max_staleness=0))
+    assert line.startswith("dynamic_sampling.on_shortfall=reuse trains on groups of earlier steps")
+
+
 def test_evaluation_which_rllib_gives_no_env_runners_is_no_contradiction() -> None:
     config = stale(evaluation_interval=1)
     evaluation = config.get_evaluation_config_object()

@@ -236,7 +236,7 @@ def valid_config() -> DAPOConfig:
         (
             "dynamic_sampling.on_shortfall",
             {"on_shortfall": "partial"},
-            "keep_uninformative, raise",
+            "keep_uninformative, reuse, raise",
         ),
         (
             "overlong.buffer_tokens",

@@ -149,6 +149,7 @@ def test_a_rollouts_figures_by_hand(sampler: DynamicSampler) -> None:
             "groups_surplus": 1,
             "groups_given_up": 2,
             "groups_expired": 0,
+            "groups_reused": 0,
             # those of the surplus group (6 8) count
             "tokens_per_accepted_group": 56 / 2,
             "groups_all_correct": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,30 @@ def register_hanging_env() -> str:
 
     register_env("hanging", make)
     return "hanging"
+
+
+def register_dull_env() -> str:
+    """Registers an environment in which all is right from the problem `dull_from` on.
+
+    Verdicts on the problems before it are drawn, so groups of many responses have both.
+    """
+
+    def make(context: Any) -> gym.Env:
+        dull_from = context["dull_from"]
+
+        class DullEnv(ArithmeticEnv):
+            def problem(self, seed: int) -> Problem:
+                self.seed = seed
+                return super().problem(seed)
+
+            def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+                is_correct = self.seed >= dull_from or random.random() < 0.5
+                return "", 1.0 if is_correct else -1.0, True, False, {"is_correct": is_correct}
+
+        return DullEnv({"max_operand": 9})
+
+    register_env("dull", make)
+    return "dull"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from rllib_dapo.rollout.batch_source import BatchSource, SampledBatch
 from rllib_dapo.rollout.make_stream import make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_checks import RolloutChecks
-from tests.rollout.dispatch import Samples, env_runners
+from tests.rollout.dispatch import Samples, env_runners, register_dull_env
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -116,6 +116,28 @@ def test_groups_that_are_too_old_are_sampled_again(
     assert batch.sampler.expired == 2
     assert seeds_of(batch) == [2, 3]
     assert {group.summary.weights_version for group in batch.groups.values()} == {5}
+
+
+def test_a_batch_that_is_not_full_takes_the_youngest_groups_of_earlier_ones(
+    cluster: None, rollout_config: MakeConfig
+) -> None:
+    config = rollout_config(register_dull_env(), dull_from=4).env_runners(num_env_runners=1)
+    config.training(prompts_per_step=2, group_size=16)
+    config.dynamic_sampling(max_rounds=1, max_oversampling=1.0, on_shortfall="reuse")
+    with env_runners(config) as group:
+        source = source_of(group, config, max_staleness=1)
+        batches = []
+        for version in range(4):
+            take_weights(group, version)
+            batches.append(source.fill(version=version))
+    reused = [[group.seed for group in batch.sampler.reused] for batch in batches]
+    assert [seeds_of(batch) for batch in batches[:2]] == [[0, 1], [2, 3]]
+    # The second batch was sampled under version 0 or 1, and version 3 trains on nothing before 2.
+    young = [g.seed for g in batches[1].sampler.accepted if g.weights_version == 1]
+    assert reused[0] == reused[1] == reused[3] == []
+    assert reused[2] == sorted(young, reverse=True)
+    assert seeds_of(batches[2]) == reused[2]
+    assert all(seed in batches[2].groups for seed in reused[2])
 
 
 def test_what_is_paused_or_started_over_is_asked_for_anew(

@@ -178,6 +178,16 @@ def test_a_sampler_goes_on_with_groups_that_were_kept(group_of: MakeGroup) -> No
     assert young.following(oldest=4).too_old == [5, 6]
 
 
+def test_a_batch_takes_as_many_earlier_groups_as_it_has_places(group_of: MakeGroup) -> None:
+    sampler = DynamicSampler(prompts_per_step=3, next_seed=9, keeps=True)
+    sampler.ask()
+    sampler.offer([group_of(9, 1, is_informative=True)])
+    earlier = [group_of(seed, 0, is_informative=True) for seed in (3, 2, 1)]
+    assert sampler.reuse(earlier) == earlier[:2]
+    assert [group.seed for group in sampler.accepted] == [9, 3, 2]
+    assert sampler.wanted == 0
+
+
 def test_a_batch_ends_by_its_own_budget_though_more_is_under_way(group_of: MakeGroup) -> None:
     sampler = DynamicSampler(
         prompts_per_step=2,
