@@ -41,6 +41,7 @@ from rllib_dapo.rollout.engine_placement import with_engine_bundles
 from rllib_dapo.rollout.make_stream import make_requests, make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
 from rllib_dapo.rollout.rollout_checks import refuse_without_prompts
+from rllib_dapo.rollout.rollout_result import RolloutResult
 from rllib_dapo.start_guard import StartGuard, sampled_with
 from rllib_dapo.tracking.data_report_file import write_data_report
 from rllib_dapo.tracking.gauges import RunGauges, trial_names
@@ -48,6 +49,7 @@ from rllib_dapo.tracking.kept_groups import read_kept, write_kept
 from rllib_dapo.tracking.model_report_file import write_model_report
 from rllib_dapo.tracking.recording import record_step
 from rllib_dapo.tracking.sample_table import SampleTable
+from rllib_dapo.tracking.timeline import write_timeline
 from rllib_dapo.weight_arrival import WeightArrival
 from rllib_dapo.weight_transfer.make_way import make_transfer_way
 
@@ -129,6 +131,7 @@ class DAPO(WholeCheckpoints):
         self._place = PromptPlace(self.config)
         self._clock = IterationClock()
         self._sample_table = SampleTable()
+        self._results: list[RolloutResult] = []
         self.evaluation_at_start: dict[str, Any] | None = None
 
     def _begin(self) -> None:
@@ -259,6 +262,7 @@ class DAPO(WholeCheckpoints):
         batch = self._source.fill(version=self._weights_version)
         check_shortfall(batch.sampler, self.config)
         self._sampled = [batch.groups[summary.seed] for summary in batch.sampler.seen]
+        self._results = batch.results
         return batch
 
     def _sync_weights(self) -> None:
@@ -323,6 +327,11 @@ class DAPO(WholeCheckpoints):
             result[EVALUATION_AT_START] = self.evaluation_at_start
         return result
 
+    @property
+    def iteration_spans(self) -> list[tuple[str, float, float]]:
+        """What the driver waited for in this iteration, see `IterationClock`."""
+        return self._clock.spans
+
     @override(Algorithm)
     def log_result(self, result: dict[str, Any]) -> None:
         """RLlib's callbacks and loggers, then the table of samples, then Ray's metrics."""
@@ -330,6 +339,7 @@ class DAPO(WholeCheckpoints):
 
         # Not an RLlib callback of ours: a user's own callbacks would push it out.
         self._sample_table.write(self, self._sampled, result)
+        write_timeline(self, self._results, result)
         self._gauges.publish(self, result)
 
     @override(Checkpointable)

@@ -51,7 +51,7 @@ ROOMS = {
     "config": "core findings ray_internals models rollout learner",
     "capacity": "core findings models threads rollout learner config",
     "checkpoint": "models learner config",
-    "tracking": "core envs ray_internals metrics rollout model_check config",
+    "tracking": "core envs ray_internals metrics rollout learner model_check config",
     "device_turns": "rollout learner weight_transfer",
     "algorithm_events": "",
     "failed_setup": "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core.learner.learner import Learner
@@ -19,18 +20,23 @@ class WatchedLearner(TorchLearner):
 
     Attributes:
         num_forwarded: Number of micro-batches that have been computed in this update.
+        update_span: When the last update began and ended, in seconds since the epoch; None before
+            the first one.
     """
 
     config: DAPOConfig
     num_forwarded = 0
+    update_span: tuple[float, float] | None = None
 
     @override(Learner)
     def update(self, *args: Any, **kwargs: Any) -> Any:
         """RLlib's, watched."""
         self.num_forwarded = 0
-        watchdog = StallWatchdog(self.config.update_stall_seconds)
+        watchdog, began = StallWatchdog(self.config.update_stall_seconds), time.time()
         with watchdog.watching(lambda: self.num_forwarded, self._stalled):
-            return super().update(*args, **kwargs)
+            result = super().update(*args, **kwargs)
+        self.update_span = began, time.time()
+        return result
 
     def _stalled(self, seconds: float) -> str:
         return (

@@ -16,11 +16,17 @@ IterationPart = Literal["sampling", "update", "weight_sync", "evaluation"]  # ke
 
 
 class IterationClock:
-    """Adds up the time that an iteration spends in each of its parts."""
+    """Adds up the time that an iteration spends in each of its parts.
+
+    Attributes:
+        seconds: Time in each part.
+        spans: Each stretch of it: the part, its beginning and its end in seconds since the epoch.
+    """
 
     def __init__(self) -> None:
         """Nothing has been measured yet."""
         self.seconds: dict[str, float] = dict.fromkeys(get_args(IterationPart), 0.0)
+        self.spans: list[tuple[str, float, float]] = []
 
     @contextmanager
     def measure(self, part: IterationPart) -> Iterator[None]:
@@ -29,8 +35,10 @@ class IterationClock:
         Args:
             part: Part of the iteration.
         """
-        started = time.perf_counter()
+        began, started = time.time(), time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[part] += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self.seconds[part] += seconds
+            self.spans.append((part, began, began + seconds))

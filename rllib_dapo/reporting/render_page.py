@@ -28,6 +28,7 @@ _SCRIPTS = (
     "sweep.js",
     "trial_table.js",
     "responses.js",
+    "timeline.js",
     "start.js",
 )
 

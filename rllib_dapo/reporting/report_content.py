@@ -29,6 +29,7 @@ from rllib_dapo.reporting.report_panels import (
 from rllib_dapo.reporting.responses_by_prompt import responses_by_prompt
 from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial, last_evaluation, metric_values
 from rllib_dapo.reporting.time_split import PARTS, time_split
+from rllib_dapo.reporting.timeline_content import timeline_content
 from rllib_dapo.reporting.trial_settings import json_setting, settings_table, varied_settings
 from rllib_dapo.run.best_trial import best_first, last_value
 from rllib_dapo.shell_text import pasteable
@@ -194,6 +195,7 @@ def _trial_content(
         ],
         "avg": None if measured is None else {"name": measured.name, **_points(measured.points)},
         "time": {part: json_number(seconds) for part, seconds in time_split(frame).items()},
+        "timeline": timeline_content(trial.timeline),
         "checkpoints": [
             {
                 "path": checkpoint.path,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,12 @@ from rllib_dapo.reporting.report_panels import evaluation_curve
 from rllib_dapo.run.error_cause import cause_line
 from rllib_dapo.run.run_record import find_record
 from rllib_dapo.tracking.sample_record import FOLDER, SUFFIX, Sample, from_jsonl
+from rllib_dapo.tracking.timeline import (
+    TIMELINE_FOLDER,
+    TIMELINE_SUFFIX,
+    Span,
+    read_timeline,
+)
 
 if TYPE_CHECKING:
     from ray import tune
@@ -64,6 +71,7 @@ class StoredTrial:
         samples: Rows of its tables of sampled responses, in order.
         model_report: What the check of its model has found; None where there was none.
         data_reports: What the environments of "training" and "evaluation" have read from files.
+        timeline: Who worked when in the last iterations, by iteration.
     """
 
     trial_id: str
@@ -77,6 +85,7 @@ class StoredTrial:
     samples: tuple[Sample, ...]
     model_report: ModelReport | None = None
     data_reports: Mapping[str, DataReport] = field(default_factory=dict)
+    timeline: Mapping[int, Sequence[Span]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +183,7 @@ def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
         samples=_read_samples(filesystem, f"{folder}/{FOLDER}"),
         model_report=_read_model_report(filesystem, f"{folder}/{FILE_NAME}"),
         data_reports=_read_data_reports(filesystem, f"{folder}/{DATA_FILE}"),
+        timeline=_read_timeline(filesystem, f"{folder}/{TIMELINE_FOLDER}"),
     )
 
 
@@ -208,6 +218,16 @@ def _read_samples(filesystem: FileSystem, folder: str) -> tuple[Sample, ...]:
             with filesystem.open_input_stream(info.path) as file:
                 samples += from_jsonl(file.read().decode("utf-8"))
     return tuple(samples)
+
+
+def _read_timeline(filesystem: FileSystem, folder: str) -> dict[int, list[Span]]:
+    found: dict[int, list[Span]] = {}
+    for info in _list(filesystem, folder, FileType.File):
+        if info.base_name.endswith(TIMELINE_SUFFIX):
+            with filesystem.open_input_stream(info.path) as file, suppress(ValueError):
+                iteration, spans = read_timeline(file.read().decode("utf-8"))
+                found[iteration] = spans
+    return dict(sorted(found.items()))
 
 
 def _read_model_report(filesystem: FileSystem, path: str) -> ModelReport | None:

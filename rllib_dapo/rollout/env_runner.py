@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -246,6 +247,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             groups=[self._hand_over(group, evaluation=evaluation) for group in groups],
             generation_seconds=engine_seconds,
             scoring_seconds=scoring_seconds,
+            worker=self.worker_index,
+            ended=time.time(),
         )
 
     @override(EnvRunner)

@@ -56,6 +56,8 @@ class RolloutResult:
         under_way: By prompt seed, what is known of groups that have not ended.
         progress: Another number than before, if anything has happened since the call before.
         call: Number of the call of `TextEnvRunner.advance`.
+        worker: Index of the EnvRunner.
+        ended: When the call ended, in seconds since the epoch.
     """
 
     groups: list[SampledGroup]
@@ -64,6 +66,8 @@ class RolloutResult:
     under_way: Mapping[int, GroupSoFar] = field(default_factory=dict)
     progress: int = 0
     call: int = 0
+    worker: int = 0
+    ended: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -170,6 +170,21 @@ def test_the_time_of_each_trial_is_split_into_six(visit: Visit) -> None:
     expect(bars.locator(".point")).to_have_count(24)
 
 
+def test_a_timeline_has_a_row_for_each_engine_and_learner(visit: Visit) -> None:
+    plot = visit.reach("#timeline-plot")
+    rows = plot.locator(".yaxislayer-above .ytick")
+    expect(rows).to_have_count(3)
+    assert [text.strip() for text in rows.all_text_contents()] == [
+        "Learner 0",
+        "EnvRunner 0",
+        "driver",
+    ]
+    first = plot.locator(".barlayer .point").count()
+    assert first > 3
+    visit.page.locator("#timeline-trial").select_option(index=1)
+    expect(plot.locator(".barlayer .trace").first).to_be_visible()
+
+
 def test_a_click_on_a_heading_sorts_the_table_and_another_turns_it_round(visit: Visit) -> None:
     heading = visit.page.locator("#table thead th", has_text="epsilon_high")
     place = visit.page.locator("#table thead th").all_inner_texts().index("epsilon_high")

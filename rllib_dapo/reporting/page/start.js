@@ -197,6 +197,7 @@ async function start() {
   else $("time-plot").parentElement.hidden = true;
   $("time-missing").hidden = report.trials.every((trial) => hasTimes(trial) || !trial.iterations);
   $("time").hidden = !report.trials.some((trial) => trial.iterations);
+  makeTimeline();
   makeCheckpoints();
   makeConfiguration();
   makeNavigation();
