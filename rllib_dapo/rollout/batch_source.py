@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -213,7 +213,7 @@ class BatchSource:
         sampler.offer((group.summary for group in arrived.values()), under_way)
         self._stream.drop(sampler.drop())
         self._groups |= arrived
-        self._results += results
+        self._results += [replace(result, groups=[], under_way={}) for result in results]
         return results
 
     def _reuse(

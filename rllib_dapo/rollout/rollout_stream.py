@@ -159,8 +159,9 @@ class RolloutStream:
         """Waits until groups have ended.
 
         Args:
-            until: Once this is true, there is no more waiting. Where it is given, EnvRunners that
-                have died are not brought back: their groups wait for the others.
+            until: Once this is true, there is no more waiting. Where it is given, nobody waits for
+                the groups: there is no limit of time, and EnvRunners that have died are not brought
+                back.
 
         Returns:
             What has come; nothing if nothing is under way.
@@ -180,7 +181,8 @@ class RolloutStream:
                 break
             self._take_back_lost(may_restore=until is None)
             self._send()
-            self._check_time()
+            if until is None:
+                self._check_time()
             self._end_hanging()
             if results := self._fetch():
                 return results
