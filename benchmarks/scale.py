@@ -1,4 +1,4 @@
-"""How one driver keeps up with 1 to 64 EnvRunners, and with a million groups.
+"""How one driver keeps up with 1 to 32 EnvRunners, and with a million groups.
 
 EnvRunners sleep as long as engines would take (see `sleeping_runner.py`). The stream, decisions,
 Ray and its actors are real. Each EnvRunner adds as many prompts to a step, so with a driver that
@@ -28,7 +28,7 @@ from sleeping_runner import SleepingRunner
 
 from rllib_dapo import DAPOConfig
 
-RUNNERS, STEPS, PROMPTS_PER_RUNNER, RESPONSES, ROOM = (1, 2, 4, 8, 16, 32, 64), 3, 64, 16, 256
+RUNNERS, STEPS, PROMPTS_PER_RUNNER, RESPONSES, ROOM = (1, 2, 4, 8, 16, 32), 3, 64, 16, 256
 LEAST_EFFICIENCY, BUSY = 0.9, 0.95  # of the machine's cores
 GROUPS, LONG_PROMPTS = 1_000_000, 1024
 MOST_GROWTH = 1.2  # of seconds per group, and of memory, from the first mark to the last one
