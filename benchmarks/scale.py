@@ -28,7 +28,7 @@ from sleeping_runner import SleepingRunner
 
 from rllib_dapo import DAPOConfig
 
-RUNNERS, STEPS, PROMPTS_PER_RUNNER, RESPONSES, ROOM = (1, 2, 4, 8, 16, 32), 3, 64, 16, 256
+RUNNERS, STEPS, PROMPTS_PER_RUNNER, RESPONSES, ROOM = (1, 4, 16, 32), 3, 64, 16, 256
 LEAST_EFFICIENCY, BUSY = 0.9, 0.95  # of the machine's cores
 GROUPS, LONG_PROMPTS = 1_000_000, 1024
 MOST_GROWTH = 1.2  # of seconds per group, and of memory, from the first mark to the last one

@@ -22,9 +22,10 @@ logger = logging.getLogger(__name__)
 # RLlib lets one call of each of these be under way on an EnvRunner.
 GO_ON, GIVE_UP = "rollout_goes_on", "rollout_given_up"
 TAGS = (GO_ON, GIVE_UP)
-# How long a call goes on. Groups come back, and further ones go out, at least this often; to tell
-# and be told takes some milliseconds, in which an engine rests.
-CALL_SECONDS = 0.25
+# How long a call goes on: groups come back, and further ones go out, at least this often. To tell
+# and be told takes some milliseconds, in which an engine rests; and the driver hears one EnvRunner
+# after the other, so with many of them each is heard less often.
+CALL_SECONDS, CALL_SECONDS_PER_ENV_RUNNER = 0.25, 0.02
 POLL_SECONDS = 0.1
 RESTART_SECONDS = 5.0
 
@@ -284,8 +285,10 @@ class RolloutStream:
             self._open[worker].add(seed)
             heapreplace(by_load, (load + self._group_size, worker))
 
+        healthy = self._group.num_healthy_remote_env_runners()
+        seconds = max(CALL_SECONDS, CALL_SECONDS_PER_ENV_RUNNER * healthy)
         for worker, seeds in given.items():
-            if self._open[worker] and not self._call(worker, GO_ON, seeds, seconds=CALL_SECONDS):
+            if self._open[worker] and not self._call(worker, GO_ON, seeds, seconds=seconds):
                 self._waiting.extendleft(reversed(seeds))  # of one that has just been restarted
                 self._open[worker] -= set(seeds)
 
