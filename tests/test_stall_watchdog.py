@@ -13,7 +13,7 @@ import pytest
 from rllib_dapo.stall_watchdog import StallWatchdog
 
 SCRIPT = """
-import time
+import sys, time
 import ray
 from rllib_dapo.ray_internals import start_ray
 from rllib_dapo.stall_watchdog import StallWatchdog
@@ -26,13 +26,25 @@ class Worker:
         def describe(seconds):
             return f"it hangs after {done} steps"
 
-        with StallWatchdog(0.5).watching(lambda: done, describe):
+        with StallWatchdog(5.0).watching(lambda: done, describe):
             for done in range(1, steps + 1):
-                time.sleep(0.2)
+                time.sleep(0.7)
             if then_hang:
                 time.sleep(3600)
         return done
 
+class Heard:
+    def __init__(self, stream):
+        self.stream, self.text = stream, ""
+
+    def write(self, text):
+        self.text += text
+        return self.stream.write(text)
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+sys.stderr = Heard(sys.stderr)
 start_ray(num_cpus=1, include_dashboard=False, logging_level="ERROR")
 worker = Worker.remote()
 print("DONE", ray.get(worker.work.remote(10, then_hang=False)))
@@ -40,7 +52,9 @@ try:
     ray.get(worker.work.remote(2, then_hang=True), timeout=60)
 except ray.exceptions.ActorDiedError:
     print("DIED")
-time.sleep(1)  # until Ray has brought what the actor said
+until = time.monotonic() + 60
+while "it hangs after" not in sys.stderr.text and time.monotonic() < until:
+    time.sleep(0.05)  # until Ray has brought what the actor said
 """
 
 
