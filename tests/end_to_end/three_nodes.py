@@ -71,9 +71,9 @@ class WatchedDAPO(DAPO):
         super().setup(config)
 
     def _sample(self) -> Any:
-        sampler, *rest = super()._sample()
-        self.trained.update(summary.seed for summary in sampler.accepted)
-        return sampler, *rest
+        batch = super()._sample()
+        self.trained.update(summary.seed for summary in batch.sampler.accepted)
+        return batch
 
 
 def fingerprints(algo: DAPO) -> list[int]:

@@ -275,6 +275,7 @@ def test_an_env_runner_that_was_restarted_without_a_word_loses_no_prompt(
         stream.put(range(8))
         with monkeypatch.context() as at_once:
             at_once.setattr(rollout_stream, "CALL_SECONDS", 0.0)
+            at_once.setattr(rollout_stream, "CALL_SECONDS_PER_ENV_RUNNER", 0.0)
             (begun,) = stream.take()
         assert (begun.groups, sorted(begun.under_way)) == ([], [0, 1, 2])
         group.foreach_env_runner(
