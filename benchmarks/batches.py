@@ -1,6 +1,9 @@
-"""A source of batches, as `DAPO` has one, without an algorithm around it."""
+"""EnvRunners and a source of batches, as `DAPO` has them, without an algorithm around them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
@@ -8,6 +11,20 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.rollout.batch_source import BatchSource
 from rllib_dapo.rollout.make_stream import make_stream
 from rllib_dapo.rollout.prompt_place import PromptPlace
+
+
+@contextmanager
+def running(config: DAPOConfig) -> Iterator[EnvRunnerGroup]:
+    """Starts EnvRunners, and ends them.
+
+    Args:
+        config: Says which, and how many.
+    """
+    group = EnvRunnerGroup(config=config, local_env_runner=False)
+    try:
+        yield group
+    finally:
+        group.stop()
 
 
 def batch_source(env_runners: EnvRunnerGroup, config: DAPOConfig) -> BatchSource:

@@ -28,7 +28,7 @@ from typing import Any
 
 import gymnasium as gym
 import ray
-from batches import batch_source
+from batches import batch_source, running
 from common import Side, report, timed
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -233,14 +233,8 @@ def main(steps: int) -> None:
     """
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with ExitStack() as stack:
-
-        def runners(config: DAPOConfig) -> EnvRunnerGroup:
-            group = EnvRunnerGroup(config=config, local_env_runner=False)
-            stack.callback(group.stop)
-            return group
-
         two, one = make_config(2), make_config(1)
-        pair, alone = runners(two), runners(one)
+        pair, alone = (stack.enter_context(running(config)) for config in (two, one))
         remembering = make_config(2).dynamic_sampling(prompt_memory="plain")
         sides = {
             "rounds": RoundsSide(pair, two),

@@ -15,13 +15,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import ray
-from batches import batch_source
+from batches import batch_source, running
 from common import RESULTS, machine
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from sleeping_runner import SleepingRunner
@@ -50,16 +48,6 @@ def make_config(num_env_runners: int, *, prompts: int, **lengths: float) -> DAPO
     )
 
 
-@contextmanager
-def env_runners(config: DAPOConfig) -> Iterator[EnvRunnerGroup]:
-    """Starts EnvRunners, and ends them."""
-    group = EnvRunnerGroup(config=config, local_env_runner=False)
-    try:
-        yield group
-    finally:
-        group.stop()
-
-
 def measure(group: EnvRunnerGroup, num_env_runners: int) -> dict[str, Any]:
     """Groups per second with the first EnvRunners of a group; the first step warms up."""
     config = make_config(num_env_runners, prompts=PROMPTS_PER_RUNNER * num_env_runners)
@@ -84,7 +72,7 @@ def measure(group: EnvRunnerGroup, num_env_runners: int) -> dict[str, Any]:
 def scale() -> bool:
     """Measures all numbers of EnvRunners; returns whether the target holds."""
     rows: list[dict[str, Any]] = []
-    with env_runners(make_config(RUNNERS[-1], prompts=1)) as group:
+    with running(make_config(RUNNERS[-1], prompts=1)) as group:
         for num_env_runners in RUNNERS:
             row = measure(group, num_env_runners)
             rows.append(row)
@@ -105,7 +93,7 @@ def many_groups() -> bool:
     config = make_config(2, prompts=LONG_PROMPTS, **short)
     marks = [10**power * factor for power in range(3, 6) for factor in (1, 3)] + [GROUPS]
     rows: list[dict[str, Any]] = []
-    with env_runners(config) as group:
+    with running(config) as group:
         source = batch_source(group, config)
         source.fill(version=0)
         groups = last = 0

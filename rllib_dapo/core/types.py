@@ -70,7 +70,7 @@ class Response(ResponseTokens):
         turns: What was said on both sides, turn by turn; a single turn unless the environment
             speaks back.
         version_starts: The first token that each version of the weights has sampled, and the
-            version, in their order; empty where one version has sampled the whole group.
+            version, in their order; empty where the engine does not say, which has one alone then.
     """
 
     finish_reason: FinishReason

@@ -179,21 +179,19 @@ class BatchSource:
 
     def _begin(self, *, version: int, trained_with: int, ahead: int) -> DynamicSampler:
         """Begins the next batch, or goes on with one that was begun ahead."""
-        sampler = self._sampler
-        goes_on = sampler is not None and sampler.keeps
-        if sampler is None or (self._is_filled and not goes_on):
-            sampler = self._place.begin_step()
-        elif self._is_filled:
-            sampler = sampler.following(oldest=trained_with - self._config.max_staleness)
-            self._stream.drop(sampler.too_old)
-
-        if goes_on:
-            self._note_losses()
-            self._stream.go_on(self._place.visit_rates())
-        else:
-            self._stream.begin_batch(self._place.visit_rates())
-        sampler.version, sampler.ahead = version, ahead
         self._oldest = trained_with - self._config.max_staleness
+        sampler = self._sampler
+        if sampler is None or not sampler.keeps:  # also where the last one has failed
+            sampler = self._place.begin_step()
+            self._stream.begin_batch(self._place.visit_rates())
+        else:
+            if self._is_filled:
+                sampler = sampler.following(oldest=self._oldest)
+                self._stream.drop(sampler.too_old)
+            if self._stream.has_lost:
+                self._suspect_losses()
+            self._stream.go_on(self._place.visit_rates())
+        sampler.version, sampler.ahead = version, ahead
         self._sampler, self._is_filled = sampler, False
         return sampler
 
@@ -234,15 +232,14 @@ class BatchSource:
         self._trained |= {seed: decided[seed] for seed in new}
         return taken
 
-    def _note_losses(self) -> None:
+    def _suspect_losses(self) -> None:
         """An EnvRunner that is gone has taken with it what it had sampled for batches to come."""
-        if self._stream.has_lost:
-            self._batches_to_look_at = 1 + self._config.max_staleness
+        self._batches_to_look_at = 1 + self._config.max_staleness
 
     def _sample_lost_again(self, sampler: DynamicSampler) -> None:
         if self._was_restarted() or self._stream.has_lost:
             self._restore()
-            self._batches_to_look_at = 1 + self._config.max_staleness
+            self._suspect_losses()
         if self._batches_to_look_at:
             self._batches_to_look_at -= 1
             sample_lost_again(self._stream, sampler, self._groups)

@@ -181,3 +181,16 @@ def test_what_fails_ahead_is_raised_when_the_block_ends(
         assert refusing.was_called.wait(60)
     with pytest.raises(ZeroDivisionError), source.ahead(version=0):
         assert refusing.was_called.wait(60) / 0
+
+
+def test_after_a_batch_that_has_failed_the_same_prompts_are_asked_for_again(
+    pair: EnvRunnerGroup, config: DAPOConfig
+) -> None:
+    take_weights(pair, 0)
+    source = source_of(pair, config, max_staleness=0)
+    source.fill(version=0)
+    source._checks, checks = Refusing(config), source._checks
+    with pytest.raises(RuntimeError, match="refused"):
+        source.fill(version=0)
+    source._checks = checks
+    assert seeds_of(source.fill(version=0)) == [2, 3]
