@@ -7,7 +7,7 @@ is real. These take turns, step by step, over the same prompts:
 - rounds: as many prompts as the last acceptance rate asks for, cut over the EnvRunners beforehand,
   then the next round, until the batch is full;
 - the stream: a group that will probably be dropped is replaced while it is still under way;
-- the stream with prompt memory (`dynamic_sampling.prompt_memory: plain`);
+- the stream with prompt memory (`dynamic_sampling.prompt_memory: information`);
 - a stream that knows beforehand which prompts the batch will need, and asks for those at once:
   what remains is the time of the longest responses, which no order of asking can do without.
 
@@ -235,7 +235,7 @@ def main(steps: int) -> None:
     with ExitStack() as stack:
         two, one = make_config(2), make_config(1)
         pair, alone = (stack.enter_context(running(config)) for config in (two, one))
-        remembering = make_config(2).dynamic_sampling(prompt_memory="plain")
+        remembering = make_config(2).dynamic_sampling(prompt_memory="information")
         sides = {
             "rounds": RoundsSide(pair, two),
             "stream": StreamSide(pair, two),

@@ -14,10 +14,11 @@ from rllib_dapo.rollout.outlooks import UNKNOWN, Outlook
 # steps' worth of groups are known then, and a share that doubles is half followed after three.
 _KEPT = 0.8
 
-# Further groups are asked for where even one standard deviation more than is expected of those
+# Further groups are asked for where even so many standard deviations more than is expected of those
 # under way would not do: a group that is asked for in vain costs its tokens, one that is asked for
-# late only what is then left of its longest response.
-_MARGIN = 1.0
+# late only what is then left of its longest response. With a third of the groups accepted, a step
+# of 8 groups takes 2 % longer than at 1.0 and 2 to 3 % fewer tokens; at 3.0, 15 % longer and 4 %.
+_MARGIN = 1.8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
