@@ -14,11 +14,13 @@ from rllib_dapo.rollout.outlooks import UNKNOWN, Outlook
 # steps' worth of groups are known then, and a share that doubles is half followed after three.
 _KEPT = 0.8
 
-# Further groups are asked for where even so many standard deviations more than is expected of those
-# under way would not do: a group that is asked for in vain costs its tokens, one that is asked for
-# late only what is then left of its longest response. With a third of the groups accepted, a step
-# of 8 groups takes 2 % longer than at 1.0 and 2 to 3 % fewer tokens; at 3.0, 15 % longer and 4 %.
-_MARGIN = 1.8
+# A group that is asked for in vain costs its tokens: a tenth of what a batch of eight costs, and a
+# thousandth where the batch is large. One that is asked for late costs what is then left of its
+# longest response, and all engines wait for it. So a small batch has further groups begun only
+# where even more than is expected of those under way would not do, and a large one where less
+# would not. In standard deviations: so many with one prompt, and so many fewer with twice as many;
+# none with 128.
+_MOST_MARGIN, _MARGIN_PER_DOUBLING = 3.15, 0.45
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,15 +91,16 @@ class AcceptanceEstimate:
         return agree * (total - known) / (total + 1) / max(agree + 1 - mixed, 1e-9)
 
     def further(
-        self, *, wanted: int, under_way: Mapping[Outlook, int], max_oversampling: float
+        self, *, wanted: int, batch: int, under_way: Mapping[Outlook, int], max_oversampling: float
     ) -> int:
         """How many groups to ask for.
 
-        With nothing under way as many as will do on average. Fewer, where some will be skipped: how
-        many is told at once, and what is begun too much cannot be taken back.
+        With nothing under way at least as many as will do on average. Fewer, where some will be
+        skipped: how many is told at once, and what is begun too much cannot be taken back.
 
         Args:
             wanted: Number of accepted groups that are still wanted.
+            batch: Number of groups in a full batch.
             under_way: Number of groups under way by what is known of them.
             max_oversampling: Largest ratio of groups under way to groups wanted. A group of which
                 less is expected than of a new one counts for less.
@@ -107,13 +110,17 @@ class AcceptanceEstimate:
         chances = [(self.chance(outlook), count) for outlook, count in under_way.items()]
         expected = math.fsum(chance * count for chance, count in chances)
         variance = math.fsum(chance * (1 - chance) * count for chance, count in chances)
-        margin = _MARGIN if chances or self.asked > self.sampled else 0.0
+        margin = _MOST_MARGIN - _MARGIN_PER_DOUBLING * math.log2(batch)
+        if not chances and self.asked <= self.sampled:
+            margin = min(margin, 0.0)
         # Their chances are the rate, and as uncertain as it is.
         num_unknown = sum(n for one, n in under_way.items() if not one.known and not one.is_sure)
 
         def will_do(count: int) -> bool:
             unknown = num_unknown + count
-            spread = variance + count * rate * (1 - rate) + unknown**2 * rate_variance
+            spread = variance + count * rate * (1 - rate)
+            # A rate that may be lower soon shows; it is no reason to ask for more beforehand.
+            spread += unknown**2 * rate_variance if margin > 0 else 0.0
             return expected + count * rate + margin * math.sqrt(spread) >= wanted - 1e-6
 
         # The limit is on groups that are sampled: of those asked for, some will be skipped.

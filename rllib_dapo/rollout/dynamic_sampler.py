@@ -233,6 +233,7 @@ class DynamicSampler:
         if open_places > 0 and self._left:
             count = self._estimate_now().further(
                 wanted=open_places,
+                batch=self.prompts_per_step,
                 under_way=self._under_way.counts,
                 max_oversampling=self.max_oversampling,
             )

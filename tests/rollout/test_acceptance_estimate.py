@@ -99,17 +99,34 @@ def test_as_much_is_asked_for_as_will_probably_do(
 ) -> None:
     """Of a thousand groups so many were accepted, so the rate is all but certain."""
     count = estimate_of(accepted, 1000).further(
-        wanted=wanted, under_way=under_way, max_oversampling=3.0
+        wanted=wanted, batch=8, under_way=under_way, max_oversampling=3.0
     )
     assert count == expected
 
 
 def test_an_uncertain_rate_asks_for_less_once_something_is_under_way() -> None:
     certain, uncertain = (
-        estimate.further(wanted=10, under_way={UNKNOWN: 12}, max_oversampling=3.0)
+        estimate.further(wanted=10, batch=8, under_way={UNKNOWN: 12}, max_oversampling=3.0)
         for estimate in (estimate_of(5000, 10_000), estimate_of(2, 4))
     )
     assert certain > uncertain
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (8, 4),  # 1.8 standard deviations more: of 12 groups 6 and 3.1 will do for 9
+        (128, 10),  # of 18 groups 9 are expected
+        (2048, 20),  # 1.8 fewer: of 27 groups 13.5, and 13.5 - 4.7 = 8.8; of 28 14 - 4.8
+    ],
+)
+def test_a_large_batch_has_as_many_begun_that_it_need_not_wait_for_late_ones(
+    batch: int, expected: int
+) -> None:
+    count = estimate_of(500_000, 1_000_000).further(
+        wanted=9, batch=batch, under_way={UNKNOWN: 8}, max_oversampling=10.0
+    )
+    assert count == expected
 
 
 OUTLOOKS = st.sampled_from([SURE, UNKNOWN, agreeing(0, 8), agreeing(3, 5), agreeing(8, 0)])
@@ -119,6 +136,7 @@ OUTLOOKS = st.sampled_from([SURE, UNKNOWN, agreeing(0, 8), agreeing(3, 5), agree
     accepted=st.floats(0, 100),
     rejected=st.floats(0, 100),
     wanted=st.integers(1, 64),
+    batch=st.integers(1, 4096),
     under_way=st.dictionaries(OUTLOOKS, st.integers(1, 80)),
     oversampling=st.floats(1, 10),
 )
@@ -126,21 +144,27 @@ def test_never_more_than_the_limit_and_always_something_where_nothing_is_under_w
     accepted: float,
     rejected: float,
     wanted: int,
+    batch: int,
     under_way: dict[Outlook, int],
     oversampling: float,
 ) -> None:
     estimate = estimate_of(accepted, accepted + rejected)
-    count = estimate.further(wanted=wanted, under_way=under_way, max_oversampling=oversampling)
+    count = estimate.further(
+        wanted=wanted, batch=batch, under_way=under_way, max_oversampling=oversampling
+    )
     assert 0 <= count <= math.ceil(wanted * oversampling)
-    assert estimate.further(wanted=wanted, under_way={}, max_oversampling=oversampling) >= wanted
+    first = estimate.further(
+        wanted=wanted, batch=batch, under_way={}, max_oversampling=oversampling
+    )
+    assert first >= wanted
 
 
 def test_where_prompts_are_skipped_more_are_asked_for_within_the_limit_on_sampled_ones() -> None:
     estimate = estimate_of(5000, 10_000, asked=40_000)
     # Of 80 groups 10 would do on average. Of 48, it is 6, and 1.8 standard deviations are 4.1.
-    assert estimate.further(wanted=10, under_way={}, max_oversampling=3.0) in (48, 49)
+    assert estimate.further(wanted=10, batch=8, under_way={}, max_oversampling=3.0) in (48, 49)
     # 11 of 44 are sampled.
-    assert estimate.further(wanted=10, under_way={}, max_oversampling=1.1) == 44
+    assert estimate.further(wanted=10, batch=8, under_way={}, max_oversampling=1.1) == 44
 
 
 def test_older_steps_count_for_less() -> None:

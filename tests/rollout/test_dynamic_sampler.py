@@ -236,7 +236,9 @@ def test_at_first_as_much_is_asked_for_as_the_estimate_says_within_max_oversampl
     assert seeds[0] == 5
     assert wanted <= len(seeds) <= math.ceil(wanted * max_oversampling)
     if accepted * max_oversampling > 1001:
-        assert len(seeds) == pytest.approx(wanted * 1000 / accepted, abs=1)
+        rate = accepted / 1000
+        further = 2 * math.sqrt(wanted) / rate if wanted > 128 else 0.0
+        assert wanted / rate - 1 <= len(seeds) <= wanted / rate + further + 1
     assert len(sampler.ask()) == 0
 
 
