@@ -33,7 +33,7 @@ TITLES = {
     "EnvRunner": "ray::TextEnvRunner",
     "trial": "ray::DAPO",
     "trial that saves": "ray::DAPO",
-    "Learner": "ray::DAPOTorchLearner",
+    "Learner": "ray::_WrappedExecutable",  # as Ray Train wraps whatever it runs for RLlib
 }
 TRAIN = ("train", "tiny_arithmetic", "--storage", "runs")
 # Verdicts that a barely trained model gets both of, so that groups are accepted and dropped.
@@ -173,7 +173,8 @@ def test_what_is_trained_on_is_what_it_would_have_been(
         assert none_left(mark)
         resumed = run_command(*TRAIN, "--resume", **run)
         assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert trained_on(tmp_path) == undisturbed
+        out, err = resumed.stdout, resumed.stderr
+    assert trained_on(tmp_path) == undisturbed, out + err
     assert none_left(mark)
 
 
