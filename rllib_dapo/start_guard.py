@@ -291,8 +291,8 @@ def _cause(
     if changed:
         return (
             "the engine samples from another distribution than the policy: take "
-            f"{', '.join(changed)} out of rollout.engine_kwargs; rollout.top_p and rollout.sampling "
-            "hold what Learners can compute too"
+            f"{', '.join(changed)} out of rollout.engine_kwargs; what Learners can compute too is "
+            "in rollout.top_p and rollout.sampling"
         )
 
     if bos_token_id is not None and list(prompt_ids[:2]) == [bos_token_id] * 2:

@@ -72,8 +72,9 @@ def check_sampling(config: DAPOConfig) -> Iterator[str]:
                 "before a token, which Learners do not compute: leave it out, or set it for "
                 f"evaluations alone, as {EVALUATION}.{name}"
             )
-    for setting, options in ((ROLLOUT, trained), (EVALUATION, evaluated)):
-        yield from _check_together(setting, options)
+    yield from _check_together(ROLLOUT, trained)
+    if config.evaluation_sampling:
+        yield from _check_together(EVALUATION, evaluated)
     if config.engine == "transformers":
         for name in DEPENDS_ON_TEXT:
             if name in evaluated.given() and name not in trained.given():

@@ -53,3 +53,26 @@ def trained_sampling_set(config: DAPOConfig) -> SamplingSet:
         config: The algorithm's configuration.
     """
     return sampling_of(config, evaluation=False).sampling_set
+
+
+def refuse_unknown_tokens(config: DAPOConfig, *, vocabulary: int) -> None:
+    """Refuses ids with which no response can end.
+
+    Args:
+        config: The algorithm's configuration.
+        vocabulary: Number of tokens that the tokenizer has.
+
+    Raises:
+        ValueError: For the first id that is not one of them; one line.
+    """
+    trained = read_sampling_options(config.sampling)
+    for setting, options in (
+        ("rollout.sampling", trained),
+        ("evaluation.evaluation_sampling", evaluation_options(config)),
+    ):
+        for token_id in options.stop_token_ids:
+            if token_id >= vocabulary:
+                raise ValueError(
+                    f"{setting}.stop_token_ids holds {token_id}, and the tokenizer of "
+                    f"language_model.name={config.model_name} has ids below {vocabulary}"
+                )
