@@ -43,6 +43,25 @@ class SamplingSet:
         """Whether every token may be sampled."""
         return self.top_k < 1 and self.top_p >= 1.0 and self.min_p <= 0.0
 
+    def neighbours(self, margin: float) -> tuple[SamplingSet, SamplingSet]:
+        """A slightly wider rule and a slightly narrower one.
+
+        Where two sides round otherwise, a token at the edge of a set may be in it for one of them
+        alone. A narrower top-k makes room for a sampled token that the k-th has pushed out.
+
+        Args:
+            margin: By how much `top_p` differs, and `min_p` as a share of itself.
+
+        Source: `learner.logprob_gap`, which must not take an edge for a fault.
+        """
+
+        def changed(by: float, top_k: int) -> SamplingSet:
+            top_p = self.top_p if self.top_p >= 1.0 else min(1.0, max(0.0, self.top_p + by))
+            return SamplingSet(top_k=top_k, top_p=top_p, min_p=self.min_p * (1.0 - by))
+
+        narrower_k = max(1, self.top_k - 1) if self.top_k else 0
+        return changed(margin, self.top_k), changed(-margin, narrower_k)
+
     def members(self, scaled: Float[Tensor, "N V"]) -> Bool[Tensor, "N V"]:
         """`[j in K]`.
 

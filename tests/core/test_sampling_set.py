@@ -157,6 +157,22 @@ def sizes_one_by_one(rule: SamplingSet, logits: Tensor) -> Tensor:
     return torch.tensor(sizes)
 
 
+def test_neighbours_differ_at_the_edge_alone() -> None:
+    wider, narrower = SamplingSet(top_k=3, top_p=0.75, min_p=0.5).neighbours(0.01)
+    assert wider == SamplingSet(top_k=3, top_p=0.76, min_p=0.495)
+    assert narrower == SamplingSet(top_k=2, top_p=0.74, min_p=0.505)
+    assert SamplingSet(min_p=0.5).neighbours(0.5) == (
+        SamplingSet(min_p=0.25),
+        SamplingSet(min_p=0.75),
+    )
+    assert SamplingSet(top_k=1).neighbours(0.1) == (SamplingSet(top_k=1),) * 2
+    assert SamplingSet(top_p=0.999).neighbours(0.01)[0].is_whole
+
+    # 0.5 and 0.25 are three quarters: rounding decides whether 0.15 is needed too.
+    wider, narrower = SamplingSet(top_p=0.75).neighbours(1e-4)
+    assert (members(wider), members(narrower)) == ([0, 1, 3], [1, 3])
+
+
 def test_rows_are_sorted_a_few_at_a_time_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

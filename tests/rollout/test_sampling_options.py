@@ -235,9 +235,7 @@ def assert_sampled(
     """Each trained span begins what the engine samples in its place with nothing to stop it."""
     compared = stopped = 0
     for group, index, response in (
-        (one, place, response)
-        for one in groups
-        for place, response in enumerate(one.responses)
+        (one, place, response) for one in groups for place, response in enumerate(one.responses)
     ):
         ids = response.token_ids.tolist()
         edges = np.flatnonzero(np.diff(response.loss_mask, prepend=False, append=False))
