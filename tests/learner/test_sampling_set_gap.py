@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig
+from transformers import LlamaConfig, TopKLogitsWarper, TopPLogitsWarper
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup, Response, SamplingSet
 from rllib_dapo.learner.training_data import GroupTrainingData
+from rllib_dapo.models import load_causal_lm
 from rllib_dapo.rollout.engine import Completion, Engine
 from rllib_dapo.rollout.make_engine import make_engine
 from rllib_dapo.rollout.sampling_settings import sampling_of
@@ -153,3 +154,41 @@ def test_engine_and_learner_agree_within_the_guards_limit(
     assert len({tuple(r.token_ids) for group in groups.values() for r in group.responses}) > 8
     assert ours.mean < AUTO_LIMITS[dtype]
     assert whole.mean > 20 * ours.mean
+
+
+def test_policy_and_reference_are_cut_by_the_rule_that_transformers_has_too(
+    learner_config: Callable[..., DAPOConfig],
+    make_trainer: MakeTrainer,
+    make_data: MakeData,
+    raw_model: Path,
+) -> None:
+    config = learner_config().rollout(top_p=0.9, sampling={"top_k": 40}).kl(coefficient=0.1)
+    config.language_model(logprob_chunk_tokens=5)
+    trainer, data = make_trainer(config), make_data()
+    ((plan,),) = data.shards
+    batches = [batch.tensors() for batch in trainer.learner.plan_batches(plan, data)]
+    model = load_causal_lm(raw_model, dtype=torch.float32)
+    top_k, top_p = TopKLogitsWarper(40), TopPLogitsWarper(0.9)
+
+    compared = outside = 0
+    for batch in batches:
+        with torch.no_grad():
+            ours = trainer.learner.forward_micro_batch(batch)["logprobs"]
+            assert torch.equal(trainer.module.reference_logprobs(batch), ours)
+            for row, (key, index) in enumerate(zip(batch["groups"], batch["indices"], strict=True)):
+                group = data.groups[int(key)]
+                response = torch.tensor(group.responses[int(index)].token_ids).long()
+                ids = torch.cat([torch.tensor(group.prompt_ids).long(), response])
+                logits = model(ids[None]).logits[0, len(group.prompt_ids) - 1 : -1]
+                kept = top_p(ids, top_k(ids, logits / config.temperature)).isfinite()
+                outside += int((~kept.gather(-1, response[:, None])).sum())
+                kept.scatter_(-1, response[:, None], True)  # what was sampled belongs to it
+                cut = (logits / config.temperature).masked_fill(~kept, -torch.inf)
+                theirs = cut.log_softmax(-1).gather(-1, response[:, None]).squeeze(-1)
+
+                mask = batch["mask"][row][: len(response)]
+                torch.testing.assert_close(
+                    ours[row][: len(response)][mask], theirs[mask], atol=1e-4, rtol=0
+                )
+                compared += len(response)
+    assert 0 < outside < compared
