@@ -72,7 +72,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.settings = ForwardSettings(
             dtype=getattr(torch, config["dtype"]),
             temperature=config["temperature"],
-            sampling_set=SamplingSet(**config["sampling_set"]),
+            # Checkpoints of earlier versions have none.
+            sampling_set=SamplingSet(**config.get("sampling_set", {})),
             chunk_tokens=config["logprob_chunk_tokens"],
             offload_activations=config["activation_offload"],
         )
