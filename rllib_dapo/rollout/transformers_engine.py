@@ -145,12 +145,13 @@ class TransformersEngine(Engine):
     def _sample(self, prompt: Sequence[int], sampling: Sampling, rows: int) -> list[Completion]:
         end_ids = [*self._eos_ids.tolist(), *sampling.options.stop_token_ids]
         stop = sampling.options.stop
+        ends = {"eos_token_id": end_ids} if sampling.options.stop_token_ids else {}
         ids = torch.tensor([list(prompt)] * rows, device=self._model.device)
         output = self._model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             **drawing(sampling, prompt_tokens=len(prompt), decode=self._decode if stop else None),
-            eos_token_id=end_ids or None,
+            **ends,
             max_new_tokens=sampling.max_tokens,
             pad_token_id=self._pad_id,
             return_dict_in_generate=True,
@@ -176,10 +177,11 @@ class TransformersEngine(Engine):
         ends = np.flatnonzero(np.isin(tokens, end_ids))
         length = int(ends[0]) + 1 if ends.size else len(tokens)
         stopped_by: str | int | None = int(tokens[length - 1]) if ends.size else None
-        if options.stop and (
-            found := first_stop(tokens[:length].tolist(), options.stop, self._decode)
-        ):
-            length, stopped_by = found
+        if options.stop:
+            # A token that ends a response by itself is no text, whatever it is called.
+            text_ids = tokens[: length - bool(ends.size)].tolist()
+            found = first_stop(text_ids, options.stop, self._decode)
+            length, stopped_by = found or (length, stopped_by)
 
         completion = Completion(
             token_ids=tokens[:length].astype(np.int32),

@@ -42,12 +42,12 @@ def sampling_params(sampling: Sampling, seed: int) -> SamplingParams:
         logprobs=0,
         flat_logprobs=True,
         # vLLM looks for stop strings in the text. It is made for nothing else, and has all special
-        # tokens, any of which may be one.
+        # tokens, any of which may be one, but for the token that ends a response by itself.
         stop=list(options.stop),
         stop_token_ids=list(options.stop_token_ids),
         detokenize=bool(options.stop),
         skip_special_tokens=False,
-        include_stop_str_in_output=True,
+        include_stop_str_in_output=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

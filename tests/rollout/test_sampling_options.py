@@ -200,6 +200,20 @@ def test_a_special_token_may_be_a_stop_string_and_an_id_may_stop(
                 assert len(one.token_ids) == max(1, ids.index(token) + include_stop)
 
 
+def test_the_models_own_end_is_no_text_and_always_stays(
+    engine: Engine, unstopped: list[Completion], folder: Path
+) -> None:
+    decode = plain_decode(load_tokenizer(folder))
+    ended = 0
+    for one, whole in zip(
+        sampled(engine, stop=("<eos>", "<e"), include_stop=False), unstopped, strict=True
+    ):
+        if "<e" not in decode(whole.token_ids[:-1].tolist()):
+            assert one.token_ids.tolist() == whole.token_ids.tolist()
+            ended += whole.token_ids[-1] == 0
+    assert ended, "no response ended by itself"
+
+
 @pytest.mark.parametrize("include_stop", [True, False])
 def test_turns_end_with_stop_strings_and_trained_ids_are_those_that_were_sampled(
     include_stop: bool, runner: TextEnvRunner, engine: Engine, monkeypatch: pytest.MonkeyPatch
