@@ -288,11 +288,11 @@ def _cause(
         )
 
     changed = [name for name in CHANGES_SAMPLING if name in config.engine_kwargs]
-    if config.top_p < 1.0 or changed:
-        names = ", ".join([f"rollout.top_p={config.top_p}"] * (config.top_p < 1.0) + changed)
+    if changed:
         return (
-            f"the engine samples from another distribution than the policy ({names}): train at "
-            "top_p 1 without them"
+            "the engine samples from another distribution than the policy: take "
+            f"{', '.join(changed)} out of rollout.engine_kwargs; what Learners can compute too is "
+            "in rollout.top_p and rollout.sampling"
         )
 
     if bos_token_id is not None and list(prompt_ids[:2]) == [bos_token_id] * 2:

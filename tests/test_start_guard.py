@@ -44,18 +44,15 @@ def test_the_line_says_how_large_the_gap_is() -> None:
     ("rollout", "said"),
     [
         (
-            {"top_p": 0.9},
-            "the engine samples from another distribution than the policy (rollout.top_p=0.9)",
-        ),
-        (
             {"engine_kwargs": {"top_k": 40}},
-            "the engine samples from another distribution than the policy (top_k)",
+            "the engine samples from another distribution than the policy: take top_k out of",
         ),
         (
             {"top_p": 0.9, "engine_kwargs": {"min_p": 0.1, "repetition_penalty": 1.1}},
-            "the engine samples from another distribution than the policy (rollout.top_p=0.9, "
-            "min_p, repetition_penalty)",
+            "the engine samples from another distribution than the policy: take min_p, "
+            "repetition_penalty out of rollout.engine_kwargs",
         ),
+        ({"top_p": 0.9}, "weights: the engine's are not the Learner's"),
         (
             {"engine_kwargs": {"quantization": "fp8"}},
             "the engine is quantised (rollout.engine_kwargs)",
@@ -76,7 +73,7 @@ def test_settings_that_part_the_two_are_named(rollout: dict[str, Any], said: str
 
 
 def test_a_gap_that_temperature_one_explains_is_that_of_raw_logprobs() -> None:
-    config = DAPOConfig().rollout(temperature=0.7, top_p=0.9)
+    config = DAPOConfig().rollout(temperature=0.7, engine_kwargs={"top_k": 40})
     explained = report(at_temperature_one=0.01)
     assert cause(explained, config).startswith(
         "raw log-probabilities: the engine reports them as before"

@@ -20,6 +20,7 @@ from rllib_dapo.capacity.layout import (
 )
 from rllib_dapo.capacity.model_shape import ModelShape
 from rllib_dapo.config.lora_checks import lora_settings
+from rllib_dapo.rollout.sampling_settings import trained_sampling_set
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -87,6 +88,7 @@ def learner_memory(
         loss_tokens=rows * (row - config.max_prompt_tokens),
         chunk_tokens=config.logprob_chunk_tokens,
         is_sharded=layout.stage == 3,
+        is_restricted=not trained_sampling_set(config).is_whole,
         on_gpu=on_gpu,
     )
 

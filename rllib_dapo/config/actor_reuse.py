@@ -39,6 +39,7 @@ _SETTINGS = (
     "language_model.logprob_chunk_tokens",
     "rollout.temperature",
     "rollout.top_p",
+    "rollout.sampling",
     "rollout.max_groups_in_flight",
     "rollout.stall_seconds",
     "rollout.max_staleness",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -40,6 +41,7 @@ from rllib_dapo.core import (
 )
 from rllib_dapo.learner.schedule import LRSchedule
 from rllib_dapo.rollout.prompt_memory import PromptMemoryChoice
+from rllib_dapo.rollout.sampling_settings import trained_sampling_set
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +118,7 @@ class DAPOConfig(
         self.max_response_tokens = 20480
         self.temperature = 1.0
         self.top_p = 1.0
+        self.sampling: dict[str, Any] = {}
         self.max_concurrent_responses = 256
         self.max_groups_in_flight = 512
         self.stall_seconds: float | None = 600.0
@@ -207,6 +210,7 @@ class DAPOConfig(
         self.evaluation_samples_per_prompt = 8
         self.evaluation_temperature = 1.0
         self.evaluation_top_p = 0.7
+        self.evaluation_sampling: dict[str, Any] = {}
         self.evaluate_before_training = False
 
         # `self.reporting()`
@@ -358,6 +362,7 @@ class DAPOConfig(
             "zero3": self._zero3_settings(),
             "logprob_chunk_tokens": self.logprob_chunk_tokens,
             "temperature": self.temperature,
+            "sampling_set": asdict(trained_sampling_set(self)),
             "engine": self.engine,
             "engine_settings": self.engine_settings,
         }

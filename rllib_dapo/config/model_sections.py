@@ -84,6 +84,7 @@ class ModelSections(AlgorithmConfig):
         max_response_tokens: int = NotProvided,
         temperature: float = NotProvided,
         top_p: float = NotProvided,
+        sampling: dict[str, Any] = NotProvided,
         max_concurrent_responses: int = NotProvided,
         max_groups_in_flight: int = NotProvided,
         stall_seconds: float | None = NotProvided,
@@ -120,8 +121,12 @@ class ModelSections(AlgorithmConfig):
                 between them. Source: paper 4.1.
             temperature: Sampling temperature of training rollouts. The Learner divides its logits
                 by the same number. Source: recipe.
-            top_p: Nucleus of training rollouts. Below 1 the sampler's log-probabilities are no
-                longer the policy's. Source: recipe.
+            top_p: Nucleus of training rollouts. Below 1 Learners renormalise over the same tokens
+                that engines sample from; see docs/sampling.md. Source: recipe.
+            sampling: What else decides on tokens, and on the ends of responses: `{stop,
+                stop_token_ids, include_stop, top_k, min_p}`, and for evaluations alone
+                `{repetition_penalty, presence_penalty, frequency_penalty, bad_words, regex, choice,
+                json_schema}`; see docs/sampling.md.
             max_concurrent_responses: Number of responses that one engine works on at a time.
             max_groups_in_flight: Largest number of groups under way on one EnvRunner. It is not
                 given another one either while it has twice `max_concurrent_responses` open.

@@ -22,6 +22,7 @@ class ReportSections(AlgorithmConfig):
         evaluation_samples_per_prompt: int = NotProvided,
         evaluation_temperature: float = NotProvided,
         evaluation_top_p: float = NotProvided,
+        evaluation_sampling: dict[str, Any] = NotProvided,
         evaluate_before_training: bool = NotProvided,
         **kwargs: Any,
     ) -> Self:
@@ -35,6 +36,9 @@ class ReportSections(AlgorithmConfig):
             evaluation_temperature: Sampling temperature; 0 always takes the likeliest token.
                 Source: paper 4.1.
             evaluation_top_p: Nucleus. Source: paper 4.1.
+            evaluation_sampling: What evaluations change of `rollout.sampling`, such as `{top_k:
+                20}`; a value of null takes an option back to its default. Penalties, bad words and
+                structured output are for evaluations alone.
             evaluate_before_training: Also evaluate once before the first update; reported with the
                 first result.
             **kwargs: RLlib's: `evaluation_interval`, `evaluation_config` (what differs from

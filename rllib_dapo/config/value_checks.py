@@ -20,6 +20,7 @@ from rllib_dapo.config.objective_checks import (
     idle_clip_warning,
     idle_kl_ratio_warning,
 )
+from rllib_dapo.config.sampling_checks import check_sampling
 from rllib_dapo.config.setting import Setting, own_settings
 from rllib_dapo.config.staleness_checks import check_staleness
 from rllib_dapo.config.value_kinds import choices, misfit
@@ -71,6 +72,7 @@ def check_settings(config: DAPOConfig) -> Iterator[str]:
     yield from refused_settings(config)
     yield from _check_model(config)
     yield from _check_rollout(config)
+    yield from check_sampling(config)
     yield from check_lora(config)
     yield from check_engine(config)
     yield from check_weights(config)

@@ -33,6 +33,7 @@ from rllib_dapo.core.ratio import (
 from rllib_dapo.core.reward import composite_reward, correctness_reward, soft_overlong_punishment
 from rllib_dapo.core.row_work import RowWork
 from rllib_dapo.core.rows import TrainResponse
+from rllib_dapo.core.sampling_set import EVERY_TOKEN, SamplingSet
 from rllib_dapo.core.token_mask import entropy_threshold, high_entropy_mask
 from rllib_dapo.core.token_objectives import (
     OBJECTIVE_NAMES,
@@ -52,6 +53,7 @@ from rllib_dapo.core.types import GroupSummary, PromptGroup, Response
 __all__ = [
     "ADVANTAGE_ESTIMATORS",
     "BATCH_ESTIMATORS",
+    "EVERY_TOKEN",
     "IDENTITY",
     "KL_ESTIMATORS",
     "LOSS_AGGREGATIONS",
@@ -71,6 +73,7 @@ __all__ = [
     "RatioLevel",
     "Response",
     "RowWork",
+    "SamplingSet",
     "TokenObjective",
     "TrainResponse",
     "attention_mask",

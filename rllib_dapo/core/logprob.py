@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rllib_dapo.core.sampling_set import EVERY_TOKEN, SamplingSet
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -56,17 +58,24 @@ class _LogprobAndEntropy(torch.autograd.Function):
 
 
 def logprob_and_entropy(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, "N"], *, temperature: float
+    logits: Float[Tensor, "N V"],
+    targets: Int[Tensor, "N"],
+    *,
+    temperature: float,
+    sampling_set: SamplingSet = EVERY_TOKEN,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """`log p_y` and `H = -Σ_j p_j log p_j`, with `p = softmax(logits / temperature)`.
 
-    The temperature is the sampler's, because a ratio between probabilities at different
-    temperatures means nothing.
+    Where only the tokens of a set `K` are sampled, `p` is renormalised over it:
+    `log p_y = x_y - log Σ_{j in K} exp x_j` with `x = logits / temperature`. Temperature and set
+    are the sampler's, because a ratio between probabilities of different distributions means
+    nothing.
 
     Args:
         logits: `[N, V]` logits of any floating type; computed in float32, or float64 if given so.
         targets: `[N]` token ids `y`.
         temperature: Sampling temperature, positive.
+        sampling_set: The rule for `K`, to which `y` always belongs; by default every token does.
 
     Returns:
         `[N]` log-probabilities and `[N]` entropies, both in nats and with gradient. One that the
@@ -74,7 +83,8 @@ def logprob_and_entropy(
 
     Source: the probabilities of DAPO, Eq. 6 (arXiv 2503.14476).
     """
-    logprobs, entropy = _LogprobAndEntropy.apply(logits, targets, temperature)  # type: ignore[no-untyped-call]
+    restricted = sampling_set.restrict(logits, targets, temperature=temperature)
+    logprobs, entropy = _LogprobAndEntropy.apply(restricted, targets, temperature)  # type: ignore[no-untyped-call]
     return logprobs, entropy
 
 

@@ -13,11 +13,12 @@ from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.setting import attribute_of, section_kinds
 from rllib_dapo.evaluation.atomic_files import write_text
 from rllib_dapo.findings import SettingsError
+from rllib_dapo.rollout.sampling_settings import evaluation_options
 
 SETTINGS = "settings.json"
 
 # Rollout settings that an evaluation replaces by its own, or that only order its work.
-_WITHOUT_EFFECT = ("temperature", "top_p", "max_groups_in_flight")
+_WITHOUT_EFFECT = ("temperature", "top_p", "sampling", "max_groups_in_flight")
 
 # How much of a file of weights goes into the fingerprint.
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 2**16
@@ -97,6 +98,7 @@ def settings_of_responses(
         "k": config.evaluation_samples_per_prompt,
         "temperature": config.evaluation_temperature,
         "top_p": config.evaluation_top_p,
+        "sampling": evaluation_options(config).given(),
         "seed": config.seed or 0,
         "problems_per_part": part_size,
         "rollout": {name: value for name, value in rollout.items() if name not in _WITHOUT_EFFECT},

@@ -25,6 +25,7 @@ from rllib_dapo.model_check.lora_modules import IS_ADAPTER
 from rllib_dapo.model_check.model_report import refuse
 from rllib_dapo.model_check.sizes import Lengths, check_sizes, position_limit, read_text_config
 from rllib_dapo.models import resolve_model
+from rllib_dapo.rollout.sampling_settings import evaluation_options
 from rllib_dapo.run.preflight import check_run
 from rllib_dapo.run.quiet_output import kept_messages
 from rllib_dapo.run.run_settings import RunSettings
@@ -145,6 +146,8 @@ def opening_lines(evaluation: PreparedEvaluation) -> list[str]:
     drawn = f"temperature {config.evaluation_temperature}, top_p {config.evaluation_top_p}"
     if not config.evaluation_temperature:
         drawn = "temperature 0 (always the likeliest token)"
+    options = evaluation_options(config).given()
+    drawn += "".join(f", {name} {value}" for name, value in options.items())
     lines = [
         f"evaluate: {settings.model} on {counts}: k={config.evaluation_samples_per_prompt}, "
         f"{drawn}, up to {config.max_response_tokens} tokens, engine {config.engine}, seed "

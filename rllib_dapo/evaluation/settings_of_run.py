@@ -36,6 +36,7 @@ _TAKEN = {
         "evaluation_samples_per_prompt",
         "evaluation_temperature",
         "evaluation_top_p",
+        "evaluation_sampling",
     ),
     "language_model": ("dtype",),
     "debugging": ("seed",),

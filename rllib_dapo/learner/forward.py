@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rllib_dapo.core import IDENTITY, LogitAdjustment, chunked_logprobs
+from rllib_dapo.core import (
+    EVERY_TOKEN,
+    IDENTITY,
+    LogitAdjustment,
+    SamplingSet,
+    chunked_logprobs,
+)
 from rllib_dapo.learner.activation_memory import offloaded
 from rllib_dapo.learner.row_masks import shared_row_inputs
 
@@ -25,6 +31,7 @@ class ForwardSettings:
     Attributes:
         dtype: Type of the computation, which runs under autocast where the parameters are wider.
         temperature: Sampling temperature that logits are divided by.
+        sampling_set: The tokens that the engine samples from, over which probabilities sum to 1.
         chunk_tokens: Number of rows of logits held at a time.
         adjustment: What the model makes of its logits after the output projection. None where that
             is not known: then the model is asked for its logits in full, which takes more memory.
@@ -34,6 +41,7 @@ class ForwardSettings:
     dtype: torch.dtype
     temperature: float
     chunk_tokens: int
+    sampling_set: SamplingSet = EVERY_TOKEN
     adjustment: LogitAdjustment | None = IDENTITY
     offload_activations: bool = False
 
@@ -82,6 +90,7 @@ def token_outputs(
             temperature=settings.temperature,
             chunk_tokens=settings.chunk_tokens,
             adjustment=settings.adjustment or IDENTITY,
+            sampling_set=settings.sampling_set,
         )
         outputs = {"logprobs": logprobs, "entropy": entropy}
 

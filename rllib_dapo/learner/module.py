@@ -17,6 +17,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.utils.annotations import override
 from torch import Tensor, nn
 
+from rllib_dapo.core import SamplingSet
 from rllib_dapo.learner.activation_memory import checkpoint_layers
 from rllib_dapo.learner.adapter_folder import write_adapter
 from rllib_dapo.learner.forward import ForwardSettings, token_outputs
@@ -71,6 +72,8 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.settings = ForwardSettings(
             dtype=getattr(torch, config["dtype"]),
             temperature=config["temperature"],
+            # Checkpoints of earlier versions have none.
+            sampling_set=SamplingSet(**config.get("sampling_set", {})),
             chunk_tokens=config["logprob_chunk_tokens"],
             offload_activations=config["activation_offload"],
         )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rllib_dapo.core import (
+    EVERY_TOKEN,
     LogitAdjustment,
     PromptGroup,
     Response,
@@ -206,7 +207,8 @@ class _Comparison:
 
     def _logprobs(self, batches: Sequence[MicroBatch]) -> list[Tensor]:
         """Log-probabilities of every response, `[T]` each, in the order of the responses."""
-        with self._module.settings_changed(dtype=self._dtype):
+        # Over all tokens: rounding at the edge of a smaller set would hide the rest.
+        with self._module.settings_changed(dtype=self._dtype, sampling_set=EVERY_TOKEN):
             outputs = [self._forward(batch)["logprobs"] for batch in batches]
         # The plan may put responses in another order.
         rows = {

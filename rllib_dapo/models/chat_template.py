@@ -128,6 +128,9 @@ def _after_turn(
     ids = encoder.encode(pieces, contents, at_start=False)
     if ids[:1] == [after]:
         return ids[1:]
+    # A response that a stop string ended may end with the first letter of a control token alone.
+    if ids[:1] and ids[0] in encoder.control:
+        return ids
     return encoder.encode([pieces[0].removeprefix(end), *pieces[1:]], contents, at_start=False)
 
 

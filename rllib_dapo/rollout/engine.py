@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rllib_dapo.core.sampling_set import SamplingSet
 from rllib_dapo.core.types import FinishReason
 from rllib_dapo.rollout.adapter import Adapter
+from rllib_dapo.rollout.sampling_options import SamplingOptions
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock
 
 # What an engine holds on its device.
@@ -38,8 +40,8 @@ class Sampling:
         num_responses: Responses per prompt (the group size `G`).
         max_tokens: Hard limit on the length of a response, in tokens.
         temperature: Number that the logits are divided by; 0 always takes the likeliest token.
-        top_p: Probability mass of the nucleus that is sampled from. Train at 1.0, where the
-            sampler's log-probabilities are those of the whole distribution.
+        top_p: Probability mass of the nucleus that is sampled from.
+        options: What else decides on tokens and ends of responses.
         adapter: Name of the adapter whose responses these are (`Engine.load_adapter`); None samples
             from the engine's model itself.
     """
@@ -48,7 +50,13 @@ class Sampling:
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    options: SamplingOptions = SamplingOptions()  # noqa: RUF009 (it is frozen)
     adapter: str | None = None
+
+    @property
+    def sampling_set(self) -> SamplingSet:
+        """The tokens that may be sampled."""
+        return SamplingSet(top_k=self.options.top_k, top_p=self.top_p, min_p=self.options.min_p)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,16 +66,20 @@ class Completion:
     Attributes:
         token_ids: `[T]` sampled tokens, the end-of-sequence token included.
         logprobs: `[T]` log-probability of each token under the distribution it was drawn from,
-            after temperature.
-        finish_reason: `"stop"` where the policy ended the response, `"length"` where the limit did.
+            after temperature, and over the tokens alone that may be sampled.
+        finish_reason: `"stop"` where the policy ended the response, be it by a stop string,
+            `"length"` where the limit did.
         version_starts: The first token that each version of the weights has sampled, and the
             version, in their order; empty where the engine does not know.
+        unread: Number of characters at the end of its text that belong to the stop string which
+            ended it, and that no environment reads; see `rollout.stop_strings`.
     """
 
     token_ids: NDArray[np.int32]
     logprobs: NDArray[np.float32]
     finish_reason: FinishReason
     version_starts: tuple[tuple[int, int], ...] = ()
+    unread: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

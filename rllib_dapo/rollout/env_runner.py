@@ -39,7 +39,7 @@ from rllib_dapo.rollout.rollout_loop import RolloutLoop
 from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM, sampling_seed
-from rllib_dapo.rollout.sampling_settings import sampling_of
+from rllib_dapo.rollout.sampling_settings import refuse_unknown_tokens, sampling_of
 from rllib_dapo.rollout.user_callbacks import UserCallbacks
 from rllib_dapo.rollout.worker_server import start_early
 from rllib_dapo.stall_watchdog import StallWatchdog
@@ -83,6 +83,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.module: Any = None
         self.adapter: str | None = None  # of the engine's, what this EnvRunner samples from
         if self.worker_index > 0 or config.num_env_runners == 0:
+            refuse_unknown_tokens(config, vocabulary=len(self.tokenizer))
             check_first_prompt(self.environments.stepper(), self.tokenizer, config)
             self.make_module()
 

@@ -20,6 +20,7 @@ from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep
 from rllib_dapo.rollout.group_so_far import GroupSoFar
+from rllib_dapo.rollout.stop_strings import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -321,8 +322,7 @@ class RolloutLoop:
         if not self._generating[finished.key]:
             del self._generating[finished.key]
 
-        token_ids = finished.completion.token_ids.tolist()
-        text = self._read_response(token_ids)
+        text = read_text(finished.completion, self._read_response)
         conversation.add_completion(finished.completion, text)
 
         step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from rllib_dapo.models import CheckpointFormat, load_causal_lm
+from rllib_dapo.models import CheckpointFormat, load_causal_lm, load_tokenizer
+from rllib_dapo.rollout.drawing import drawing
 from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request, Sampling
+from rllib_dapo.rollout.stop_strings import Decode, cut_at_stop, first_stop, plain_decode
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock, as_matrix, checksum, to_numbers
 
 
@@ -40,6 +43,7 @@ class TransformersEngine(Engine):
         self._model.eval()
         self._checkpoint_format = CheckpointFormat(self._model)
 
+        self._load_tokenizer = partial(load_tokenizer, model, trust_remote_code=trust_remote_code)
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
         self._waiting: deque[Request] = deque()
@@ -132,13 +136,22 @@ class TransformersEngine(Engine):
 
         return group
 
+    @cached_property
+    def _decode(self) -> Decode:
+        """Text in which stop strings are looked for; without these, no tokenizer is loaded."""
+        return plain_decode(self._load_tokenizer())
+
     @torch.inference_mode()
     def _sample(self, prompt: Sequence[int], sampling: Sampling, rows: int) -> list[Completion]:
+        end_ids = [*self._eos_ids.tolist(), *sampling.options.stop_token_ids]
+        stop = sampling.options.stop
+        ends = {"eos_token_id": end_ids} if sampling.options.stop_token_ids else {}
         ids = torch.tensor([list(prompt)] * rows, device=self._model.device)
         output = self._model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            **_drawing(sampling),
+            **drawing(sampling, prompt_tokens=len(prompt), decode=self._decode if stop else None),
+            **ends,
             max_new_tokens=sampling.max_tokens,
             pad_token_id=self._pad_id,
             return_dict_in_generate=True,
@@ -146,36 +159,36 @@ class TransformersEngine(Engine):
             **self._generate_kwargs,
         )
 
-        # Scores are the logits after temperature and nucleus, `[rows, T, V]` once stacked.
+        # Scores are the logits that were drawn from, `[rows, T, V]` once stacked.
         tokens = output.sequences[:, len(prompt) :]
         scores = torch.stack(output.scores, dim=1).float().log_softmax(-1)
         logprobs = scores.gather(-1, tokens[..., None]).squeeze(-1)
 
         return [
-            self._completion(t, p)
+            self._completion(t, p, sampling, end_ids)
             for t, p in zip(tokens.cpu().numpy(), logprobs.cpu().numpy(), strict=True)
         ]
 
-    def _completion(self, tokens: np.ndarray, logprobs: np.ndarray) -> Completion:
-        """Cuts the padding off a row `[T]`: everything after its first end-of-sequence token."""
-        ends = np.flatnonzero(np.isin(tokens, self._eos_ids))
+    def _completion(
+        self, tokens: np.ndarray, logprobs: np.ndarray, sampling: Sampling, end_ids: Sequence[int]
+    ) -> Completion:
+        """Cuts the padding off a row `[T]`: everything after what has ended the response."""
+        options = sampling.options
+        ends = np.flatnonzero(np.isin(tokens, end_ids))
         length = int(ends[0]) + 1 if ends.size else len(tokens)
+        stopped_by: str | int | None = int(tokens[length - 1]) if ends.size else None
+        if options.stop:
+            # A token that ends a response by itself is no text, whatever it is called.
+            text_ids = tokens[: length - bool(ends.size)].tolist()
+            found = first_stop(text_ids, options.stop, self._decode)
+            length, stopped_by = found or (length, stopped_by)
 
-        return Completion(
+        completion = Completion(
             token_ids=tokens[:length].astype(np.int32),
             logprobs=logprobs[:length].astype(np.float32),
-            finish_reason="stop" if ends.size else "length",
+            finish_reason="length" if stopped_by is None else "stop",
             version_starts=self._version_starts,
         )
-
-
-def _drawing(sampling: Sampling) -> dict[str, Any]:
-    """How `generate` is to choose tokens."""
-    if not sampling.temperature:
-        return {"do_sample": False}
-    return {
-        "do_sample": True,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": 0,
-    }
+        if options.include_stop:
+            return completion
+        return cut_at_stop(completion, stopped_by, options, self._decode)

@@ -22,6 +22,7 @@ from rllib_dapo.rollout.engine import (
     FinishedResponse,
     Request,
 )
+from rllib_dapo.rollout.stop_strings import cut_at_stop, plain_decode
 from rllib_dapo.rollout.vllm_environment import vllm_environment
 from rllib_dapo.rollout.vllm_settings import (
     EngineLayout,
@@ -163,9 +164,17 @@ class VLLMEngine(Engine):
 
         for output in outputs:
             request, index = self._pending.pop(output.request_id)
-            completion = to_completion(output.outputs[0])
+            completion = cut_at_stop(
+                to_completion(output.outputs[0]),
+                output.outputs[0].stop_reason,
+                request.sampling.options,
+                self._decode,
+            )
             finished.append(FinishedResponse(key=request.key, index=index, completion=completion))
         return finished
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        return plain_decode(self.llm.get_tokenizer())(token_ids)
 
     @property
     def is_idle(self) -> bool:

@@ -9,10 +9,11 @@ import numpy as np
 from vllm import SamplingParams, TokensPrompt
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput
-from vllm.sampling_params import RequestOutputKind
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.llm_engine import LLMEngine
 
 from rllib_dapo.rollout.engine import Completion, Sampling
+from rllib_dapo.rollout.sampling_options import SamplingOptions
 
 # What vLLM calls the weights that it has started with.
 UNNAMED = "default"
@@ -25,16 +26,41 @@ def sampling_params(sampling: Sampling, seed: int) -> SamplingParams:
         sampling: How responses are drawn.
         seed: Seed of this response.
     """
+    options = sampling.options
     return SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
+        top_k=options.top_k,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+        bad_words=list(options.bad_words),
+        structured_outputs=_structure(options),
         max_tokens=sampling.max_tokens,
         seed=seed,
         logprobs=0,
         flat_logprobs=True,
-        detokenize=False,
+        # vLLM looks for stop strings in the text. It is made for nothing else, and has all special
+        # tokens, any of which may be one, but for the token that ends a response by itself.
+        stop=list(options.stop),
+        stop_token_ids=list(options.stop_token_ids),
+        detokenize=bool(options.stop),
+        skip_special_tokens=False,
+        include_stop_str_in_output=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _structure(options: SamplingOptions) -> StructuredOutputsParams | None:
+    """What a response must look like, if anything is asked of it."""
+    if options.regex is not None:
+        return StructuredOutputsParams(regex=options.regex)
+    if options.choice:
+        return StructuredOutputsParams(choice=list(options.choice))
+    if options.json_schema is not None:
+        return StructuredOutputsParams(json=options.json_schema)
+    return None
 
 
 def add_responses(
@@ -91,7 +117,10 @@ def not_begun(engine: LLMEngine) -> list[str]:
 
 
 def to_completion(output: CompletionOutput) -> Completion:
-    """Keeps the sampled tokens' log-probabilities: vLLM lists the sampled token first."""
+    """All tokens that were sampled, and their log-probabilities: vLLM lists these first.
+
+    A stop string is cut off vLLM's text at most, never off its token ids.
+    """
     flat = output.logprobs
     starts = np.asarray(flat.start_indices, dtype=np.int64)
     versions = output.weight_versions or ()

@@ -261,7 +261,8 @@ def test_a_layer_by_hand(large: ModelShape) -> None:
 
 def test_logits_are_held_in_tiles_or_in_chunks(large: ModelShape) -> None:
     def of(**settings: Any) -> float:
-        usual = {"loss_tokens": 8192, "chunk_tokens": 2048, "on_gpu": True}
+        usual = {"loss_tokens": 8192, "chunk_tokens": 2048, "on_gpu": True, "is_sharded": False}
+        usual["is_restricted"] = False
         return head_bytes(large, "bfloat16", **{**usual, **settings})
 
     chunk = 2048 * large.vocabulary * 4
@@ -270,3 +271,5 @@ def test_logits_are_held_in_tiles_or_in_chunks(large: ModelShape) -> None:
     # Never all logits of the micro-batch.
     assert of(is_sharded=True) < 8192 * large.vocabulary * 4 * 2
     assert of(is_sharded=False) < of(is_sharded=True) + large.embedding_parameters * 4
+    # Top-k and its like are found in whole rows.
+    assert of(is_restricted=True) >= of() + 4 * chunk

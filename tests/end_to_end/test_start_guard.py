@@ -56,6 +56,26 @@ def test_other_weights_stop_the_run_and_are_named(
             algo.train()
 
 
+@pytest.mark.parametrize(
+    "engine", ["transformers", pytest.param("vllm", marks=pytest.mark.exhaustive)]
+)
+def test_top_p_top_k_min_p_and_stop_strings_train_without_a_gap(
+    cluster: None, small_config: Make, engine: str
+) -> None:
+    config = small_config(engine=engine).dynamic_sampling(enabled=False)
+    config.rollout(
+        top_p=0.9, sampling={"top_k": 8, "min_p": 0.001, "stop": ["1"], "include_stop": False}
+    )
+    config.start_guard(every_updates=1)
+    config.kl(coefficient=0.01)
+    with running(config) as algo:
+        results = [algo.train() for _ in range(3)]
+    for result in results:
+        learner = result["learners"][DEFAULT_MODULE_ID]
+        assert learner["sampler_logprob_gap_mean"] < 5e-5
+        assert learner["gradient_norm"] > 0
+
+
 def test_told_to_correct_it_trains_with_truncated_importance_sampling(
     cluster: None, small_config: Make, other_raw_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

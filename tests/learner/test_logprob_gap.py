@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from rllib_dapo import DAPOConfig
-from rllib_dapo.core import PromptGroup
-from rllib_dapo.learner.logprob_gap import GapReport
+from rllib_dapo.core import PromptGroup, SamplingSet
+from rllib_dapo.learner.logprob_gap import GapReport, measure_gap
 from rllib_dapo.learner.training_data import GroupTrainingData
 from rllib_dapo.models import load_causal_lm
 from rllib_dapo.start_guard import describe_gap
@@ -157,3 +157,30 @@ def test_measuring_leaves_the_learner_as_it_was(
     assert trainer.has_weights(before)
     assert trainer.module.settings == settings
     assert all(parameter.grad is None for parameter in trainer.module.parameters())
+
+
+def test_an_edge_of_a_set_is_no_fault_and_another_set_is(
+    make_trainer: MakeTrainer,
+    make_data: Callable[..., GroupTrainingData],
+    make_groups: MakeGroups,
+    learner_config: LearnerConfig,
+) -> None:
+    """The sampler here has cut its set one token earlier than the Learner does, or five."""
+    trainer = make_trainer(learner_config().rollout(sampling={"top_k": 10}))
+    groups = make_groups()
+
+    def report(top_k: int) -> GapReport:
+        with trainer.module.settings_changed(sampling_set=SamplingSet(top_k=top_k)):
+            data = make_data(groups=groups)
+            ((plan,),) = data.shards
+            batches = [batch.tensors() for batch in trainer.learner.plan_batches(plan, data)]
+            theirs = [trainer.learner.forward_micro_batch(batch)["logprobs"] for batch in batches]
+
+        for batch, logprobs in zip(batches, theirs, strict=True):
+            batch["sampler_logprobs"] = logprobs.detach()
+        return measure_gap(batches, trainer.module, trainer.learner.forward_micro_batch)
+
+    with torch.no_grad():
+        assert report(10).largest == 0.0
+        assert report(9).largest == 0.0
+        assert report(5).mean > 0.01

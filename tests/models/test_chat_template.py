@@ -71,6 +71,17 @@ def test_a_message_that_did_not_end_itself_is_ended(
     assert text == "<eos>\n<unk>user\ngo on<eos>\n<unk>assistant\n"
 
 
+def test_a_message_that_ends_as_its_end_begins_is_ended(
+    chat_tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """As where the stop string was `<`."""
+    chat_tokenizer.add_tokens(["<"])
+    begins = chat_tokenizer.convert_tokens_to_ids("<")
+    ids = observation_token_ids(chat_tokenizer, "go on", after=begins)
+    assert ids[0] == chat_tokenizer.eos_token_id
+    assert chat_tokenizer.decode(ids) == "<eos>\n<unk>user\ngo on<eos>\n<unk>assistant\n"
+
+
 def test_an_observation_cannot_speak_in_another_role(
     chat_tokenizer: PreTrainedTokenizerBase,
 ) -> None:
