@@ -1,0 +1,325 @@
+"""A program in bubblewrap's sandbox: how it is started, watched from outside, and ended.
+
+A sandbox has no network, no process but its own, and no file but Python's, which are read-only, and
+a scratch folder in memory. It ends as a whole, whatever its program has started, and with the
+process that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rllib_dapo.envs.code.code_limits import SCRATCH_BYTES, CodeLimits
+from rllib_dapo.envs.code.syscall_filter import syscall_filter
+
+SCRIPTS: Final = Path(__file__).with_name("inside")
+INSIDE: Final = "/sandbox/rllib_dapo/envs/code/inside"
+PROGRAM: Final = "/tmp/program.py"
+START_SECONDS: Final = 60.0
+
+# Users that nobody is. Each thread that starts a sandbox has another one, since the kernel counts
+# processes by their user.
+_FIRST_USER = 0x4000_0000
+_SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # F_SEAL_SEAL, SHRINK, GROW and WRITE
+_ADD_SEALS = 1033
+_DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
+_LIBRARIES = ("/lib", "/lib32", "/lib64", "/libx32")
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PATH": "/usr/bin",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONPATH": "/sandbox",
+    "PYTHONUTF8": "1",
+    "TMPDIR": "/tmp",
+}
+
+
+class SandboxFailed(Exception):
+    """The sandbox could not be started: not the fault of the program that was to run in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """What the processes of a sandbox have taken.
+
+    Attributes:
+        cpu_seconds: CPU time of those that run, and of those that they have waited for.
+        memory_bytes: Memory that they hold, and what the scratch folder's files take of the
+            kernel's.
+    """
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+class Sandbox:
+    """One sandbox with one program in it.
+
+    Attributes:
+        stdout: Descriptor of what it prints, to be read by whoever started it.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, str],
+        limits: CodeLimits,
+        num_tests: int = 1,
+        stdin: str = "",
+        channels: Sequence[int] = (),
+    ) -> None:
+        """Starts the sandbox; `wait_until_ready` must follow.
+
+        Args:
+            arguments: What Python is called with in it.
+            files: Texts in the scratch folder, by path.
+            limits: What the program may take.
+            num_tests: For how many tests it runs.
+            stdin: What it can read from its standard input.
+            channels: Descriptors that it is given under their own numbers.
+
+        Raises:
+            SandboxFailed: If there is no sandbox.
+        """
+        python = interpreter()
+        job = {
+            "limits": limits.of_resources(num_tests=num_tests),
+            "user": _FIRST_USER + threading.get_native_id() if os.geteuid() == 0 else None,
+            "files": dict(files),
+            "arguments": [str(python), "-s", "-P", *arguments],
+            "environment": _ENVIRONMENT,
+        }
+
+        with contextlib.ExitStack() as ours:
+            job_file = ours.enter_context(_sealed_file(json.dumps(job).encode()))
+            stdin_file = ours.enter_context(
+                _sealed_file(stdin.encode("utf-8", errors="surrogatepass"))
+            )
+            rules = ours.enter_context(_sealed_file(syscall_filter()))
+            self._ready, ready = os.pipe()
+            self._info, info = os.pipe()
+            ours.callback(os.close, ready)
+            ours.callback(os.close, info)
+            command = [
+                *bubblewrap_command(python),
+                *("--seccomp", str(rules.fileno()), "--info-fd", str(info)),
+                *(str(python), "-S", "-s", "-P", f"{INSIDE}/sandbox_launch.py"),
+                *(str(job_file.fileno()), str(ready)),
+            ]
+            try:
+                self._popen = subprocess.Popen(
+                    command,
+                    stdin=stdin_file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    pass_fds=(job_file.fileno(), rules.fileno(), ready, info, *channels),
+                    env={},
+                )
+            except OSError as error:
+                os.close(self._ready)
+                os.close(self._info)
+                raise SandboxFailed(f"bubblewrap cannot be started: {error}") from None
+
+        assert self._popen.stdout is not None
+        self.stdout = self._popen.stdout.fileno()
+        self._first: int | None = None  # descriptor of the sandbox's first process
+        self._first_pid = 0
+
+    def wait_until_ready(self) -> None:
+        """Waits until the program itself begins.
+
+        Raises:
+            SandboxFailed: If it does not.
+        """
+        is_ready = _readable(self._ready, START_SECONDS) and os.read(self._ready, 1) == b"R"
+
+        # Where that has come, bubblewrap has told which process is the first.
+        told = b""
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            while b"}" not in told and (piece := os.read(self._info, 4096)):
+                told += piece
+            self._first_pid = int(json.loads(told)["child-pid"])
+            self._first = os.pidfd_open(self._first_pid)
+        if is_ready:
+            return
+        self.close()
+        raise SandboxFailed(self._complaint())
+
+    def usage(self) -> Usage:
+        """Returns what its processes take at this moment."""
+        ticks, pages = 0, 0
+        for pid in _descendants(self._first_pid):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # What follows the name, which may hold anything: state is field 3 of `proc(5)`.
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11:15]))
+                pages += int(fields[21])
+
+        inodes = 0
+        with contextlib.suppress(OSError):
+            scratch = os.statvfs(f"/proc/{self._first_pid}/root/tmp")
+            inodes = scratch.f_files - scratch.f_ffree
+        return Usage(
+            cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"),
+            memory_bytes=pages * os.sysconf("SC_PAGE_SIZE") + inodes * 1024,
+        )
+
+    def wait(self, seconds: float) -> int | None:
+        """Waits for the program's end, and returns its status; None if it takes longer.
+
+        Returns:
+            The exit status, or 128 and the number of the signal that ended it.
+        """
+        if self._first is not None and not _readable(self._first, seconds):
+            return None
+        return self._popen.wait()
+
+    def close(self) -> None:
+        """Ends everything in the sandbox, and returns when it has ended."""
+        if self._first is not None:
+            # The first process of a namespace: the kernel ends all others with it, and it is over
+            # when they are.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+            _readable(self._first, START_SECONDS)
+            os.close(self._first)
+            self._first = None
+        elif self._popen.poll() is None:
+            self._popen.kill()
+        self._popen.wait()
+
+        for descriptor in (self._ready, self._info):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._ready = self._info = -1
+        if self._popen.stdout is not None:
+            self._popen.stdout.close()
+
+    def _complaint(self) -> str:
+        """Returns the last line that bubblewrap, or the first program, has told."""
+        assert self._popen.stderr is not None
+        with self._popen.stderr as told:
+            text = told.read(1 << 16).decode(errors="replace").strip()
+        return text.splitlines()[-1] if text else f"it ended with status {self._popen.returncode}"
+
+
+def interpreter() -> Path:
+    """Returns the path of the Python that this process runs, outside of any virtual environment."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = Path(sys.base_exec_prefix, "bin", version)
+    return own if own.is_file() else Path(sys.executable).resolve()
+
+
+def bubblewrap_command(python: Path) -> list[str]:
+    """Returns the command that starts a sandbox, up to what runs in it.
+
+    Args:
+        python: The interpreter.
+
+    Raises:
+        SandboxFailed: If bubblewrap is not installed.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxFailed("bubblewrap is not installed")
+
+    command = [program, "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
+    for namespace in ("ipc", "pid", "net", "uts", "cgroup-try"):
+        command.append(f"--unshare-{namespace}")
+    if os.geteuid() == 0:
+        # No user namespace: in one, root's processes stay root's to the kernel, which bounds no
+        # number of them. The program becomes another user instead, for which two rights are kept.
+        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
+
+    folders = [Path(sys.base_prefix)]
+    if folders[0] in (Path("/usr"), Path("/usr/local")):  # of a system's Python, no more than that
+        folders = [folders[0] / "lib", python]
+    command += _bound_system_libraries()
+    command += [word for path in folders for word in _bound(path)]
+    command += _bound(SCRIPTS, at=Path(INSIDE))
+    # Programs have Python's own library, on every machine the same, and start in half the time.
+    for packages in _installed_packages():
+        command += ["--tmpfs", str(packages), "--remount-ro", str(packages)]
+
+    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
+    return [*command, "--remount-ro", "/", "--chdir", "/tmp"]
+
+
+def _installed_packages() -> list[Path]:
+    library = Path(sysconfig.get_path("stdlib"))
+    places = (library / "site-packages", library / "dist-packages", _DEBIAN_PACKAGES)
+    return [place for place in places if place.is_dir()]
+
+
+def _bound_system_libraries() -> list[str]:
+    command = _bound(Path("/usr/lib"))
+    for folder in map(Path, _LIBRARIES):
+        if folder.is_symlink():
+            command += ["--symlink", str(folder.readlink()), str(folder)]
+        elif folder.is_dir():
+            command += _bound(folder)
+    for path in map(Path, ("/usr/lib64", "/etc/ld.so.cache")):
+        command += _bound(path) if path.exists() else []
+    return command
+
+
+def _bound(path: Path, *, at: Path | None = None) -> list[str]:
+    """Binds a path, at its own place or another, below folders that everybody may pass through."""
+    place = at or path
+    command = []
+    for folder in reversed(place.parents[:-1]):
+        command += ["--perms", "0755", "--dir", str(folder)]
+    return [*command, "--ro-bind", str(path), str(place)]
+
+
+@contextlib.contextmanager
+def _sealed_file(content: bytes) -> Any:
+    """A file in memory that nobody can change any more, open at its beginning."""
+    import fcntl
+
+    descriptor = os.memfd_create("rllib-dapo", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with os.fdopen(descriptor, "rb+") as file:
+        file.write(content)
+        file.seek(0)
+        fcntl.fcntl(file.fileno(), _ADD_SEALS, _SEALS)
+        yield file
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _descendants(pid: int) -> list[int]:
+    """Returns the processes that descend from one, itself among them."""
+    found, unseen = [], [pid] if pid else []
+    while unseen:
+        found.append(unseen.pop())
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{found[-1]}/task"):
+                children = Path(f"/proc/{found[-1]}/task/{thread}/children").read_text()
+                unseen += map(int, children.split())
+    return found
