@@ -10,7 +10,7 @@ from rllib_dapo.envs.base import Problem
 from rllib_dapo.envs.code.code_limits import CodeLimits, read_limits
 from rllib_dapo.envs.code.problem_tests import read_tests
 from rllib_dapo.envs.code.program_text import last_program
-from rllib_dapo.envs.code.run_tests import BrokenTestError, test_results
+from rllib_dapo.envs.code.run_tests import BrokenTestError, results_of_tests
 from rllib_dapo.envs.code.sandbox import START_SECONDS, SandboxFailed
 from rllib_dapo.envs.code.sandbox_trial import try_sandbox
 from rllib_dapo.envs.env_settings import check_choice, check_integer
@@ -59,7 +59,7 @@ class CodeReward:
 
         passed, reason = 0, ""
         try:
-            for result in test_results(program, tests, self.limits):
+            for result in results_of_tests(program, tests, self.limits):
                 passed += result.passed
                 reason = reason or result.reason
                 if not result.passed and not self.partial:
@@ -74,6 +74,15 @@ class CodeReward:
         is_correct = passed == number
         share = passed / number if self.partial else None
         return Verdict(is_correct=is_correct, reward=share, reason=reason)
+
+
+def fault_of_tests(problem: Problem) -> str:
+    """Returns why a problem's tests cannot be run, in one line; empty if they can be."""
+    try:
+        read_tests(problem.answer, problem.text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def code_reward(setting: str, language: Any, **options: Any) -> CodeReward:

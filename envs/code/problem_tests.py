@@ -90,10 +90,12 @@ def _tests_in(content: Any, prompt: str) -> list[ProblemTest]:
             if len(inputs) != len(outputs):
                 raise ValueError(f"{len(inputs)} inputs, but {len(outputs)} outputs")
             function = others.get("fn_name")
-            return [_one(given, expected, function) for given, expected in zip(inputs, outputs)]
+            pairs = zip(inputs, outputs, strict=True)
+            return [_one(given, expected, function) for given, expected in pairs]
         case {"test_list": list(codes), **others}:
             setup = str(others.get("test_setup_code") or "")
-            imports = "\n".join(others.get("test_imports") or ())
+            lines: Any = others.get("test_imports") or ()
+            imports = "\n".join(map(str, lines))
             return [_assertions(f"{imports}\n{setup}\n{code}", None, prompt) for code in codes]
         case {"test": str(code), **others}:
             return [_assertions(code, others.get("entry_point"), prompt)]

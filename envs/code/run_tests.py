@@ -21,7 +21,7 @@ _REPORT_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TestResult:
+class OutcomeOfTest:
     """What came of one test.
 
     Attributes:
@@ -34,17 +34,14 @@ class TestResult:
     reason: str = ""
     ends_run: bool = False
 
-    # Not a class of tests, whatever pytest thinks of its name.
-    __test__ = False
-
 
 class BrokenTestError(Exception):
     """A test that no program could pass or fail: not the program's fault."""
 
 
-def test_results(
+def results_of_tests(
     program: str, tests: Sequence[ProblemTest], limits: CodeLimits
-) -> Iterator[TestResult]:
+) -> Iterator[OutcomeOfTest]:
     """Runs tests in their order; whoever has seen enough stops asking.
 
     Args:
@@ -70,10 +67,7 @@ def test_results(
         yield from _call_results(program, called, limits)
 
 
-test_results.__test__ = False  # type: ignore[attr-defined]  # nor this a test
-
-
-def _stdio_result(program: str, test: StdioTest, limits: CodeLimits) -> TestResult:
+def _stdio_result(program: str, test: StdioTest, limits: CodeLimits) -> OutcomeOfTest:
     sandbox = Sandbox([PROGRAM], files={PROGRAM: program}, limits=limits, stdin=test.stdin)
     with closing(sandbox):
         sandbox.wait_until_ready()
@@ -84,24 +78,24 @@ def _stdio_result(program: str, test: StdioTest, limits: CodeLimits) -> TestResu
             # Whatever still runs has closed its output, and can print nothing more.
             status = output.end(sandbox)
         except LimitPassed as passed:
-            return TestResult(passed=False, reason=str(passed), ends_run=True)
+            return OutcomeOfTest(passed=False, reason=str(passed), ends_run=True)
 
     if status != 0:
-        return TestResult(passed=False, reason=f"the program ended with status {status}")
+        return OutcomeOfTest(passed=False, reason=f"the program ended with status {status}")
     if not is_expected_output(printed.decode("utf-8", "replace"), test.stdout):
-        return TestResult(passed=False, reason="another output than expected")
-    return TestResult(passed=True)
+        return OutcomeOfTest(passed=False, reason="another output than expected")
+    return OutcomeOfTest(passed=True)
 
 
 def _call_results(
     program: str, tests: Sequence[ProblemTest], limits: CodeLimits
-) -> Iterator[TestResult]:
+) -> Iterator[OutcomeOfTest]:
     """Runs a program in one sandbox, and the tests that call it in another."""
     with ExitStack() as stack:
         channels = [os.pipe(), os.pipe()]
         (to_read, to_write), (from_read, from_write) = channels
         open_ends = [end for channel in channels for end in channel]
-        stack.callback(lambda: [os.close(end) for end in open_ends])
+        stack.callback(_close, open_ends)
 
         server = Sandbox(
             ["-m", f"{_MODULES}.call_server", PROGRAM, str(to_read), str(from_write)],
@@ -120,8 +114,7 @@ def _call_results(
         )
         stack.enter_context(closing(checker))
         # With these ends open here, neither side would notice that the other one has ended.
-        while open_ends:
-            os.close(open_ends.pop())
+        _close(open_ends)
 
         server.wait_until_ready()
         checker.wait_until_ready()
@@ -130,11 +123,16 @@ def _call_results(
             try:
                 result = _read_result(output.line())
             except LimitPassed as passed:
-                result = TestResult(passed=False, reason=str(passed), ends_run=True)
+                result = OutcomeOfTest(passed=False, reason=str(passed), ends_run=True)
             yield result
             if result.ends_run:
                 return
             output.begin_test()
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _as_content(test: ProblemTest) -> dict[str, Any]:
@@ -145,15 +143,15 @@ def _as_content(test: ProblemTest) -> dict[str, Any]:
     return {"code": test.code}
 
 
-def _read_result(line: bytes | None) -> TestResult:
+def _read_result(line: bytes | None) -> OutcomeOfTest:
     """Reads a line of `call_checker`, which no program has been near."""
     if line is None:  # what the program returned was too much for its tests, as an endless text is
-        return TestResult(passed=False, reason="the tests ended early", ends_run=True)
+        return OutcomeOfTest(passed=False, reason="the tests ended early", ends_run=True)
     match json.loads(line):
         case {"passed": True}:
-            return TestResult(passed=True)
+            return OutcomeOfTest(passed=True)
         case {"broken": str(reason)}:
             raise BrokenTestError(reason)
         case {"reason": str(reason)}:
-            return TestResult(passed=False, reason=reason)
+            return OutcomeOfTest(passed=False, reason=reason)
     raise BrokenTestError("a result that makes no sense")

@@ -37,7 +37,7 @@ def main() -> None:
     with open(path, encoding="utf-8") as file:
         tests = json.load(file)
     for test in tests:
-        print(json.dumps(_result(test, program)), file=results, flush=True)  # noqa: T201
+        print(json.dumps(_result(test, program)), file=results, flush=True)
 
 
 def _result(test: dict[str, Any], program: RemoteProgram) -> dict[str, Any]:

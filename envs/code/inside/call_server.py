@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -47,13 +48,12 @@ def main() -> None:
     module.__dict__["__file__"] = path
     sys.modules["program"] = module
     objects = _Objects()
-    failure = _attempt(lambda: _run(path, module))
+    failure = _attempt(partial(_run, path, module))
 
     for line in requests:
         reply = failure
         if "error" not in failure:
-            request = json.loads(line)
-            reply = _attempt(lambda request=request: _answer(request, module, objects))
+            reply = _attempt(partial(_answer, json.loads(line), module, objects))
         replies.write(json.dumps(reply).encode() + b"\n")
 
 

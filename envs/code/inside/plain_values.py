@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 _SMALL = 2**53
-_CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
+_CONTAINERS: dict[str, type[Any]] = {
     "tuple": tuple,
     "set": set,
     "frozenset": frozenset,
@@ -36,22 +36,22 @@ def encode(value: Any, refer: Callable[[Any], int]) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        number = int.__int__(value)
+        number = int(value)
         # Written in decimal, long numbers take quadratic time.
         return number if -_SMALL < number < _SMALL else {"type": "int", "value": hex(number)}
     if isinstance(value, float):
-        return float.__float__(value)
+        return float(value)
     if isinstance(value, str):
-        return str.__str__(value)
+        return str(value)
     if isinstance(value, list):
-        return [encode(one, refer) for one in list.__iter__(value)]
+        return [encode(one, refer) for one in value]
 
     if isinstance(value, dict):
-        pairs = [[encode(k, refer), encode(v, refer)] for k, v in dict.items(value)]
+        pairs = [[encode(k, refer), encode(v, refer)] for k, v in value.items()]
         return {"type": "dict", "value": pairs}
-    for name, kind in (("tuple", tuple), ("set", set), ("frozenset", frozenset), ("deque", deque)):
+    for name, kind in _CONTAINERS.items():
         if isinstance(value, kind):
-            return {"type": name, "value": [encode(one, refer) for one in kind.__iter__(value)]}
+            return {"type": name, "value": [encode(one, refer) for one in value]}
     if isinstance(value, bytes | bytearray):
         name = "bytes" if isinstance(value, bytes) else "bytearray"
         return {"type": name, "value": bytes(value).hex()}

@@ -87,6 +87,7 @@ class RemoteValue:
         self.__dict__ |= {"_program": program, "_target": target}
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Calls it in the program's process."""
         encoded = self._program.encoded
         return self._program.ask(
             "call",
