@@ -358,6 +358,11 @@ class DAPOConfig(
             "zero3": self._zero3_settings(),
             "logprob_chunk_tokens": self.logprob_chunk_tokens,
             "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_prompt_tokens": self.max_prompt_tokens,
+            "max_response_tokens": self.max_response_tokens,
+            "system_prompt": self.system_prompt,
+            "skip_special_tokens": self.skip_special_tokens,
             "engine": self.engine,
             "engine_settings": self.engine_settings,
         }
