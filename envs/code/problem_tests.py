@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from rllib_dapo.envs.code.inside.call_checker import free_names
+
 KNOWN_FORMS: Final = (
     'inputs and outputs ({"inputs": ["1 2"], "outputs": ["3"]}, with "fn_name" where a function is '
     'called), a list of {"input", "output"}, a list of assertions (["assert add(1, 2) == 3"]), or '
@@ -95,8 +97,8 @@ def _tests_in(content: Any, prompt: str) -> list[ProblemTest]:
         case {"test_list": list(codes), **others}:
             setup = str(others.get("test_setup_code") or "")
             lines: Any = others.get("test_imports") or ()
-            imports = "\n".join(map(str, lines))
-            return [_assertions(f"{imports}\n{setup}\n{code}", None, prompt) for code in codes]
+            before = "".join(f"{line}\n" for line in (*map(str, lines), setup) if line)
+            return [_assertions(f"{before}{code}", None, prompt) for code in codes]
         case {"test": str(code), **others}:
             return [_assertions(code, others.get("entry_point"), prompt)]
         case {"tests": tests, **others}:
@@ -156,11 +158,23 @@ def _assertions(code: str, entry_point: Any, prompt: str) -> AssertTest:
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ValueError(f"tests that are not Python: {error}") from None
-    # Without any, whatever the program does would be right.
-    if not any(isinstance(node, ast.Assert | ast.Raise | ast.Call) for node in ast.walk(tree)):
+        told = " ".join(str(error).split())
+        raise ValueError(f"tests that are not Python: {told}") from None
+    # Without these, whatever the program does would be right.
+    if not any(_is_assertion(node) for node in ast.walk(tree)):
         raise ValueError(f"no assertion in {code!r:.80}; known: {KNOWN_FORMS}")
+    if not free_names(tree):
+        raise ValueError(f"a test that uses nothing that a program defines: {code!r:.80}")
     return AssertTest(code=code)
+
+
+def _is_assertion(node: ast.AST) -> bool:
+    """Whether a part of a test can fail: `assert`, `raise`, or a call such as `assert_equal`."""
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        name = node.func.id if isinstance(node.func, ast.Name) else name
+        return name.startswith("assert")
+    return isinstance(node, ast.Assert | ast.Raise)
 
 
 def _as_text(value: Any) -> str:

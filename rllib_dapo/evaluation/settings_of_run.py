@@ -37,7 +37,7 @@ _TAKEN = {
         "evaluation_temperature",
         "evaluation_top_p",
     ),
-    "language_model": ("dtype",),
+    "language_model": ("dtype", "system_prompt"),
     "debugging": ("seed",),
 }
 _CODE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.-]*", re.ASCII)

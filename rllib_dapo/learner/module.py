@@ -55,9 +55,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     adapter; the base, which stays what it is, has the type of the computation.
 
     On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows
-    both. `forward_inference` and `forward_exploration` are for RLlib's tools, and work on either:
-    prompts in, whole responses out (`rollout.text_forward`). An engine's weights come in pieces (`weight_transfer`), not through `get_state`, which one
-    Learner alone could not answer where the weights are sharded.
+    both. `forward_inference` and `forward_exploration` are for RLlib's tools and work on either:
+    prompts in, whole responses out (`rollout.text_forward`). An engine's weights come in pieces
+    (`weight_transfer`), not through `get_state`, which one Learner alone could not answer where
+    the weights are sharded.
     """
 
     @override(TorchRLModule)
@@ -195,10 +196,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             batch: `"obs"`, a list of prompts, and perhaps `"seeds"`.
             **kwargs: RLlib's; unused.
         """
-        with self._sampler() as engine:
-            return TextForward(model=self._name, settings=self.model_config)(
-                engine, batch, explore=False
-            )
+        return self._respond(batch, explore=False)
 
     @override(TorchRLModule)
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -208,10 +206,12 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             batch: `"obs"`, a list of prompts, and perhaps `"seeds"`.
             **kwargs: RLlib's; unused.
         """
+        return self._respond(batch, explore=True)
+
+    def _respond(self, batch: dict[str, Any], *, explore: bool) -> dict[str, Any]:
+        forward = TextForward(model=self._name, settings=self.model_config)
         with self._sampler() as engine:
-            return TextForward(model=self._name, settings=self.model_config)(
-                engine, batch, explore=True
-            )
+            return forward(engine, batch, explore=explore)
 
     @contextmanager
     def _sampler(self) -> Iterator[Engine]:

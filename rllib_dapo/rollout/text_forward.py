@@ -120,11 +120,7 @@ def _load_once(model: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
 
 def _observations(batch: Mapping[str, Any]) -> Sequence[Any]:
     observations = batch.get(Columns.OBS)
-    if (
-        observations is None
-        or isinstance(observations, str)
-        or not hasattr(observations, "__len__")
-    ):
+    if isinstance(observations, str | Mapping) or not hasattr(observations, "__len__"):
         raise ValueError(
             'a batch must have "obs": a list of prompts, each a text, a list of messages or token '
             f"ids; it has {', '.join(map(repr, batch)) or 'nothing'}"

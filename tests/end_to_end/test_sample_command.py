@@ -1,0 +1,29 @@
+"""`rllib-dapo sample` of a trained checkpoint, as a shell runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_answers_as_the_model_that_is_exported_from_it(
+    recorded_run: Any, run_command: Run, tmp_path: Path
+) -> None:
+    exported = run_command("export", recorded_run.checkpoint, "model", folder=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    answers = []
+    for model in (recorded_run.checkpoint, "model"):
+        done = run_command("sample", model, "1+1=", "2+2=", "-n", 4, "--json", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        answers.append([json.loads(line) for line in done.stdout.splitlines()])
+
+    assert [one["index"] for one in answers[0]] == [0, 1, 2, 3] * 2
+    assert [one["token_ids"] for one in answers[0]] == [one["token_ids"] for one in answers[1]]
