@@ -11,22 +11,23 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rllib_dapo.envs.code.code_limits import SCRATCH_BYTES, CodeLimits
+from rllib_dapo.envs.code.bubblewrap import (
+    INSIDE,
+    SandboxFailed,
+    bubblewrap_command,
+    interpreter,
+)
+from rllib_dapo.envs.code.code_limits import CodeLimits
 from rllib_dapo.envs.code.syscall_filter import syscall_filter
 
-SCRIPTS: Final = Path(__file__).with_name("inside")
-INSIDE: Final = "/sandbox/rllib_dapo/envs/code/inside"
 PROGRAM: Final = "/tmp/program.py"
 START_SECONDS: Final = 60.0
 
@@ -35,8 +36,6 @@ START_SECONDS: Final = 60.0
 _FIRST_USER = 0x4000_0000
 _SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # F_SEAL_SEAL, SHRINK, GROW and WRITE
 _ADD_SEALS = 1033
-_DEBIAN_PACKAGES = Path("/usr/lib/python3/dist-packages")
-_LIBRARIES = ("/lib", "/lib32", "/lib64", "/libx32")
 _ENVIRONMENT = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
@@ -49,10 +48,6 @@ _ENVIRONMENT = {
     "PYTHONUTF8": "1",
     "TMPDIR": "/tmp",
 }
-
-
-class SandboxFailed(Exception):
-    """The sandbox could not be started: not the fault of the program that was to run in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,78 +215,6 @@ class Sandbox:
         with self._popen.stderr as told:
             text = told.read(1 << 16).decode(errors="replace").strip()
         return text.splitlines()[-1] if text else f"it ended with status {self._popen.returncode}"
-
-
-def interpreter() -> Path:
-    """Returns the path of the Python that this process runs, outside of any virtual environment."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    own = Path(sys.base_exec_prefix, "bin", version)
-    return own if own.is_file() else Path(sys.executable).resolve()
-
-
-def bubblewrap_command(python: Path) -> list[str]:
-    """Returns the command that starts a sandbox, up to what runs in it.
-
-    Args:
-        python: The interpreter.
-
-    Raises:
-        SandboxFailed: If bubblewrap is not installed.
-    """
-    program = shutil.which("bwrap")
-    if program is None:
-        raise SandboxFailed("bubblewrap is not installed")
-
-    command = [program, "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
-    for namespace in ("ipc", "pid", "net", "uts", "cgroup-try"):
-        command.append(f"--unshare-{namespace}")
-    if os.geteuid() == 0:
-        # No user namespace: in one, root's processes stay root's to the kernel, which bounds no
-        # number of them. The program becomes another user instead, for which two rights are kept.
-        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
-        command += ["--unshare-user", "--uid", "65534", "--gid", "65534"]
-
-    folders = [Path(sys.base_prefix)]
-    if folders[0] in (Path("/usr"), Path("/usr/local")):  # of a system's Python, no more than that
-        folders = [folders[0] / "lib", python]
-    command += _bound_system_libraries()
-    command += [word for path in folders for word in _bound(path)]
-    command += _bound(SCRIPTS, at=Path(INSIDE))
-    # Programs have Python's own library, on every machine the same, and start in half the time.
-    for packages in _installed_packages():
-        command += ["--tmpfs", str(packages), "--remount-ro", str(packages)]
-
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    command += ["--perms", "1777", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
-    return [*command, "--remount-ro", "/", "--chdir", "/tmp"]
-
-
-def _installed_packages() -> list[Path]:
-    library = Path(sysconfig.get_path("stdlib"))
-    places = (library / "site-packages", library / "dist-packages", _DEBIAN_PACKAGES)
-    return [place for place in places if place.is_dir()]
-
-
-def _bound_system_libraries() -> list[str]:
-    command = _bound(Path("/usr/lib"))
-    for folder in map(Path, _LIBRARIES):
-        if folder.is_symlink():
-            command += ["--symlink", str(folder.readlink()), str(folder)]
-        elif folder.is_dir():
-            command += _bound(folder)
-    for path in map(Path, ("/usr/lib64", "/etc/ld.so.cache")):
-        command += _bound(path) if path.exists() else []
-    return command
-
-
-def _bound(path: Path, *, at: Path | None = None) -> list[str]:
-    """Binds a path, at its own place or another, below folders that everybody may pass through."""
-    place = at or path
-    command = []
-    for folder in reversed(place.parents[:-1]):
-        command += ["--perms", "0755", "--dir", str(folder)]
-    return [*command, "--ro-bind", str(path), str(place)]
 
 
 @contextlib.contextmanager
