@@ -29,12 +29,12 @@ class Canary:
 
     tree: Path
     port: int
-    pid: int
+    process: subprocess.Popen[bytes]
     sockets: tuple[socket.socket, ...]
 
     def filled_in(self, text: str) -> str:
         """A program with the names of what it attacks."""
-        values = {"@TREE@": self.tree, "@PORT@": self.port, "@PID@": self.pid}
+        values = {"@TREE@": self.tree, "@PORT@": self.port, "@PID@": self.process.pid}
         for name, value in values.items():
             text = text.replace(name, str(value))
         return text
@@ -50,11 +50,13 @@ class Canary:
         files = {
             str(path): (path.read_bytes() if path.is_file() else None, path.lstat().st_mtime_ns)
             for path in sorted([self.tree, *self.tree.rglob("*")])
+            if path.exists()
         }
         return {
             "files": files,
             "visitors": visitors,
-            "priority": os.getpriority(os.PRIO_PROCESS, self.pid),
+            "process ended": self.process.poll(),
+            "priority": os.getpriority(os.PRIO_PROCESS, self.process.pid),
             "host": socket.gethostname(),
             "mounts": Path("/proc/self/mounts").read_text(),
             "scratch": sorted(name for name in os.listdir("/tmp") if _is_ours(name)),
@@ -115,8 +117,7 @@ def canary(folder: Path) -> Iterator[Canary]:
             )
         )
         stack.callback(process.kill)
-        yield Canary(tree=tree, port=port, pid=process.pid, sockets=(tcp, udp, unix, abstract))
-        assert process.poll() is None, "a program has ended the canary's process"
+        yield Canary(tree=tree, port=port, process=process, sockets=(tcp, udp, unix, abstract))
 
 
 def _is_ours(name: str) -> bool:

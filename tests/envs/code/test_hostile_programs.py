@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -107,3 +108,31 @@ def verdicts_on_all(folder: Path, place: Canary) -> dict[str, tuple[bool | None,
     tight.close()
     generous.close()
     return verdicts
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "writes to the tree",
+        "overwrites a file",
+        "deletes files",
+        "connects to a server",
+        "connects to a Unix socket",
+        "connects to an abstract socket",
+        "sends datagrams",
+        "lowers everybody's priority",
+        "ends a process outside",
+    ],
+)
+def test_outside_of_the_sandbox_the_canary_notices(
+    name: str,
+    tmp_path: Path,
+    run_python: Callable[..., Any],
+    eventually: Callable[..., None],
+) -> None:
+    (program,) = (one for one in PROGRAMS if one.name == name)
+    with canary(tmp_path) as place:
+        before = place.state()
+        assert place.state() == before
+        run_python("-c", place.filled_in(program.text), folder=tmp_path)
+        eventually(lambda: place.state() != before)
