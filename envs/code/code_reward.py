@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rllib_dapo.envs.base import Problem
+from rllib_dapo.envs.code.bubblewrap import SandboxFailed
 from rllib_dapo.envs.code.code_limits import CodeLimits, read_limits
 from rllib_dapo.envs.code.problem_tests import read_tests
 from rllib_dapo.envs.code.program_text import last_program
 from rllib_dapo.envs.code.run_tests import BrokenTestError, results_of_tests
-from rllib_dapo.envs.code.sandbox import START_SECONDS, SandboxFailed
+from rllib_dapo.envs.code.sandbox import START_SECONDS
 from rllib_dapo.envs.code.sandbox_trial import try_sandbox
 from rllib_dapo.envs.env_settings import check_choice, check_integer
 from rllib_dapo.envs.verify.verdict import MissingReason, Verdict, missing

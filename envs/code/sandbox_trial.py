@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
+from rllib_dapo.envs.code.bubblewrap import SandboxFailed
 from rllib_dapo.envs.code.code_limits import CodeLimits
-from rllib_dapo.envs.code.sandbox import PROGRAM, Sandbox, SandboxFailed
+from rllib_dapo.envs.code.sandbox import PROGRAM, Sandbox
 from rllib_dapo.envs.code.watched_run import LimitPassed, WatchedOutput
 
 INSTALL: Final = "apt-get install bubblewrap libseccomp2, and pip install 'rllib-dapo[code]'"

@@ -119,7 +119,7 @@ def _load_once(model: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
 
 
 def _observations(batch: Mapping[str, Any]) -> Sequence[Any]:
-    observations = batch.get(Columns.OBS)
+    observations: Any = batch.get(Columns.OBS)
     if isinstance(observations, str | Mapping) or not hasattr(observations, "__len__"):
         raise ValueError(
             'a batch must have "obs": a list of prompts, each a text, a list of messages or token '

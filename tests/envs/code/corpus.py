@@ -52,11 +52,12 @@ class Canary:
             for path in sorted([self.tree, *self.tree.rglob("*")])
             if path.exists()
         }
+        ended, pid = self.process.poll(), self.process.pid
         return {
             "files": files,
             "visitors": visitors,
-            "process ended": self.process.poll(),
-            "priority": os.getpriority(os.PRIO_PROCESS, self.process.pid),
+            "process ended": ended,
+            "priority": None if ended else os.getpriority(os.PRIO_PROCESS, pid),
             "host": socket.gethostname(),
             "mounts": Path("/proc/self/mounts").read_text(),
             "scratch": sorted(name for name in os.listdir("/tmp") if _is_ours(name)),
