@@ -29,6 +29,12 @@ def interpreter() -> Path:
     return own if own.is_file() else Path(sys.executable).resolve()
 
 
+def is_machines_root() -> bool:
+    """Whether this process is root to the kernel, rather than in a user namespace alone."""
+    users = Path("/proc/self/uid_map").read_text().split()
+    return os.geteuid() == 0 and users == ["0", "0", str(2**32 - 1)]
+
+
 def bubblewrap_command(python: Path) -> list[str]:
     """Returns the command that starts a sandbox, up to what runs in it.
 
@@ -44,7 +50,7 @@ def bubblewrap_command(python: Path) -> list[str]:
 
     command = [program, "--die-with-parent", "--as-pid-1", "--new-session", "--clearenv"]
     command += [f"--unshare-{namespace}" for namespace in _NAMESPACES]
-    if os.geteuid() == 0:
+    if is_machines_root():
         # No user namespace: in one, root's processes stay root's to the kernel, which bounds no
         # number of them. The program becomes another user instead, for which two rights are kept.
         command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from rllib_dapo.envs.code.inside.call_checker import free_names
+from rllib_dapo.envs.code.inside.names_in_tests import free_names, has_assertion, readable_test
 
 KNOWN_FORMS: Final = (
     'inputs and outputs ({"inputs": ["1 2"], "outputs": ["3"]}, with "fn_name" where a function is '
@@ -156,25 +155,16 @@ def _assertions(code: str, entry_point: Any, prompt: str) -> AssertTest:
         code = f"{code}\n\ncheck({name})\n"
 
     try:
-        tree = ast.parse(code)
+        tree = readable_test(code)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise ValueError(f"tests that are not Python: {told}") from None
-    # Without these, whatever the program does would be right.
-    if not any(_is_assertion(node) for node in ast.walk(tree)):
-        raise ValueError(f"no assertion in {code!r:.80}; known: {KNOWN_FORMS}")
+    # Without one, whatever the program does would be right.
+    if not has_assertion(tree):
+        raise ValueError(f"no assertion that is run in {code!r:.80}; known: {KNOWN_FORMS}")
     if not free_names(tree):
         raise ValueError(f"a test that uses nothing that a program defines: {code!r:.80}")
     return AssertTest(code=code)
-
-
-def _is_assertion(node: ast.AST) -> bool:
-    """Whether a part of a test can fail: `assert`, `raise`, or a call such as `assert_equal`."""
-    if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        name = node.func.id if isinstance(node.func, ast.Name) else name
-        return name.startswith("assert")
-    return isinstance(node, ast.Assert | ast.Raise)
 
 
 def _as_text(value: Any) -> str:

@@ -24,6 +24,7 @@ from rllib_dapo.envs.code.bubblewrap import (
     SandboxFailed,
     bubblewrap_command,
     interpreter,
+    is_machines_root,
 )
 from rllib_dapo.envs.code.code_limits import CodeLimits
 from rllib_dapo.envs.code.syscall_filter import syscall_filter
@@ -97,7 +98,7 @@ class Sandbox:
         python = interpreter()
         job = {
             "limits": limits.of_resources(num_tests=num_tests),
-            "user": _FIRST_USER + threading.get_native_id() if os.geteuid() == 0 else None,
+            "user": _FIRST_USER + threading.get_native_id() if is_machines_root() else None,
             "files": dict(files),
             "arguments": [str(python), "-s", "-P", *arguments],
             "environment": _ENVIRONMENT,

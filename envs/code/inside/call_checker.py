@@ -8,13 +8,12 @@ test itself is at fault.
 
 from __future__ import annotations
 
-import ast
-import builtins
 import json
 import os
 import sys
 from typing import Any
 
+from rllib_dapo.envs.code.inside.names_in_tests import free_names, functions_to_call, readable_test
 from rllib_dapo.envs.code.inside.remote_program import (
     RemoteProgram,
     RemoteValue,
@@ -75,41 +74,16 @@ def _as_json(value: Any) -> Any:
 
 def _check_assertions(code: str, program: RemoteProgram) -> None:
     try:
-        tree = ast.parse(code)
+        tree = readable_test(code)
         compiled = compile(tree, "tests", "exec")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise _BrokenTest(f"the test cannot be read: {error}") from None
     # Asked for here: a program that does not define one of them is wrong, whatever the test does.
     names = {name: program.ask("value", name) for name in sorted(free_names(tree))}
-    exec(compiled, {"__name__": "tests", **names})
-
-
-def free_names(tree: ast.AST) -> set[str]:
-    """Names that a test uses and does not define: what the program has to define.
-
-    A built-in name is Python's own, whatever the program makes of it: `set(f(x))` is a set. Only
-    where a test uses no other name (`assert sum(10, 15) == 6`) does the program's own count.
-    """
-    used: set[str] = set()
-    called: set[str] = set()
-    defined: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id=name)):
-                called.add(name)
-            case ast.Name(id=name, ctx=ast.Load()):
-                used.add(name)
-            case ast.Name(id=name) | ast.arg(arg=name):
-                defined.add(name)
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                defined.add(name)
-            case ast.ExceptHandler(name=str(name)):
-                defined.add(name)
-            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
-                defined |= {(one.asname or one.name).partition(".")[0] for one in aliases}
-
-    free = used - defined
-    return {name for name in free if not hasattr(builtins, name)} or called & free
+    namespace: dict[str, Any] = {"__name__": "tests", **names}
+    exec(compiled, namespace)
+    for name in functions_to_call(tree):
+        namespace[name]()
 
 
 if __name__ == "__main__":

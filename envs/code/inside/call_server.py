@@ -8,6 +8,8 @@ but the arguments of calls.
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import json
 import os
 import sys
@@ -20,6 +22,10 @@ from typing import Any
 from rllib_dapo.envs.code.inside.plain_values import decode, encode
 
 _LONGEST_ITERATION = 100_000
+# Programs for tests that call functions often have no imports: prompts bring them, or their authors
+# know them to be there. They stand behind the program's own names, as built-in ones do.
+_USUAL_NAMES = ("bisect", "collections", "functools", "heapq", "itertools", "math", "typing")
+_USUAL_MODULES = (*_USUAL_NAMES, "random", "re", "string", "sys")
 
 
 class _Objects:
@@ -47,6 +53,7 @@ def main() -> None:
     module = ModuleType("program")
     module.__dict__["__file__"] = path
     sys.modules["program"] = module
+    module.__dict__["__builtins__"] = _usual_names() | vars(builtins)
     objects = _Objects()
     failure = _attempt(partial(_run, path, module))
 
@@ -55,6 +62,14 @@ def main() -> None:
         if "error" not in failure:
             reply = _attempt(partial(_answer, json.loads(line), module, objects))
         replies.write(json.dumps(reply).encode() + b"\n")
+
+
+def _usual_names() -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for module in map(importlib.import_module, _USUAL_NAMES):
+        listed = getattr(module, "__all__", [name for name in dir(module) if name[0] != "_"])
+        names |= {name: getattr(module, name) for name in listed}
+    return names | {name: importlib.import_module(name) for name in _USUAL_MODULES}
 
 
 def _run(path: str, module: ModuleType) -> None:

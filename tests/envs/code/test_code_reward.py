@@ -72,6 +72,13 @@ time.sleep(999)
             "def f(x):\n    return 1 / x",
             "",
         ),
+        ("from solution import add\ndef test_sum():\n    assert add(1, 2) == 3\n", ADD, ""),
+        (
+            ["assert f([3, 1]) == 1"],
+            "def f(x: List[int]) -> Optional[int]:\n    return min(Counter(x))",
+            "",
+        ),
+        (["assert gcd(4, 6) == 2"], "from math import gcd", ""),
         (["assert list(count(3)) == [0, 1, 2]"], "def count(n):\n    yield from range(n)", ""),
         (["assert big(4000) == 7 ** 4000"], "def big(n):\n    return 7 ** n", ""),
         (
@@ -100,6 +107,12 @@ def test_a_right_program_is_correct(
         (["assert add(1, 2) == 3"], "def plus(a, b):\n    return 3", "the program defines no add"),
         (["assert add(1, 2) == 3"], "def add(a, b):\n    return c", "NameError"),
         (["assert add(1, 2) == 3"], "import nowhere", "ModuleNotFoundError"),
+        (
+            "def test_sum():\n    assert add(1, 2) == 3\n",
+            "def add(a, b):\n    return 4",
+            "AssertionError",
+        ),
+        (["assert gcd(4, 6) == 2"], "pass", "the program defines no gcd"),
         (["assert add(1, 2)"], "def add(a, b):\n    raise SystemExit(0)", "SystemExit"),
         (
             {"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"},
@@ -321,15 +334,24 @@ sandbox.interpreter = lambda: Path(sys.argv[1])
 os.setgroups([])
 os.setgid(12345)
 os.setuid(12345)
+if sys.argv[2] == "root of a namespace":
+    import ctypes
+
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text("0 12345 1")
+    Path("/proc/self/gid_map").write_text("0 12345 1")
+    assert os.geteuid() == 0
 print(sandbox_trial.try_sandbox(CodeLimits()) or "holds")
 """
 
 
-def test_the_sandbox_holds_for_an_ordinary_user(
-    sandbox: None, run_python: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize("who", ["an ordinary user", "root of a namespace"])
+def test_the_sandbox_holds_for_others_than_root(
+    sandbox: None, run_python: Callable[..., Any], tmp_path: Path, who: str
 ) -> None:
     python = Path("/usr/bin", f"python3.{sys.version_info.minor}")
     if os.geteuid() != 0 or not python.is_file():
         pytest.skip("needs root, to become somebody else, and the system's own Python")
-    done = run_python("-c", ORDINARY, python, folder=tmp_path)
+    done = run_python("-c", ORDINARY, python, who, folder=tmp_path)
     assert done.stdout == "holds\n", done.stderr

@@ -136,3 +136,24 @@ def test_outside_of_the_sandbox_the_canary_notices(
         assert place.state() == before
         run_python("-c", place.filled_in(program.text), folder=tmp_path)
         eventually(lambda: place.state() != before)
+
+
+ALONE = """
+import os
+from rllib_dapo.envs.code.code_limits import CodeLimits
+from rllib_dapo.envs.code.sandbox import PROGRAM, Sandbox
+
+sandbox = Sandbox([PROGRAM], files={PROGRAM: "import time; time.sleep(999)"}, limits=CodeLimits())
+sandbox.wait_until_ready()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_sandbox_ends_with_the_process_that_started_it(
+    sandbox: None,
+    tmp_path: Path,
+    run_python: Callable[..., Any],
+    eventually: Callable[..., None],
+) -> None:
+    assert run_python("-c", ALONE, folder=tmp_path).returncode == -9
+    eventually(lambda: not sandboxes())

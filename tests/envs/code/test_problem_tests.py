@@ -88,6 +88,12 @@ def test_without_a_name_the_candidate_is_what_the_prompt_defines_last() -> None:
         ("three", "no assertion"),
         ("assert add(1, 2) = 3", "not Python"),
         ("add(1, 2) == 3", "no assertion"),
+        ("def f():\n    assert add(1, 2) == 3", "no assertion that is run"),
+        (
+            "class T(TestCase):\n    def test_a(self):\n        assert add(1, 2) == 3",
+            "no assertion",
+        ),
+        ("from solution import *\nassert add(1, 2) == 3", "only names as they are"),
         (["assert 1 + 1 == 2"], "uses nothing that a program defines"),
         ({"inputs": ["1"], "outputs": []}, "1 inputs, but 0 outputs"),
         ({"inputs": [], "outputs": []}, "no test in it"),
