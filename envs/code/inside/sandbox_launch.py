@@ -26,14 +26,16 @@ def main() -> None:
         job: dict[str, Any] = json.load(file)
     os.set_inheritable(ready, False)
 
+    # This process stays who it is: the kernel forgets that a process is to end with its parent, as
+    # bubblewrap has asked for, when that process becomes another user.
+    if child := os.fork():
+        _see_it_through(child)
+
     # As another user, who has no capabilities: the kernel bounds no number of processes for root.
     if job["user"] is not None:
         os.setgroups([])
         os.setresgid(job["user"], job["user"], job["user"])
         os.setresuid(job["user"], job["user"], job["user"])
-
-    if child := os.fork():
-        _see_it_through(child)
     for name, most in job["limits"].items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (most, most))
 

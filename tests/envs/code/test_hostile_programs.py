@@ -55,9 +55,10 @@ def problem_of(program: HostileProgram) -> Problem:
 def sandboxes() -> list[psutil.Process]:
     """Processes of the sandboxes of this process, wherever they hang by now."""
     found = []
-    for process in psutil.process_iter(["name", "uids"]):
+    for process in psutil.process_iter(["name", "uids", "status"]):
         uids = process.info["uids"]
-        if process.info["name"] == "bwrap" or (uids and uids.real >= 0x4000_0000):
+        is_one = process.info["name"] == "bwrap" or (uids and uids.real >= 0x4000_0000)
+        if is_one and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
 
