@@ -8,16 +8,17 @@ process that started it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 from rllib_dapo.envs.code.bubblewrap import (
     INSIDE,
@@ -35,8 +36,6 @@ START_SECONDS: Final = 60.0
 # Users that nobody is. Each thread that starts a sandbox has another one, since the kernel counts
 # processes by their user.
 _FIRST_USER = 0x4000_0000
-_SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # F_SEAL_SEAL, SHRINK, GROW and WRITE
-_ADD_SEALS = 1033
 _ENVIRONMENT = {
     "HOME": "/tmp",
     "LANG": "C.UTF-8",
@@ -96,6 +95,7 @@ class Sandbox:
             SandboxFailed: If there is no sandbox.
         """
         python = interpreter()
+        command = bubblewrap_command(python)
         job = {
             "limits": limits.of_resources(num_tests=num_tests),
             "user": _FIRST_USER + threading.get_native_id() if is_machines_root() else None,
@@ -114,12 +114,9 @@ class Sandbox:
             self._info, info = os.pipe()
             ours.callback(os.close, ready)
             ours.callback(os.close, info)
-            command = [
-                *bubblewrap_command(python),
-                *("--seccomp", str(rules.fileno()), "--info-fd", str(info)),
-                *(str(python), "-S", "-s", "-P", f"{INSIDE}/sandbox_launch.py"),
-                *(str(job_file.fileno()), str(ready)),
-            ]
+            command += ["--seccomp", str(rules.fileno()), "--info-fd", str(info)]
+            command += [str(python), "-S", "-s", "-P", f"{INSIDE}/sandbox_launch.py"]
+            command += [str(job_file.fileno()), str(ready)]
             try:
                 self._popen = subprocess.Popen(
                     command,
@@ -148,8 +145,10 @@ class Sandbox:
         """
         is_ready = _readable(self._ready, START_SECONDS) and os.read(self._ready, 1) == b"R"
 
-        # Where that has come, bubblewrap has told which process is the first.
+        # Where that has come, bubblewrap has told which process is the first. Where it has not,
+        # there may be nothing to be read, ever.
         told = b""
+        os.set_blocking(self._info, False)
         with contextlib.suppress(ValueError, KeyError, OSError):
             while b"}" not in told and (piece := os.read(self._info, 4096)):
                 told += piece
@@ -157,8 +156,10 @@ class Sandbox:
             self._first = os.pidfd_open(self._first_pid)
         if is_ready:
             return
+        self._end()
+        complaint = self._complaint()
         self.close()
-        raise SandboxFailed(self._complaint())
+        raise SandboxFailed(complaint)
 
     def usage(self) -> Usage:
         """Returns what its processes take at this moment."""
@@ -166,7 +167,7 @@ class Sandbox:
         for pid in _descendants(self._first_pid):
             with contextlib.suppress(OSError, ValueError, IndexError):
                 # What follows the name, which may hold anything: state is field 3 of `proc(5)`.
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
                 ticks += sum(map(int, fields[11:15]))
                 pages += int(fields[21])
 
@@ -191,6 +192,16 @@ class Sandbox:
 
     def close(self) -> None:
         """Ends everything in the sandbox, and returns when it has ended."""
+        self._end()
+        for descriptor in (self._ready, self._info):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._ready = self._info = -1
+        for pipe in (self._popen.stdout, self._popen.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _end(self) -> None:
         if self._first is not None:
             # The first process of a namespace: the kernel ends all others with it, and it is over
             # when they are.
@@ -203,31 +214,22 @@ class Sandbox:
             self._popen.kill()
         self._popen.wait()
 
-        for descriptor in (self._ready, self._info):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._ready = self._info = -1
-        if self._popen.stdout is not None:
-            self._popen.stdout.close()
-
     def _complaint(self) -> str:
-        """Returns the last line that bubblewrap, or the first program, has told."""
+        """Returns the last line that bubblewrap or the first program told, which have ended."""
         assert self._popen.stderr is not None
-        with self._popen.stderr as told:
-            text = told.read(1 << 16).decode(errors="replace").strip()
+        text = self._popen.stderr.read(1 << 16).decode(errors="replace").strip()
         return text.splitlines()[-1] if text else f"it ended with status {self._popen.returncode}"
 
 
 @contextlib.contextmanager
-def _sealed_file(content: bytes) -> Any:
+def _sealed_file(content: bytes) -> Iterator[BinaryIO]:
     """A file in memory that nobody can change any more, open at its beginning."""
-    import fcntl
-
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
     descriptor = os.memfd_create("rllib-dapo", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     with os.fdopen(descriptor, "rb+") as file:
         file.write(content)
         file.seek(0)
-        fcntl.fcntl(file.fileno(), _ADD_SEALS, _SEALS)
+        fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, seals)
         yield file
 
 
