@@ -89,6 +89,25 @@ def test_an_engine_and_a_learner_write_the_same(
     )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dtype": "bfloat16"},
+        {"lora": {"rank": 4}},
+        {"lora": {"rank": 4}, "dtype": "bfloat16"},
+        {"gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_whatever_is_trained_responds(
+    learner_config: LearnerConfig, build_module: BuildModule, settings: dict[str, Any]
+) -> None:
+    module = build_module(learner_config().language_model(**settings))
+    outputs = module.forward_inference({"obs": PROMPTS})
+    assert all(1 <= len(tokens) <= 8 for tokens in outputs["token_ids"])
+    assert np.isfinite(outputs["action_logp"]).all()
+
+
 def test_sampling_leaves_the_module_as_it_was(module: CausalLMModule) -> None:
     module.lm.train()
     before = module.lm.generation_config.to_dict()
