@@ -18,6 +18,8 @@ _LAST_WORDS = re.compile(
     r"(?:so |thus |therefore |hence )?,?\s*(?:the )?(?:final )?answer(?: is)?\s*:\s*(\S.*?)",
     re.IGNORECASE | re.DOTALL,
 )
+# Of what begins so, nothing may be cut off: no comment in it introduces an answer.
+_PYTHON = re.compile(r"^[ \t]*(?:assert\b|def \w+\()", re.MULTILINE)
 _LONGEST_JSON = 10_000  # characters of a text that may be a list of answers
 _DATES = (datetime.date, datetime.time, datetime.timedelta)
 
@@ -88,13 +90,14 @@ def final_answer(value: Any) -> str:
 def answer_as_data(value: Any) -> str:
     """Returns an answer column's value for a function that reads it, in full.
 
-    Lists and mappings become JSON; everything else is what `final_answer` makes of it.
+    Lists and mappings become JSON, and tests in Python stay as they are; everything else is what
+    `final_answer` makes of it.
     """
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, list | tuple | Mapping):
         return json.dumps(value, ensure_ascii=False, default=str)
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+    if isinstance(value, str) and (value.lstrip()[:1] in ("[", "{") or _PYTHON.search(value)):
         return value.strip()
     return final_answer(value)
 

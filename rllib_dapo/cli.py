@@ -16,6 +16,7 @@ from rllib_dapo.commands.plan_command import plan
 from rllib_dapo.commands.prepare_command import prepare
 from rllib_dapo.commands.replay_command import replay
 from rllib_dapo.commands.report_command import report
+from rllib_dapo.commands.sample_command import sample
 from rllib_dapo.commands.train_command import train
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(plan)
 app.command()(evaluate)
+app.command()(sample)
 app.command()(report)
 app.command()(export)
 app.command()(dashboard)

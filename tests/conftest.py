@@ -52,6 +52,7 @@ GROUPS = {
         "tests/end_to_end/test_train_command.py",
         "tests/end_to_end/test_evaluate_command.py",
         "tests/end_to_end/test_export.py",
+        "tests/end_to_end/test_sample_command.py",
         "tests/end_to_end/test_replay.py",
     ),
     "sweep": ("tests/reporting/", "tests/tracking/test_sample_table.py"),

@@ -21,6 +21,8 @@ EXCEPTIONS = {
     # The RLModule is the one class that is a trainable model on a Learner and an engine elsewhere.
     ("rllib_dapo.learner.module", "rllib_dapo.rollout.engine"),
     ("rllib_dapo.learner.module", "rllib_dapo.rollout.make_engine"),
+    ("rllib_dapo.learner.module", "rllib_dapo.rollout.text_forward"),
+    ("rllib_dapo.learner.module", "rllib_dapo.rollout.transformers_engine"),
     # A configuration names its algorithm's class, as RLlib's do, when an object of it is made.
     ("rllib_dapo.config.dapo_config", "rllib_dapo.algorithm"),
 }

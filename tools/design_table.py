@@ -70,7 +70,7 @@ ROOMS = {
     "env_check": "envs findings ray_internals rollout run",
     "data_report": "envs findings models",
     "evaluation": (
-        "core envs findings metrics models rollout learner model_check config checkpoint"
+        "core envs findings metrics models threads rollout learner model_check config checkpoint"
         " ray_internals run"
     ),
     "replay": "envs findings rollout planning model_check config tracking run",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from rllib_dapo.envs.adapters.reward_sources import make_reward
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.code.code_reward import fault_of_tests
 from rllib_dapo.envs.datasets import (
     MAX_PROMPT_CHARACTERS,
     Dataset,
@@ -17,7 +18,7 @@ from rllib_dapo.envs.datasets import (
 )
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
 from rllib_dapo.envs.prompt_cells import with_last_text
-from rllib_dapo.envs.row_counts import LIMITED, OTHER_SPLIT, DataReport, RowFinding
+from rllib_dapo.envs.row_counts import LIMITED, NO_TESTS, OTHER_SPLIT, DataReport, RowFinding
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
 from rllib_dapo.envs.verify.sent_rule import SentRule, prepare
 
@@ -103,15 +104,16 @@ class RewardFunctionEnv(SingleStepTextEnv):
             "answers_as_data": not self._reward.has_rule,
         }
         dataset = load_dataset(given["path"], **reading)
-        selected = _select(dataset, split, fraction)
+        selected, unreadable = _select(dataset, split, fraction, has_code=self._reward.has_code)
         self.problems = selected[:limit]
         self.data_report = dataset.report.used(
             len(self.problems),
             (
+                unreadable,
                 RowFinding(
                     what="left out",
                     reason=OTHER_SPLIT,
-                    rows=len(dataset.problems) - len(selected),
+                    rows=len(dataset.problems) - len(selected) - unreadable.rows,
                 ),
                 RowFinding(
                     what="left out", reason=LIMITED, rows=len(selected) - len(self.problems)
@@ -136,7 +138,11 @@ class RewardFunctionEnv(SingleStepTextEnv):
 
     def scoring_rule(self) -> SentRule:
         """Returns the reward alone: processes that score need no prompts."""
-        return prepare(self._reward.of_texts, patience=self._reward.patience)
+        return prepare(
+            self._reward.of_texts,
+            patience=self._reward.patience,
+            least_seconds=self._reward.least_seconds,
+        )
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
         """Returns the texts of the problem, and the response."""
@@ -145,15 +151,29 @@ class RewardFunctionEnv(SingleStepTextEnv):
 
 # The copies of an environment in a process share their problems.
 @lru_cache(maxsize=8)
-def _select(dataset: Dataset, split: str, heldout_fraction: float) -> tuple[Problem, ...]:
-    selected = tuple(
+def _select(
+    dataset: Dataset, split: str, heldout_fraction: float, *, has_code: bool
+) -> tuple[tuple[Problem, ...], RowFinding]:
+    """Returns the problems of a split, and those of it that are left out for their tests."""
+    of_split = [
         p
         for p in dataset.problems
         if split in ("all", split_of(text_key(p.text), heldout_fraction))
-    )
+    ]
+    faults = {p.problem_id: fault_of_tests(p) for p in of_split} if has_code else {}
+    selected = tuple(p for p in of_split if not faults.get(p.problem_id))
+    told = [f"{problem_id}: {fault}" for problem_id, fault in faults.items() if fault]
+
+    if of_split and not selected:
+        raise ValueError(
+            f"path: not one of {len(of_split)} problems has tests that can be read, such as "
+            f"{told[0]}; name the column that holds them, as in columns={{'answer': 'tests'}}"
+        )
     if not selected:
         raise ValueError(
             f"split={split!r}: no prompt is left of {len(dataset.problems)} with "
             f"heldout_fraction={heldout_fraction}; change one of the two or use more data"
         )
-    return selected
+    example = told[0][:100] if told else ""
+    unreadable = RowFinding(what="left out", reason=NO_TESTS, rows=len(told), example=example)
+    return selected, unreadable

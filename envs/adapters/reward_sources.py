@@ -1,4 +1,4 @@
-"""Where rewards come from: rules, functions, heuristics, classifiers, and sums of these."""
+"""Where rewards come from: rules, functions, programs, heuristics, classifiers, and their sums."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from rllib_dapo.envs.adapters.references import resolve_reference
 from rllib_dapo.envs.base import Problem
+from rllib_dapo.envs.code.code_reward import CODE_OPTIONS, CodeReward, code_reward
 from rllib_dapo.envs.env_settings import check_choice, is_finite_number
 from rllib_dapo.envs.verify import (
     ANSWER_RULES,
@@ -26,8 +27,8 @@ from rllib_dapo.envs.verify.sent_rule import RULE_PATIENCE
 
 RewardSource: TypeAlias = Callable[[Problem, str], Verdict]
 
-_KINDS = ("rule", "function", "regex", "keywords", "classifier")
-_OPTIONS = {"classifier": ("label", "max_tokens")}
+_KINDS = ("rule", "function", "code", "regex", "keywords", "classifier")
+_OPTIONS = {"classifier": ("label", "max_tokens"), "code": CODE_OPTIONS}
 _HOW = (
     'must be a function, "package.module:function", or a mapping from names to components, each '
     f"with one of {', '.join(_KINDS)} and perhaps a weight, such as "
@@ -42,7 +43,7 @@ class Component:
 
     Attributes:
         name: Name under which it is reported.
-        kind: One of "rule", "slow rule", "function", "regex", "keywords" and "classifier".
+        kind: One of "rule", "slow rule", "function", "code", "regex", "keywords" and "classifier".
         weight: Factor of its value in the sum.
         source: The function that judges the response.
     """
@@ -68,17 +69,22 @@ class WeightedReward:
 
     @property
     def needs_process(self) -> bool:
-        """Whether it runs what may hang: a user's function, or a rule that asks a library.
+        """Whether it runs what may hang or takes long: a function, a program, a library's rule.
 
         A classifier cannot hang, and is too large for the processes that score.
         """
         kinds = {part.kind for part in self.components}
-        return bool(kinds & {"function", "slow rule"}) and "classifier" not in kinds
+        return bool(kinds & {"function", "slow rule", "code"}) and "classifier" not in kinds
 
     @property
     def has_rule(self) -> bool:
         """Whether a component compares the response with the ground truth."""
         return any(part.kind in ("rule", "slow rule") for part in self.components)
+
+    @property
+    def has_code(self) -> bool:
+        """Whether a component runs programs, so that every problem needs tests."""
+        return any(part.kind == "code" for part in self.components)
 
     @property
     def patience(self) -> float:
@@ -87,6 +93,12 @@ class WeightedReward:
         if "slow rule" not in kinds:
             return 1.0
         return 2.0 if "function" in kinds else RULE_PATIENCE
+
+    @property
+    def least_seconds(self) -> float:
+        """Time that programs may take, whatever the deadline: they have limits of their own."""
+        sources = (part.source for part in self.components)
+        return sum(one.longest_seconds for one in sources if isinstance(one, CodeReward))
 
     def __call__(self, problem: Problem, response: str) -> Verdict:
         """Judges a response.
@@ -133,9 +145,10 @@ def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
     Args:
         value: A function of prompt and response (and answer, if it takes three),
             `"package.module:function"`, or a mapping from names to components. A component is a
-            mapping with one of `rule` (an answer rule's name), `function`, `regex` (1 if it is
-            found, else 0), `keywords` (the share of them that is found) or `classifier` (a model's
-            folder, with `label` and `max_tokens`), and perhaps a `weight`.
+            mapping with one of `rule` (an answer rule's name), `function`, `code` ("python": the
+            response's program against the problem's tests, see `code.code_reward`), `regex` (1 if
+            it is found, else 0), `keywords` (the share of them that is found) or `classifier` (a
+            model's folder, with `label` and `max_tokens`), and perhaps a `weight`.
         success_at: The setting of this name, see `WeightedReward`.
 
     Raises:
@@ -191,6 +204,8 @@ def _source(setting: str, kind: str, value: Any, options: Mapping[str, Any]) -> 
         return lambda problem, response: rule(response, problem.answer)
     if kind == "function":
         return _function(setting, resolve_reference(setting, value))
+    if kind == "code":
+        return code_reward(setting, value, **options)
     if kind == "regex":
         return _regex(setting, value)
     if kind == "keywords":

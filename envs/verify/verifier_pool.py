@@ -118,7 +118,7 @@ class VerifierPool:
             return verdict
 
         load = Load(key=sent.name, content=[sent.name, sent.function])
-        seconds = self.settings.seconds * sent.patience
+        seconds = max(self.settings.seconds * sent.patience, sent.least_seconds)
         job = Job(
             content=[sent.name, arguments],
             future=verdict,

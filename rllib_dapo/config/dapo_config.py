@@ -363,6 +363,12 @@ class DAPOConfig(
             "logprob_chunk_tokens": self.logprob_chunk_tokens,
             "temperature": self.temperature,
             "sampling_set": asdict(trained_sampling_set(self)),
+            "top_p": self.top_p,
+            "sampling": self.sampling,
+            "max_prompt_tokens": self.max_prompt_tokens,
+            "max_response_tokens": self.max_response_tokens,
+            "system_prompt": self.system_prompt,
+            "skip_special_tokens": self.skip_special_tokens,
             "engine": self.engine,
             "engine_settings": self.engine_settings,
         }

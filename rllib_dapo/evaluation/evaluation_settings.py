@@ -48,7 +48,7 @@ SECTIONS = (
 )
 SAMPLES = 32  # the recipe's, as are DAPOConfig's temperature and top_p of evaluations
 K_SETTING = "evaluation.evaluation_samples_per_prompt"
-# The options of the command that are settings.
+# The options of the commands that are settings: of `evaluate`, and of `sample`.
 OPTIONS = {
     K_SETTING: "--k",
     "evaluation.evaluation_temperature": "--temperature",
@@ -56,6 +56,9 @@ OPTIONS = {
     "evaluation.evaluation_num_prompts": "--limit",
     "debugging.seed": "--seed",
     "env_runners.num_env_runners": "--num-env-runners",
+    "rollout.temperature": "--temperature",
+    "rollout.top_p": "--top-p",
+    "rollout.max_response_tokens": "--max-tokens",
 }
 _DATA_SET_KEYS = ("env", "env_config", "limit")
 _NAME = re.compile(r"[\w+-]+", re.ASCII)

@@ -89,17 +89,12 @@ def prepare_evaluation(
         raise SettingsError(f"--batch {batch} must be at least 1")
     # An environment logs what it leaves out when it is first made.
     with kept_messages("rllib_dapo.envs") as notes:
-        _check_as_training_does(settings)
+        check_as_training_does(settings)
     config = _checked_samples(settings, notes)
 
     questions = {data_set.name: read_questions(data_set, notes) for data_set in settings.data_sets}
-    if settings.checkpoint is None:
-        model = resolve_model(settings.place)
-        if (Path(model) / ADAPTER_CONFIG).is_file():
-            raise SettingsError(f"{settings.place}: {IS_ADAPTER}")
-    else:
-        model = settings.checkpoint / MODULE_PATH
-    config = _fit_lengths(config, model, settings, notes)
+    model = find_model(settings)
+    config = fit_lengths(config, model, settings, notes)
     notes += _compared_with_run(settings, config)
     part_size = batch or max(
         1, config.max_concurrent_responses // config.evaluation_samples_per_prompt
@@ -128,6 +123,20 @@ def prepare_evaluation(
         is_resumed=is_resumed,
         notes=tuple(notes),
     )
+
+
+def find_model(settings: EvaluationSettings) -> Path | str:
+    """Folder or hub name of the model; for a checkpoint, the model's folder in it.
+
+    Raises:
+        SettingsError: If it is an adapter alone.
+    """
+    if settings.checkpoint is not None:
+        return settings.checkpoint / MODULE_PATH
+    model = resolve_model(settings.place)
+    if (Path(model) / ADAPTER_CONFIG).is_file():
+        raise SettingsError(f"{settings.place}: {IS_ADAPTER}")
+    return model
 
 
 def new_folder(settings: EvaluationSettings) -> Path:
@@ -166,7 +175,7 @@ def kept_responses(evaluation: PreparedEvaluation) -> str:
     return f"{sum(p.num_done for p in parts)} of {sum(p.num_responses for p in parts)}"
 
 
-def _check_as_training_does(settings: EvaluationSettings) -> None:
+def check_as_training_does(settings: EvaluationSettings) -> None:
     """Makes the checks of a training run: values, environments, resources."""
     configs = tuple(
         with_environment(settings.config, data_set.environment) for data_set in settings.data_sets
@@ -259,7 +268,7 @@ def _described(
     }
 
 
-def _fit_lengths(
+def fit_lengths(
     config: DAPOConfig, model: Path | str, settings: EvaluationSettings, notes: list[str]
 ) -> DAPOConfig:
     """Reduces lengths that the user left open to what fits the model's context.

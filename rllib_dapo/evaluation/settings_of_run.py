@@ -38,7 +38,7 @@ _TAKEN = {
         "evaluation_top_p",
         "evaluation_sampling",
     ),
-    "language_model": ("dtype",),
+    "language_model": ("dtype", "system_prompt"),
     "debugging": ("seed",),
 }
 _CODE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.-]*", re.ASCII)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,24 +26,20 @@ from rllib_dapo.learner.lora_adapter import (
     BaseReference,
     Gather,
     LoraAdapter,
-    computing_in_float32,
     whole_already,
 )
 from rllib_dapo.learner.model_folder import VALUE_HEAD, read_weights, write_files, write_model
-from rllib_dapo.learner.model_setup import disable_dropout, freeze_first_layers
+from rllib_dapo.learner.model_setup import freeze_first_layers
 from rllib_dapo.learner.reference import Reference
 from rllib_dapo.learner.row_masks import longest_window
+from rllib_dapo.learner.start_model import callable_model, load_start_model
 from rllib_dapo.learner.value_head import new_value_head
-from rllib_dapo.models import (
-    CheckpointFormat,
-    WeightTaker,
-    load_causal_lm,
-    load_config,
-    resolve_model,
-)
+from rllib_dapo.models import CheckpointFormat, load_config, resolve_model
 from rllib_dapo.models.lora_settings import read_lora_settings
 from rllib_dapo.rollout.engine import CHANGED_CLASSES, Engine
 from rllib_dapo.rollout.make_engine import make_engine
+from rllib_dapo.rollout.text_forward import TextForward
+from rllib_dapo.rollout.transformers_engine import sampling_from
 from rllib_dapo.weight_transfer.wire.weight_arrays import to_numpy, to_tensors
 
 if TYPE_CHECKING:
@@ -60,8 +56,10 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
     adapter; the base, which stays what it is, has the type of the computation.
 
     On an EnvRunner (`inference_only=True`): it holds the engine. Nothing else in the code knows
-    both. An engine's weights come in pieces (`weight_transfer`), not through `get_state`, which one
-    Learner alone could not answer where the weights are sharded.
+    both. `forward_inference` and `forward_exploration` are for RLlib's tools and work on either:
+    prompts in, whole responses out (`rollout.text_forward`). An engine's weights come in pieces
+    (`weight_transfer`), not through `get_state`, which one Learner alone could not answer where
+    the weights are sharded.
     """
 
     @override(TorchRLModule)
@@ -95,7 +93,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
         self.lm = self._load()
         self.is_sharded = config["zero3"] is not None
         self.checkpoint_format = CheckpointFormat(self.lm)
-        with self._callable():
+        with callable_model(self.lm, config):
             self.settings = replace(self.settings, adjustment=find_logit_adjustment(self.lm))
         if config["lora"] is not None:
             shape, seed = read_lora_settings(config["lora"]), config["seed"] or 0
@@ -194,10 +192,45 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             model.set_attn_implementation(kernel)
 
     @override(TorchRLModule)
-    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        raise NotImplementedError(
-            "a CausalLMModule samples through its `engine` and trains through `forward_train`"
-        )
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Responses of the likeliest tokens; see `rollout.text_forward` for batch and outputs.
+
+        Args:
+            batch: `"obs"`, a list of prompts, and perhaps `"seeds"`.
+            **kwargs: RLlib's; unused.
+        """
+        return self._respond(batch, explore=False)
+
+    @override(TorchRLModule)
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Responses that are drawn as in training; as `_forward_inference` otherwise.
+
+        Args:
+            batch: `"obs"`, a list of prompts, and perhaps `"seeds"`.
+            **kwargs: RLlib's; unused.
+        """
+        return self._respond(batch, explore=True)
+
+    def _respond(self, batch: dict[str, Any], *, explore: bool) -> dict[str, Any]:
+        forward = TextForward(model=self._name, settings=self.model_config)
+        with self._sampler(forward) as engine:
+            return forward(engine, batch, explore=explore)
+
+    @contextmanager
+    def _sampler(self, forward: TextForward) -> Iterator[Engine]:
+        """The engine, or on a Learner its own weights, which transformers samples from."""
+        if self.engine is not None:
+            yield self.engine
+            return
+        if self.is_sharded:
+            raise RuntimeError(
+                "one Learner alone does not hold the weights: save a checkpoint, and sample from it"
+            )
+        with (
+            callable_model(self.lm, self.model_config),
+            sampling_from(self.lm, forward.load_tokenizer) as engine,
+        ):
+            yield engine
 
     @override(TorchRLModule)
     def get_state(
@@ -315,51 +348,15 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             self.engine.close()
 
     def _load(self) -> PreTrainedModel:
-        """The start model without dropout, in float32 or wider if it is to be trained itself.
-
-        Under ZeRO-3 it is sharded as it is read, and then has the type that DeepSpeed trains.
-        """
-        trust_remote_code = self.model_config["trust_remote_code"]
-        config = load_config(self._name, trust_remote_code=trust_remote_code)
+        """The start model, see `load_start_model`."""
+        config = load_config(self._name, trust_remote_code=self.model_config["trust_remote_code"])
         if changed := CHANGED_CLASSES.intersection(config.architectures or ()):
             raise ValueError(
                 "env_runners.num_env_runners=0 and learners.num_learners=0 put engine and Learner "
                 f"into one process, in which vLLM has changed transformers' {min(changed)}: set "
                 "env_runners.num_env_runners to 1, or rollout.engine to transformers"
             )
-
-        dtype = self.settings.dtype
-        if self.model_config["lora"] is None:
-            dtype = torch.promote_types(dtype, torch.float32)
-        model = load_causal_lm(
-            self._name,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            attn_implementation=self.model_config["attn_implementation"],
-            taker=self._sharder(),
-        )
-        if self.model_config["zero3"] is not None:
-            from rllib_dapo.learner.zero_weights import move_buffers
-
-            move_buffers(model)
-        disable_dropout(model)
-        return model
-
-    def _sharder(self) -> WeightTaker | None:
-        """What shards weights as they are read, if anything does."""
-        if self.model_config["zero3"] is None:
-            return None
-        from rllib_dapo.learner.zero_weights import ZeroSharder
-
-        return ZeroSharder(self.model_config["zero3"])
-
-    def _callable(self) -> AbstractContextManager[None]:
-        """For as long as it lasts, the model can be called, whole or sharded."""
-        if self.model_config["zero3"] is None:
-            return computing_in_float32(self.lm) if self.model_config["lora"] else nullcontext()
-        from rllib_dapo.learner.zero_weights import gathered_in_turn
-
-        return gathered_in_turn(self.lm)
+        return load_start_model(self._name, self.model_config, dtype=self.settings.dtype)
 
     def _trained_dtype(self) -> torch.dtype:
         """The type of what is trained: float32 or wider, unless DeepSpeed has sharded another."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rllib_dapo.models import CheckpointFormat, load_causal_lm, load_tokenizer
 from rllib_dapo.rollout.drawing import drawing
 from rllib_dapo.rollout.engine import Completion, Engine, FinishedResponse, Request, Sampling
 from rllib_dapo.rollout.stop_strings import Decode, cut_at_stop, first_stop, plain_decode
 from rllib_dapo.weight_checksums import BlockPart, WeightBlock, as_matrix, checksum, to_numbers
+
+_SEQUENCES_BY_HAND = 64  # generated at a time, where no setting says it
 
 
 class TransformersEngine(Engine):
@@ -37,13 +40,23 @@ class TransformersEngine(Engine):
     ) -> None:
         """Loads the model; see `rollout.make_engine` for the arguments."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = load_causal_lm(
+        loaded = load_causal_lm(
             model, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         ).to(device)
-        self._model.eval()
-        self._checkpoint_format = CheckpointFormat(self._model)
+        loaded.eval()
+        load = partial(load_tokenizer, model, trust_remote_code=trust_remote_code)
+        self._hold(loaded, max_num_seqs, generate_kwargs, load)
 
-        self._load_tokenizer = partial(load_tokenizer, model, trust_remote_code=trust_remote_code)
+    def _hold(
+        self,
+        model: PreTrainedModel,
+        max_num_seqs: int,
+        generate_kwargs: dict[str, Any],
+        load_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    ) -> None:
+        self._model = model
+        self._checkpoint_format = CheckpointFormat(model)
+        self._load_tokenizer = load_tokenizer
         self._max_num_seqs = max_num_seqs
         self._generate_kwargs = generate_kwargs
         self._waiting: deque[Request] = deque()
@@ -192,3 +205,24 @@ class TransformersEngine(Engine):
         if options.include_stop:
             return completion
         return cut_at_stop(completion, stopped_by, options, self._decode)
+
+
+@contextmanager
+def sampling_from(
+    model: PreTrainedModel, load_tokenizer: Callable[[], PreTrainedTokenizerBase]
+) -> Iterator[TransformersEngine]:
+    """Gives an engine that samples from a model that somebody else holds, and goes on with.
+
+    Args:
+        model: The model. It is as it was before when the context is left.
+        load_tokenizer: Loads its tokenizer, where stop strings need it.
+    """
+    training, generation_config = model.training, model.generation_config
+    model.eval()
+    try:
+        engine = TransformersEngine.__new__(TransformersEngine)
+        engine._hold(model, _SEQUENCES_BY_HAND, {}, load_tokenizer)
+        yield engine
+    finally:
+        model.generation_config = generation_config
+        model.train(training)

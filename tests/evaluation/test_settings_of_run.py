@@ -84,6 +84,11 @@ def test_a_copy_is_evaluated_as_its_run_evaluated(described: Described, tmp_path
     assert any("language_model.trust_remote_code=true" in note for note in notes)
 
 
+def test_the_system_prompt_of_the_run_is_asked_with(described: Described) -> None:
+    config = _config().language_model(system_prompt="Be brief.")
+    assert read_evaluation(str(described(config))).config.system_prompt == "Be brief."
+
+
 def test_what_is_given_wins_and_what_differs_is_said(described: Described, tmp_path: Path) -> None:
     settings = read_evaluation(
         str(described(_config())),

@@ -246,12 +246,3 @@ def test_bfloat16_rounds_the_computation_and_not_the_weights(
     model = load_causal_lm(raw_model, dtype=torch.float32)
     error, _ = largest_errors(module, model, groups, train_responses(groups))
     assert 1e-4 < error < 0.5
-
-
-def test_a_module_of_a_learner_does_not_sample(
-    learner_config: LearnerConfig, build_module: BuildModule
-) -> None:
-    module = build_module(learner_config())
-    assert module.engine is None
-    with pytest.raises(NotImplementedError, match="samples through its `engine`"):
-        module.forward_inference({})

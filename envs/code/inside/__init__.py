@@ -1,0 +1,1 @@
+"""What runs inside of the sandbox; needs nothing but Python, and imports nothing else of this."""
