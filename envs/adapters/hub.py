@@ -50,7 +50,9 @@ class HubEnv(TurnsEnv):
         task, arguments = self.settings["task"], self.settings["arguments"] or {}
         if not isinstance(task, str) or not task:
             raise ValueError(f"task={task!r}: must be the name of an environment in the hub")
-        if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        if not isinstance(arguments, Mapping) or not all(
+            isinstance(name, str) for name in arguments
+        ):
             raise ValueError(
                 f"arguments={arguments!r}: must be a mapping from argument names to values"
             )

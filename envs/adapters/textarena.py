@@ -47,8 +47,8 @@ class TextArenaEnv(HubEnv):
         if not done:
             return Turn(observation=self._said(), reward=0.0, done=False)
 
-        rewards, info = self._game.close()
-        return Turn(reward=rewards[0], info={"prediction": str(info[0].get("reason", ""))})
+        rewards, _ = self._game.close()
+        return Turn(reward=rewards[0])
 
     def _make(self, seed: int) -> Any:
         game = self._textarena.make(f"{self.task}{_RAW}", **self.arguments)
@@ -75,6 +75,6 @@ class TextArenaEnv(HubEnv):
 
 def _for_several(task: str) -> ValueError:
     return ValueError(
-        f"task={task!r}: is a game for several players, and textarena brings no opponent that plays "
-        "by rules; name a game for one player, such as GuessTheNumber-v0"
+        f"task={task!r}: is a game for several players, and textarena brings no opponent that "
+        "plays by rules; name a game for one player, such as GuessTheNumber-v0"
     )

@@ -126,8 +126,7 @@ class VerifiersEnv(HubEnv):
         if reason:
             return Turn(reason=reason)
         parts = {name: reward.value for name, reward in trace.rewards.items()}
-        info = {"reward_components": parts, "prediction": ""}
-        return Turn(reward=sum(parts.values()), info=info)
+        return Turn(reward=sum(parts.values()), info={"reward_components": parts})
 
 
 def _load(task: str, described: Mapping[str, Any]) -> Any:

@@ -250,9 +250,7 @@ def missing_scores(trace: Any) -> str:
 def _new_trace(task: Any, config: Any) -> Any:
     from verifiers.v1.state import state_cls
 
-    described = vf.TraceTask(
-        type=type(task).__name__, data=task.data, key=task.key, hash=task.hash
-    )
+    described = vf.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash)
     return vf.Trace(
         task=described, state=state_cls(type(task))(), agent=vf.AgentInfo(config=config)
     )
