@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -132,10 +133,16 @@ class VerifiersEnv(HubEnv):
 def _load(task: str, described: Mapping[str, Any]) -> Any:
     """Makes the environment of a taskset."""
     import verifiers.v1 as vf
+    from pydantic import ValidationError
 
     # A package of the hub may raise anything.
     try:
         return vf.load_environment(vf.resolve_env_config(dict(described)))
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
+        )
+        raise ValueError(f"task={task!r}: it refuses its settings: {one_line(told)}") from error
     except Exception as error:
         if _is_for_older_verifiers(task, error):
             raise ValueError(
@@ -146,8 +153,6 @@ def _load(task: str, described: Mapping[str, Any]) -> Any:
 
 
 def _is_for_older_verifiers(task: str, error: Exception) -> bool:
-    import sys
-
     told = one_line(str(error))
     module = sys.modules.get(task.rpartition("/")[2].partition("@")[0].replace("-", "_").lower())
     return hasattr(module, "load_environment") or "module 'verifiers' has no attribute" in told

@@ -15,6 +15,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import verifiers.v1 as vf
+from verifiers.v1.dialects import parse_message
+from verifiers.v1.session import call_hook
+from verifiers.v1.state import state_cls
+from verifiers.v1.utils.decorators import invoke
 
 from rllib_dapo.envs.messages import Conversation, as_conversation
 from rllib_dapo.envs.verify import MissingReason
@@ -143,12 +147,12 @@ class Seat:
 
         self.trace = trace = _new_trace(task, self._config)
         sandbox = NoSandbox()
-        await task.setup(trace, sandbox)
+        await invoke(task.setup, {"trace": trace, "runtime": sandbox})
         talk = Talk(trace, task, self)
         yield talk
 
         trace.stop("agent_completed")
-        await task.finalize(trace, sandbox)
+        await invoke(task.finalize, {"trace": trace, "runtime": sandbox})
         await task.score(trace)
         trace.ok = True
 
@@ -178,7 +182,6 @@ class Talk:
         self._seat = seat
         self._opening: list[Any] | None = opening_messages(task.data)
         self._stops = task.hooks("stop")
-        self._is_over = False
 
     async def turn(self, message: Any = None) -> vf.Segment:
         """Says something, and returns what the policy answers.
@@ -191,7 +194,7 @@ class Talk:
             has ended the conversation, or there are no turns left.
         """
         said = self._said(message)
-        if self._is_over or self.trace.stop_condition is not None:
+        if self.trace.stop_condition is not None:
             return vf.Segment(messages=[], terminated=True)
 
         reply = await self._seat.ask(as_conversation([_plain(one) for one in said]))
@@ -223,8 +226,7 @@ class Talk:
 
     async def _check_stops(self) -> None:
         for stop in self._stops:
-            result = stop(self.trace)
-            if await result if asyncio.iscoroutine(result) else result:
+            if await call_hook(stop, {vf.Trace: self.trace}):
                 self.trace.stop(stop.__name__)
 
 
@@ -248,8 +250,6 @@ def missing_scores(trace: Any) -> str:
 
 
 def _new_trace(task: Any, config: Any) -> Any:
-    from verifiers.v1.state import state_cls
-
     described = vf.TraceTask(type=type(task).__name__, data=task.data, key=task.key, hash=task.hash)
     return vf.Trace(
         task=described, state=state_cls(type(task))(), agent=vf.AgentInfo(config=config)
@@ -259,7 +259,7 @@ def _new_trace(task: Any, config: Any) -> Any:
 def _as_message(message: Any) -> Any:
     if isinstance(message, str):
         return vf.UserMessage(content=message)
-    return vf.UserMessage(**message) if isinstance(message, dict) else message
+    return parse_message(message) if isinstance(message, dict) else message
 
 
 def _plain(message: Any) -> dict[str, Any]:

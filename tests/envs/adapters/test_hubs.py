@@ -160,6 +160,11 @@ def test_a_conversation_of_verifiers_goes_on_as_its_program_says(made: list[Any]
     _, reward, done, _, info = env.step("7")
     assert (reward, done, info["is_correct"]) == (1.0, True, True)
 
+    # a condition of the task ends it
+    env.reset(seed=0)
+    _, reward, done, _, _ = env.step("fool")
+    assert (reward, done) == (0.0, True)
+
     # the last turn there is: the program is told so, and scores what was said
     env.reset(seed=0)
     env.step("1")
@@ -194,6 +199,11 @@ def test_a_reward_of_verifiers_that_raises_costs_one_verdict(made: list[Any]) ->
 )
 def test_what_verifiers_cannot_do_here_is_refused(task: str, told: str) -> None:
     assert told in _refusal(VERIFIERS, task=task)
+
+
+def test_a_setting_that_a_taskset_does_not_have_is_named() -> None:
+    told = _refusal(VERIFIERS, task="sums_taskset", arguments={"sizo": 5})
+    assert "taskset.sizo: Extra inputs are not permitted" in told
 
 
 def test_an_endless_taskset_has_its_first_tasks(made: list[Any]) -> None:

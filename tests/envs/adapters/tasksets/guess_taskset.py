@@ -7,7 +7,12 @@ import verifiers.v1 as vf
 
 
 class GuessTask(vf.Task[vf.TaskData, vf.State, vf.TaskConfig]):
-    pass
+    async def setup(self, trace: vf.Trace) -> None:
+        trace.info["patience"] = 2
+
+    @vf.stop
+    async def insulted(self, trace: vf.Trace) -> bool:
+        return trace.last_reply == "fool"
 
 
 class GuessTaskset(vf.Taskset[GuessTask, vf.TasksetConfig]):
@@ -27,7 +32,7 @@ class GuessEnv(vf.Env[GuessConfig]):
             while not segment.terminated and not won:
                 won = segment.last_reply == "7"
                 if not won:
-                    segment = await interaction.turn("Larger.")
+                    segment = await interaction.turn([{"role": "user", "content": "Larger."}])
         turns = interaction.trace.num_turns
         interaction.trace.record_reward("won", 1.0 if won else 0.25 * (turns == 3))
 
