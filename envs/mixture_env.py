@@ -67,12 +67,13 @@ class MixtureEnv(gymnasium.Env[Any, str]):
         """
         if not self._envs:
             made: list[gymnasium.Env[Any, Any]] = []
-            try:
-                for part in self.mixture.parts:
+            for part in self.mixture.parts:
+                # A user's environment may raise anything.
+                try:
                     made.append(make_part(part))
-            except ValueError:
-                _close_all(made)
-                raise
+                except Exception as error:
+                    _close_all(made)
+                    raise part_refusal(part, error) from error
             self._envs = made
         return self._envs
 
@@ -139,19 +140,15 @@ def make_part(part: MixturePart) -> gymnasium.Env[Any, Any]:
     """Makes an environment of a mixture, in a process of its own if its settings say so.
 
     Raises:
-        ValueError: If that fails; one line with its entry in the mixture.
+        Exception: Whatever the environment raises; see `part_refusal`.
     """
-    # A user's environment may raise anything.
-    try:
-        settings, own = take_host_settings(part.env, part.env_config)
-        if settings is not None:
-            env = gymnasium.spec(part.env) if isinstance(part.env, str) else part.env
-            return HostedEnv(Recipe(env=env, config=own), settings)
-        if isinstance(part.env, str):
-            return gymnasium.make(part.env, **own)
-        return construct(part.env, HostedConfig(own))
-    except Exception as error:
-        raise part_refusal(part, error) from error
+    settings, own = take_host_settings(part.env, part.env_config)
+    if settings is not None:
+        env = gymnasium.spec(part.env) if isinstance(part.env, str) else part.env
+        return HostedEnv(Recipe(env=env, config=own), settings)
+    if isinstance(part.env, str):
+        return gymnasium.make(part.env, **own)
+    return construct(part.env, HostedConfig(own))
 
 
 def part_refusal(part: MixturePart, error: Exception) -> ValueError:

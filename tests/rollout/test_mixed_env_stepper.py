@@ -44,7 +44,7 @@ class TwoTurnsEnv(TurnsEnv):
 TURNS = {"env": TwoTurnsEnv, "name": "turns", "env_config": {"verify_in": "process"}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stepper() -> Iterator[EnvStepper]:
     made = make_env_stepper(
         lambda _: make_environment(MIXTURE, {"environments": [SUMS, TURNS]}), num_threads=1
