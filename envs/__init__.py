@@ -32,11 +32,16 @@ __all__ = [
 _ENTRY_POINTS = {
     "rllib_dapo/Arithmetic-v0": "rllib_dapo.envs.arithmetic:ArithmeticEnv",
     "rllib_dapo/CalculatorMath-v0": "rllib_dapo.envs.calculator.env:CalculatorMathEnv",
+    "rllib_dapo/Gem-v0": "rllib_dapo.envs.adapters.gem:GemEnv",
     "rllib_dapo/Math-v0": "rllib_dapo.envs.math:MathEnv",
+    "rllib_dapo/Mixture-v0": "rllib_dapo.envs.mixture_env:MixtureEnv",
     "rllib_dapo/Object-v0": "rllib_dapo.envs.adapters.object_env:ObjectEnv",
     "rllib_dapo/OpenEnv-v0": "rllib_dapo.envs.adapters.openenv:OpenEnvEnv",
     "rllib_dapo/ReasoningGym-v0": "rllib_dapo.envs.adapters.reasoning_gym:ReasoningGymEnv",
     "rllib_dapo/RewardFunction-v0": "rllib_dapo.envs.adapters.reward_function:RewardFunctionEnv",
+    "rllib_dapo/SkyRLGym-v0": "rllib_dapo.envs.adapters.skyrl_gym:SkyRLGymEnv",
+    "rllib_dapo/TextArena-v0": "rllib_dapo.envs.adapters.textarena:TextArenaEnv",
+    "rllib_dapo/Verifiers-v0": "rllib_dapo.envs.adapters.verifiers:VerifiersEnv",
 }
 
 

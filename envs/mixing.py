@@ -33,16 +33,35 @@ class MixedOrder:
 
         Problem numbers count through the sources one after the other.
         """
-        first, rest = 0, sum(self.weights, Fraction())
-        for size, weight in zip(self.sizes, self.weights, strict=True):
-            share = weight / rest
-            # Of the positions left by earlier sources, this one takes those at which the whole part
-            # of n * share grows.
-            visit = int(position * share)
-            if int((position + 1) * share) > visit:
-                break
-            first, rest, position = first + size, rest - weight, position - visit
-        return first + DatasetOrder(size=size, seed=self.seed)(visit)
+        source, visit = share_and_visit(position, self.weights)
+        first = sum(self.sizes[:source])
+        return first + DatasetOrder(size=self.sizes[source], seed=self.seed)(visit)
+
+
+def share_and_visit(position: int, weights: Sequence[Fraction]) -> tuple[int, int]:
+    """Returns the source at a position of a mixture, and how often it was visited before.
+
+    Of the first `n` positions, a source of share `w` has `n * w`, give or take less than the number
+    of sources; of any as many positions as whole weights add up to, from a multiple of that on, it
+    has exactly its weight.
+
+    Args:
+        position: Position in the endless visit, at least 0.
+        weights: A positive weight for each source.
+
+    Returns:
+        The number of the source, and its own position.
+    """
+    rest = sum(weights, Fraction())
+    for source, weight in enumerate(weights):
+        share = weight / rest
+        # Of the positions left by earlier sources, this one takes those at which the whole part of
+        # n * share grows.
+        visit = int(position * share)
+        if int((position + 1) * share) > visit:
+            return source, visit
+        rest, position = rest - weight, position - visit
+    raise ValueError(f"weights={list(weights)}: must hold a positive weight")
 
 
 def check_weights(value: Any, sizes: Sequence[int]) -> tuple[Fraction, ...]:

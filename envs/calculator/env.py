@@ -6,11 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import gymnasium
-
-from rllib_dapo.envs.base import SingleStepTextEnv
 from rllib_dapo.envs.calculator.arithmetic_parser import CalculatorError, calculate, write_number
 from rllib_dapo.envs.env_settings import check_template
+from rllib_dapo.envs.single_step_env import make_single_step_env
 from rllib_dapo.envs.turns import Turn, TurnsEnv
 
 _MAX_CALL_CHARACTERS = 10_000  # where in a response a call may stand
@@ -67,7 +65,7 @@ class CalculatorMathEnv(TurnsEnv):
                 raise ValueError(f"{name}={given[name]!r}: must be a text that is not empty")
 
         self._open, self._close = given["call_open"], given["call_close"]
-        self._problems = _single_step_env(given["problems"], given["problem_config"])
+        self._problems = make_single_step_env(given["problems"], given["problem_config"])
         self._seed = 0
 
     def fork(self) -> Self:
@@ -117,25 +115,3 @@ def result_of(expression: str) -> str:
         return write_number(calculate(expression))
     except CalculatorError as error:
         return f"error: {error}"
-
-
-def _single_step_env(name: Any, config: Any) -> SingleStepTextEnv:
-    if not isinstance(name, str):
-        raise ValueError(
-            f"problems={name!r}: must be the id of an environment, "
-            "such as 'rllib_dapo/Arithmetic-v0'"
-        )
-    if not isinstance(config or {}, Mapping):
-        raise ValueError(
-            f"problem_config={config!r}: must be a mapping from setting names to values"
-        )
-
-    try:
-        env = gymnasium.make(name, **(config or {})).unwrapped
-    except gymnasium.error.Error as error:
-        raise ValueError(f"problems={name!r}: {error}") from error
-    if not isinstance(env, SingleStepTextEnv):
-        raise ValueError(
-            f"problems={name!r}: must be an environment of one step, derived from SingleStepTextEnv"
-        )
-    return env

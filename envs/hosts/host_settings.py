@@ -39,7 +39,9 @@ def take_host_settings(
 
     A `SingleStepTextEnv` with rules of this package has these settings itself, and sends its
     responses to the verifier pool. Any other environment knows nothing of them: with
-    `verify_in="process"` it runs in a process as a whole.
+    `verify_in="process"` it runs in a process as a whole, and with "auto" if its class attribute
+    `needs_process` is True. One that is made of others (`hosts_parts`) leaves these settings to
+    them.
 
     Args:
         env: A class or other maker, or the id or specification of a registered environment.
@@ -54,6 +56,8 @@ def take_host_settings(
     """
     cls = environment_class(env)
     own = dict(env_config)
+    if getattr(cls, "hosts_parts", False):
+        return None, own
     if cls is not None and issubclass(cls, SingleStepTextEnv):
         is_wanted = own.get("verify_in", "auto") == "process" or (
             own.get("verify_in", "auto") == "auto" and cls.needs_process is True
@@ -66,6 +70,8 @@ def take_host_settings(
     place = check_choice("verify_in", own.get("verify_in", "auto"), PLACES)
     if cls is None and place != "process":
         return None, own  # what a function makes may be a `SingleStepTextEnv`
+    if place == "auto" and getattr(cls, "needs_process", False) is True:
+        place = "process"
     given = {name: own.pop(name) for name in SCORING_SETTINGS if name in own}
     settings = _read(given)
     return settings if place == "process" else None, own

@@ -19,7 +19,7 @@ from rllib_dapo.envs.spaces import TextSpace
 
 _SERVICE = "rllib_dapo.envs.hosts.environment_service:EnvironmentService"
 OUT_OF_MEMORY = "out of memory"  # what a process says of it, see `serve`
-_MAKE_SECONDS = 60.0  # importing what a user's environment needs may take its time
+_MAKE_SECONDS = 120.0  # importing what a user's environment needs may take its time
 _CLOSE_SECONDS = 5.0
 _MAX_CHARACTERS = 1_000_000
 

@@ -77,6 +77,16 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Panel("Parts of the reward", NUMBER, ("reward_component", "overlong_penalty_mean")),
+            Panel(
+                "Accuracy by environment", SHARE, ("environment_accuracy", "environment_missing")
+            ),
+            Panel("Reward by environment", NUMBER, ("environment_reward",)),
+            Panel("Response length by environment", NUMBER, ("environment_response_length",)),
+            Panel(
+                "Groups by environment",
+                NUMBER,
+                ("environment_groups", "environment_groups_accepted"),
+            ),
             Panel("Entropy", NUMBER, ("entropy",)),
             Panel("Probability of the sampled tokens", SHARE, ("mean_token_probability",)),
             Panel(

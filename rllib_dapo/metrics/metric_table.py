@@ -50,6 +50,7 @@ NUM_GRADIENT_UPDATES_LIFETIME = "num_gradient_updates_lifetime"
 SKIPPED_IN_A_ROW = "skipped_updates_in_a_row"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 REWARD_COMPONENTS = "reward_components/"
+ENVIRONMENT = "environment_"  # before the figures of single environments of a mixture
 OWN_FIGURES = "objective_figures/"
 
 STEP, UPDATE, ITERATION, RUN = "training step", "update", "iteration", "whole run"
@@ -116,6 +117,27 @@ METRICS: tuple[Metric, ...] = (
         f"{REWARD_COMPONENTS}*",
         "reward",
         "mean of each part of the reward, by its name in place of *",
+    ),
+    # Each environment of a mixture
+    _rollout(f"{ENVIRONMENT}reward/*", "reward", "mean raw reward of an environment of a mixture"),
+    _rollout(
+        f"{ENVIRONMENT}accuracy/*", "share", "correct responses of an environment of a mixture"
+    ),
+    _rollout(
+        f"{ENVIRONMENT}response_length/*",
+        "tokens",
+        "mean response length in an environment of a mixture",
+    ),
+    _rollout(
+        f"{ENVIRONMENT}missing/*",
+        "share",
+        "responses without a verdict in an environment of a mixture",
+    ),
+    _rollout(
+        f"{ENVIRONMENT}groups/*", "groups", "groups of an environment of a mixture decided on"
+    ),
+    _rollout(
+        f"{ENVIRONMENT}groups_accepted/*", "groups", "groups of an environment that are trained on"
     ),
     # What dynamic sampling decided
     _rollout("groups_generated", "groups", "groups sampled to their end"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ray.rllib.utils.metrics import (
@@ -16,6 +16,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from rllib_dapo.metrics.environment_metrics import environment_metrics
 from rllib_dapo.metrics.metric_table import ROLLOUT_TOKENS_PER_SECOND
 from rllib_dapo.metrics.rollout_metrics import rollout_metrics, staleness_metrics
 
@@ -32,6 +33,7 @@ def log_rollout(
     shaping: Mapping[str, float],
     num_engines: int,
     weights_version: int,
+    name_of: Callable[[int], str] | None = None,
 ) -> None:
     """Logs the figures of one rollout under `env_runners/`.
 
@@ -41,12 +43,14 @@ def log_rollout(
         shaping: Figures on the shaping of rewards.
         num_engines: Number of EnvRunners that sample.
         weights_version: Version of the weights that the engines hold.
+        name_of: Names the environment of a prompt seed, in a mixture.
     """
     sampler, results, seconds = batch.sampler, batch.results, batch.seconds
     generation_seconds = sum(result.generation_seconds for result in results)
     metrics.log_dict(
         {
             **rollout_metrics(sampler),
+            **environment_metrics(sampler.seen, name_of, accepted=sampler.accepted),
             **staleness_metrics(sampler.accepted, weights_version),
             **shaping,
             ROLLOUT_TOKENS_PER_SECOND: sampler.tokens / seconds,

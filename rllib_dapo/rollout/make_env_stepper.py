@@ -9,11 +9,13 @@ import gymnasium as gym
 
 from rllib_dapo.envs import SingleStepTextEnv
 from rllib_dapo.envs.hosts.hosted_env import HostedEnv
+from rllib_dapo.envs.mixture_env import MixtureEnv, make_part
 from rllib_dapo.envs.processes.daemon_threads import DaemonThreads
 from rllib_dapo.rollout.env_stepper import EnvStepper
 from rllib_dapo.rollout.environment_guard import EnvironmentGuard
 from rllib_dapo.rollout.environment_places import EnvironmentPlaces
 from rllib_dapo.rollout.environment_pool import EnvironmentPool
+from rllib_dapo.rollout.mixed_env_stepper import MixedEnvStepper
 from rllib_dapo.rollout.pooled_env_stepper import PooledEnvStepper
 from rllib_dapo.rollout.submitting_env_stepper import SubmittingEnvStepper
 
@@ -40,8 +42,17 @@ def make_env_stepper(
     except BaseException:
         threads.close()
         raise
-    guard = EnvironmentGuard(name)
 
+    if isinstance(env, MixtureEnv):
+        threads.close()
+        return MixedEnvStepper(
+            env,
+            lambda part: make_env_stepper(
+                lambda _: make_part(part), num_threads=num_threads, name=part.name
+            ),
+        )
+
+    guard = EnvironmentGuard(name)
     if isinstance(env, HostedEnv):
         threads.close()
         most = env.settings.processes

@@ -26,6 +26,7 @@ from rllib_dapo.metrics.metric_table import (
     ACCURACY,
     COMPLETED_AND_CORRECT,
     ENTROPY,
+    ENVIRONMENT,
     METRICS,
     ROLLOUT_TOKENS_PER_SECOND,
     Metric,
@@ -88,13 +89,14 @@ class GaugeSpec:
 
 
 def _gauge_of(metric: Metric) -> GaugeSpec:
-    name = metric.name.removesuffix(f"s/{_WILDCARD}")
+    is_environments = metric.name.startswith(ENVIRONMENT)
+    name = metric.name.removesuffix(f"/{_WILDCARD}" if is_environments else f"s/{_WILDCARD}")
     return GaugeSpec(
         name=f"{name}_seconds" if metric.source == SECONDS else name,
         key=f"{metric.source}/{metric.name}",
         unit=metric.unit,
         meaning=metric.meaning,
-        tag=None if name == metric.name else "component",
+        tag=None if name == metric.name else "environment" if is_environments else "component",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import runpy
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,8 @@ Check = Callable[..., list[Finding]]
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/environments.md")
-PACKAGE_OF = {
-    "gem_games.py": "gem",
-    "skyrl_problems.py": "skyrl_gym",
-    "textarena_games.py": "textarena",
-}
 # Games whose seed chooses what the prompt does not show, or nothing but chance.
-ONE_PROMPT = {"GuessEnv", "ArenaGame", "FrozenLake-v1", "CliffWalking-v1"}
+ONE_PROMPT = {"GuessEnv", "FrozenLake-v1", "CliffWalking-v1"}
 
 
 def _blocks(page: str) -> Iterator[str]:
@@ -87,10 +81,6 @@ def _examples() -> list[Path]:
 
 @pytest.mark.parametrize("path", _examples(), ids=lambda path: path.name)
 def test_an_environment_of_an_example_has_no_fault(path: Path, check: Check) -> None:
-    package = PACKAGE_OF.get(path.name)
-    if package is not None and find_spec(package) is None:
-        pytest.skip(f"needs the package {package}")
-
     names = runpy.run_path(str(path))
     environments = _environments(names)
     assert environments
@@ -98,8 +88,3 @@ def test_an_environment_of_an_example_has_no_fault(path: Path, check: Check) -> 
         for game in names.get("GAMES", [None]):
             settings = {} if game is None else {"game": game}
             assert _without_one_prompt(game or name, check(env, settings)) == [], game or name
-
-
-def test_every_adapter_for_another_package_is_among_the_examples() -> None:
-    found = {path.name for path in (ROOT / "examples" / "other_packages").glob("*.py")}
-    assert found == set(PACKAGE_OF)

@@ -30,6 +30,7 @@ class Echo:
 def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module `own_reward` can be imported, as a user's own code can, in every process."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs" / "adapters" / "tasksets"))
 
 
 @pytest.fixture
@@ -58,8 +59,31 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
         {"path": path, "reward": {"right": {"rule": "strict"}, "form": {"regex": "^Answer"}}},
     ),
     "reasoning-gym": lambda path: ("rllib_dapo/ReasoningGym-v0", {"task": "leg_counting"}),
+    "mixture": lambda path: (
+        "rllib_dapo/Mixture-v0",
+        {
+            "environments": [
+                {"env": "rllib_dapo/Arithmetic-v0"},
+                {"env": "rllib_dapo/Math-v0", "env_config": {"path": path}, "weight": 2},
+            ]
+        },
+    ),
+    "gem": lambda path: ("rllib_dapo/Gem-v0", {"task": "game:Mastermind-v0-random"}),
+    "textarena": lambda path: ("rllib_dapo/TextArena-v0", {"task": "Minesweeper-v0"}),
+    "skyrl-gym": lambda path: (
+        "rllib_dapo/SkyRLGym-v0",
+        {"task": "gsm8k_multi_turn", "problem_config": {"path": path}},
+    ),
+    "verifiers": lambda path: ("rllib_dapo/Verifiers-v0", {"task": "sums_taskset"}),
 }
-NEEDS = {"reasoning-gym": "reasoning_gym", "openenv": "openenv"}
+NEEDS = {
+    "reasoning-gym": "reasoning_gym",
+    "openenv": "openenv",
+    "gem": "gem",
+    "textarena": "textarena",
+    "skyrl-gym": "skyrl_gym",
+    "verifiers": "verifiers",
+}
 
 
 def _need_package_of(name: str) -> None:

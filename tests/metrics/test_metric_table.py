@@ -13,6 +13,7 @@ import torch
 
 from rllib_dapo.core import GroupSummary
 from rllib_dapo.learner.statistics import TokenStatistics
+from rllib_dapo.metrics.environment_metrics import environment_metrics
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.learner_metrics import learner_metrics
 from rllib_dapo.metrics.metric_table import METRICS
@@ -183,7 +184,11 @@ def test_every_group_generated_is_accounted_for(sampler: DynamicSampler) -> None
 
 def test_a_rollout_gives_the_tables_metrics_and_no_others(sampler: DynamicSampler) -> None:
     accepted = [replace(group, tokens_by_version={0: 1}) for group in sampler.accepted]
-    figures = [*rollout_metrics(sampler), *staleness_metrics(accepted, version=0)]
+    figures = [
+        *rollout_metrics(sampler),
+        *staleness_metrics(accepted, version=0),
+        *environment_metrics(sampler.seen, lambda seed: "all", accepted=accepted),
+    ]
     in_the_table = {re.sub("/.*", "/*", name) for name in figures}
     assert in_the_table == names("env_runners") - LOGGED_BY_THE_LOOP
 
