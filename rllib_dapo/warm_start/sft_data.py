@@ -119,7 +119,8 @@ def encode_records(
     if not parts["train"]:
         raise SettingsError(
             f"FILE {path}: no record is left to learn: {len(parts['heldout'])} are held out "
-            f"(--heldout {heldout_fraction}), and {skipped} are longer than --max-tokens {max_tokens}"
+            f"(--heldout {heldout_fraction}), and {skipped} are longer than --max-tokens "
+            f"{max_tokens}"
         )
     return SFTData(
         train=tuple(parts["train"]), heldout=tuple(parts["heldout"]), cut=cut, skipped=skipped

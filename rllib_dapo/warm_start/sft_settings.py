@@ -170,12 +170,8 @@ def read_sft(
         _refuse_without_part(override)
     tree = {"language_model": {"name": model}, "training": dict(_DEFAULTS)}
     tree = put_overrides(tree, by_hand)
-    run_file = take_apart(
-        ready(tree),
-        name="sft",
-        source="sft",
-        origins=make_origins([Layer(tree={}, source="sft")], by_hand),
-    )
+    origins = make_origins([Layer(tree={}, source="sft")], by_hand)
+    run_file = take_apart(ready(tree), name="sft", source="sft", origins=origins)
     if merge and not run_file.sections["language_model"].get("lora"):
         raise SettingsError(
             "--merge: a whole model is trained, not an adapter: leave it out, or set "
