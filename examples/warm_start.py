@@ -44,6 +44,7 @@ class Steps:
         self.seconds = json.loads(self._file.read_text()) if self._file.is_file() else {}
 
     def run(self, name: str, work: Callable[[], None]) -> None:
+        """Takes a step, unless it is done already."""
         if name in self.seconds:
             return
         started = time.perf_counter()

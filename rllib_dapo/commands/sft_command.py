@@ -65,7 +65,7 @@ def sft(
     The Learners are those of `train`: --set language_model.lora, deepspeed.config,
     learners.num_learners and most of `training` work as there.
     """
-    from rllib_dapo.findings import one_line
+    from rllib_dapo.run.error_cause import cause_line
     from rllib_dapo.run.interruption import Interrupted, termination_raised
     from rllib_dapo.run.quiet_ray import silence
     from rllib_dapo.warm_start.prepare_sft import opening_lines, prepare_sft
@@ -103,8 +103,11 @@ def sft(
         typer.echo("interrupted: no model was written", err=True)
         is_key = isinstance(error, KeyboardInterrupt)
         raise typer.Exit(INTERRUPTED if is_key else TERMINATED) from None
-    except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(f"failed, and no model was written: {one_line(error)}", err=True)
+    except typer.Exit:
+        raise
+    # Whatever a model, the Learners or a full disk may raise.
+    except Exception as error:
+        typer.echo(f"failed, and no model was written: {cause_line(error)}", err=True)
         raise typer.Exit(1) from None
 
     if result.skipped:

@@ -92,7 +92,7 @@ def prepare_sft(
 
     steps = count_steps(len(data.train), epochs=settings.epochs, batch_size=asked.minibatch_size)
     config = settings.config_for(
-        steps=steps, longest_prompt=data.longest_prompt, longest_response=data.longest_response
+        steps=steps, longest_prompt=data.longest_prompt, longest=data.longest
     )
     return PreparedSFT(
         settings=settings,

@@ -112,7 +112,7 @@ def _train(
     say: Callable[[str], None],
 ) -> SFTResult:
     data, epochs, count = prepared.data, prepared.settings.epochs, prepared.steps
-    progress = _Progress(count, say)
+    progress = _StepProgress(count, say)
     steps: list[SFTStep] = []
     heldout: list[tuple[int, float]] = []
     skipped = 0
@@ -130,19 +130,13 @@ def _train(
         figures = learn(learner_group, records, config)
         seconds += time.perf_counter() - started
 
-        if "policy_loss" not in figures:
+        if "policy_loss" in figures:
+            steps.append(_step(number, figures))
+            progress(steps[-1], seconds)
+        else:
             skipped += 1
             _check_skipped(figures, config)
-            continue
-        steps.append(
-            SFTStep(
-                step=number,
-                loss=figures["policy_loss"],
-                tokens=int(figures["trained_tokens"]),
-                gradient_norm=figures["gradient_norm"],
-            )
-        )
-        progress(steps[-1], seconds)
+
         # After each epoch; mini-batches need not end where an epoch does.
         if number * epochs // count > (number - 1) * epochs // count:
             measure(number)
@@ -153,6 +147,15 @@ def _train(
         skipped=skipped,
         heldout=tuple(heldout),
         seconds=seconds,
+    )
+
+
+def _step(number: int, figures: dict[str, float]) -> SFTStep:
+    return SFTStep(
+        step=number,
+        loss=figures["policy_loss"],
+        tokens=int(figures["trained_tokens"]),
+        gradient_norm=figures["gradient_norm"],
     )
 
 
@@ -224,7 +227,7 @@ def _record(prepared: PreparedSFT, trained: SFTResult) -> dict[str, Any]:
     }
 
 
-class _Progress:
+class _StepProgress:
     """Tells the first step, the last one, and one every few seconds."""
 
     def __init__(self, count: int, say: Callable[[str], None]) -> None:

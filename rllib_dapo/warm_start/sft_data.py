@@ -47,9 +47,10 @@ class SFTData:
         return max(len(one.prompt_ids) for one in (*self.train, *self.heldout))
 
     @property
-    def longest_response(self) -> int:
-        """Length of the longest sequence of tokens after a prompt."""
-        return max(len(one.token_ids) for one in (*self.train, *self.heldout))
+    def longest(self) -> int:
+        """Length of the longest record, prompt included, in tokens."""
+        both = (*self.train, *self.heldout)
+        return max(len(one.prompt_ids) + len(one.token_ids) for one in both)
 
     @property
     def loss_tokens(self) -> int:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from rllib_dapo.config.dapo_config import DAPOConfig
-from rllib_dapo.config.value_checks import check_settings
 from rllib_dapo.core.supervised import negative_log_likelihood
-from rllib_dapo.findings import SettingsError
+from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.run.layers import Layer, Override, put_overrides, read_overrides
 from rllib_dapo.run.origins import make_origins
-from rllib_dapo.run.preflight import check_placement, machine_resources, uses_cluster
+from rllib_dapo.run.preflight import (
+    RLLIB_AFTERWORD,
+    check_placement,
+    machine_resources,
+    uses_cluster,
+)
 from rllib_dapo.run.run_file import RunFile, take_apart
 from rllib_dapo.run.run_settings import ready
 from rllib_dapo.warm_start.sft_data import OVERLONG, Overlong
@@ -83,13 +87,13 @@ class SFTSettings:
         """The configuration before lengths and the number of steps are known."""
         return self.run_file.configuration()
 
-    def config_for(self, *, steps: int, longest_prompt: int, longest_response: int) -> DAPOConfig:
+    def config_for(self, *, steps: int, longest_prompt: int, longest: int) -> DAPOConfig:
         """Returns the configuration of the Learners, checked.
 
         Args:
             steps: Number of optimizer steps.
             longest_prompt: Length of the longest prompt, in tokens.
-            longest_response: Length of the longest sequence after a prompt, in tokens.
+            longest: Length of the longest record, prompt included, in tokens.
 
         Raises:
             SettingsError: For the first finding; one line.
@@ -97,8 +101,10 @@ class SFTSettings:
         config = self.config
         config.rollout(
             engine="transformers",  # none is started; vLLM would want to be installed
+            # Their sum is what the model must have room for. The longest prompt may well have a
+            # short response.
             max_prompt_tokens=longest_prompt,
-            max_response_tokens=longest_response,
+            max_response_tokens=longest - longest_prompt,
         )
         config.training(objective=negative_log_likelihood, loss_aggregation="token_mean")
         # As many responses as a mini-batch takes: nothing is planned by these two.
@@ -109,10 +115,15 @@ class SFTSettings:
         if "training.warmup_steps" not in self.given:
             config.training(warmup_steps=math.floor(WARMUP_SHARE * steps))
         if config.lr_schedule != "constant" and config.lr_decay_updates is None:
-            config.training(lr_decay_updates=max(1, steps - math.floor(config.warmup_steps)))
+            # The last step of the warm-up is the first one at the full rate.
+            before = max(0, math.ceil(config.warmup_steps) - 1)
+            config.training(lr_decay_updates=max(1, steps - before))
 
-        for finding in check_settings(config):
-            raise SettingsError(self.run_file.origins.blame(finding))
+        try:
+            config.copy(copy_frozen=False).validate()
+        except (ValueError, TypeError) as error:
+            finding = one_line(error).partition(RLLIB_AFTERWORD)[0].strip()
+            raise SettingsError(self.run_file.origins.blame(finding)) from error
         if config.num_learners > 0:
             check_placement(config, {} if uses_cluster() else machine_resources())
         return config

@@ -59,6 +59,17 @@ def test_the_models_own_context_is_a_limit(prepare: Callable[..., PreparedSFT]) 
         prepare([{"prompt": "1+1=", "response": "2" * 600}])
 
 
+def test_a_long_prompt_and_a_long_response_of_two_records_fit(
+    prepare: Callable[..., PreparedSFT],
+) -> None:
+    long = [
+        {"prompt": "1" * 400, "response": "2"},
+        {"prompt": "1+1=", "response": "2" * 400},
+    ]
+    config = prepare(long).config
+    assert config.max_prompt_tokens + config.max_response_tokens == 406
+
+
 def test_no_prompt_is_on_both_sides(
     prepare: Callable[..., PreparedSFT], sums: list[dict[str, str]]
 ) -> None:

@@ -188,10 +188,8 @@ def test_steps_follow_the_schedule(
         learn(group, records, prepared.config)
         rates.append(optimizer.param_groups[0]["lr"])
 
-    # Half, then full from the second step on, and down by a sixth of it each.
-    assert rates == pytest.approx([5e-4, *(1e-3 * (1 - i / 6) for i in (0, 0, 1, 2, 3, 4, 5))]) or (
-        rates == pytest.approx([5e-4, *(1e-3 * (1 - i / 6) for i in range(7))])
-    )
+    # Half, then full from the second step on, and down by a seventh of it each.
+    assert rates == pytest.approx([5e-4, *(1e-3 * (1 - i / 7) for i in range(7))])
 
 
 def test_each_epoch_has_every_record_once_in_another_order(prepare: Prepare) -> None:
