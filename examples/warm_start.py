@@ -80,7 +80,10 @@ def main() -> None:
     given = parser.parse_args()
 
     folder = given.folder.absolute()
-    data = ("--set", f"environment.env_config.path={json.dumps(str(given.data.absolute()))}")
+    data = (
+        "--set",
+        f"environment.env_config.path={json.dumps(str(given.data.absolute()), ensure_ascii=False)}",
+    )
     sampling = ("--k", SAMPLES, "--top-p", 1, "--limit", given.problems)
     steps, runs = Steps(folder), folder / "runs"
 

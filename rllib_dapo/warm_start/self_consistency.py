@@ -73,7 +73,7 @@ def read_self_consistency(
     Raises:
         SettingsError: As `read_evaluation`; one line.
     """
-    path = json.dumps(str(file.expanduser().absolute()))
+    path = json.dumps(str(file.expanduser().absolute()), ensure_ascii=False)
     own = ["evaluation.evaluation_config={}", f"environment.env_config.path={path}"]
     is_named = any(text.startswith(f"{_ENV_SETTING}=") for text in overrides)
     if like is None and not is_named and not is_checkpoint(str(place or model)):
