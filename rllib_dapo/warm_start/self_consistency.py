@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.envs import Problem
-from rllib_dapo.envs.messages import as_conversation, as_observation
+from rllib_dapo.envs.messages import as_observation
 from rllib_dapo.envs.problem_file import write_problems
 from rllib_dapo.evaluation.evaluation_settings import (
     EvaluationSettings,
@@ -221,9 +221,8 @@ def _records(
 
 
 def _row(problem: Problem) -> dict[str, Any]:
-    question = problem.prompt
     return {
         "problem_id": problem.problem_id,
-        "question": question if isinstance(question, str) else as_conversation(question),
+        "question": problem.prompt,
         "answer": problem.answer,
     }

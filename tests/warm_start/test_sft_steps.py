@@ -120,7 +120,7 @@ def test_the_gradient_is_that_of_transformers_labels(
 
     gradient, figures = _gradient_of_step(make_learners(prepared), prepared)
 
-    assert figures["policy_loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert figures["policy_loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
     assert figures["trained_tokens"] == sum(sum(r.loss_mask) for r in prepared.data.train)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6 * float(expected.norm()))
 
