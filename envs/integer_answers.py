@@ -8,7 +8,6 @@ here it is arithmetic, for the forms `k`, `m\sqrt{n}`, `k \pm m\sqrt{n}` and any
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,9 @@ from typing import Any
 from rllib_dapo.envs.base import Problem
 from rllib_dapo.envs.datasets import load_dataset
 from rllib_dapo.envs.math import unwrap
-from rllib_dapo.envs.messages import Conversation, as_conversation, as_messages
+from rllib_dapo.envs.messages import Conversation
 from rllib_dapo.envs.normalize import normalize_answer
+from rllib_dapo.envs.problem_file import check_target, write_problems
 from rllib_dapo.envs.prompt_cells import with_last_text
 
 _LONGEST = 200  # characters of an answer that may be turned into an integer
@@ -134,9 +134,7 @@ def prepare(
         ValueError: If the source cannot be read, the target's ending is unknown, or no problem is
             left.
     """
-    if target.suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"{target}: must end in .jsonl or .parquet")
-
+    check_target(target)
     problems = load_dataset(source, columns=columns).problems
     made = [(problem, integer_problem(problem.prompt, problem.answer)) for problem in problems]
     rows = [_row(problem, *new) for problem, new in made if new is not None]
@@ -145,7 +143,7 @@ def prepare(
             f"{source}: none of its {len(problems)} answers is an integer or can be made into one"
         )
 
-    _write(_one_kind(rows), target)
+    write_problems(rows, target)
     kept = sum(new is not None and new[0] == problem.prompt for problem, new in made)
     return Prepared(kept=kept, transformed=len(rows) - kept, dropped=len(problems) - len(rows))
 
@@ -192,26 +190,3 @@ def _lowest_terms(k: int, m: int, n: int, d: int) -> _Value | None:
 
 def _row(problem: Problem, question: str | Conversation, answer: str) -> dict[str, Any]:
     return {"problem_id": problem.problem_id, "question": question, "answer": answer}
-
-
-def _one_kind(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns rows whose questions are texts, or all of them messages if one has several.
-
-    A Parquet column holds values of one kind.
-    """
-    if all(isinstance(row["question"], str) for row in rows):
-        return list(rows)
-    return [{**row, "question": as_messages(as_conversation(row["question"]))} for row in rows]
-
-
-def _write(rows: Sequence[Mapping[str, Any]], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".jsonl":
-        lines = (json.dumps(row) + "\n" for row in rows)
-        target.write_text("".join(lines), encoding="utf-8")
-        return
-
-    import pyarrow
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), target)

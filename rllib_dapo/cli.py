@@ -17,6 +17,8 @@ from rllib_dapo.commands.prepare_command import prepare
 from rllib_dapo.commands.replay_command import replay
 from rllib_dapo.commands.report_command import report
 from rllib_dapo.commands.sample_command import sample
+from rllib_dapo.commands.self_consistency_command import self_consistency
+from rllib_dapo.commands.sft_command import sft
 from rllib_dapo.commands.train_command import train
 
 app = typer.Typer(
@@ -28,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(train)
+app.command()(sft)
+app.command("self-consistency")(self_consistency)
 app.command()(plan)
 app.command()(evaluate)
 app.command()(sample)

@@ -64,7 +64,7 @@ def plan_update(
     # Mini-batches are of like size, about `training.minibatch_size` responses each.
     responses = [one.response for one in shaped]
     count = min(len(responses), max(1, round(len(responses) / config.minibatch_size)))
-    plans = [_plan_minibatch(part, config) for part in split_evenly(responses, count)]
+    plans = [plan_responses(part, config) for part in split_evenly(responses, count)]
 
     data = GroupTrainingData(
         groups={index: groups[group.seed].tokens for index, group in enumerate(accepted)},
@@ -96,7 +96,7 @@ def plan_scoring(groups: Sequence[SampledGroup], config: DAPOConfig) -> list[Gro
     data = {index: group.tokens for index, group in enumerate(groups)}
     return [
         GroupTrainingData(groups=data, shards=[[plan]])
-        for plan in _plan_minibatch(responses, config)
+        for plan in plan_responses(responses, config)
     ]
 
 
@@ -162,7 +162,16 @@ def _is_filtered(group: GroupSummary, i: int, config: DAPOConfig) -> bool:
     return config.overlong_filtering and bool(group.is_truncated[i])
 
 
-def _plan_minibatch(responses: Sequence[TrainResponse], config: DAPOConfig) -> list[MiniBatchPlan]:
+def plan_responses(responses: Sequence[TrainResponse], config: DAPOConfig) -> list[MiniBatchPlan]:
+    """Plans one mini-batch.
+
+    Args:
+        responses: Its responses, those of a group next to each other.
+        config: The algorithm's configuration.
+
+    Returns:
+        The plan of each Learner.
+    """
     return plan_minibatch(
         responses,
         loss_aggregation=config.loss_aggregation,

@@ -73,12 +73,16 @@ ROOMS = {
         "core envs findings metrics models threads rollout learner model_check config checkpoint"
         " ray_internals run"
     ),
+    "warm_start": (
+        "core envs findings metrics models rollout learner planning model_check config checkpoint"
+        " ray_internals run evaluation"
+    ),
     "replay": "envs findings rollout planning model_check config tracking run",
     "reporting": "envs findings shell_text metrics model_check config tracking run",
     "dashboards": "findings shell_text ray_internals tracking",
     "commands": (
         "envs findings shell_text capacity checkpoint models model_check run env_check data_report"
-        " evaluation replay reporting dashboards"
+        " evaluation warm_start replay reporting dashboards"
     ),
     "cli": "run commands",
     "__main__": "cli",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, ClassVar
 
-from rllib_dapo.models.chat_template import prompt_token_ids
 from rllib_dapo.models.model_cache import BuildProgress, cached_folder
+from rllib_dapo.models.supervised_tokens import supervised_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,14 +232,7 @@ def _tensors(
 def _one_row(
     record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[int], list[bool]]:
-    """Joins the turns of a record as a rollout does: policy and environment alternate."""
-    ids = prompt_token_ids(tokenizer, record[0])
-    is_response = [False] * len(ids)
-
-    for number, text in enumerate(record[1:]):
-        is_policy = number % 2 == 0
-        turn = tokenizer(text + _EOS * is_policy, add_special_tokens=False)["input_ids"]
-        ids += turn
-        is_response += [is_policy] * len(turn)
-
-    return ids, is_response
+    """Joins the turns of a record, as `rllib-dapo sft` does."""
+    tokens = supervised_tokens(tokenizer, record[0], record[1:], end_id=SPECIAL_TOKENS.index(_EOS))
+    prompt_ids = tokens.prompt_ids
+    return prompt_ids + tokens.token_ids, [False] * len(prompt_ids) + tokens.loss_mask

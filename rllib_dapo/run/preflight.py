@@ -36,7 +36,7 @@ from rllib_dapo.run.memory_warnings import memory_warnings
 from rllib_dapo.run.run_settings import RunSettings
 
 _TRAINING, _EVALUATION = "environment.env_config", "evaluation.evaluation_config.env_config"
-_RLLIB_AFTERWORD = "To suppress all validation errors"
+RLLIB_AFTERWORD = "To suppress all validation errors"
 
 
 def check_run(settings: RunSettings, *, available: Mapping[str, float] | None = None) -> None:
@@ -226,7 +226,7 @@ def check_values(config: DAPOConfig, settings: RunSettings) -> None:
         if evaluation is not None:
             evaluation.validate()
     except (ValueError, TypeError) as error:
-        finding = one_line(error).partition(_RLLIB_AFTERWORD)[0].strip()
+        finding = one_line(error).partition(RLLIB_AFTERWORD)[0].strip()
         raise SettingsError(_blamed(finding, config, settings)) from error
 
 
