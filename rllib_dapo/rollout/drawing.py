@@ -43,7 +43,7 @@ def drawing(
     return arguments
 
 
-class _Restricted(LogitsProcessor):  # type: ignore[misc]
+class _Restricted(LogitsProcessor):
     """Logits after temperature, -inf where a token may not be sampled."""
 
     def __init__(self, sampling_set: SamplingSet, temperature: float) -> None:
@@ -54,7 +54,7 @@ class _Restricted(LogitsProcessor):  # type: ignore[misc]
         return scaled.masked_fill(~self._set.members(scaled), -torch.inf)
 
 
-class _AtStopStrings(StoppingCriteria):  # type: ignore[misc]
+class _AtStopStrings(StoppingCriteria):
     """Ends a row as soon as its response has a stop string."""
 
     def __init__(self, stop: tuple[str, ...], prompt_tokens: int, decode: Decode) -> None:
