@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,11 +61,12 @@ class CodeReward:
 
         passed, reason = 0, ""
         try:
-            for result in results_of_tests(program, tests, self.limits):
-                passed += result.passed
-                reason = reason or result.reason
-                if not result.passed and not self.partial:
-                    break
+            with closing(results_of_tests(program, tests, self.limits)) as results:
+                for result in results:
+                    passed += result.passed
+                    reason = reason or result.reason
+                    if not result.passed and not self.partial:
+                        break
         except BrokenTestError as error:
             return missing(MissingReason.CRASH, f"the problem's tests: {error}")
         except SandboxFailed as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ class BrokenTestError(Exception):
 
 def results_of_tests(
     program: str, tests: Sequence[ProblemTest], limits: CodeLimits
-) -> Iterator[OutcomeOfTest]:
+) -> Generator[OutcomeOfTest, None, None]:
     """Runs tests in their order; whoever has seen enough stops asking.
 
     Args:
@@ -89,7 +89,7 @@ def _stdio_result(program: str, test: StdioTest, limits: CodeLimits) -> OutcomeO
 
 def _call_results(
     program: str, tests: Sequence[ProblemTest], limits: CodeLimits
-) -> Iterator[OutcomeOfTest]:
+) -> Generator[OutcomeOfTest, None, None]:
     """Runs a program in one sandbox, and the tests that call it in another."""
     with ExitStack() as stack:
         channels = [os.pipe(), os.pipe()]
@@ -97,14 +97,7 @@ def _call_results(
         open_ends = [end for channel in channels for end in channel]
         stack.callback(_close, open_ends)
 
-        server = Sandbox(
-            ["-m", f"{_MODULES}.call_server", PROGRAM, str(to_read), str(from_write)],
-            files={PROGRAM: program},
-            limits=limits,
-            num_tests=len(tests),
-            channels=(to_read, from_write),
-        )
-        stack.enter_context(closing(server))
+        # The tests come first: nothing that the program does can keep them from starting.
         checker = Sandbox(
             ["-m", f"{_MODULES}.call_checker", _TESTS, str(to_write), str(from_read)],
             files={_TESTS: json.dumps([_as_content(test) for test in tests])},
@@ -113,11 +106,19 @@ def _call_results(
             channels=(to_write, from_read),
         )
         stack.enter_context(closing(checker))
+        checker.wait_until_ready()
+        server = Sandbox(
+            ["-m", f"{_MODULES}.call_server", PROGRAM, str(to_read), str(from_write)],
+            files={PROGRAM: program},
+            limits=limits,
+            num_tests=len(tests),
+            channels=(to_read, from_write),
+        )
+        stack.enter_context(closing(server))
         # With these ends open here, neither side would notice that the other one has ended.
         _close(open_ends)
 
         server.wait_until_ready()
-        checker.wait_until_ready()
         output = WatchedOutput(checker, [server, checker], limits, most_bytes=_REPORT_BYTES)
         for _ in tests:
             try:

@@ -107,7 +107,7 @@ def test_a_format_may_span_lines_and_is_searched_in_a_bounded_part() -> None:
         ("random:score", "^reward='random:score': module random has no 'score'"),
         (
             {"a": {"weight": 1}},
-            r"^reward\.a=.*: must have exactly one of rule, function, regex, keywords, classifier",
+            r"^reward\.a=.*: must have exactly one of rule, function, code, regex, keywords",
         ),
         ({"a": {"rule": "strict", "regex": "x"}}, r"^reward\.a=.*: must have exactly one of"),
         (
