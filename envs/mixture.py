@@ -92,6 +92,11 @@ def read_mixture(given: Any) -> Mixture:
             f"environments={shown(given)}: must be a list of mappings with env, and perhaps "
             "env_config, weight and name"
         )
+
+    # As a whole: the environments must be registered in child processes, too.
+    from rllib_dapo.envs import register_environments
+
+    register_environments()
     parts = tuple(_part(f"environments[{i}]", one) for i, one in enumerate(given))
 
     names = [part.name for part in parts]

@@ -30,7 +30,6 @@ class Echo:
 def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module `own_reward` can be imported, as a user's own code can, in every process."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs" / "adapters" / "tasksets"))
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
         },
     ),
     "gem": lambda path: ("rllib_dapo/Gem-v0", {"task": "game:Mastermind-v0-random"}),
-    "textarena": lambda path: ("rllib_dapo/TextArena-v0", {"task": "Minesweeper-v0"}),
+    "textarena": lambda path: ("rllib_dapo/TextArena-v0", {"task": "FifteenPuzzle-v0"}),
     "skyrl-gym": lambda path: (
         "rllib_dapo/SkyRLGym-v0",
         {"task": "gsm8k_multi_turn", "problem_config": {"path": path}},
