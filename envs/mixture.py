@@ -70,10 +70,10 @@ def environment_names(env: Any, env_config: Mapping[str, Any]) -> Callable[[int]
     """Returns what names the environment of a seed; None where there is only one.
 
     Args:
-        env: The setting `environment.env`.
+        env: The setting `environment.env`: an id or a class.
         env_config: Its settings.
     """
-    if env != MIXTURE:
+    if env != MIXTURE and not getattr(env, "hosts_parts", False):
         return None
     return read_mixture(env_config.get("environments")).name_of
 

@@ -90,8 +90,14 @@ def _need_package_of(name: str) -> None:
         pytest.skip(f"needs the package {NEEDS[name]}")
 
 
+def _marked(name: str) -> Any:
+    """The name, or with a mark: a hub's package takes seconds to load in each process."""
+    is_hubs = NEEDS.get(name) in ("gem", "textarena", "skyrl_gym", "verifiers")
+    return pytest.param(name, marks=pytest.mark.exhaustive) if is_hubs else name
+
+
 @pytest.mark.usefixtures("own_code")
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [_marked(name) for name in SHIPPED])
 def test_a_shipped_environment_has_no_fault(name: str, problems: str, check: Check) -> None:
     _need_package_of(name)
     assert check(*SHIPPED[name](problems)) == []
