@@ -103,7 +103,7 @@ class VerifiersEnv(HubEnv):
         return self._outcome()
 
     def close(self) -> None:
-        """Ends the conversation that is under way, what the environment has started, and the loop."""
+        """Ends the conversation that is under way, and what the environment has started."""
         self._exchange.abandon()
         self._exchange.loop.run_until_complete(self._env.stop())
         self._exchange.close()
