@@ -70,10 +70,10 @@ def environment_names(env: Any, env_config: Mapping[str, Any]) -> Callable[[int]
     """Returns what names the environment of a seed; None where there is only one.
 
     Args:
-        env: The setting `environment.env`.
+        env: The setting `environment.env`: an id or a class.
         env_config: Its settings.
     """
-    if env != MIXTURE:
+    if env != MIXTURE and not getattr(env, "hosts_parts", False):
         return None
     return read_mixture(env_config.get("environments")).name_of
 
@@ -92,6 +92,11 @@ def read_mixture(given: Any) -> Mixture:
             f"environments={shown(given)}: must be a list of mappings with env, and perhaps "
             "env_config, weight and name"
         )
+
+    # As a whole: the environments must be registered in child processes, too.
+    from rllib_dapo.envs import register_environments
+
+    register_environments()
     parts = tuple(_part(f"environments[{i}]", one) for i, one in enumerate(given))
 
     names = [part.name for part in parts]

@@ -27,8 +27,8 @@ class VerifiersEnv(HubEnv):
     """The tasks of a taskset, led and scored by its environment.
 
     Each reset seed is a task, in epochs without repetition. The environment's own program leads the
-    conversation, and the task's own metrics and rewards, `async` or not, score it at its end: the
-    reward is their weighted sum, and `info["reward_components"]` has each one. Judges that a task
+    conversation, and the task's own asynchronous rewards score it at its end: the reward is their
+    weighted sum, and `info["reward_components"]` has each one. Judges that a task
     asks by HTTP are asked. What needs verifiers' sandboxes, tools or a second agent is refused.
 
     Settings, with their defaults, beside those of `HubEnv`:
@@ -72,6 +72,10 @@ class VerifiersEnv(HubEnv):
         from rllib_dapo.envs.adapters.verifiers_seat import Exchange
 
         self._exchange: Exchange = Exchange()
+        try:
+            self._exchange.loop.run_until_complete(self._env.start())
+        except Exception as error:
+            raise cannot_make(self.task, error) from error
         self._seat: Seat | None = None
 
     def begin(self, seed: int) -> Conversation:
@@ -99,7 +103,9 @@ class VerifiersEnv(HubEnv):
         return self._outcome()
 
     def close(self) -> None:
-        """Ends the conversation that is under way, and the event loop."""
+        """Ends the conversation that is under way, and what the environment has started."""
+        self._exchange.abandon()
+        self._exchange.loop.run_until_complete(self._env.stop())
         self._exchange.close()
         super().close()  # type: ignore[no-untyped-call]  # Gymnasium's
 

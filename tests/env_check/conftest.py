@@ -21,10 +21,14 @@ Check = Callable[..., list[Finding]]
 
 @pytest.fixture(scope="session")
 def faulty() -> ModuleType:
-    """The module `faulty_envs`, importable by that name here and in processes started from here."""
-    folder = str(Path(__file__).parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    """The module `faulty_envs`, importable by that name here and in processes started from here.
+
+    So are the tasksets with which the adapter for verifiers is tested.
+    """
+    here = Path(__file__).parent
+    for folder in map(str, (here, here.parent / "envs" / "adapters" / "tasksets")):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
     return importlib.import_module("faulty_envs")
 
 

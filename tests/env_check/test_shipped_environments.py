@@ -30,7 +30,6 @@ class Echo:
 def own_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module `own_reward` can be imported, as a user's own code can, in every process."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "envs" / "adapters" / "tasksets"))
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ SHIPPED: dict[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
         },
     ),
     "gem": lambda path: ("rllib_dapo/Gem-v0", {"task": "game:Mastermind-v0-random"}),
-    "textarena": lambda path: ("rllib_dapo/TextArena-v0", {"task": "Minesweeper-v0"}),
+    "textarena": lambda path: ("rllib_dapo/TextArena-v0", {"task": "FifteenPuzzle-v0"}),
     "skyrl-gym": lambda path: (
         "rllib_dapo/SkyRLGym-v0",
         {"task": "gsm8k_multi_turn", "problem_config": {"path": path}},
@@ -91,8 +90,14 @@ def _need_package_of(name: str) -> None:
         pytest.skip(f"needs the package {NEEDS[name]}")
 
 
+def _marked(name: str) -> Any:
+    """The name, or with a mark: a hub's package takes seconds to load in each process."""
+    is_hubs = NEEDS.get(name) in ("gem", "textarena", "skyrl_gym", "verifiers")
+    return pytest.param(name, marks=pytest.mark.exhaustive) if is_hubs else name
+
+
 @pytest.mark.usefixtures("own_code")
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [_marked(name) for name in SHIPPED])
 def test_a_shipped_environment_has_no_fault(name: str, problems: str, check: Check) -> None:
     _need_package_of(name)
     assert check(*SHIPPED[name](problems)) == []

@@ -175,6 +175,7 @@ def test_an_environment_that_cannot_be_made_is_named_by_its_entry(
 def test_only_a_mixture_names_environments() -> None:
     assert environment_names(SUMS, {}) is None
     assert environment_names(SeedEnv, {}) is None
-    name_of = environment_names(MIXTURE, {"environments": _environments(1, 1)})
-    assert name_of is not None
-    assert {name_of(seed) for seed in range(2)} == {"env0", "env1"}
+    for mixture in (MIXTURE, MixtureEnv):
+        name_of = environment_names(mixture, {"environments": _environments(1, 1)})
+        assert name_of is not None
+        assert {name_of(seed) for seed in range(2)} == {"env0", "env1"}
