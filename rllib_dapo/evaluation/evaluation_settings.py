@@ -60,6 +60,9 @@ OPTIONS = {
     "rollout.top_p": "--top-p",
     "rollout.max_response_tokens": "--max-tokens",
 }
+# What says how and when a run evaluates. With it, the problems that are asked would be refused as
+# those that are trained on, since both would be the same.
+_OF_TRAINING = ("evaluation_config", "evaluation_interval", "evaluate_before_training")
 _DATA_SET_KEYS = ("env", "env_config", "limit")
 _NAME = re.compile(r"[\w+-]+", re.ASCII)
 _NOT_IN_A_NAME = re.compile(r"[^\w+-]+", re.ASCII)
@@ -305,7 +308,7 @@ def _config(run_file: RunFile, model: str) -> DAPOConfig:
     sections = {name: run_file.sections[name] for name in SECTIONS if name in run_file.sections}
     sections.pop("environment", None)
     evaluation = sections.get("evaluation", {})
-    sections["evaluation"] = {n: v for n, v in evaluation.items() if n != "evaluation_config"}
+    sections["evaluation"] = {n: v for n, v in evaluation.items() if n not in _OF_TRAINING}
     apply_sections(config, sections, run_file.source, blame=run_file.origins.blame)
 
     if "num_env_runners" not in sections.get("env_runners", {}):

@@ -79,3 +79,25 @@ def test_a_part_fills_the_engine_or_is_as_large_as_asked_for(
     prepared: Callable[..., PreparedEvaluation], batch: int | None, size: int
 ) -> None:
     assert prepared(batch=batch).part_size == size  # 256 responses at a time, 32 to each problem
+
+
+def test_a_file_that_evaluates_while_it_trains_will_do(tmp_path: Path, raw_model: Path) -> None:
+    # Its evaluation asks held-out problems, and nothing is trained on here that could be the same.
+    rows = [json.dumps({"question": f"{n}+1", "answer": str(n + 1)}) + "\n" for n in range(40)]
+    (tmp_path / "problems.jsonl").write_text("".join(rows))
+    (tmp_path / "run.yaml").write_text(
+        f"""
+environment:
+  env: rllib_dapo/Math-v0
+  env_config: {{path: {tmp_path / "problems.jsonl"}, split: train, heldout_fraction: 0.3}}
+evaluation:
+  evaluation_interval: 5
+  evaluate_before_training: true
+  evaluation_config: {{env_config: {{split: heldout}}}}
+"""
+    )
+
+    settings = read_evaluation(str(raw_model), file=tmp_path / "run.yaml")
+    questions = prepare_evaluation(settings, output=tmp_path / "out", batch=None).questions
+
+    assert 0 < len(questions["Math-v0"]) < 40

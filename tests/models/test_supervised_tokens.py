@@ -110,3 +110,14 @@ def test_without_a_template_a_turn_ends_with_the_end_of_sequence() -> None:
     tokenizer.chat_template = None
 
     assert end_of_turn_id(tokenizer, {tokenizer.eos_token_id}) == tokenizer.eos_token_id
+
+
+def test_the_tiny_calculator_learns_calls_and_answers_and_no_results() -> None:
+    tokenizer = make_tokenizer()
+    end = tokenizer.eos_token_id
+    tokens = supervised_tokens(tokenizer, "17*23=", ("[17*23]", "391=", "391"), end_id=end)
+
+    learnt = [i for i, has_loss in zip(tokens.token_ids, tokens.loss_mask, strict=True) if has_loss]
+    assert tokenizer.decode(tokens.prompt_ids) == "<bos>17*23="
+    assert tokenizer.decode(tokens.token_ids) == "[17*23]<eos>391=391<eos>"
+    assert tokenizer.decode(learnt) == "[17*23]<eos>391<eos>"
