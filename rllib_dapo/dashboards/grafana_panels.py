@@ -77,6 +77,7 @@ ROWS: tuple[Row, ...] = (
                 ),
             ),
             Panel("Parts of the reward", NUMBER, ("reward_component", "overlong_penalty_mean")),
+            Panel("Further figures of scorers", NUMBER, ("reward_metric",)),
             Panel("Entropy", NUMBER, ("entropy",)),
             Panel("Probability of the sampled tokens", SHARE, ("mean_token_probability",)),
             Panel(
@@ -101,6 +102,9 @@ ROWS: tuple[Row, ...] = (
                     "missing_timeout",
                     "missing_crash",
                     "missing_too_long",
+                    "missing_rate_limited",
+                    "missing_unreachable",
+                    "missing_unreadable",
                     "missing_not_seeded",
                     "missing_other",
                 ),
