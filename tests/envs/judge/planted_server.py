@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +24,7 @@ class PlantedServer:
         keys: Their `Authorization` headers.
         times: When each response was judged, in seconds of the monotonic clock.
         most_at_once: Most requests that were under way at a time.
+        kind_of: What to do with a response; by default what it says itself.
         gate: Requests for "meet" are answered when so many of them are there.
     """
 
@@ -33,6 +34,7 @@ class PlantedServer:
         self.keys: list[str | None] = []
         self.times: dict[str, list[float]] = {}
         self.most_at_once = 0
+        self.kind_of: Callable[[str], str] = str
         self.gate = threading.Barrier(1)
         self.is_over = threading.Event()
         self._at_once = 0
@@ -86,7 +88,7 @@ class PlantedServer:
                     server.times.setdefault(response, []).append(time.monotonic())
                     number = server.asked[response]
                 with server._counted():
-                    self.answer(response, number)
+                    self.answer(server.kind_of(response), number)
 
             def answer(self, response: str, number: int) -> None:
                 kind, _, rest = response.partition(" ")
