@@ -37,9 +37,10 @@ class RewardFunctionEnv(SingleStepTextEnv):
     lists or mappings reach a function as JSON. `data_report` says what was taken, left out and
     changed.
 
-    `info["reward_components"]` holds each source's value by name. Functions run in processes that
-    are killed if they hang, unless `verify_in` says otherwise or a classifier is among the
-    components.
+    `info["reward_components"]` holds each source's value by name. Problems carry all columns of
+    their rows, for functions and judges. Functions run in processes that are killed if they hang,
+    unless `verify_in` says otherwise or a classifier is among the components. Judges are asked from
+    an event loop of this process.
 
     Settings, with their defaults:
         path: A file of prompts, a pattern or a folder of such files, a Hugging Face data set, or a

@@ -95,10 +95,12 @@ def test_training_goes_on_beside_a_judge_that_fails_half_of_the_time(
     config = judged_config().training(prompts_per_step=4, group_size=8)
     algo = config.dynamic_sampling(enabled=False).build_algo()
     found: Counter[str] = Counter()
+    updates = 0
     try:
-        for step in range(3):
-            result = algo.train()
-            assert result["learners"]["default_policy"]["num_gradient_updates_lifetime"] == step + 1
+        for _ in range(3):
+            result, before = algo.train(), updates
+            updates = result["learners"]["default_policy"]["num_gradient_updates_lifetime"]
+            assert updates > before
             found.update({c: int(result["env_runners"][c]) for c in set(CAUSES.values())})
     finally:
         algo.stop()
