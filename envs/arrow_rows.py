@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from rllib_dapo.envs.carried_columns import distinct
 from rllib_dapo.envs.json_rows import dig
 from rllib_dapo.envs.prompt_cells import unpacked
 from rllib_dapo.envs.schema import Schema
@@ -15,8 +17,11 @@ from rllib_dapo.envs.text_files import Utf8Faults
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Prompt, answer, system message and identity, as the file has them.
-RawRow: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], Any, Any]
+# Prompt, answer, system message and identity, as the file has them; and what returns all columns of
+# the row that were read, which few rows are asked for.
+RawRow: TypeAlias = tuple[
+    tuple[Any, ...], tuple[Any, ...], Any, Any, Callable[[], Mapping[str, Any]]
+]
 
 
 def arrow_rows(batches: Iterable[Any], schema: Schema, faults: Utf8Faults) -> Iterator[RawRow]:
@@ -45,6 +50,7 @@ def arrow_rows(batches: Iterable[Any], schema: Schema, faults: Utf8Faults) -> It
             zip(*answers, strict=True) if answers else nothing,
             systems,
             identities,
+            (partial(_all_columns, batch, row) for row in range(batch.num_rows)),
             strict=True,
         )
         before += batch.num_rows
@@ -67,6 +73,13 @@ def sample_rows(batch: Any, names: Iterable[str]) -> list[dict[str, Any]]:
     return [
         {name: column[row] for name, column in columns.items()} for row in range(batch.num_rows)
     ]
+
+
+def _all_columns(batch: Any, row: int) -> dict[str, Any]:
+    # What is not UTF-8 in prompts and answers has been counted.
+    faults, number = Utf8Faults(""), np.array([row + 1])
+    cells = (_values(column.slice(row, 1), faults, number)[0] for column in batch.columns)
+    return dict(zip(distinct(batch.schema.names), cells, strict=True))
 
 
 def _column(batch: Any, name: str) -> Any:

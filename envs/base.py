@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium
 
-from rllib_dapo.envs.env_settings import check_choice, is_finite_number, merge_settings
+from rllib_dapo.envs.env_settings import check_choice, merge_settings
 from rllib_dapo.envs.messages import (
     Conversation,
     Observation,
@@ -20,15 +19,21 @@ from rllib_dapo.envs.messages import (
     as_observation,
     plain_text,
 )
+from rllib_dapo.envs.processes.parted_future import parted
 from rllib_dapo.envs.scoring import SCORING_SETTINGS, ProcessScoring
 from rllib_dapo.envs.spaces import TextSpace
+from rllib_dapo.envs.verdict_outcome import reward_and_info
 from rllib_dapo.envs.verify.sent_rule import Rule
 from rllib_dapo.envs.verify.verdict import MissingReason, Verdict, VerdictKind, missing
 
-__all__ = ["Problem", "SingleStepTextEnv", "Ticket", "Verdict", "judge"]
+__all__ = ["Problem", "SingleStepTextEnv", "Ticket", "Verdict"]
 
 logger = logging.getLogger(__name__)
 
+_NO_GROUP = missing(
+    MissingReason.CRASH,
+    "this environment compares the responses of a whole group, and a step has one alone",
+)
 _SEED_BOUND = 2**31  # what an unseeded reset draws from; any larger seed may be asked for by hand
 
 
@@ -41,11 +46,14 @@ class Problem:
             user, or a conversation.
         answer: The ground truth, as text.
         problem_id: A name that is the same in every run, for logs and metrics of single problems.
+        columns: What else is known of it, by name, for whoever scores: made of what JSON can hold.
+            Where problems come from a file, all columns of the row.
     """
 
     prompt: str | Conversation
     answer: str
     problem_id: str
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def text(self) -> str:
@@ -96,8 +104,12 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
     depend on nothing but the settings, the problem and the response.
 
     `reset` returns an `info` with `problem_id` and `answer`. That of `step` has `prediction`,
-    `answer`, `reward_components` if the verdict has any, and `is_correct`, which is None if the
-    verdict is missing, and absent if the environment only grades.
+    `answer`, `reward_components` and `reward_metrics` if the verdict has any, and `is_correct`,
+    which is None if the verdict is missing, and absent if the environment only grades.
+
+    A subclass that compares the responses to one prompt with each other sets `scores_groups` and
+    writes `score_group` in place of `score`. An EnvRunner then scores a group once it is whole. A
+    `step` has no verdict, for one response is no group.
 
     Settings that every environment has, with their defaults:
         verify_in: "auto", which scores in a process if `needs_process` says so; "process" or
@@ -122,6 +134,7 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
     max_prompt_characters: ClassVar[int] = 1_000_000
     max_response_characters: ClassVar[int] = 1_000_000
     needs_process: bool = False
+    scores_groups: bool = False
 
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if config is not None and not isinstance(config, Mapping):
@@ -157,14 +170,23 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
         """
         raise NotImplementedError
 
+    def score_group(self, problem: Problem, responses: Sequence[str]) -> Sequence[Verdict]:
+        """Judges all responses to a problem, if `scores_groups`; a verdict for each."""
+        raise NotImplementedError
+
     def scoring_rule(self) -> Rule:
-        """Returns what a process calls in place of `score`: by default a copy's own `score`."""
-        return self._score_copy
+        """Returns what a process calls in place of `score`: by default a copy's own `score`.
+
+        If `scores_groups`, in place of `score_group`: it then gets all responses as one text of
+        JSON, and returns a list.
+        """
+        return self._score_group_copy if self.scores_groups else self._score_copy
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
         """Returns what the scoring rule is called with."""
         prompt = json.dumps(as_observation(problem.prompt))
-        return prompt, problem.answer, problem.problem_id, response
+        columns = json.dumps(dict(problem.columns), ensure_ascii=False)
+        return prompt, problem.answer, problem.problem_id, columns, response
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -251,6 +273,23 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
         """
         return self._begin(problem, response)
 
+    def submit_group(self, problem: Problem, responses: Sequence[str]) -> list[Ticket]:
+        """Begins to score all responses to a problem, see `submit_to`; only if `scores_groups`.
+
+        Returns:
+            What `collect` takes, for each response.
+        """
+        if not self._scores_apart:
+            outcomes = self._score_here(problem, responses, self._score_whole_group)
+            return [Ticket(problem=problem, outcome=outcome) for outcome in outcomes]
+
+        self._processes.prepare(self.scoring_rule)
+        arguments = self.scoring_arguments(problem, json.dumps(responses, ensure_ascii=False))
+        verdicts = self._processes.submit_group(*arguments, size=len(responses))
+        return [
+            Ticket(problem=problem, outcome=verdict) for verdict in parted(verdicts, len(responses))
+        ]
+
     def collect(self, ticket: Ticket) -> tuple[float, dict[str, Any]]:
         """Waits for a verdict.
 
@@ -262,7 +301,7 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
             verdict = outcome.result()
             if verdict.kind is VerdictKind.MISSING:
                 self._warn_once(ticket.problem, verdict.reason)
-            outcome = judge(verdict)
+            outcome = reward_and_info(verdict)
 
         reward, info = outcome
         return reward, {**info, "answer": ticket.problem.answer}
@@ -283,16 +322,26 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
         return self.needs_process if place == "auto" else place == "process"
 
     def _begin(self, problem: Problem, response: str) -> Ticket:
+        if self.scores_groups:
+            return Ticket(problem=problem, outcome=reward_and_info(_NO_GROUP))
         if not self._scores_apart:
-            return Ticket(problem=problem, outcome=self._score_here(problem, response))
+            [outcome] = self._score_here(
+                problem, [response], lambda problem, _: [self.score(problem, response)]
+            )
+            return Ticket(problem=problem, outcome=outcome)
 
         self._processes.prepare(self.scoring_rule)
         verdict = self._processes.submit(*self.scoring_arguments(problem, response))
         return Ticket(problem=problem, outcome=verdict)
 
-    def _score_here(self, problem: Problem, response: str) -> tuple[float, dict[str, Any]]:
+    def _score_here(
+        self,
+        problem: Problem,
+        responses: Sequence[str],
+        score: Callable[[Problem, Sequence[str]], Sequence[Verdict]],
+    ) -> list[tuple[float, dict[str, Any]]]:
         try:
-            return judge(self.score(problem, response))
+            return [reward_and_info(verdict) for verdict in score(problem, responses)]
         except Exception as error:
             # Logged once, with its traceback: a scorer with a bug fails on every response.
             if not self._scoring_failed:
@@ -303,9 +352,14 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
                     exc_info=True,
                 )
             self._scoring_failed = True
-            return judge(
-                missing(MissingReason.CRASH, f"the scorer raised {type(error).__name__}: {error}")
-            )
+            told = f"the scorer raised {type(error).__name__}: {error}"
+            return [reward_and_info(missing(MissingReason.CRASH, told))] * len(responses)
+
+    def _score_whole_group(self, problem: Problem, responses: Sequence[str]) -> list[Verdict]:
+        verdicts = list(self.score_group(problem, responses))
+        if len(verdicts) != len(responses):
+            raise ValueError(f"{len(verdicts)} verdicts for {len(responses)} responses")
+        return verdicts
 
     def _warn_once(self, problem: Problem, reason: str) -> None:
         if not self._scoring_failed:
@@ -315,45 +369,25 @@ class SingleStepTextEnv(gymnasium.Env[Observation, str]):
             )
         self._scoring_failed = True
 
-    def _score_copy(self, prompt: str, answer: str, problem_id: str, response: str) -> Verdict:
-        """Runs in a process of the pool, where a prompt arrives as JSON."""
-        read = json.loads(prompt)
-        problem = Problem(
-            prompt=read if isinstance(read, str) else as_conversation(read),
-            answer=answer,
-            problem_id=problem_id,
-        )
-        return self.score(problem, response)
+    def _score_copy(
+        self, prompt: str, answer: str, problem_id: str, columns: str, response: str
+    ) -> Verdict:
+        """Runs in a process of the pool, where prompt and columns arrive as JSON."""
+        return self.score(_read_problem(prompt, answer, problem_id, columns), response)
+
+    def _score_group_copy(
+        self, prompt: str, answer: str, problem_id: str, columns: str, responses: str
+    ) -> list[Verdict]:
+        """Runs in a process of the pool, where responses arrive as JSON too."""
+        problem = _read_problem(prompt, answer, problem_id, columns)
+        return self._score_whole_group(problem, json.loads(responses))
 
 
-def judge(verdict: Verdict) -> tuple[float, dict[str, Any]]:
-    """Turns a verdict into a reward and its part of `info`.
-
-    Returns:
-        The reward (NaN if there is none), and `prediction`, `is_correct` unless the verdict is a
-        mere grade, `missing_reason` if it is missing, and `reward_components` if there are any.
-    """
-    if not isinstance(verdict, Verdict):
-        verdict = missing(
-            MissingReason.CRASH, f"score must return a Verdict, not {type(verdict).__name__}"
-        )
-    # A scorer's NaN or infinity is not a reward, and would spread over the whole group.
-    if verdict.reward is not None and not is_finite_number(verdict.reward):
-        reason = f"the scorer gave the reward {verdict.reward!r}"
-        verdict = replace(
-            verdict, is_correct=None, reward=None, reason=f"{MissingReason.CRASH}: {reason}"
-        )
-
-    info: dict[str, Any] = {"prediction": verdict.prediction}
-    if verdict.components:
-        info["reward_components"] = dict(verdict.components)
-    if verdict.kind is VerdictKind.MISSING:
-        return math.nan, info | {
-            "is_correct": None,
-            "missing_reason": verdict.reason or "the scorer gave no verdict",
-        }
-
-    if verdict.is_correct is not None:
-        info["is_correct"] = bool(verdict.is_correct)
-    reward = (1.0 if verdict.is_correct else -1.0) if verdict.reward is None else verdict.reward
-    return float(reward), info
+def _read_problem(prompt: str, answer: str, problem_id: str, columns: str) -> Problem:
+    read = json.loads(prompt)
+    return Problem(
+        prompt=read if isinstance(read, str) else as_conversation(read),
+        answer=answer,
+        problem_id=problem_id,
+        columns=json.loads(columns),
+    )

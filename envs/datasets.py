@@ -80,6 +80,7 @@ def load_dataset(
     max_prompt_characters: int = MAX_PROMPT_CHARACTERS,
     need_answers: bool = True,
     answers_as_data: bool = False,
+    keep_columns: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Reads a file or a Hugging Face data set, or several as if they were one.
@@ -98,6 +99,8 @@ def load_dataset(
         need_answers: Whether rows without an answer are left out; if not, their answer is empty.
         answers_as_data: Whether answers are data for a function, and lists and mappings become
             JSON; if not, they are what a response is compared with.
+        keep_columns: Whether each problem carries all columns of its row. They may take much more
+            memory than prompts and answers.
         say: Receives lines about progress where reading takes long. What is read with it is not
             kept for the next call.
 
@@ -106,10 +109,13 @@ def load_dataset(
         ValueError: If a setting is refused, a source cannot be read, or no complete problem is in
             any of them.
     """
-    entries, named = find_sources(path), check_columns(columns)
+    arguments = (
+        *(find_sources(path), check_columns(columns), max_prompt_characters),
+        *(need_answers, answers_as_data, keep_columns),
+    )
     if say is not None:
-        return _read(entries, named, max_prompt_characters, need_answers, answers_as_data, say)
-    return _load(entries, named, max_prompt_characters, need_answers, answers_as_data)
+        return _read(*arguments, say)
+    return _load(*arguments)
 
 
 def visiting_order(
@@ -182,8 +188,17 @@ def _load(
     longest: int,
     need_answers: bool,
     answers_as_data: bool,
+    keep_columns: bool,
 ) -> Dataset:
-    return _read(entries, columns, longest, need_answers, answers_as_data, lambda line: None)
+    return _read(
+        entries,
+        columns,
+        longest,
+        need_answers,
+        answers_as_data,
+        keep_columns,
+        lambda line: None,
+    )
 
 
 def _read(
@@ -192,6 +207,7 @@ def _read(
     longest: int,
     need_answers: bool,
     answers_as_data: bool,
+    keep_columns: bool,
     say: Callable[[str], None],
 ) -> Dataset:
     reader = ProblemReader(
@@ -199,6 +215,7 @@ def _read(
         longest=longest,
         need_answers=need_answers,
         answers_as_data=answers_as_data,
+        keep_columns=keep_columns,
         say=say,
     )
     stems = iter(_distinct_stems([source.stem for entry in entries for source in entry]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -109,7 +110,11 @@ class MathEnv(RuleScoredEnv):
         )
 
         dataset = load_dataset(
-            given["path"], columns=given["columns"], max_prompt_characters=longest
+            given["path"],
+            columns=given["columns"],
+            max_prompt_characters=longest,
+            # A rule reads the answer alone; a subclass may score by anything.
+            keep_columns=type(self).score is not MathEnv.score,
         )
         selected, left_out = select_problems(dataset, self.rule, split, heldout_fraction)
         self.problems = selected[:limit]
@@ -130,7 +135,7 @@ class MathEnv(RuleScoredEnv):
         """Returns the problem at position `seed` of the endless visit to the data set."""
         found = self.problems[self._order(seed)]
         prompt = fill_template(self._template, found.prompt)
-        return Problem(prompt=prompt, answer=found.answer, problem_id=found.problem_id)
+        return replace(found, prompt=prompt)
 
 
 # A runner holds many copies of an environment: they share one tuple.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rllib_dapo.envs.answer_cells import UnusableAnswerError, answer_as_data, final_answer
 from rllib_dapo.envs.base import Problem
+from rllib_dapo.envs.carried_columns import carried
 from rllib_dapo.envs.messages import Conversation, plain_text
 from rllib_dapo.envs.problem_text import well_formed, well_formed_prompt
 from rllib_dapo.envs.prompt_cells import read_prompt, with_system
@@ -48,6 +49,7 @@ class ProblemReader:
         longest: Most characters of a prompt.
         need_answers: Whether rows without an answer are left out.
         answers_as_data: Whether lists and mappings are carried as JSON; see `load_dataset`.
+        keep_columns: Whether problems carry all columns of their rows.
         say: Receives lines about progress.
     """
 
@@ -55,6 +57,7 @@ class ProblemReader:
     longest: int
     need_answers: bool
     answers_as_data: bool
+    keep_columns: bool
     say: Callable[[str], None]
     _kept: dict[str | Conversation, Problem] = field(default_factory=dict, init=False)
     _names: set[str] = field(default_factory=set, init=False)
@@ -82,7 +85,12 @@ class ProblemReader:
             ValueError: If it cannot be read, or its answers are of a kind that nothing can be
                 compared with.
         """
-        rows = SourceRows(source=source, columns=self.columns, need_answers=self.need_answers)
+        rows = SourceRows(
+            source=source,
+            columns=self.columns,
+            need_answers=self.need_answers,
+            keep_columns=self.keep_columns,
+        )
         counts = RowCounts()
         before, number = len(self._kept), 0
 
@@ -107,7 +115,7 @@ class ProblemReader:
         )
 
     def _add(self, row: Any, number: int, rows: SourceRows, counts: RowCounts, stem: str) -> None:
-        cells, raw_answers, system, identity = row
+        cells, raw_answers, system, identity, all_columns = row
         schema = rows.schema
         assert schema is not None
 
@@ -135,7 +143,12 @@ class ProblemReader:
                 self._count_repeated(mended, sound, number, counts)
                 return
         name = self._name(stem, identity, number, counts)
-        self._kept[mended] = Problem(prompt=mended, answer=sound, problem_id=name)
+        self._kept[mended] = Problem(
+            prompt=mended,
+            answer=sound,
+            problem_id=name,
+            columns=carried(all_columns()) if self.keep_columns else {},
+        )
 
     def _prompt(
         self, cells: Sequence[Any], system: Any, schema: Schema

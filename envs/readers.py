@@ -34,6 +34,7 @@ class SourceRows:
         source: One of what `find_sources` returned.
         columns: What `check_columns` returned.
         need_answers: Whether a file without answers is refused; if not, its rows have no answers.
+        keep_columns: Whether all columns are read, and not only those that the schema names.
         faults: Counts rows that are not UTF-8.
         schema: Which column holds what; None before the first row.
     """
@@ -41,6 +42,7 @@ class SourceRows:
     source: Source
     columns: Columns
     need_answers: bool
+    keep_columns: bool = False
     faults: Utf8Faults = field(init=False)
     schema: Schema | None = None
 
@@ -181,7 +183,7 @@ class SourceRows:
 
                 # Of a nested column, all of its top column is read.
                 tops = (name if name in names else name.partition(".")[0] for name in schema.names)
-                wanted = list(dict.fromkeys(tops))
+                wanted = None if self.keep_columns else list(dict.fromkeys(tops))
                 batches = file.iter_batches(batch_size=_batch_rows(file), columns=wanted)
                 yield from arrow_rows(batches, schema, self.faults)
         except (pyarrow.ArrowException, OSError) as error:
@@ -212,6 +214,7 @@ def _json_row(row: Row, schema: Schema) -> RawRow:
         tuple(dig(row, name) for name in schema.answer),
         dig(row, schema.system) if schema.system else None,
         dig(row, schema.identity) if schema.identity else None,
+        lambda: row,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rllib_dapo.envs.env_settings import check_choice, check_integer, is_finite_number
 from rllib_dapo.envs.verify.sent_rule import Rule, SentRule, prepare
 from rllib_dapo.envs.verify.verdict import Verdict
-from rllib_dapo.envs.verify.verifier_pool import PoolLease, PoolSettings
+from rllib_dapo.envs.verify.verifier_pool import PoolLease, PoolSettings, VerifierPool
 
 PLACES = ("auto", "process", "here")
 SCORING_SETTINGS: Mapping[str, Any] = MappingProxyType(
@@ -73,16 +73,28 @@ class ProcessScoring:
 
     def submit(self, *arguments: str | float) -> Future[Verdict]:
         """Asks the pool for a verdict, by the rule that was prepared."""
-        assert self._rule is not None
-        if self._lease is None:
-            self._lease = PoolLease(self._settings)
-        return self._lease.pool.submit(self._rule, *arguments)
+        return self._pool.submit(self._prepared, *arguments)
+
+    def submit_group(self, *arguments: str | float, size: int) -> Future[list[Verdict]]:
+        """Asks the pool for verdicts on so many responses, by the rule that was prepared."""
+        return self._pool.submit_group(self._prepared, *arguments, size=size)
 
     def close(self) -> None:
         """Gives back the share in the pool; the next call of `submit` takes a new one."""
         if self._lease is not None:
             self._lease.release()
             self._lease = None
+
+    @property
+    def _prepared(self) -> SentRule:
+        assert self._rule is not None
+        return self._rule
+
+    @property
+    def _pool(self) -> VerifierPool:
+        if self._lease is None:
+            self._lease = PoolLease(self._settings)
+        return self._lease.pool
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, in whatever process, takes a share of its own. The rule is left out because it may

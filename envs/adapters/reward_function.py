@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from rllib_dapo.envs.adapters.judged_scoring import JudgedScoring
 from rllib_dapo.envs.adapters.reward_sources import make_reward
-from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
+from rllib_dapo.envs.adapters.weighted_reward import texts_of
+from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Ticket, Verdict
 from rllib_dapo.envs.code.code_reward import fault_of_tests
 from rllib_dapo.envs.datasets import (
     MAX_PROMPT_CHARACTERS,
@@ -17,10 +20,13 @@ from rllib_dapo.envs.datasets import (
     visiting_order,
 )
 from rllib_dapo.envs.env_settings import check_choice, check_fraction, check_integer, check_template
+from rllib_dapo.envs.json_rows import dig
+from rllib_dapo.envs.judge.judge_template import OWN_FIELDS
+from rllib_dapo.envs.processes.parted_future import parted
 from rllib_dapo.envs.prompt_cells import with_last_text
 from rllib_dapo.envs.row_counts import LIMITED, NO_TESTS, OTHER_SPLIT, DataReport, RowFinding
 from rllib_dapo.envs.splits import SPLITS, split_of, text_key
-from rllib_dapo.envs.verify.sent_rule import SentRule, prepare
+from rllib_dapo.envs.verify.sent_rule import SentRule
 
 
 class RewardFunctionEnv(SingleStepTextEnv):
@@ -32,9 +38,10 @@ class RewardFunctionEnv(SingleStepTextEnv):
     lists or mappings reach a function as JSON. `data_report` says what was taken, left out and
     changed.
 
-    `info["reward_components"]` holds each source's value by name. Functions run in processes that
-    are killed if they hang, unless `verify_in` says otherwise or a classifier is among the
-    components.
+    `info["reward_components"]` holds each source's value by name. Problems carry all columns of
+    their rows, for functions and judges. Functions run in processes that are killed if they hang,
+    unless `verify_in` says otherwise or a classifier is among the components. Judges are asked from
+    an event loop of this process.
 
     Settings, with their defaults:
         path: A file of prompts, a pattern or a folder of such files, a Hugging Face data set, or a
@@ -84,6 +91,12 @@ class RewardFunctionEnv(SingleStepTextEnv):
         self._reward = make_reward(given["reward"], success_at=given["success_at"])
         self._template = check_template("template", given["template"], "problem")
         self.needs_process = self._reward.needs_process
+        self.scores_groups = self._reward.scores_groups
+        self._judged = (
+            JudgedScoring(self._reward, self._processes)
+            if self._reward.parts(judges=True).components
+            else None
+        )
 
         split = check_choice("split", given["split"], ("all", *SPLITS))
         fraction = check_fraction("heldout_fraction", given["heldout_fraction"])
@@ -103,7 +116,8 @@ class RewardFunctionEnv(SingleStepTextEnv):
             # A rule compares a response with a short text; a function may be given anything.
             "answers_as_data": not self._reward.has_rule,
         }
-        dataset = load_dataset(given["path"], **reading)
+        dataset = load_dataset(given["path"], keep_columns=True, **reading)
+        _refuse_unknown_columns(self._reward.columns, dataset.problems)
         selected, unreadable = _select(dataset, split, fraction, has_code=self._reward.has_code)
         self.problems = selected[:limit]
         self.data_report = dataset.report.used(
@@ -130,23 +144,68 @@ class RewardFunctionEnv(SingleStepTextEnv):
         """Returns the prompt at position `seed` of the endless visit to the file."""
         found = self.problems[self._order(seed)]
         prompt = with_last_text(found.prompt, lambda text: self._template.format(problem=text))
-        return Problem(prompt=prompt, answer=found.answer, problem_id=found.problem_id)
+        return replace(found, prompt=prompt)
 
     def score(self, problem: Problem, response: str) -> Verdict:
         """Adds up the reward's components."""
         return self._reward(problem, response)
 
+    def score_group(self, problem: Problem, responses: Sequence[str]) -> list[Verdict]:
+        """Adds up the reward's components, one of which compares the responses."""
+        return self._reward.judge(problem, responses)
+
     def scoring_rule(self) -> SentRule:
         """Returns the reward alone: processes that score need no prompts."""
-        return prepare(
-            self._reward.of_texts,
-            patience=self._reward.patience,
-            least_seconds=self._reward.least_seconds,
-        )
+        if self._judged is None:
+            return self._reward.sent_rule()
+        return self._reward.parts(judges=False).sent_rule(apart=True)
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
-        """Returns the texts of the problem, and the response."""
-        return problem.text, problem.answer, problem.problem_id, response
+        """Returns the texts of the problem, and the response, or all of them as JSON."""
+        return *texts_of(problem), response
+
+    @property
+    def scores_apart(self) -> bool:
+        """Whether scoring is begun elsewhere: in processes, or by a judge."""
+        return self._judged is not None or super().scores_apart
+
+    def submit_group(self, problem: Problem, responses: Sequence[str]) -> list[Ticket]:
+        """See `SingleStepTextEnv.submit_group`."""
+        if self._judged is None:
+            return super().submit_group(problem, responses)
+        verdicts = self._judged.submit(problem, responses, in_process=self._scores_apart)
+        return [
+            Ticket(problem=problem, outcome=verdict) for verdict in parted(verdicts, len(responses))
+        ]
+
+    def close(self) -> None:
+        """Gives up what is asked of a judge, and gives back the share in the verifier pool."""
+        if self._judged is not None:
+            self._judged.close()
+        super().close()
+
+    def _begin(self, problem: Problem, response: str) -> Ticket:
+        if self._judged is None or self.scores_groups:
+            return super()._begin(problem, response)
+        return self.submit_group(problem, [response])[0]
+
+
+def _refuse_unknown_columns(names: Collection[str], problems: Sequence[Problem]) -> None:
+    """Refuses a judge's template with a field that no problem has.
+
+    Raises:
+        ValueError: If there is one; one line.
+    """
+    for name in names:
+        if not any(dig(problem.columns, name) is not None for problem in problems):
+            there = dict.fromkeys(
+                column for problem in problems[:1000] for column in problem.columns
+            )
+            raise ValueError(
+                f"reward: the judge's template has the field {{{name}}}, which is neither "
+                f"{', '.join(OWN_FIELDS)} nor a column of the data; there are "
+                f"{', '.join(there) or 'none'}"
+            )
 
 
 # The copies of an environment in a process share their problems.

@@ -62,7 +62,8 @@ def take_host_settings(
         is_wanted = own.get("verify_in", "auto") == "process" or (
             own.get("verify_in", "auto") == "auto" and cls.needs_process is True
         )
-        if not is_wanted or not _scores_by_itself(cls):
+        # Who compares the responses of a group needs all of them in one place.
+        if not is_wanted or not _scores_by_itself(cls) or cls.scores_groups is True:
             return None, own
         given = {name: own.pop(name) for name in SCORING_SETTINGS if name in own}
         return _read(given), {**own, "verify_in": "here"}

@@ -109,6 +109,7 @@ class HostedEnv(gymnasium.Env[Any, str]):
             "is_correct": value["is_correct"],
             "prediction": value["prediction"],
             "reward_components": value["components"],
+            "reward_metrics": value["metrics"],
             "reward_if_cut_off": value["reward_if_cut_off"],
             "missing_reason": value["reason"],
         }

@@ -47,6 +47,7 @@ class StepOutcome:
         reason: Why there is no verdict, in one line; empty if there is one.
         prediction: The answer that the environment found in the response.
         components: Parts of the reward by name.
+        metrics: Other figures by name.
         reward_if_cut_off: What is added to the reward if the episode is cut off after this step.
     """
 
@@ -57,6 +58,7 @@ class StepOutcome:
     reason: str = ""
     prediction: str = ""
     components: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     reward_if_cut_off: float = 0.0
 
 
@@ -123,9 +125,6 @@ def read_step(result: Any) -> StepOutcome:
     if not isinstance(info, Mapping):
         raise BadOutcome(f"step returned the info {shown(info)}: it must be a dict")
     is_done = _flag("terminated", terminated) or _flag("truncated", truncated)
-    components = info.get("reward_components") or {}
-    if not isinstance(components, Mapping):
-        raise BadOutcome(f"info['reward_components'] is {shown(components)}: it must be a dict")
 
     number = _number("the reward", reward)
     reason = _text("missing_reason", info.get("missing_reason") or "")
@@ -140,10 +139,8 @@ def read_step(result: Any) -> StepOutcome:
         is_correct=None if is_missing else _verdict(info.get("is_correct")),
         reason=reason if is_missing else "",
         prediction=_text("prediction", info.get("prediction", "")),
-        components={
-            _text("the name of a part of the reward", name): _number(f"the part {name!r}", part)
-            for name, part in components.items()
-        },
+        components=_numbers(info, "reward_components", "part"),
+        metrics=_numbers(info, "reward_metrics", "metric"),
         reward_if_cut_off=_number("info['reward_if_cut_off']", info.get("reward_if_cut_off", 0.0)),
     )
 
@@ -189,6 +186,17 @@ def _number(name: str, value: Any) -> float:
         except (TypeError, ValueError, OverflowError, RuntimeError):
             pass
     raise BadOutcome(f"{name} is {shown(value)}: it must be a number")
+
+
+def _numbers(info: Mapping[str, Any], name: str, kind: str) -> dict[str, float]:
+    """Reads numbers by name from the info."""
+    numbers = info.get(name) or {}
+    if not isinstance(numbers, Mapping):
+        raise BadOutcome(f"info[{name!r}] is {shown(numbers)}: it must be a dict")
+    return {
+        _text(f"the name of a {kind} of the reward", key): _number(f"the {kind} {key!r}", value)
+        for key, value in numbers.items()
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from rllib_dapo.envs.processes.killable_process import KillableProcess, Program
@@ -52,6 +52,7 @@ class Job(Generic[T]):
             not raise, but for `ProcessDied` over a reply that makes no sense.
         characters: How much text the content carries.
         is_quick: Whether the call takes microseconds and never hangs; such calls travel together.
+        is_async: Whether the call waits for something else beside others that it travels with.
         seconds: Its deadline; None: the pool's.
         load: What must have been loaded before.
     """
@@ -61,8 +62,15 @@ class Job(Generic[T]):
     read: Callable[[Reply | ProcessFailure], T]
     characters: int = 0
     is_quick: bool = False
+    is_async: bool = False
     seconds: float | None = None
     load: Load | None = None
+
+    def travels_with(self, other: Job[Any]) -> bool:
+        """Whether two calls may be sent in one message."""
+        if self.is_async and other.is_async:
+            return self.load is None or (other.load is not None and self.load.key == other.load.key)
+        return self.is_quick and other.is_quick
 
     def settle(self, outcome: Reply | ProcessFailure) -> None:
         """Gives the future its result.
@@ -103,7 +111,7 @@ class PoolWorker:
         """Settles jobs and takes them out of the batch; those left in it want another run.
 
         Args:
-            batch: Jobs in their order, at least one. If they are several, all of them are quick.
+            batch: Jobs in their order, at least one. If they are several, they travel together.
 
         Raises:
             PoolClosed: If the pool is closed meanwhile.
@@ -115,8 +123,14 @@ class PoolWorker:
         except LoadFailed as failure:
             batch.popleft().settle(failure)
         except ProcessFailure as failure:
-            # The process was at the first job that is not settled yet; the others lose nothing.
             self.end()
+            if len(batch) > 1 and batch[0].is_async:
+                # It was at any of these. Each travels alone now, and the others lose nothing.
+                alone = [replace(job, is_async=False) for job in batch]
+                batch.clear()
+                batch.extend(alone)
+                return
+            # It was at the first job that is not settled yet; the others lose nothing.
             batch.popleft().settle(failure)
 
     def end(self) -> None:

@@ -145,11 +145,12 @@ class ProcessPool:
                 self._active -= 1
                 return False
 
-            # One message for many quick jobs, but none that another process would be free for.
+            # One message for many jobs of these kinds, but none that another process would be free
+            # for.
             size = min(_MAX_BATCH, -(-len(self._queue) // self._most))
             batch.append(self._queue.popleft())
             characters = batch[0].characters
-            while len(batch) < size and batch[-1].is_quick and self._queue[0].is_quick:
+            while len(batch) < size and batch[-1].travels_with(self._queue[0]):
                 characters += self._queue[0].characters
                 if characters > _MAX_BATCH_CHARACTERS:
                     break

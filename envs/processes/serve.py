@@ -106,6 +106,7 @@ def main() -> None:
             memory.bound()
 
         calls = request.get("calls", ())
+        service.begin(calls)
         for number, content in enumerate(calls, start=1):
             # Looking at the memory costs more than a quick call, so once for each batch.
             looked_at = memory if number == len(calls) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -28,6 +29,15 @@ class Service:
             What JSON can hold; most have nothing to say.
         """
         raise NotImplementedError
+
+    def begin(self, contents: Sequence[Any]) -> None:
+        """Looks at calls that have come together, before the first of them is made.
+
+        A service whose calls wait for something else can have them wait side by side from here on.
+
+        Args:
+            contents: What `call` will be called with, in this order.
+        """
 
     def call(self, content: Any) -> Any:
         """Does what is asked.

@@ -24,12 +24,14 @@ class SentRule:
         function: A pickled function, in base64; empty for one of `ANSWER_RULES`.
         patience: How many times the pool's deadline a call may take.
         least_seconds: What it may take whatever that is.
+        is_async: Whether the function is written with `async def`; many calls then wait at a time.
     """
 
     name: str
     function: str = field(default="", repr=False)
     patience: float = 1.0
     least_seconds: float = 0.0
+    is_async: bool = False
 
     @property
     def is_quick(self) -> bool:
@@ -40,14 +42,18 @@ class SentRule:
 Rule: TypeAlias = str | Callable[..., Any] | SentRule
 
 
-def prepare(rule: Rule, *, patience: float = 1.0, least_seconds: float = 0.0) -> SentRule:
+def prepare(
+    rule: Rule, *, patience: float = 1.0, least_seconds: float = 0.0, is_async: bool = False
+) -> SentRule:
     """Makes a rule ready for sending; worth doing once where it is used often.
 
     Args:
         rule: A name from `ANSWER_RULES`, or a function of texts that returns a `Verdict`, a bool or
-            a number. One that another process can import is sent by name, any other whole.
+            a number, or a list of verdicts. One that another process can import is sent by name,
+            any other whole.
         patience: How many times the pool's deadline a call of a function may take.
         least_seconds: What such a call may take whatever that is.
+        is_async: Whether the function is written with `async def`.
 
     Raises:
         ValueError: If the name is unknown, or if the function cannot be sent.
@@ -77,4 +83,5 @@ def prepare(rule: Rule, *, patience: float = 1.0, least_seconds: float = 0.0) ->
         function=base64.b64encode(pickled).decode(),
         patience=patience,
         least_seconds=least_seconds,
+        is_async=is_async,
     )

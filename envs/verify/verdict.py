@@ -22,6 +22,9 @@ class MissingReason(StrEnum):
     TIMEOUT = "timeout"
     CRASH = "crash"
     TOO_LONG = "too long"
+    RATE_LIMITED = "rate limited"  # a judge over the network: asked for too much at a time
+    UNREACHABLE = "unreachable"  # it did not answer, or failed itself
+    UNREADABLE = "unreadable"  # it answered what is no verdict
     NOT_SEEDED = "not seeded"  # the environment posed another problem than the prompt's
 
 
@@ -37,6 +40,7 @@ class Verdict:
             texts.
         reason: Why there is no verdict, or what was wrong, in one line. See `missing`.
         components: Parts of the reward by name, for the record.
+        metrics: Other figures by name, whose means a run reports.
     """
 
     is_correct: bool | None
@@ -44,6 +48,7 @@ class Verdict:
     prediction: str = ""
     reason: str = ""
     components: Mapping[str, float] = field(default_factory=dict, hash=False)
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def kind(self) -> VerdictKind:

@@ -5,15 +5,18 @@ It is imported in the child, without Ray, torch or the environments.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import inspect
 import pickle
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from rllib_dapo.envs.processes.service import Service
 from rllib_dapo.envs.verify import ANSWER_RULES
 from rllib_dapo.envs.verify.cpu_limit import limit_cpu_time
-from rllib_dapo.envs.verify.verdict import Verdict
+from rllib_dapo.envs.verify.verdict import MissingReason, Verdict, missing
 
 LONGEST_TEXT = 300  # characters of a verdict's texts
 # Neither the same text nor two integers: a rule has to load its library over them.
@@ -21,7 +24,11 @@ _HARMLESS = (r"\boxed{1}", r"\frac{2}{2}")
 
 
 class VerdictService(Service):
-    """Gives verdicts: calls are `[rule's name, its arguments]`."""
+    """Gives verdicts: calls are `[rule's name, its arguments, its deadline in seconds]`.
+
+    Rules that are written with `async def` wait side by side, in an event loop of the main thread,
+    and each keeps its deadline by itself. All others are bounded by whoever asks.
+    """
 
     def __init__(self, cpu_seconds: float) -> None:
         """Makes the service.
@@ -31,6 +38,8 @@ class VerdictService(Service):
         """
         limit_cpu_time(cpu_seconds)
         self._rules: dict[str, Callable[..., Any]] = dict(ANSWER_RULES)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._begun: deque[asyncio.Task[Any]] = deque()
 
     def load(self, content: Any) -> None:
         """Makes a rule ready: `[name, pickled function]`.
@@ -44,10 +53,38 @@ class VerdictService(Service):
         else:
             self._rules[name](*_HARMLESS)
 
-    def call(self, content: Any) -> dict[str, Any]:
-        """Returns the verdict of a rule as what JSON can hold."""
-        name, arguments = content
-        return _as_content(_as_verdict(self._rules[name](*arguments)))
+    def begin(self, contents: Sequence[Any]) -> None:
+        """Begins calls that are awaited."""
+        for name, arguments, seconds in contents:
+            rule = self._rules.get(name)
+            if inspect.iscoroutinefunction(rule):
+                self._loop = self._loop or asyncio.new_event_loop()
+                call = _within(seconds, rule(*arguments))
+                self._begun.append(self._loop.create_task(call))
+
+    def call(self, content: Any) -> Any:
+        """Returns the verdict of a rule as what JSON can hold; or a list, if it gives several."""
+        name, arguments, _ = content
+        rule = self._rules[name]
+        if inspect.iscoroutinefunction(rule):
+            assert self._loop is not None
+            value = self._loop.run_until_complete(self._begun.popleft())
+        else:
+            value = rule(*arguments)
+
+        if isinstance(value, list):
+            return [_as_content(_as_verdict(one)) for one in value]
+        return _as_content(_as_verdict(value))
+
+
+async def _within(seconds: float, call: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await call
+    except TimeoutError:
+        if not limit.expired():  # the rule's own
+            raise
+    return missing(MissingReason.TIMEOUT, f"no verdict within {seconds:g} s")
 
 
 def _as_verdict(value: Any) -> Verdict:
@@ -70,4 +107,5 @@ def _as_content(verdict: Verdict) -> dict[str, Any]:
         "prediction": str(verdict.prediction)[:LONGEST_TEXT],
         "reason": str(verdict.reason)[:LONGEST_TEXT],
         "components": {str(name): float(value) for name, value in verdict.components.items()},
+        "metrics": {str(name): float(value) for name, value in verdict.metrics.items()},
     }

@@ -33,7 +33,7 @@ from rllib_dapo.envs.processes.replies import (
     Reply,
     no_reply,
 )
-from rllib_dapo.envs.verify.sent_rule import Rule, prepare
+from rllib_dapo.envs.verify.sent_rule import Rule, SentRule, prepare
 from rllib_dapo.envs.verify.verdict import MissingReason, Verdict, missing
 from rllib_dapo.envs.verify.verdict_service import LONGEST_TEXT
 
@@ -102,8 +102,25 @@ class VerifierPool:
             ValueError: If there is no such rule, or if the function cannot be sent to another
                 process.
         """
-        sent = prepare(rule)
-        verdict: Future[Verdict] = Future()
+        return self._submit(prepare(rule), arguments, None)
+
+    def submit_group(self, rule: Rule, *arguments: str | float, size: int) -> Future[list[Verdict]]:
+        """Asks for the verdicts on a group of responses, as `submit` does for one.
+
+        Args:
+            rule: A function that returns a list of verdicts, or what `prepare` makes of it.
+            *arguments: What the rule is called with.
+            size: Number of responses. The rule has its deadline for each of them.
+
+        Returns:
+            As from `submit`; where scoring fails, all verdicts are missing.
+        """
+        return self._submit(prepare(rule), arguments, size)
+
+    def _submit(
+        self, sent: SentRule, arguments: tuple[str | float, ...], size: int | None
+    ) -> Future[Any]:
+        verdict: Future[Any] = Future()
         verdict.set_running_or_notify_cancel()
 
         characters = _characters(arguments)
@@ -114,18 +131,22 @@ class VerifierPool:
             characters = _characters(arguments)
         if characters > _MAX_CHARACTERS:
             told = f"a text of {characters} characters"
-            verdict.set_result(missing(MissingReason.TOO_LONG, told))
+            none = missing(MissingReason.TOO_LONG, told)
+            verdict.set_result(none if size is None else [none] * size)
             return verdict
 
         load = Load(key=sent.name, content=[sent.name, sent.function])
-        seconds = max(self.settings.seconds * sent.patience, sent.least_seconds)
+        deadline = max(self.settings.seconds * sent.patience, sent.least_seconds)
+        seconds = deadline * (size or 1)
         job = Job(
-            content=[sent.name, arguments],
+            content=[sent.name, arguments, seconds],
             future=verdict,
-            read=partial(_read, seconds=seconds),
+            read=partial(_read if size is None else partial(_read_group, size), seconds=seconds),
             characters=characters,
             is_quick=sent.is_quick,
-            seconds=seconds,
+            is_async=sent.is_async,
+            # What is awaited keeps its deadline itself, unless it never gives way to the others.
+            seconds=2 * seconds if sent.is_async else seconds,
             load=None if sent.is_quick else load,
         )
         self._pool.submit(job)
@@ -208,6 +229,20 @@ def _read(outcome: Reply | ProcessFailure, *, seconds: float) -> Verdict:
     return missing(MissingReason.CRASH, str(outcome))
 
 
+def _read_group(size: int, outcome: Reply | ProcessFailure, *, seconds: float) -> list[Verdict]:
+    """Makes verdicts of a reply, or of the reason why there is none for any response.
+
+    Raises:
+        ProcessDied: If the reply does not hold so many verdicts.
+    """
+    match outcome:
+        case Reply(value=list(values), error=""):
+            if len(values) != size:
+                raise no_reply()
+            return [_verdict_in(value) for value in values]
+    return [_read(outcome, seconds=seconds)] * size
+
+
 def _verdict_in(value: Any) -> Verdict:
     """Returns the verdict in a reply, which came from a process that has read a model's text.
 
@@ -221,12 +256,14 @@ def _verdict_in(value: Any) -> Verdict:
             "prediction": str(prediction),
             "reason": str(reason),
             "components": dict(components),
-        } if all(isinstance(part, float) for part in components.values()):
+            "metrics": dict(metrics),
+        } if all(isinstance(one, float) for one in (*components.values(), *metrics.values())):
             return Verdict(
                 is_correct=is_correct,
                 reward=reward,
                 prediction=prediction,
                 reason=reason,
                 components=components,
+                metrics=metrics,
             )
     raise no_reply()

@@ -67,6 +67,7 @@ class Response(ResponseTokens):
         prediction: The answer that the environment found in the response; equal answers are equal
             texts. Empty if it found none.
         components: What the reward is made of, by name.
+        metrics: Other figures of the scorer, by name.
         turns: What was said on both sides, turn by turn; a single turn unless the environment
             speaks back.
         version_starts: The first token that each version of the weights has sampled, and the
@@ -80,6 +81,7 @@ class Response(ResponseTokens):
     reason: str = ""
     prediction: str = ""
     components: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     turns: tuple[TurnRecord, ...] = ()
     version_starts: tuple[tuple[int, int], ...] = ()
 
@@ -146,6 +148,7 @@ class PromptGroup:
             reasons=tuple(r.reason for r in responses),
             predictions=tuple(r.prediction for r in responses),
             components=tuple(r.components for r in responses),
+            metrics=tuple(r.metrics for r in responses),
             num_turns=tuple(r.num_turns for r in responses),
             lost=self.lost,
             skipped=self.skipped,
@@ -187,6 +190,8 @@ class GroupTokens:
 class GroupSummary:
     """A `PromptGroup` without its tokens; every tuple has one entry per response.
 
+    (That of `metrics` may be empty where the scorer gives none.)
+
     Where the environment gave no prompt, `lost` says why and all tuples are empty. So they are
     where nothing was sampled (`skipped`). `tokens_by_version` counts the policy's tokens.
     """
@@ -203,6 +208,7 @@ class GroupSummary:
     predictions: tuple[str, ...]
     components: tuple[Mapping[str, float], ...]
     num_turns: tuple[int, ...]
+    metrics: tuple[Mapping[str, float], ...] = ()
     lost: str = ""
     skipped: bool = False
     prompt_key: int = 0

@@ -87,6 +87,7 @@ ROWS: tuple[Row, ...] = (
                 NUMBER,
                 ("environment_groups", "environment_groups_accepted"),
             ),
+            Panel("Further figures of scorers", NUMBER, ("reward_metric",)),
             Panel("Entropy", NUMBER, ("entropy",)),
             Panel("Probability of the sampled tokens", SHARE, ("mean_token_probability",)),
             Panel(
@@ -111,6 +112,9 @@ ROWS: tuple[Row, ...] = (
                     "missing_timeout",
                     "missing_crash",
                     "missing_too_long",
+                    "missing_rate_limited",
+                    "missing_unreachable",
+                    "missing_unreadable",
                     "missing_not_seeded",
                     "missing_other",
                 ),

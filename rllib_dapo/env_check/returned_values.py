@@ -274,14 +274,15 @@ def _judge_info(outcome: Outcome, name: str, info: Mapping[Any, Any]) -> None:
                 "environment only grades",
             )
 
-    components = info.get("reward_components", {})
-    if not isinstance(components, Mapping) or not _are_numbers(components.values()):
-        _note(
-            outcome,
-            "reward_components",
-            f"{name} gave info['reward_components'] = {shortened(components)}",
-            "give a dict from names to numbers",
-        )
+    for key in ("reward_components", "reward_metrics"):
+        figures = info.get(key, {})
+        if not isinstance(figures, Mapping) or not _are_numbers(figures.values()):
+            _note(
+                outcome,
+                key,
+                f"{name} gave info[{key!r}] = {shortened(figures)}",
+                "give a dict from names to numbers",
+            )
 
     extra = info.get("reward_if_cut_off", 0.0)
     if not _are_numbers([extra]):

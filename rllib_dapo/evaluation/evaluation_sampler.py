@@ -75,6 +75,7 @@ class EvaluationRunner(TextEnvRunner):
             self.environments.close()
             self.config = with_environment(self.config, environment)
             self._make_callbacks_and_envs()
+        self._refuse_parts_of_groups()
 
     @override(TextEnvRunner)
     def sample_groups(self, seeds: Sequence[int], *, evaluation: bool = False) -> RolloutResult:
@@ -96,6 +97,22 @@ class EvaluationRunner(TextEnvRunner):
             on_response=self._tell,
             **options,
         )
+
+    def _refuse_parts_of_groups(self) -> None:
+        """Refuses to add to a group whose responses are compared with each other.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        size = self._sampling(evaluation=False).num_responses
+        env = self.environments.stepper().env
+        if getattr(env, "scores_groups", False) and any(
+            0 < len(kept) < size for kept in self._task.kept.values()
+        ):
+            raise ValueError(
+                "the environment compares all responses to a prompt, and of some prompts only a "
+                "part of them is stored: begin the evaluation anew, in another folder"
+            )
 
     def _tell(self, conversation: Conversation) -> None:
         prompt_tokens = len(conversation.prompt_ids)

@@ -51,6 +51,7 @@ SKIPPED_IN_A_ROW = "skipped_updates_in_a_row"
 ROLLOUT_TOKENS_PER_SECOND = "rollout_tokens_per_second"
 REWARD_COMPONENTS = "reward_components/"
 ENVIRONMENT = "environment_"  # before the figures of single environments of a mixture
+REWARD_METRICS = "reward_metrics/"
 OWN_FIGURES = "objective_figures/"
 
 STEP, UPDATE, ITERATION, RUN = "training step", "update", "iteration", "whole run"
@@ -108,6 +109,15 @@ METRICS: tuple[Metric, ...] = (
     ),
     _rollout("missing_too_long", "responses", "without a verdict: too long a text to score"),
     _rollout(
+        "missing_rate_limited", "responses", "without a verdict: a judge is asked too much at once"
+    ),
+    _rollout(
+        "missing_unreachable", "responses", "without a verdict: a judge does not answer, or fails"
+    ),
+    _rollout(
+        "missing_unreadable", "responses", "without a verdict: a judge answers what is no verdict"
+    ),
+    _rollout(
         "missing_not_seeded",
         "responses",
         "without a verdict: the environment posed another problem at the second reset",
@@ -138,6 +148,11 @@ METRICS: tuple[Metric, ...] = (
     ),
     _rollout(
         f"{ENVIRONMENT}groups_accepted/*", "groups", "groups of an environment that are trained on"
+    ),
+    _rollout(
+        f"{REWARD_METRICS}*",
+        "as named",
+        "mean of each further figure that a scorer gives, by its name in place of *",
     ),
     # What dynamic sampling decided
     _rollout("groups_generated", "groups", "groups sampled to their end"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ray.rllib.utils.metrics import (
@@ -26,6 +26,7 @@ from rllib_dapo.metrics.metric_table import (
     COMPLETED_AND_CORRECT,
     RESPONSE_LENGTH_MEAN,
     REWARD_COMPONENTS,
+    REWARD_METRICS,
     share,
 )
 
@@ -144,7 +145,10 @@ def verdict_metrics(groups: Sequence[GroupSummary]) -> dict[str, float]:
             "missing_reward_fraction": share(len(lengths) - len(rewards), len(lengths)),
             **_missing_by_cause(groups),
         }
-    return result | _component_means(groups)
+    return result | {
+        **_means(REWARD_COMPONENTS, (parts for group in groups for parts in group.components)),
+        **_means(REWARD_METRICS, (figures for group in groups for figures in group.metrics)),
+    }
 
 
 def _missing_by_cause(groups: Sequence[GroupSummary]) -> dict[str, int]:
@@ -159,13 +163,11 @@ def _missing_by_cause(groups: Sequence[GroupSummary]) -> dict[str, int]:
     return {**known, "missing_other": causes.total()}
 
 
-def _component_means(groups: Sequence[GroupSummary]) -> dict[str, float]:
-    """The mean of each part of the reward, over the responses that have it."""
+def _means(before: str, figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure over the responses that have it; a part without a verdict is NaN."""
     values: defaultdict[str, list[float]] = defaultdict(list)
-    for group in groups:
-        for components in group.components:
-            for name, value in components.items():
+    for named in figures:
+        for name, value in named.items():
+            if not math.isnan(value):
                 values[name].append(value)
-    return {
-        f"{REWARD_COMPONENTS}{name}": math.fsum(v) / len(v) for name, v in sorted(values.items())
-    }
+    return {f"{before}{name}": math.fsum(v) / len(v) for name, v in sorted(values.items())}

@@ -144,6 +144,7 @@ class Conversation:
             reason=(outcome.reason or f"the reward is {self._reward}") if is_missing else "",
             prediction=outcome.prediction[:_PREDICTION_CHARACTERS],
             components=dict(outcome.components),
+            metrics=dict(outcome.metrics),
             turns=tuple(self._turns),
             version_starts=tuple(self._version_starts),
         )

@@ -59,6 +59,13 @@ class EnvStepper(Protocol):
             seeds: Reset seeds of the prompts; one that is not known is left out.
         """
 
+    def begin_group(self, episode_ids: Sequence[int]) -> None:
+        """Says which episodes are the group of one prompt, before the first of their steps.
+
+        Args:
+            episode_ids: The caller's numbers for the episodes.
+        """
+
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """Begins a step of an episode.
 

@@ -98,6 +98,9 @@ class PooledEnvStepper:
         for seed in seeds:
             self._first.pop(seed, None)
 
+    def begin_group(self, episode_ids: Sequence[int]) -> None:
+        """Does nothing: each episode is stepped by itself."""
+
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""
         future: Future[StepOutcome] = Future()

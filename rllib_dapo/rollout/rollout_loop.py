@@ -183,6 +183,7 @@ class RolloutLoop:
                     if index not in self._left_out.get(prompt.seed, ())
                 ]
                 self._open[number] = OpenGroup(conversations=group)
+                self._env_stepper.begin_group([one.episode_id for one in group])
                 numbers.append(number)
 
                 seed = self._sampling_seed(prompt.seed)

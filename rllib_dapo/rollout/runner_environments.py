@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ray.rllib.env.env_context import EnvContext
 
 from rllib_dapo.envs.datasets import refuse_overlap
+from rllib_dapo.envs.judge.limits_share import share_limits
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.envs.row_counts import DataReport
 from rllib_dapo.rollout.env_stepper import EnvStepper
@@ -33,6 +34,7 @@ class RunnerEnvironments:
         self._config = config
         self._worker_index = worker_index
         self._num_workers = num_workers
+        share_limits(num_workers)
         self._training: EnvStepper | None = None
         self._evaluation: EnvStepper | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -30,6 +31,7 @@ from rllib_dapo.rollout.environment_guard import (
     results_of,
 )
 from rllib_dapo.rollout.environment_pool import close_quietly
+from rllib_dapo.rollout.gathered_group import GatheredGroup
 
 
 class SubmittingEnvStepper:
@@ -60,6 +62,7 @@ class SubmittingEnvStepper:
         self._threads = threads
         self._guard = guard
         self._problems: dict[int, Problem] = {}
+        self._groups: dict[int, GatheredGroup] = {}  # by the episodes' numbers
         self._has_compared = False
         env.prepare_scoring()
 
@@ -72,8 +75,15 @@ class SubmittingEnvStepper:
         for seed in seeds:
             self._problems.pop(seed, None)
 
+    def begin_group(self, episode_ids: Sequence[int]) -> None:
+        """See `EnvStepper.begin_group`."""
+        if self._env.scores_groups:
+            self._groups |= dict.fromkeys(episode_ids, GatheredGroup(episode_ids))
+
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
-        """See `EnvStepper.begin_step`."""
+        """See `EnvStepper.begin_step`. A group that is scored as a whole waits for its last one."""
+        if self._env.scores_groups:
+            return self._begin_step_of_group(episode_id, seed, text)
         if not self._env.scores_apart:
             score = self._threads.submit(self._score, seed, text)
             return PendingStep(future=score, result=score.result)
@@ -90,7 +100,8 @@ class SubmittingEnvStepper:
         return PendingStep(future=future, result=lambda: self._collect(seed, ticket))
 
     def end_episode(self, episode_id: int) -> None:
-        """Does nothing: no episode holds an environment."""
+        """See `EnvStepper.end_episode`; no episode holds an environment."""
+        self._groups.pop(episode_id, None)
 
     def close(self) -> None:
         """See `EnvStepper.close`."""
@@ -132,6 +143,39 @@ class SubmittingEnvStepper:
         except EnvironmentFault as fault:
             return missing_outcome(str(fault))
         return self._collect(seed, ticket)
+
+    def _begin_step_of_group(self, episode_id: int, seed: int, text: str) -> PendingStep:
+        group = self._groups[episode_id]
+        outcome = group.add(episode_id, text)
+        if group.is_whole and self._env.scores_apart:
+            self._score_group(seed, group)
+        elif group.is_whole:
+            self._threads.submit(self._score_group, seed, group)
+        return PendingStep(future=outcome, result=outcome.result)
+
+    def _score_group(self, seed: int, group: GatheredGroup) -> None:
+        """Begins to score a group; what is settled when a verdict comes settles an outcome."""
+        outcomes = group.outcomes.values()
+
+        def submit() -> list[Ticket]:
+            return self._env.submit_group(self._problem_of(seed), group.texts)
+
+        try:
+            tickets = self._guard.call("score_group", seed, submit)
+        except EnvironmentFault as fault:
+            for outcome in outcomes:
+                outcome.set_result(missing_outcome(str(fault)))
+            return
+
+        for outcome, ticket in zip(outcomes, tickets, strict=True):
+            given = ticket.outcome
+            settle = partial(self._settle, outcome, seed, ticket)
+            (given if isinstance(given, Future) else _done(given)).add_done_callback(settle)
+
+    def _settle(
+        self, outcome: Future[StepOutcome], seed: int, ticket: Ticket, _given: Future[Any]
+    ) -> None:
+        outcome.set_result(self._collect(seed, ticket))
 
     def _collect(self, seed: int, ticket: Ticket) -> StepOutcome:
         def collect() -> StepOutcome:

@@ -12,7 +12,13 @@ from rllib_dapo.config.objective_presets import PRESETS
 from rllib_dapo.config.setting import section_kinds, sections
 from rllib_dapo.config.value_kinds import misfit
 from rllib_dapo.findings import SettingsError, one_of, suggest
-from rllib_dapo.metrics.metric_table import ENVIRONMENT, METRICS, OWN_FIGURES, REWARD_COMPONENTS
+from rllib_dapo.metrics.metric_table import (
+    ENVIRONMENT,
+    METRICS,
+    OWN_FIGURES,
+    REWARD_COMPONENTS,
+    REWARD_METRICS,
+)
 from rllib_dapo.run.search.option_checks import is_number
 from rllib_dapo.run.search.stoppers import STOP_RULES, check_stop_rule
 from rllib_dapo.run.tune_settings import TUNE_KINDS, check_tune_value
@@ -24,6 +30,7 @@ EXTRA_SECTIONS = ("search", "variants", "tune", "stop")
 _NAMED_BY_USERS = (
     "env_runners/avg@",
     f"env_runners/{REWARD_COMPONENTS}",
+    f"env_runners/{REWARD_METRICS}",
     f"learners/default_policy/{OWN_FIGURES}",
     *(
         f"env_runners/{metric.name.removesuffix('*')}"

@@ -29,6 +29,7 @@ _SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("prediction", pa.string()),
         ("components", pa.string()),  # JSON
+        ("metrics", pa.string()),  # JSON
         ("turns", pa.string()),  # JSON
         ("version_starts", pa.string()),  # JSON
     ]
@@ -74,6 +75,7 @@ def _row(number: int, group: PromptGroup, response: Response) -> dict[str, Any]:
         "reason": response.reason,
         "prediction": response.prediction,
         "components": json.dumps(dict(response.components)),
+        "metrics": json.dumps(dict(response.metrics)),
         "turns": json.dumps([asdict(turn) for turn in response.turns]),
         "version_starts": json.dumps(response.version_starts),
     }
@@ -102,7 +104,8 @@ def _response(row: dict[str, Any]) -> Response:
         reason=row["reason"],
         prediction=row["prediction"],
         components=json.loads(row["components"]),
+        metrics=json.loads(row.get("metrics") or "{}"),
         turns=tuple(TurnRecord(**turn) for turn in json.loads(row["turns"])),
-        # A recording of an earlier version does not say.
+        # A recording of an earlier version has neither these nor metrics.
         version_starts=tuple(map(tuple, json.loads(row.get("version_starts") or "[]"))),
     )

@@ -12,7 +12,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rllib_dapo.envs import Problem, SingleStepTextEnv, Verdict
-from rllib_dapo.envs.base import judge
+from rllib_dapo.envs.verdict_outcome import reward_and_info
 
 
 class ReverseEnv(SingleStepTextEnv):
@@ -126,7 +126,7 @@ def test_a_grade_without_a_verdict_is_a_reward_and_says_nothing_of_correctness()
 
 @pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf, "1", True])
 def test_a_reward_that_is_no_finite_number_is_missing(reward: Any) -> None:
-    value, info = judge(Verdict(is_correct=True, reward=reward))
+    value, info = reward_and_info(Verdict(is_correct=True, reward=reward))
     assert math.isnan(value)
     assert info["is_correct"] is None
     assert info["missing_reason"] == f"crash: the scorer gave the reward {reward!r}"
@@ -141,7 +141,7 @@ def test_what_a_reward_is_made_of_is_told_beside_it() -> None:
 
 
 def test_numpy_values_become_plain_ones() -> None:
-    value, info = judge(Verdict(is_correct=np.bool_(True), reward=np.float32(0.5)))
+    value, info = reward_and_info(Verdict(is_correct=np.bool_(True), reward=np.float32(0.5)))
     assert type(value) is float
     assert info["is_correct"] is True
 
