@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import string
 from dataclasses import dataclass
 from itertools import count, islice
@@ -46,6 +47,7 @@ class TinyRecipe:
         num_layers: Number of transformer blocks.
         head_size: Width of an attention head; a size that vLLM's attention on CPUs supports.
         max_positions: Length of the longest sequence, in characters.
+        words: Tokens of the vocabulary beside special ones and single characters.
         initializer_range: Standard deviation of the initial weights. Transformers' default of 0.02
             is for wide models; with it, learning to add would take twice as many steps here.
         max_operand: Records are sums of two numbers from 0 to `max_operand`.
@@ -71,6 +73,7 @@ class TinyRecipe:
     lr: float = 1e-3
     version: int = 1
     kind: ClassVar[str] = "tiny"
+    words: ClassVar[tuple[str, ...]] = ()
 
     def folder_name(self) -> str:
         """Returns a name that differs from every other recipe's."""
@@ -83,6 +86,19 @@ class TinyRecipe:
         """Yields records without end: prompt, response, and further turns where there are any."""
         return warm_up_records(self)
 
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Returns the model's tokenizer, with its chat template."""
+        return make_tokenizer()
+
+    def prompt_ids(self, tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
+        """Returns a record's prompt as a rollout would have it."""
+        return prompt_token_ids(tokenizer, prompt)
+
+    def observation_ids(self, tokenizer: PreTrainedTokenizerFast, observation: str) -> list[int]:
+        """Returns what stands between two turns of a record, as a rollout would have it."""
+        ids: list[int] = tokenizer(observation, add_special_tokens=False)["input_ids"]
+        return ids
+
 
 def tiny_model(recipe: TinyRecipe, *, cache_dir: Path | None = None) -> Path:
     """Returns the folder of the tiny model that a recipe describes, made on the first call."""
@@ -92,22 +108,28 @@ def tiny_model(recipe: TinyRecipe, *, cache_dir: Path | None = None) -> Path:
 
 
 def _build(recipe: TinyRecipe, folder: Path) -> None:
-    tokenizer = make_tokenizer()
+    tokenizer = recipe.tokenizer()
     model = _untrained(recipe)
     _warm_up(model, tokenizer, recipe)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Returns a tokenizer whose tokens are the printable ASCII characters and the newline."""
+def make_tokenizer(words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer whose tokens are the printable ASCII characters and the newline.
+
+    Args:
+        words: Further tokens, of several characters; the first that fits is taken.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {token: number for number, token in enumerate((*SPECIAL_TOKENS, *CHARACTERS))}
+    tokens = (*SPECIAL_TOKENS, *CHARACTERS, *words)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    pattern = "|".join((*map(re.escape, words), r"[\s\S]"))
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{_BOS} $A", pair=f"{_BOS} $A $B", special_tokens=[(_BOS, vocabulary[_BOS])]
@@ -126,7 +148,7 @@ def tiny_config(recipe: TinyRecipe) -> LlamaConfig:
 
     heads = recipe.hidden_size // recipe.head_size
     return LlamaConfig(
-        vocab_size=len(SPECIAL_TOKENS) + len(CHARACTERS),
+        vocab_size=len(SPECIAL_TOKENS) + len(CHARACTERS) + len(recipe.words),
         hidden_size=recipe.hidden_size,
         intermediate_size=recipe.intermediate_size,
         num_hidden_layers=recipe.num_layers,
@@ -168,7 +190,8 @@ def _warm_up(
     progress = BuildProgress("making the tiny model")
 
     for step in range(recipe.steps):
-        ids, is_response = _tensors(list(islice(records, recipe.batch_size)), tokenizer)
+        batch = list(islice(records, recipe.batch_size))
+        ids, is_response = _tensors(batch, tokenizer, recipe)
         logits = model(input_ids=ids[:, :-1]).logits[is_response[:, 1:]]
         targets = ids[:, 1:][is_response[:, 1:]]
 
@@ -212,12 +235,12 @@ def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(
-    records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast
+    records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast, recipe: TinyRecipe
 ) -> tuple[Tensor, Tensor]:
     """Returns token ids and which of them are response, both `[B, T]`, padded on the right."""
     import torch
 
-    rows = [_one_row(record, tokenizer) for record in records]
+    rows = [_one_row(record, tokenizer, recipe) for record in records]
     length = max(len(ids) for ids, _ in rows)
 
     ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(_PAD))
@@ -230,15 +253,18 @@ def _tensors(
 
 
 def _one_row(
-    record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast
+    record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast, recipe: TinyRecipe
 ) -> tuple[list[int], list[bool]]:
     """Joins the turns of a record as a rollout does: policy and environment alternate."""
-    ids = prompt_token_ids(tokenizer, record[0])
+    ids = recipe.prompt_ids(tokenizer, record[0])
     is_response = [False] * len(ids)
 
     for number, text in enumerate(record[1:]):
         is_policy = number % 2 == 0
-        turn = tokenizer(text + _EOS * is_policy, add_special_tokens=False)["input_ids"]
+        if is_policy:
+            turn = tokenizer(text + _EOS, add_special_tokens=False)["input_ids"]
+        else:
+            turn = recipe.observation_ids(tokenizer, text)
         ids += turn
         is_response += [is_policy] * len(turn)
 

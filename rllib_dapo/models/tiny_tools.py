@@ -1,0 +1,84 @@
+"""The tiny model whose calculator is a tool, declared and called as chat models do it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from rllib_dapo.envs.calculator.env import CALCULATOR
+from rllib_dapo.envs.messages import Message
+from rllib_dapo.envs.tools import tool_name
+from rllib_dapo.models.chat_template import observation_token_ids, prompt_token_ids
+from rllib_dapo.models.tiny import make_tokenizer
+from rllib_dapo.models.tiny_calculator import CalculatorRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedTokenizerFast
+
+_MARKS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+# What every call has in common takes a few tokens, as it does in the vocabularies of chat models.
+_PARTS = ('{"name": "', "calculator", '", "arguments": {"', "expression", '": "', '"}}')
+
+# Tools by their names alone, and what a tool answers between marks.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for tool in tools or [] %}{{ tool['function']['name'] }}\n{% endfor %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'tool' %}"
+    "<tool_response>{{ message['content'] }}</tool_response>"
+    "{% else %}{{ message['content'] }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolsRecipe(CalculatorRecipe):
+    """The model of `CalculatorRecipe`, which calls the calculator in the format `hermes`.
+
+    A call of `17*23` is `<tool_call>{"name": "calculator", "arguments": {"expression":
+    "17*23"}}</tool_call>`, and the tool answers with a message of its own role, which the chat
+    template writes as `<tool_response>391</tool_response>`. The marks are tokens of their own, so
+    nothing that a problem or a tool says can be one.
+    """
+
+    kind: ClassVar[str] = "tiny-tools"
+    words: ClassVar[tuple[str, ...]] = (*_MARKS, *_PARTS)
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """See `TinyRecipe.tokenizer`."""
+        from tokenizers import AddedToken
+
+        tokenizer = make_tokenizer(self.words)
+        tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in _MARKS])
+        tokenizer.chat_template = CHAT_TEMPLATE
+        return tokenizer
+
+    def records(self) -> Iterator[tuple[str, ...]]:
+        """See `TinyRecipe.records`. No held-out problem is among them."""
+        # Without arguments, super() does not work in a dataclass with slots.
+        for prompt, *turns in CalculatorRecipe.records(self):
+            if len(turns) == 1:
+                yield prompt, *turns
+                continue
+            _, _, answer = turns
+            yield prompt, called(prompt.removesuffix("=")), answer, answer
+
+    def prompt_ids(self, tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
+        """See `TinyRecipe.prompt_ids`."""
+        return prompt_token_ids(tokenizer, prompt, tools=[CALCULATOR])
+
+    def observation_ids(self, tokenizer: PreTrainedTokenizerFast, observation: str) -> list[int]:
+        """See `TinyRecipe.observation_ids`."""
+        message = Message(role="tool", content=observation, name=tool_name(CALCULATOR))
+        end = tokenizer.eos_token_id
+        return observation_token_ids(tokenizer, (message,), after=end, tools=[CALCULATOR])
+
+
+def called(expression: str) -> str:
+    """Returns a call of the calculator as the model writes it."""
+    call = {"name": tool_name(CALCULATOR), "arguments": {"expression": expression}}
+    return f"<tool_call>{json.dumps(call)}</tool_call>"
