@@ -6,14 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
-
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.exceptions import best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from rllib_dapo.envs.shown_value import shown
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 # A tool in the form of OpenAI's interface, which chat templates take:
 # {"type": "function", "function": {"name", "description", "parameters": a JSON schema}}.
@@ -125,6 +123,9 @@ def argument_fault(tool: Tool, arguments: Mapping[str, Any]) -> str:
     Returns:
         One line; empty if the arguments fit.
     """
+    from jsonschema.exceptions import best_match
+    from referencing.exceptions import Unresolvable
+
     validator = _validator(tool["function"].get("parameters") or {"type": "object"})
     try:
         error = best_match(validator.iter_errors(dict(arguments)))
@@ -139,11 +140,16 @@ def argument_fault(tool: Tool, arguments: Mapping[str, Any]) -> str:
 
 
 def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
     # With a registry of its own a validator fetches nothing that a schema refers to.
     return Draft202012Validator(schema, registry=Registry())
 
 
 def _checked_name(tool: Any) -> str:
+    from jsonschema import Draft202012Validator, SchemaError
+
     function = tool.get("function") if isinstance(tool, dict) else None
     if not isinstance(function, dict) or tool.get("type") != "function":
         raise ValueError(
