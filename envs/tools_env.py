@@ -20,14 +20,20 @@ class ToolsEnv(TurnsEnv):
     `rollout.tool_call_parser`, each is answered by a message of the role `tool`, and a response
     without a call goes to `answer`::
 
-        class DiceEnv(ToolsEnv):
-            default_settings = {**TurnsEnv.default_settings, "max_turns": 4}
-            ...
+        class StockEnv(ToolsEnv):
+            def begin(self, seed):
+                self.stock = {"apples": seed % 50}
+                return "How many apples are there?"
+
             def tools(self):
-                return [function_tool("roll", "Roll a die.", {"sides": {"type": "integer"}})]
+                fruit = {"type": "string", "enum": list(self.stock)}
+                return [function_tool("look_up", "Say how many there are.", {"fruit": fruit})]
 
             def call(self, call):
-                return str(random.Random(self.seed).randint(1, call.arguments["sides"]))
+                return str(self.stock[call.arguments["fruit"]])
+
+            def answer(self, response):
+                return Turn(is_correct=response == str(self.stock["apples"]))
 
     A call that cannot be read, of a tool that is not declared, or with arguments that do not fit
     the tool's schema is answered too: the model reads what is wrong with it.

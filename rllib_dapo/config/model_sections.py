@@ -91,7 +91,7 @@ class ModelSections(AlgorithmConfig):
         return {
             "trust_remote_code": self.trust_remote_code,
             "chat_template": self.chat_template,
-            "chat_template_kwargs": dict(self.chat_template_kwargs),
+            "chat_template_kwargs": dict(self.chat_template_kwargs or {}),
         }
 
     @settings_section()

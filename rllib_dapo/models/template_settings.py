@@ -20,6 +20,8 @@ _MOST_BYTES: Final = 1 << 20
 _GIVEN: Final = frozenset(
     {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"}
 )
+# Control characters and halves of characters, which Jinja reads otherwise than JSON writes them.
+_UNWRITABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # Transformers' own block, which Jinja does not know: it marks what the assistant says.
 _GENERATION_BLOCK: Final = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
@@ -45,6 +47,8 @@ def read_template(given: str) -> str:
             reason = getattr(error, "strerror", None) or "it is not a text in UTF-8"
             raise ValueError(f"{_TEMPLATE}={given!r} cannot be read: {reason}") from error
 
+    if "{{" not in template and "{%" not in template:
+        raise ValueError(f"{_TEMPLATE}={given!r}: the file writes no message, for it has no {{{{")
     _names_read(template)
     return template
 
@@ -149,7 +153,7 @@ def _literal(name: str, value: Any) -> str:
             return str(value)
         case float() if math.isfinite(value):
             return repr(value)
-        case str() if value.isprintable() or "\n" in value or "\t" in value:
+        case str() if not _UNWRITABLE.search(value):
             return json.dumps(value, ensure_ascii=False)
         case list() | tuple():
             return f"[{', '.join(_literal(name, inner) for inner in value)}]"

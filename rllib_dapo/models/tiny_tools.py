@@ -46,13 +46,14 @@ class ToolsRecipe(CalculatorRecipe):
     """
 
     kind: ClassVar[str] = "tiny-tools"
-    words: ClassVar[tuple[str, ...]] = (*_MARKS, *_PARTS)
+    words: ClassVar[tuple[str, ...]] = (*_PARTS, *_MARKS)
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """See `TinyRecipe.tokenizer`."""
         from tokenizers import AddedToken
 
-        tokenizer = make_tokenizer(self.words)
+        # Added tokens, which the plain vocabulary does not have: as text, a mark is its characters.
+        tokenizer = make_tokenizer(_PARTS)
         tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in _MARKS])
         tokenizer.chat_template = CHAT_TEMPLATE
         return tokenizer
