@@ -17,20 +17,13 @@ from rllib_dapo.model_check.template_text import holds, known_part
 from rllib_dapo.models import observation_token_ids
 from rllib_dapo.models.control_tokens import template_source
 from rllib_dapo.models.rendered_template import Piece, Slot, render_template
+from rllib_dapo.models.thoughts import THOUGHT_MARKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OBSERVATION_TEXT: Final = "The result is 46.\nGo on"
 
-# The marks of thoughts that templates are known to look for.
-_THOUGHTS: Final = (
-    ("<think>", "</think>"),
-    ("[THINK]", "[/THINK]"),
-    ("<thinking>", "</thinking>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"),
-)
 _THOUGHT: Final = "qzthought"
 
 
@@ -109,7 +102,7 @@ def _rewritten(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
 
 def _leaves_thoughts_out(tokenizer: PreTrainedTokenizerBase) -> bool:
     source = template_source(tokenizer)
-    for opening, closing in _THOUGHTS:
+    for opening, closing in THOUGHT_MARKS:
         if opening not in source and closing not in source:
             continue
         said = f"{opening}\n{_THOUGHT}\n{closing}\n\n-"

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rllib_dapo.envs.tools import ModelTurn, Tool, ToolCall
 from rllib_dapo.models.response_text import framing_ids
+from rllib_dapo.models.thoughts import behind_thoughts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MOST_CHARACTERS: Final = 200_000
 _MOST_PARSERS: Final = 64  # sets of tools whose parsers are kept
-_THOUGHT_END: Final = "</think>"
 
 # What looks like a call, in whatever format: a mark whose name says so, or a text that is nothing
 # but the JSON or the list which some formats are.
@@ -61,8 +61,7 @@ class ToolCallReader:
         while ids and ids[-1] in self._framing:
             ids.pop()
         # Calls that a model only thinks of are not made.
-        written = str(self._tokenizer.decode(ids, skip_special_tokens=False))
-        written = written.rpartition(_THOUGHT_END)[2]
+        written = behind_thoughts(str(self._tokenizer.decode(ids, skip_special_tokens=False)))
         if len(written) > _MOST_CHARACTERS:
             return ModelTurn(text, call_error=f"a message of {len(written)} characters is not read")
 
