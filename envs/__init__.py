@@ -10,6 +10,8 @@ from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.envs.rule_scored import RuleScoredEnv
 from rllib_dapo.envs.spaces import TextSpace
 from rllib_dapo.envs.splits import DatasetOrder
+from rllib_dapo.envs.tools import ModelTurn, ToolCall
+from rllib_dapo.envs.tools_env import ToolError, ToolsEnv, function_tool
 from rllib_dapo.envs.turns import Turn, TurnsEnv
 from rllib_dapo.envs.verify import ANSWER_RULES
 from rllib_dapo.envs.verify.verifier_pool import PoolSettings, VerifierPool
@@ -17,15 +19,20 @@ from rllib_dapo.envs.verify.verifier_pool import PoolSettings, VerifierPool
 __all__ = [
     "ANSWER_RULES",
     "DatasetOrder",
+    "ModelTurn",
     "PoolSettings",
     "Problem",
     "RuleScoredEnv",
     "SingleStepTextEnv",
     "TextSpace",
+    "ToolCall",
+    "ToolError",
+    "ToolsEnv",
     "Turn",
     "TurnsEnv",
     "Verdict",
     "VerifierPool",
+    "function_tool",
     "register_environments",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,6 +22,11 @@ __all__ = [
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+# What a tool's message says beside its content. Templates write it as their own text, so it must
+# not be able to hold a control token.
+_OF_TOOLS = ("name", "tool_call_id")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
@@ -29,10 +35,19 @@ class Message:
     Attributes:
         role: Who speaks, one of `ROLES`.
         content: What is said. It is untrusted text, whoever speaks.
+        name: The tool that answers, in a message of the role `tool`; `""` where nobody says so.
+        tool_call_id: The call that it answers; some templates want one.
     """
 
     role: str
     content: str
+    name: str = ""
+    tool_call_id: str = ""
+
+    def as_mapping(self) -> dict[str, str]:
+        """Returns the message in the form that chat templates take."""
+        told = {key: getattr(self, key) for key in _OF_TOOLS if getattr(self, key)}
+        return {"role": self.role, "content": self.content, **told}
 
 
 Conversation: TypeAlias = tuple[Message, ...]
@@ -45,8 +60,8 @@ def as_conversation(value: Any) -> Conversation:
 
     A text is one message of the user. A list holds messages as chat templates know them, each a
     mapping with a `role` and a `content`, where the content may be a list of parts of the type
-    `text`. Other keys of a message must be None or empty: what no template would be given is not
-    dropped without a word.
+    `text`. A message of the role `tool` may have a `name` and a `tool_call_id`. Other keys of a
+    message must be None or empty: what no template would be given is not dropped without a word.
 
     Args:
         value: A text, a `Message`, or a list or tuple of mappings or messages.
@@ -77,7 +92,7 @@ def as_conversation(value: Any) -> Conversation:
 
 def as_messages(conversation: Conversation) -> list[dict[str, str]]:
     """Returns a conversation in the form that chat templates take: dicts of role and content."""
-    return [{"role": message.role, "content": message.content} for message in conversation]
+    return [message.as_mapping() for message in conversation]
 
 
 def as_observation(prompt: Any) -> Observation:
@@ -116,13 +131,21 @@ def _as_message(value: Any) -> Message:
     role = value.get("role")
     if role not in ROLES:
         raise ValueError(f"a message has the role {shown(role)}; known: {', '.join(ROLES)}")
-    unused = [str(key) for key in value if key not in ("role", "content") and value[key]]
+    of_tools = _OF_TOOLS if role == "tool" else ()
+    unused = [str(key) for key in value if key not in ("role", "content", *of_tools) and value[key]]
     if unused:
         raise ValueError(
             f"a message of the role {role} has {', '.join(unused)} beside its content, which no "
             "chat template would be given; put it into the content"
         )
-    return Message(role=role, content=_content(role, value.get("content")))
+    told = {key: value[key] for key in of_tools if value.get(key)}
+    for key, text in told.items():
+        if not isinstance(text, str) or not _PLAIN_NAME.fullmatch(text):
+            raise ValueError(
+                f"a message of the role tool has the {key} {shown(text)}: it may have up to 64 "
+                "letters, digits, dots, hyphens and underscores"
+            )
+    return Message(role=role, content=_content(role, value.get("content")), **told)
 
 
 def _content(role: str, content: Any) -> str:

@@ -97,7 +97,7 @@ class TurnsEnv(gymnasium.Env[Observation, str]):
             options: Not used.
 
         Returns:
-            The prompt, and `{"problem_id"}`.
+            The prompt, and `{"problem_id", "max_turns"}`.
 
         Raises:
             ValueError: If `begin` gives neither a text nor messages; one line.
@@ -108,7 +108,7 @@ class TurnsEnv(gymnasium.Env[Observation, str]):
 
         prompt = as_observation(self.begin(seed))
         self._turns_left = self._max_turns
-        return prompt, {"problem_id": str(seed)}
+        return prompt, {"problem_id": str(seed), "max_turns": self._max_turns}
 
     def step(self, action: str) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Hands a response to the environment.

@@ -221,7 +221,7 @@ class StartGuard:
     def _explain(self, report: GapReport, sampled: SampledGroup) -> str:
         config = self._config
         tokenizer = load_tokenizer(
-            resolve_model(str(config.model_name)), trust_remote_code=config.trust_remote_code
+            resolve_model(str(config.model_name)), **config.tokenizer_settings
         )
         line = describe_gap(
             report,

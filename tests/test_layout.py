@@ -36,6 +36,7 @@ IMPORTERS = {
         "rllib_dapo.rollout.vllm_requests",
         "rllib_dapo.rollout.vllm_start",
         "rllib_dapo.rollout.cpu_ray_executor",
+        "rllib_dapo.rollout.tool_calls",
         "rllib_dapo.rollout.vllm_transfer",
         "rllib_dapo.rollout.vllm_weight_blocks",
         "rllib_dapo.rollout.vllm_worker",

@@ -15,6 +15,7 @@ from rllib_dapo.envs.hosts.outcomes import BadOutcome, one_line, read_reset, rea
 from rllib_dapo.envs.messages import as_messages
 from rllib_dapo.envs.processes.service import Service
 from rllib_dapo.envs.shown_value import shown
+from rllib_dapo.envs.tools import ModelTurn
 
 
 class HostedConfig(dict[str, Any]):
@@ -131,11 +132,14 @@ class EnvironmentService(Service):
         return {
             "prompt": prompt if isinstance(prompt, str) else as_messages(prompt),
             "answer": outcome.answer,
+            "tools": list(outcome.tools),
+            "max_turns": outcome.max_turns,
         }
 
-    def _step(self, text: str) -> dict[str, Any]:
+    def _step(self, text: str | Mapping[str, Any]) -> dict[str, Any]:
         assert self._env is not None
-        return asdict(read_step(self._env.step(text)))
+        action = text if isinstance(text, str) else ModelTurn.from_json(text)
+        return asdict(read_step(self._env.step(action)))
 
     def _close(self) -> None:
         assert self._env is not None

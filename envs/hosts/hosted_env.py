@@ -16,6 +16,7 @@ from rllib_dapo.envs.processes.killable_process import Program
 from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceFailed
 from rllib_dapo.envs.processes.restarting_process import RestartingProcess
 from rllib_dapo.envs.spaces import TextSpace
+from rllib_dapo.envs.tools import ModelTurn
 
 _SERVICE = "rllib_dapo.envs.hosts.environment_service:EnvironmentService"
 OUT_OF_MEMORY = "out of memory"  # what a process says of it, see `serve`
@@ -82,7 +83,8 @@ class HostedEnv(gymnasium.Env[Any, str]):
         """Starts an episode, in a new process if the last one was lost.
 
         Returns:
-            The prompt, a text or a list of messages; and `{"answer"}` if the environment tells it.
+            The prompt, a text or a list of messages; and `{"answer", "tools", "max_turns"}`, those
+            of them that the environment tells.
 
         Raises:
             BadOutcome: If the environment returned what it must not return.
@@ -93,8 +95,8 @@ class HostedEnv(gymnasium.Env[Any, str]):
         self._make()
         value = self._call("reset", seed=seed, options=options)
         self._was_reset = True
-        answer = value["answer"]
-        return value["prompt"], {} if answer is None else {"answer": answer}
+        told = {name: value[name] for name in ("answer", "tools", "max_turns")}
+        return value["prompt"], {name: one for name, one in told.items() if one not in (None, [])}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Steps the environment; as `reset`.
@@ -104,7 +106,8 @@ class HostedEnv(gymnasium.Env[Any, str]):
         """
         if not self._was_reset or not self._process.is_alive:
             raise gymnasium.error.ResetNeeded("no episode is under way: call reset()")
-        value = self._call("step", text=action)
+        text = action.as_json() if isinstance(action, ModelTurn) else action
+        value = self._call("step", text=text)
         info = {
             "is_correct": value["is_correct"],
             "prediction": value["prediction"],

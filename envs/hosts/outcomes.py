@@ -14,6 +14,7 @@ from typing import Any
 
 from rllib_dapo.envs.messages import Conversation, as_conversation
 from rllib_dapo.envs.shown_value import shown
+from rllib_dapo.envs.tools import Tool, read_tools
 
 _LONGEST_REASON = 300
 
@@ -29,10 +30,15 @@ class ResetOutcome:
     Attributes:
         prompt: What the model reads: a text, or a conversation.
         answer: The ground truth as `info["answer"]` has it, as text; None if it is not there.
+        tools: The tools that the model may call, as `info["tools"]` declares them.
+        max_turns: How many responses an episode may have, as `info["max_turns"]` has it; None if it
+            is not there.
     """
 
     prompt: str | Conversation
     answer: str | None = None
+    tools: tuple[Tool, ...] = ()
+    max_turns: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +82,7 @@ def read_reset(result: Any) -> ResetOutcome:
     """Reads what `reset` returned.
 
     Raises:
-        BadOutcome: If it is not a prompt and a dict.
+        BadOutcome: If it is not a prompt and a dict, or `info["tools"]` are not tools.
     """
     _refuse_coroutine("reset", result)
     if not isinstance(result, tuple | list) or len(result) != 2:
@@ -85,9 +91,16 @@ def read_reset(result: Any) -> ResetOutcome:
     prompt, info = result
     if not isinstance(info, Mapping):
         raise BadOutcome(f"reset returned the info {shown(info)}: it must be a dict")
-    answer = info.get("answer")
+    answer, max_turns = info.get("answer"), _plain(info.get("max_turns"))
+    try:
+        tools = read_tools(info.get("tools"))
+    except ValueError as error:
+        raise BadOutcome(f"reset: {error}") from None
     return ResetOutcome(
-        prompt=read_prompt(prompt), answer=None if answer is None else _text("answer", answer)
+        prompt=read_prompt(prompt),
+        answer=None if answer is None else _text("answer", answer),
+        tools=tools,
+        max_turns=max_turns if isinstance(max_turns, int) else None,
     )
 
 

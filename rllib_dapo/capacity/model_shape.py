@@ -14,7 +14,7 @@ from rllib_dapo.models import folder_if_there, load_config
 from rllib_dapo.models.attention import EAGER, choose_attention
 from rllib_dapo.models.experts import chosen_experts, is_of_expert
 from rllib_dapo.models.lora_settings import LoraSettings, linear_layers
-from rllib_dapo.models.model_names import TINY, TINY_CALCULATOR
+from rllib_dapo.models.model_names import TINY_MODELS, tiny_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,7 +214,7 @@ def layer_windows(sizes: Mapping[str, Any], layers: int) -> tuple[int | None, ..
 def _config(name: str, *, trust_remote_code: bool, fetch: bool) -> PreTrainedConfig:
     if (folder := folder_if_there(name)) is not None:
         return _loaded(folder, trust_remote_code=trust_remote_code)
-    if name in (TINY, TINY_CALCULATOR):
+    if name in TINY_MODELS:
         return _config_of_tiny(name)
 
     from huggingface_hub import is_offline_mode, try_to_load_from_cache
@@ -251,10 +251,9 @@ def _loaded(path: Path | str, *, trust_remote_code: bool) -> PreTrainedConfig:
 
 def _config_of_tiny(name: str) -> PreTrainedConfig:
     """The built-in models' configurations, before they are made."""
-    from rllib_dapo.models.tiny import TinyRecipe, tiny_config
-    from rllib_dapo.models.tiny_calculator import CalculatorRecipe
+    from rllib_dapo.models.tiny import tiny_config
 
-    return tiny_config(TinyRecipe() if name == TINY else CalculatorRecipe())
+    return tiny_config(tiny_recipe(name))
 
 
 def _empty_model(config: PreTrainedConfig, *, trust_remote_code: bool) -> Any:

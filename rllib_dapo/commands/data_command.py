@@ -86,10 +86,16 @@ def _split(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
 def _tokenizer(model: str, config: Any) -> Any:
     """The model's tokenizer; that of a tiny model without making the model."""
     from rllib_dapo.models import load_tokenizer, resolve_model
-    from rllib_dapo.models.model_names import TINY, TINY_CALCULATOR
+    from rllib_dapo.models.model_names import TINY_MODELS, tiny_recipe
 
-    if model in (TINY, TINY_CALCULATOR):
-        from rllib_dapo.models.tiny import make_tokenizer
+    if model in TINY_MODELS:
+        from rllib_dapo.models.template_settings import use_template_settings
 
-        return make_tokenizer()
-    return load_tokenizer(resolve_model(model), trust_remote_code=config.trust_remote_code)
+        tokenizer = tiny_recipe(model).tokenizer()
+        use_template_settings(
+            tokenizer,
+            chat_template=config.chat_template,
+            chat_template_kwargs=config.chat_template_kwargs,
+        )
+        return tokenizer
+    return load_tokenizer(resolve_model(model), **config.tokenizer_settings)

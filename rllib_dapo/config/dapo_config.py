@@ -97,6 +97,8 @@ class DAPOConfig(
         self.model_name: str | None = None
         self.model_dtype: ModelDtype = "bfloat16"
         self.system_prompt = ""
+        self.chat_template = ""
+        self.chat_template_kwargs: dict[str, Any] = {}
         self.trust_remote_code = False
         self.attn_implementation = "auto"
         self.gradient_checkpointing: bool | int = False
@@ -125,6 +127,7 @@ class DAPOConfig(
         self.max_staleness = 0
         self.max_turns = 16
         self.skip_special_tokens: SkipSpecialTokens = "template"
+        self.tool_call_parser = ""
         self.num_env_threads = 1
         self.cpu_kv_cache_gib = 1.0
         self.record_groups = False
@@ -351,6 +354,7 @@ class DAPOConfig(
             "name": self.model_name,
             "dtype": self.model_dtype,
             "trust_remote_code": self.trust_remote_code,
+            "tokenizer_settings": self.tokenizer_settings,
             "attn_implementation": self.attn_implementation,
             "gradient_checkpointing": self.gradient_checkpointing,
             "activation_offload": self.activation_offload,

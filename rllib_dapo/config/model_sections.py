@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 
 from rllib_dapo.config.setting import settings_section
+from rllib_dapo.models.template_settings import read_template
 
 ModelDtype = Literal["bfloat16", "float32", "float64"]
 EngineName = Literal["vllm", "transformers"]
@@ -24,6 +25,8 @@ class ModelSections(AlgorithmConfig):
         *,
         dtype: ModelDtype = NotProvided,
         system_prompt: str = NotProvided,
+        chat_template: str = NotProvided,
+        chat_template_kwargs: dict[str, Any] = NotProvided,
         trust_remote_code: bool = NotProvided,
         attn_implementation: str = NotProvided,
         gradient_checkpointing: bool | int = NotProvided,
@@ -44,6 +47,12 @@ class ModelSections(AlgorithmConfig):
             system_prompt: System message in front of every prompt that has none of its own; a
                 conversation that brings one (of the role `system` or `developer`) keeps it. Refused
                 where the model's chat template has no place for it.
+            chat_template: Path of a Jinja file (or the template itself) in place of the model's own
+                chat template. It is read once and goes into checkpoints and exports. `""` keeps the
+                model's own.
+            chat_template_kwargs: Values of names that the chat template reads, such as
+                `{enable_thinking: false}`; a name that it never reads is refused. They go into
+                checkpoints and exports too, as the template's defaults.
             trust_remote_code: Whether the model may run code of its own. Leave it off unless you
                 have read that code.
             attn_implementation: Transformers' name of the attention that Learners compute with,
@@ -67,8 +76,23 @@ class ModelSections(AlgorithmConfig):
                 model.
             logprob_chunk_tokens: Number of tokens whose logits are held at a time.
             num_threads: CPU threads of each Learner and engine; `auto` shares the machine's cores.
+
+        Raises:
+            ValueError: If the file of the chat template cannot be read.
         """
+        # The file is read here and now: EnvRunners may run where it is not.
+        if isinstance(chat_template, str) and chat_template:
+            self.chat_template = read_template(chat_template)
         return self
+
+    @property
+    def tokenizer_settings(self) -> dict[str, Any]:
+        """How the run's tokenizer is loaded: arguments of `load_tokenizer`."""
+        return {
+            "trust_remote_code": self.trust_remote_code,
+            "chat_template": self.chat_template,
+            "chat_template_kwargs": dict(self.chat_template_kwargs or {}),
+        }
 
     @settings_section()
     def rollout(
@@ -91,6 +115,7 @@ class ModelSections(AlgorithmConfig):
         max_staleness: int = NotProvided,
         max_turns: int = NotProvided,
         skip_special_tokens: SkipSpecialTokens = NotProvided,
+        tool_call_parser: str = NotProvided,
         num_env_threads: int = NotProvided,
         cpu_kv_cache_gib: float = NotProvided,
         engine_kwargs: dict[str, Any] = NotProvided,
@@ -143,6 +168,10 @@ class ModelSections(AlgorithmConfig):
             skip_special_tokens: Special tokens that are left out of the texts which environments,
                 rewards and people read: `template` those that end a turn or frame a message, so
                 that `<think>` is seen even where it is a special token; true all; false none.
+            tool_call_parser: Format in which the model calls the tools that an environment
+                declares: one of vLLM's parsers by the name that `--tool-call-parser` has for it,
+                such as `hermes`, `qwen3_xml`, `llama3_json` or `mistral`. `""` where there are no
+                tools.
             num_env_threads: Threads of an EnvRunner that run environments, beside the engine's. Use
                 more than 1 where `score` or `step` waits for a server; a `SingleStepTextEnv` is
                 then called by several threads at a time. Environments in processes need none.

@@ -27,6 +27,7 @@ from rllib_dapo.config.value_kinds import choices, misfit
 from rllib_dapo.config.weight_checks import check_weights
 from rllib_dapo.findings import at_least, suggest, within
 from rllib_dapo.models import check_model_name
+from rllib_dapo.models.template_settings import defaults, read_template
 
 if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
@@ -134,6 +135,13 @@ def _check_model(config: DAPOConfig) -> Iterator[str]:
             check_model_name(config.model_name)
         except ValueError as error:
             yield str(error)
+
+    try:
+        if config.chat_template:
+            read_template(config.chat_template)
+        defaults(config.chat_template_kwargs)
+    except ValueError as error:
+        yield str(error)
 
     if config.model_dtype == "float64" and config.engine != "transformers":
         yield (

@@ -17,6 +17,7 @@ from typing import Any
 
 from rllib_dapo.env_check.environment_finding import Fault, Finding, Level, shortened
 from rllib_dapo.envs.messages import as_conversation, plain_text
+from rllib_dapo.envs.tools import read_tools
 from rllib_dapo.envs.verify import MissingReason
 
 # Longer than any prompt limit in use: about 50,000 tokens, where the defaults are 2,048 for a
@@ -92,6 +93,13 @@ def judge_reset(name: str, result: Any) -> Outcome:
         )
     if not isinstance(info, Mapping):
         _note(outcome, "reset info", f"reset returned the info {shortened(info)}", _INFO_FIX)
+        return outcome
+
+    try:
+        read_tools(info.get("tools"))
+    except ValueError as error:
+        fix = "declare tools in the form of OpenAI's interface, see docs/environments.md"
+        _note(outcome, "tools", f"reset: {error}", fix)
     return outcome
 
 

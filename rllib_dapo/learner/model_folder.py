@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import (
     COMPONENT_LEARNER,
@@ -46,7 +46,7 @@ def write_model(
     weights: Iterable[tuple[str, Tensor]],
     *,
     source: str,
-    trust_remote_code: bool = False,
+    **tokenizer_settings: Any,
 ) -> None:
     """Writes weights, configuration and tokenizer as transformers does, piece by piece.
 
@@ -61,18 +61,18 @@ def write_model(
         weights: Names in a checkpoint, and weights, which may be made one after the other; the
             names of a value head's begin with `VALUE_HEAD`.
         source: Folder or hub name of the start model.
-        trust_remote_code: Whether code that comes with the model may run.
+        **tokenizer_settings: Arguments of `load_tokenizer`.
     """
     value_head: dict[str, Tensor] = {}
     write_weights(folder, _without_value_head(weights, value_head))
-    write_files(folder, model, source=source, trust_remote_code=trust_remote_code)
+    write_files(folder, model, source=source, **tokenizer_settings)
     if value_head:
         (folder / VALUE_HEAD_FOLDER).mkdir(exist_ok=True)
         save_file(value_head, folder / VALUE_HEAD_FOLDER / "model.safetensors")
 
 
 def write_files(
-    folder: Path, model: PreTrainedModel, *, source: str, trust_remote_code: bool = False
+    folder: Path, model: PreTrainedModel, *, source: str, **tokenizer_settings: Any
 ) -> None:
     """Writes all of a model's folder but its weights.
 
@@ -80,14 +80,15 @@ def write_files(
         folder: As for `write_model`.
         model: As for `write_model`.
         source: As for `write_model`.
-        trust_remote_code: As for `write_model`.
+        **tokenizer_settings: As for `write_model`.
     """
     from transformers.dynamic_module_utils import custom_object_save
 
     if model._auto_class is not None:  # code that came with the model
         custom_object_save(model, folder, config=model.config)
+    trust_remote_code = tokenizer_settings.get("trust_remote_code", False)
     load_config(source, trust_remote_code=trust_remote_code).save_pretrained(folder)
-    load_tokenizer(source, trust_remote_code=trust_remote_code).save_pretrained(folder)
+    load_tokenizer(source, **tokenizer_settings).save_pretrained(folder)
 
     (folder / GENERATION_CONFIG).unlink(missing_ok=True)
     if (original := model_file(source, GENERATION_CONFIG)) is not None:

@@ -312,10 +312,7 @@ class CausalLMModule(TorchRLModule, InferenceOnlyAPI):
             weights: Names in a checkpoint, and all weights, which may be made one after the other;
                 the names of the value head's begin with `value_head.`.
         """
-        options = {
-            "source": self._name,
-            "trust_remote_code": self.model_config["trust_remote_code"],
-        }
+        options = {"source": self._name, **self.model_config["tokenizer_settings"]}
         if self.adapter is not None:
             write_adapter(folder, self.adapter.peft_config(self._name), weights)
             write_files(folder, self.lm, **options)

@@ -62,7 +62,7 @@ class ModelCheck:
             *check_lora_modules(model, config),
         ]
         refuse(sizes, model=str(config.model_name))
-        refuse_system_prompt(config)
+        refuse_prompt_settings(config)
 
     def compare(self, learner_group: LearnerGroup, config: DAPOConfig) -> DAPOConfig:
         """Checks files and computation where the model is loaded; Learners then take the right way.
@@ -98,18 +98,19 @@ class ModelCheck:
         return _with_row_work(_without_wrong_shortcuts(config, self.report), work)
 
 
-def refuse_system_prompt(config: DAPOConfig) -> None:
-    """Refuses a system prompt for which the model's chat template has no place.
+def refuse_prompt_settings(config: DAPOConfig) -> None:
+    """Refuses settings of prompts that do not suit the model's chat template.
 
     Args:
         config: The algorithm's configuration; the model must be on this machine.
 
     Raises:
-        ValueError: If the template refuses or drops it; one line.
+        ValueError: If the template refuses or drops the system prompt, is not one, or never reads
+            what `chat_template_kwargs` names; one line.
     """
-    if config.system_prompt:
+    if config.system_prompt or config.chat_template or config.chat_template_kwargs:
         model = str(resolve_model(str(config.model_name)))
-        tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
+        tokenizer = load_tokenizer(model, **config.tokenizer_settings)
         findings = check_system_prompt(tokenizer, config.system_prompt)
         refuse(findings, model=str(config.model_name))
 
@@ -138,11 +139,11 @@ def check_learner(
     if rank() == 0:
         of_files = check_files(
             str(resolve_model(str(learner.config.model_name))),
-            trust_remote_code=learner.config.trust_remote_code,
             lengths=lengths,
             # Whether an environment answers back turns out only when it does.
             max_turns=1,
             system_prompt=learner.config.system_prompt,
+            **learner.config.tokenizer_settings,
         )
         findings = [*of_files, *findings, check_round_trip(module)]
     return findings, type(module.lm).__name__, work_of(module.lm)
@@ -165,10 +166,10 @@ def check_folder(
     architecture = type(load_config(model, trust_remote_code=config.trust_remote_code)).__name__
     findings = check_files(
         model,
-        trust_remote_code=config.trust_remote_code,
         lengths=lengths,
         max_turns=1,
         system_prompt=config.system_prompt,
+        **config.tokenizer_settings,
     )
 
     say("loading the weights")

@@ -6,44 +6,44 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from rllib_dapo.model_check.later_turns import check_earlier_turns, check_later_turns
 from rllib_dapo.model_check.model_report import ModelFinding
 from rllib_dapo.model_check.router_loss import check_router_loss
 from rllib_dapo.model_check.sizes import Lengths, check_positions, check_vocabulary
+from rllib_dapo.model_check.template_text import holds, known_part
 from rllib_dapo.models import (
     GENERATION_CONFIG,
     appends_end,
     load_config,
     load_tokenizer,
     model_file,
-    observation_token_ids,
     prompt_token_ids,
 )
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-# Prompts and observations as environments write them: letters, digits, signs, several lines.
+# A prompt as environments write them: letters, digits, signs, several lines.
 PROMPT_TEXT = "What is 12+34=? Write x^2 and 'y'.\nSecond line"
-OBSERVATION_TEXT = "The result is 46.\nGo on"
 
 
 def check_files(
     model: str,
     *,
-    trust_remote_code: bool,
     lengths: Lengths | None,
     max_turns: int,
     system_prompt: str = "",
+    **tokenizer_settings: Any,
 ) -> list[ModelFinding]:
     """Checks what can be known without the weights.
 
     Args:
         model: A model folder or a hub name.
-        trust_remote_code: Whether code that comes with the model may run.
         lengths: How long sequences get; None if that is not known yet.
         max_turns: Number of responses in an episode at most. Where it is 1, a template need not
             keep what comes after the first response.
         system_prompt: System message in front of prompts; `""` if there is none.
+        **tokenizer_settings: Arguments of `load_tokenizer`.
 
     Returns:
         Findings on the tokenizer, positions, ids, the template and the generation configuration.
@@ -51,8 +51,9 @@ def check_files(
     Raises:
         ValueError: If configuration or tokenizer do not load.
     """
+    trust_remote_code = tokenizer_settings.get("trust_remote_code", False)
     config = load_config(model, trust_remote_code=trust_remote_code)
-    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, **tokenizer_settings)
     text_config = config.get_text_config()
 
     return [
@@ -63,7 +64,8 @@ def check_files(
         _check_encoding(tokenizer),
         _check_prompt(tokenizer),
         *check_system_prompt(tokenizer, system_prompt),
-        _check_later_turns(tokenizer, is_needed=max_turns > 1),
+        check_later_turns(tokenizer, is_needed=max_turns > 1),
+        check_earlier_turns(tokenizer),
     ]
 
 
@@ -192,14 +194,14 @@ _SAMPLING = frozenset(_OFF)
 
 def _check_prompt(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
     """The prompt's ids must hold the text that went in."""
-    text = _known_part(PROMPT_TEXT, tokenizer)
+    text = known_part(PROMPT_TEXT, tokenizer)
     try:
         ids = prompt_token_ids(tokenizer, text)
         rendered = str(tokenizer.decode(ids))
     except Exception as error:  # a template may raise anything
         ids, rendered = [], f"{type(error).__name__}: {error}"
 
-    if not ids or _letters(text) not in _letters(rendered):
+    if not ids or not holds(rendered, text):
         return ModelFinding(
             check="chat template",
             verdict="refused",
@@ -256,39 +258,3 @@ def _check_encoding(tokenizer: PreTrainedTokenizerBase) -> ModelFinding:
     return ModelFinding(
         check="tokenizer", verdict="right", detail=f"{type(tokenizer).__name__}, appends no end"
     )
-
-
-def _check_later_turns(tokenizer: PreTrainedTokenizerBase, *, is_needed: bool) -> ModelFinding:
-    """What stands between two responses must hold the observation."""
-    text = _known_part(OBSERVATION_TEXT, tokenizer)
-    try:
-        ids = observation_token_ids(tokenizer, text, after=tokenizer.eos_token_id or 0)
-        rendered = str(tokenizer.decode(ids))
-    except Exception as error:  # a template may raise anything
-        rendered = f"{type(error).__name__}: {error}"
-
-    if _letters(text) in _letters(rendered):
-        return ModelFinding(
-            check="later turns", verdict="right", detail="an observation follows what was sampled"
-        )
-    return ModelFinding(
-        check="later turns",
-        verdict="refused" if is_needed else "note",
-        detail=f"the template does not keep an observation ({rendered[:80]!r}): the model suits "
-        "environments of one turn; set rollout.max_turns to 1, or mend chat_template",
-    )
-
-
-def _known_part(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The characters that a tokenizer can give back: some know digits and signs alone."""
-
-    def is_known(character: str) -> bool:
-        ids = tokenizer(character, add_special_tokens=False)["input_ids"]
-        return character in str(tokenizer.decode(ids))
-
-    return "".join(filter(is_known, text))
-
-
-def _letters(text: str) -> str:
-    """Without white space, which some tokenizers add or remove."""
-    return "".join(text.split())

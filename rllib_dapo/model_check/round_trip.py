@@ -12,7 +12,7 @@ from rllib_dapo.findings import one_line
 from rllib_dapo.learner.adapter_folder import read_adapter
 from rllib_dapo.learner.model_folder import read_weights
 from rllib_dapo.model_check.model_report import ModelFinding
-from rllib_dapo.models import load_config, load_tokenizer
+from rllib_dapo.models import load_config, load_tokenizer, resolve_model
 
 if TYPE_CHECKING:
     from rllib_dapo.learner.module import CausalLMModule
@@ -57,7 +57,7 @@ def _write_and_read(module: CausalLMModule, folder: Path) -> str:
     module.write_model(folder, weights.items())
     trust_remote_code = module.model_config["trust_remote_code"]
     load_config(folder, trust_remote_code=trust_remote_code)
-    load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    _compare_template(module, folder)
 
     if not is_whole:
         return "its files are written and read; its weights are too large to be tried"
@@ -68,11 +68,21 @@ def _write_and_read(module: CausalLMModule, folder: Path) -> str:
     return f"{len(weights)} weights are written and read again, bit by bit"
 
 
+def _compare_template(module: CausalLMModule, folder: Path) -> None:
+    """The tokenizer that is written must render as the run's own does."""
+    settings = module.model_config["tokenizer_settings"]
+    own = load_tokenizer(resolve_model(str(module.model_config["name"])), **settings)
+    written = load_tokenizer(folder, trust_remote_code=settings["trust_remote_code"])
+    if written.chat_template != own.chat_template:
+        raise ValueError("the chat template is read otherwise than it was written")
+
+
 def _write_and_read_adapter(module: CausalLMModule, folder: Path) -> str:
     """The same of an adapter, which is all that a checkpoint has then."""
     assert module.adapter is not None
     own = dict(module.adapter.weights())
     module.write_model(folder, own.items())
+    _compare_template(module, folder)
     _, read = read_adapter(folder)
     for name, tensor in read.items():
         if not torch.equal(tensor, own[name].cpu()):

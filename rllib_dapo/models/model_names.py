@@ -6,15 +6,20 @@ import difflib
 import importlib.util
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rllib_dapo.models.tiny import TinyRecipe
 
 TINY = "tiny"
 TINY_CALCULATOR = "tiny-calculator"
+TINY_TOOLS = "tiny-tools"
+TINY_MODELS = (TINY, TINY_CALCULATOR, TINY_TOOLS)
 SMOLLM2 = "smollm2-135m"
 
-_BUILT_IN = (TINY, TINY_CALCULATOR, SMOLLM2)
-_CHOICES = (
-    f'"{TINY}", "{TINY_CALCULATOR}", "{SMOLLM2}", a model folder, '
-    'or a hub name such as "Qwen/Qwen2.5-0.5B"'
+BUILT_IN = (*TINY_MODELS, SMOLLM2)
+_CHOICES = ", ".join(
+    (*map('"{}"'.format, BUILT_IN), 'a model folder, or a hub name such as "Qwen/Qwen2.5-0.5B"')
 )
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SMOLLM2_PACKAGES = {
@@ -44,15 +49,10 @@ def resolve_model(name: str, *, cache_dir: Path | None = None, seed: int = 0) ->
     """
     check_model_name(name)
 
-    if name == TINY:
-        from rllib_dapo.models.tiny import TinyRecipe, tiny_model
-
-        return tiny_model(TinyRecipe(seed=seed), cache_dir=cache_dir)
-    if name == TINY_CALCULATOR:
+    if name in TINY_MODELS:
         from rllib_dapo.models.tiny import tiny_model
-        from rllib_dapo.models.tiny_calculator import CalculatorRecipe
 
-        return tiny_model(CalculatorRecipe(seed=seed), cache_dir=cache_dir)
+        return tiny_model(tiny_recipe(name, seed=seed), cache_dir=cache_dir)
     if name == SMOLLM2:
         from rllib_dapo.models.smollm2 import smollm2_model
 
@@ -73,14 +73,8 @@ def folder_if_there(name: str) -> Path | None:
     """
     from rllib_dapo.models.model_cache import default_cache_dir
 
-    if name == TINY:
-        from rllib_dapo.models.tiny import TinyRecipe
-
-        folder = default_cache_dir() / TinyRecipe().folder_name()
-    elif name == TINY_CALCULATOR:
-        from rllib_dapo.models.tiny_calculator import CalculatorRecipe
-
-        folder = default_cache_dir() / CalculatorRecipe().folder_name()
+    if name in TINY_MODELS:
+        folder = default_cache_dir() / tiny_recipe(name).folder_name()
     elif name == SMOLLM2:
         from rllib_dapo.models.smollm2 import FOLDER
 
@@ -88,6 +82,26 @@ def folder_if_there(name: str) -> Path | None:
     else:
         folder = Path(name).expanduser().absolute()
     return folder if (folder / "config.json").is_file() else None
+
+
+def tiny_recipe(name: str, *, seed: int = 0) -> TinyRecipe:
+    """Returns what a tiny model is made from.
+
+    Args:
+        name: One of `TINY_MODELS`.
+        seed: Seed of its weights and records.
+    """
+    if name == TINY:
+        from rllib_dapo.models.tiny import TinyRecipe
+
+        return TinyRecipe(seed=seed)
+    if name == TINY_CALCULATOR:
+        from rllib_dapo.models.tiny_calculator import CalculatorRecipe
+
+        return CalculatorRecipe(seed=seed)
+    from rllib_dapo.models.tiny_tools import ToolsRecipe
+
+    return ToolsRecipe(seed=seed)
 
 
 def check_model_name(name: str) -> None:
@@ -110,7 +124,7 @@ def check_model_name(name: str) -> None:
 def _problem_with(name: str) -> str | None:
     if not isinstance(name, str) or not name.strip():
         return f"it must be {_CHOICES}"
-    if name in (TINY, TINY_CALCULATOR):
+    if name in TINY_MODELS:
         return None
     if name == SMOLLM2:
         return _problem_with_smollm2()
@@ -141,7 +155,7 @@ def _problem_with_smollm2() -> str | None:
 
 def _problem_with_hub_name(name: str) -> str | None:
     if not _HUB_NAME.fullmatch(name):
-        close = difflib.get_close_matches(name.lower(), _BUILT_IN, n=1)
+        close = difflib.get_close_matches(name.lower(), BUILT_IN, n=1)
         did_you_mean = f'did you mean "{close[0]}"? ' if close else ""
         return f"unknown model; {did_you_mean}it must be {_CHOICES}"
 

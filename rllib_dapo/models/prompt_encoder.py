@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, MutableMapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from rllib_dapo.envs.messages import Message
+from rllib_dapo.envs.tools import Tool, tool_name
 from rllib_dapo.models.control_tokens import control_token_ids, template_source
 from rllib_dapo.models.inert_text import InertEncoder
 from rllib_dapo.models.rendered_template import Piece, Slot, render_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_MOST_KEPT: Final = 1024  # templates taken apart: an environment may declare others for each prompt
 
 
 def prompt_encoder(tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
@@ -40,23 +45,31 @@ class PromptEncoder:
         """Finds out which tokens are control tokens."""
         self.control = control_token_ids(tokenizer)
         self._tokenizer = tokenizer
-        self._templates: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[Piece, ...]] = {}
+        self._templates: dict[Any, tuple[Piece, ...]] = {}
         self._own: dict[str, list[int]] = {}
 
-    def template(self, roles: Sequence[str], contents: Sequence[str]) -> tuple[Piece, ...]:
+    def template(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = ()
+    ) -> tuple[Piece, ...]:
         """Returns what the chat template makes of such a conversation.
 
         Args:
-            roles: Role of each message.
-            contents: What each message says; all that matters is which of them are empty.
+            messages: The messages; of what they say, all that matters is which of them are empty.
+            tools: Tools that the template declares to the model.
 
         Raises:
-            ValueError: As `render_template`.
+            ValueError: As `render_template`, and if a tool holds a control token.
         """
-        empty = tuple(index for index, content in enumerate(contents) if not content)
-        key = (tuple(roles), empty)
+        told = json.dumps(list(tools)) if tools else ""
+        shapes = tuple(
+            (message.role, bool(message.content), message.name, message.tool_call_id)
+            for message in messages
+        )
+        key = (shapes, told)
         if key not in self._templates:
-            self._templates[key] = render_template(self._tokenizer, roles, empty=empty)
+            self._refuse_tools(tools)
+            _make_room(self._templates)
+            self._templates[key] = render_template(self._tokenizer, messages, tools=tools)
         return self._templates[key]
 
     def is_inert(self, text: str) -> bool:
@@ -103,9 +116,20 @@ class PromptEncoder:
         left_out = self._tokenizer.unk_token_id if fakes_unknown else None
         return self._spliced(pieces, filled, at_start=at_start, left_out=left_out)
 
+    def _refuse_tools(self, tools: Sequence[Tool]) -> None:
+        """Refuses tools whose texts hold control tokens: the template writes them as its own."""
+        for tool in tools:
+            for text in (json.dumps(tool, ensure_ascii=False), *_texts(tool)):
+                if self.control.intersection(self._read(text)) - {self._tokenizer.unk_token_id}:
+                    raise ValueError(
+                        f"the tool {tool_name(tool)!r} holds a control token in {text[:60]!r}: take"
+                        " it out of its name, description or parameters"
+                    )
+
     def _own_ids(self, piece: str) -> list[int]:
         """Control tokens in a text of the template, which is the same for every prompt."""
         if piece not in self._own:
+            _make_room(self._own)
             self._own[piece] = [index for index in self._read(piece) if index in self.control]
         return self._own[piece]
 
@@ -164,6 +188,24 @@ class PromptEncoder:
     @cached_property
     def _inert_encoder(self) -> InertEncoder:
         return InertEncoder(self._tokenizer, self.control)
+
+
+def _make_room(kept: MutableMapping[Any, Any]) -> None:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value of JSON, the keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def well_formed(text: str) -> str:

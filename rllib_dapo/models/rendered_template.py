@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from rllib_dapo.envs.messages import Message
+from rllib_dapo.envs.tools import Tool
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -44,7 +47,10 @@ Piece: TypeAlias = str | Slot
 
 
 def render_template(
-    tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], *, empty: Sequence[int] = ()
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Tool] = (),
 ) -> tuple[Piece, ...]:
     """Takes a chat template apart: what it writes itself, and where it writes the messages.
 
@@ -52,8 +58,9 @@ def render_template(
 
     Args:
         tokenizer: A tokenizer with a chat template.
-        roles: Role of each message.
-        empty: Places of the messages whose content is empty, of which some templates write nothing.
+        messages: The conversation. Of what its messages say, all that the template gets is whether
+            it is empty: of such messages some templates write nothing.
+        tools: Tools that the template declares to the model.
 
     Returns:
         The template's own texts and the slots, in the order of the prompt.
@@ -63,13 +70,19 @@ def render_template(
             what it says; one line that names the template and the role.
     """
     name = f"the chat template of {tokenizer.name_or_path or type(tokenizer).__name__!r}"
-    messages = [
-        {"role": role, "content": "" if index in empty else _probe(index)}
-        for index, role in enumerate(roles)
+    roles = [message.role for message in messages]
+    probes = [
+        message.as_mapping() | {"content": _probe(index) if message.content else ""}
+        for index, message in enumerate(messages)
     ]
     try:
         rendered = str(
-            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            tokenizer.apply_chat_template(
+                probes,
+                tools=[dict(tool) for tool in tools] or None,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
         )
     except Exception as error:  # a template may raise anything
         reason = " ".join(str(error).split())[:160]
@@ -81,7 +94,7 @@ def render_template(
     pieces = _split(rendered)
     kept = {piece.index for piece in pieces if isinstance(piece, Slot)}
     for index, role in enumerate(roles):
-        if index not in kept and index not in empty:
+        if index not in kept and messages[index].content:
             raise ValueError(f"{name} does not keep what a message of the role {role} says")
     if any(_MARK in piece for piece in pieces if isinstance(piece, str)):
         raise ValueError(f"{name} changes what a message of the roles {', '.join(roles)} says")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from rllib_dapo.envs.messages import Message
 from rllib_dapo.models.control_tokens import template_source
 from rllib_dapo.models.rendered_template import Piece, Slot, render_template
 
@@ -97,7 +98,7 @@ def _own_texts(tokenizer: PreTrainedTokenizerBase, template: str) -> list[tuple[
     """What the template writes itself, and whether the model's own message may follow directly."""
     for roles in _CONVERSATIONS:
         with suppress(ValueError):
-            pieces = render_template(tokenizer, roles)
+            pieces = render_template(tokenizer, [Message(role=role, content="-") for role in roles])
             return [
                 (piece, _follows(pieces, place, roles))
                 for place, piece in enumerate(pieces)

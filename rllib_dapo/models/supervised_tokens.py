@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from rllib_dapo.envs.messages import Conversation
+from rllib_dapo.envs.messages import Conversation, Message
+from rllib_dapo.envs.tools import Tool
 from rllib_dapo.models.chat_template import observation_token_ids, prompt_token_ids
 from rllib_dapo.models.control_tokens import control_token_ids, template_source
 from rllib_dapo.models.inert_text import InertEncoder
@@ -41,6 +42,7 @@ def supervised_tokens(
     *,
     end_id: int,
     system_prompt: str = "",
+    tools: Sequence[Tool] = (),
 ) -> SupervisedTokens:
     """Returns the tokens of a conversation, put together turn by turn as in a rollout.
 
@@ -55,11 +57,12 @@ def supervised_tokens(
             the user or messages. The policy has the first word and the last.
         end_id: Token that ends each turn of the policy, see `end_of_turn_id`.
         system_prompt: System message for a prompt that has none of its own.
+        tools: Tools that the template declares to the model.
 
     Raises:
         ValueError: As `prompt_token_ids` and `observation_token_ids`.
     """
-    prompt_ids = prompt_token_ids(tokenizer, prompt, system_prompt=system_prompt)
+    prompt_ids = prompt_token_ids(tokenizer, prompt, system_prompt=system_prompt, tools=tools)
 
     token_ids: list[int] = []
     loss_mask: list[bool] = []
@@ -69,7 +72,7 @@ def supervised_tokens(
             assert isinstance(said, str), "the policy's own turns are texts"
             ids = [*response_token_ids(tokenizer, said), end_id]
         else:
-            ids = observation_token_ids(tokenizer, said, after=end_id)
+            ids = observation_token_ids(tokenizer, said, after=end_id, tools=tools)
         token_ids += ids
         loss_mask += [is_policy] * len(ids)
     return SupervisedTokens(prompt_ids=prompt_ids, token_ids=token_ids, loss_mask=loss_mask)
@@ -123,7 +126,8 @@ def _ids_after_turn(tokenizer: PreTrainedTokenizerBase) -> Iterator[int]:
     if not tokenizer.chat_template:
         return
     try:
-        pieces = prompt_encoder(tokenizer).template(("user", "assistant", "user"), ("-", "-", "-"))
+        turns = [Message(role=role, content="-") for role in ("user", "assistant", "user")]
+        pieces = prompt_encoder(tokenizer).template(turns)
     except ValueError:  # a template for single questions
         return
 

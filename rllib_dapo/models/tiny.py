@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import string
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+from rllib_dapo.envs.messages import Conversation
+from rllib_dapo.envs.tools import Tool
 from rllib_dapo.models.model_cache import BuildProgress, cached_folder
 from rllib_dapo.models.supervised_tokens import supervised_tokens
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+# A prompt, and what follows it in turn: the policy's words, what is said back, and so on.
+Record: TypeAlias = tuple[str | Conversation, ...]
 
 _PAD, _BOS, _EOS, _UNK = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
@@ -46,6 +52,7 @@ class TinyRecipe:
         num_layers: Number of transformer blocks.
         head_size: Width of an attention head; a size that vLLM's attention on CPUs supports.
         max_positions: Length of the longest sequence, in characters.
+        words: Tokens of the vocabulary beside special ones and single characters.
         initializer_range: Standard deviation of the initial weights. Transformers' default of 0.02
             is for wide models; with it, learning to add would take twice as many steps here.
         max_operand: Records are sums of two numbers from 0 to `max_operand`.
@@ -71,6 +78,8 @@ class TinyRecipe:
     lr: float = 1e-3
     version: int = 1
     kind: ClassVar[str] = "tiny"
+    words: ClassVar[tuple[str, ...]] = ()
+    tools: ClassVar[tuple[Tool, ...]] = ()  # that prompts declare
 
     def folder_name(self) -> str:
         """Returns a name that differs from every other recipe's."""
@@ -79,9 +88,13 @@ class TinyRecipe:
         ).hexdigest()
         return f"{self.kind}-seed{self.seed}-{digest[:12]}"
 
-    def records(self) -> Iterator[tuple[str, ...]]:
+    def records(self) -> Iterator[Record]:
         """Yields records without end: prompt, response, and further turns where there are any."""
         return warm_up_records(self)
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Returns the model's tokenizer, with its chat template."""
+        return make_tokenizer()
 
 
 def tiny_model(recipe: TinyRecipe, *, cache_dir: Path | None = None) -> Path:
@@ -92,22 +105,28 @@ def tiny_model(recipe: TinyRecipe, *, cache_dir: Path | None = None) -> Path:
 
 
 def _build(recipe: TinyRecipe, folder: Path) -> None:
-    tokenizer = make_tokenizer()
+    tokenizer = recipe.tokenizer()
     model = _untrained(recipe)
     _warm_up(model, tokenizer, recipe)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Returns a tokenizer whose tokens are the printable ASCII characters and the newline."""
+def make_tokenizer(words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer whose tokens are the printable ASCII characters and the newline.
+
+    Args:
+        words: Further tokens, of several characters; the first that fits is taken.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {token: number for number, token in enumerate((*SPECIAL_TOKENS, *CHARACTERS))}
+    tokens = (*SPECIAL_TOKENS, *CHARACTERS, *words)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    pattern = "|".join((*map(re.escape, words), r"[\s\S]"))
 
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=_UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{_BOS} $A", pair=f"{_BOS} $A $B", special_tokens=[(_BOS, vocabulary[_BOS])]
@@ -126,7 +145,7 @@ def tiny_config(recipe: TinyRecipe) -> LlamaConfig:
 
     heads = recipe.hidden_size // recipe.head_size
     return LlamaConfig(
-        vocab_size=len(SPECIAL_TOKENS) + len(CHARACTERS),
+        vocab_size=len(SPECIAL_TOKENS) + len(CHARACTERS) + len(recipe.words),
         hidden_size=recipe.hidden_size,
         intermediate_size=recipe.intermediate_size,
         num_hidden_layers=recipe.num_layers,
@@ -168,7 +187,8 @@ def _warm_up(
     progress = BuildProgress("making the tiny model")
 
     for step in range(recipe.steps):
-        ids, is_response = _tensors(list(islice(records, recipe.batch_size)), tokenizer)
+        batch = list(islice(records, recipe.batch_size))
+        ids, is_response = _tensors(batch, tokenizer, recipe)
         logits = model(input_ids=ids[:, :-1]).logits[is_response[:, 1:]]
         targets = ids[:, 1:][is_response[:, 1:]]
 
@@ -212,12 +232,12 @@ def warm_up_records(recipe: TinyRecipe) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(
-    records: list[tuple[str, ...]], tokenizer: PreTrainedTokenizerFast
+    records: list[Record], tokenizer: PreTrainedTokenizerFast, recipe: TinyRecipe
 ) -> tuple[Tensor, Tensor]:
     """Returns token ids and which of them are response, both `[B, T]`, padded on the right."""
     import torch
 
-    rows = [_one_row(record, tokenizer) for record in records]
+    rows = [_one_row(record, tokenizer, recipe) for record in records]
     length = max(len(ids) for ids, _ in rows)
 
     ids = torch.full((len(rows), length), SPECIAL_TOKENS.index(_PAD))
@@ -230,9 +250,15 @@ def _tensors(
 
 
 def _one_row(
-    record: tuple[str, ...], tokenizer: PreTrainedTokenizerFast
+    record: Record, tokenizer: PreTrainedTokenizerFast, recipe: TinyRecipe
 ) -> tuple[list[int], list[bool]]:
     """Joins the turns of a record, as `rllib-dapo sft` does."""
-    tokens = supervised_tokens(tokenizer, record[0], record[1:], end_id=SPECIAL_TOKENS.index(_EOS))
+    tokens = supervised_tokens(
+        tokenizer,
+        record[0],
+        record[1:],
+        end_id=SPECIAL_TOKENS.index(_EOS),
+        tools=recipe.tools,
+    )
     prompt_ids = tokens.prompt_ids
     return prompt_ids + tokens.token_ids, [False] * len(prompt_ids) + tokens.loss_mask

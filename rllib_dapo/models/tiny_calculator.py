@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
-from rllib_dapo.models.tiny import TinyRecipe
+from rllib_dapo.models.tiny import Record, TinyRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ class CalculatorRecipe(TinyRecipe):
     call_share: float = 0.4
     kind: ClassVar[str] = "tiny-calculator"
 
-    def records(self) -> Iterator[tuple[str, ...]]:
+    def records(self) -> Iterator[Record]:
         """See `TinyRecipe.records`. No held-out problem is among them."""
         from rllib_dapo.envs.arithmetic import ArithmeticEnv
 

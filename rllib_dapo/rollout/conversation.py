@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rllib_dapo.core.types import FinishReason, Response, TurnRecord
 from rllib_dapo.envs.hosts.outcomes import StepOutcome, missing_outcome
 from rllib_dapo.envs.messages import plain_text
+from rllib_dapo.envs.tools import Tool
 from rllib_dapo.rollout.engine import Completion
 
 # Predictions travel to the driver with every summary. A longer one is wrong whatever follows.
@@ -34,6 +35,7 @@ class Conversation:
         seed: Reset seed of the prompt.
         index: Place of the response in its group.
         prompt_ids: `[P]` token ids of the prompt.
+        tools: The tools that the model may call.
         last_text: Text of the policy's latest turn.
     """
 
@@ -41,6 +43,7 @@ class Conversation:
     seed: int
     index: int
     prompt_ids: Sequence[int]
+    tools: Sequence[Tool] = ()
     last_text: str = ""
     _token_ids: list[NDArray[np.int32]] = field(default_factory=list)
     _logprobs: list[NDArray[np.float32]] = field(default_factory=list)

@@ -40,6 +40,7 @@ from rllib_dapo.rollout.rollout_result import RolloutResult, SampledGroup
 from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 from rllib_dapo.rollout.sampling_seed import EVALUATION_STREAM, TRAINING_STREAM, sampling_seed
 from rllib_dapo.rollout.sampling_settings import refuse_unknown_tokens, sampling_of
+from rllib_dapo.rollout.tool_calls import tool_call_reader
 from rllib_dapo.rollout.user_callbacks import UserCallbacks
 from rllib_dapo.rollout.worker_server import start_early
 from rllib_dapo.stall_watchdog import StallWatchdog
@@ -75,15 +76,15 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self._batch_rollout = BatchRollout(partial(self._begin, evaluation=False))
 
         model = resolve_model(str(config.model_name))
-        self.tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
+        self.tokenizer = load_tokenizer(model, **config.tokenizer_settings)
         self.env: gym.Env[Any, Any]  # training's first; episodes of several steps use more like it
         self._make_callbacks_and_envs()
 
-        # Beside remote EnvRunners, the local one has to know the spaces, and needs no engine.
-        self.module: Any = None
+        self.module: Any = None  # beside remote EnvRunners, the local one needs no engine
         self.adapter: str | None = None  # of the engine's, what this EnvRunner samples from
         if self.worker_index > 0 or config.num_env_runners == 0:
             refuse_unknown_tokens(config, vocabulary=len(self.tokenizer))
+            self._tool_calls = tool_call_reader(self.tokenizer, config.tool_call_parser)
             check_first_prompt(self.environments.stepper(), self.tokenizer, config)
             self.make_module()
 
@@ -236,9 +237,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self, rollout: OpenRollout, groups: Sequence[PromptGroup], *, evaluation: bool
     ) -> RolloutResult:
         """Counts ended groups, shows them to the user's callbacks, and hands them over."""
-        steps = sum(response.num_turns for group in groups for response in group.responses)
-        self.num_env_steps_sampled_lifetime += steps
-        if steps:
+        if steps := sum(response.num_turns for group in groups for response in group.responses):
+            self.num_env_steps_sampled_lifetime += steps
             self._metrics_num_env_steps_sampled.inc(value=steps)
         if groups:
             self._callbacks.after_sampling(self, groups)
@@ -386,6 +386,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             sampling=self._sampling(evaluation=evaluation),
             max_turns=self.config.max_turns,
             skip_special_tokens=self.config.skip_special_tokens,
+            tool_calls=self._tool_calls,
             sampling_seed=lambda *request: sampling_seed(
                 self.config.seed or 0, stream, self._weights_version, *request
             ),

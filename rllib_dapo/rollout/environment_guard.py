@@ -14,6 +14,7 @@ from rllib_dapo.envs.hosts.outcomes import BadOutcome, ResetOutcome, one_line
 from rllib_dapo.envs.messages import Conversation
 from rllib_dapo.envs.processes.replies import DeadlineMissed, ProcessFailure, ServiceFailed
 from rllib_dapo.envs.shown_value import shown
+from rllib_dapo.envs.tools import Tool
 from rllib_dapo.envs.verify import MissingReason
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,16 @@ class PromptReset:
         prompt: What the model reads; None if the environment gave no prompt.
         reason: Why it did not, in one line.
         is_bad: Whether it returned what is no prompt, which it is likely to do again.
+        tools: The tools that the model may call.
+        max_turns: How many responses an episode may have; None if the environment does not say.
     """
 
     seed: int
     prompt: str | Conversation | None
     reason: str = ""
     is_bad: bool = False
+    tools: tuple[Tool, ...] = ()
+    max_turns: int | None = None
 
     @classmethod
     def lost(cls, seed: int, fault: EnvironmentFault) -> PromptReset:
@@ -128,10 +133,10 @@ def refuse_another_problem(seed: int, first: ResetOutcome, again: ResetOutcome) 
     """Compares what two resets with one seed gave.
 
     Raises:
-        EnvironmentFault: If prompts or answers differ: a response to the first would be judged by
-            the second.
+        EnvironmentFault: If prompts, answers or tools differ: a response to the first would be
+            judged by the second.
     """
-    for name in ("prompt", "answer"):
+    for name in ("prompt", "answer", "tools"):
         one, other = getattr(first, name), getattr(again, name)
         if one != other:
             raise EnvironmentFault(

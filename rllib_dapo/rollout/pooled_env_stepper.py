@@ -156,7 +156,9 @@ class PooledEnvStepper:
             self._places.give_back()
 
         self._first[seed] = outcome
-        return PromptReset(seed=seed, prompt=outcome.prompt)
+        return PromptReset(
+            seed=seed, prompt=outcome.prompt, tools=outcome.tools, max_turns=outcome.max_turns
+        )
 
     def _step(self, episode: _Episode, text: str) -> StepOutcome:
         """Steps the episode's environment, and gives it back if the episode is over."""

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rllib_dapo.envs.messages import plain_text
+from rllib_dapo.envs.messages import Message, plain_text
+from rllib_dapo.envs.tools import tool_name
 from rllib_dapo.envs.verify import MissingReason
-from rllib_dapo.models import prompt_token_ids
+from rllib_dapo.models import observation_token_ids, prompt_token_ids
 from rllib_dapo.rollout.environment_guard import PromptReset
 from rllib_dapo.rollout.make_environment import environment_name
 from rllib_dapo.rollout.rollout_loop import Prompt
@@ -52,14 +53,15 @@ def check_first_prompt(
         config: Names the environment, and has the system prompt.
 
     Raises:
-        ValueError: If what it observes is not a prompt, or the chat template does not take it; one
-            line.
+        ValueError: If what it observes is not a prompt, the chat template does not take it, or an
+            episode of several turns cannot go on in it; one line.
     """
     (reset,) = env_stepper.prompts([0])
     refusal = reset.reason if reset.is_bad else ""
     if reset.prompt is not None:
         try:
-            prompt_token_ids(tokenizer, reset.prompt, system_prompt=config.system_prompt)
+            _token_ids(tokenizer, reset, config)
+            _try_to_go_on(tokenizer, reset, config)
         except ValueError as error:
             refusal = str(error)
     if refusal:
@@ -75,9 +77,51 @@ def _read(
 
     text = plain_text(reset.prompt)
     try:
-        ids = prompt_token_ids(tokenizer, reset.prompt, system_prompt=config.system_prompt)
+        ids = _token_ids(tokenizer, reset, config)
     except ValueError as error:
         reason = f"{MissingReason.CRASH}: the prompt cannot be read: {error}"
         logger.warning("%s: seed %d: %s", environment_name(config.env), reset.seed, reason)
         return text, Prompt(seed=reset.seed, token_ids=(), lost=reason)
-    return text, Prompt(seed=reset.seed, token_ids=ids)
+    return text, Prompt(seed=reset.seed, token_ids=ids, tools=reset.tools)
+
+
+def _token_ids(
+    tokenizer: PreTrainedTokenizerBase, reset: PromptReset, config: DAPOConfig
+) -> list[int]:
+    assert reset.prompt is not None
+    if reset.tools and not config.tool_call_parser:
+        raise ValueError(
+            "the environment declares tools, and rollout.tool_call_parser is not set: name the "
+            "format in which the model calls them, such as hermes, or have the environment do "
+            "without tools"
+        )
+    return prompt_token_ids(
+        tokenizer, reset.prompt, system_prompt=config.system_prompt, tools=reset.tools
+    )
+
+
+def _try_to_go_on(
+    tokenizer: PreTrainedTokenizerBase, reset: PromptReset, config: DAPOConfig
+) -> None:
+    """Tries what follows a response, where the environment says that something will.
+
+    Raises:
+        ValueError: If the chat template cannot go on from what was sampled; one line.
+    """
+    if config.max_turns == 1 or (reset.max_turns or 1) == 1:
+        return
+    role, what = ("tool", "what a tool answers") if reset.tools else ("user", "an observation")
+    answer = Message(
+        role=role,
+        content="-",
+        name=tool_name(reset.tools[0]) if reset.tools else "",
+        tool_call_id="call00000" if reset.tools else "",
+    )
+    end = tokenizer.eos_token_id or 0
+    try:
+        observation_token_ids(tokenizer, (answer,), after=end, tools=reset.tools)
+    except ValueError as error:
+        raise ValueError(
+            f"an episode has up to {reset.max_turns} turns, and the model's chat template cannot "
+            f"go on with {what} after a response that was sampled: {error}"
+        ) from error

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 from rllib_dapo.core.types import Response
 from rllib_dapo.envs.hosts.outcomes import StepOutcome, missing_outcome
+from rllib_dapo.envs.tools import Tool
 from rllib_dapo.models import observation_token_ids, response_reader
 from rllib_dapo.rollout.conversation import Conversation
 from rllib_dapo.rollout.engine import Engine, FinishedResponse, Request, Sampling
 from rllib_dapo.rollout.env_stepper import EnvStepper, PendingStep
 from rllib_dapo.rollout.group_so_far import GroupSoFar
 from rllib_dapo.rollout.stop_strings import read_text
+from rllib_dapo.rollout.tool_calls import ToolCallReader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,11 +41,13 @@ class Prompt:
         seed: Reset seed of the environment.
         token_ids: `[P]` token ids.
         lost: Why the environment gave no prompt, in one line; empty if it gave one.
+        tools: The tools that the model may call.
     """
 
     seed: int
     token_ids: Sequence[int]
     lost: str = ""
+    tools: Sequence[Tool] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -101,6 +105,7 @@ class RolloutLoop:
         sampling_seed: Callable[..., int],
         left_out: Mapping[int, Collection[int]] = MappingProxyType({}),
         on_response: Callable[[Conversation], None] | None = None,
+        tool_calls: ToolCallReader | None = None,
     ) -> None:
         """Prepares a rollout.
 
@@ -117,6 +122,7 @@ class RolloutLoop:
             left_out: By reset seed, the places in the group of responses that are not wanted. The
                 others are what they are without it.
             on_response: Called with each response as soon as its episode has ended.
+            tool_calls: Reads the calls in responses to prompts with tools.
         """
         self._engine = engine
         self._env_stepper = env_stepper
@@ -127,6 +133,7 @@ class RolloutLoop:
         self._sampling_seed = sampling_seed
         self._left_out = left_out
         self._on_response = on_response
+        self._tool_calls = tool_calls
 
         self._group_numbers, self._request_keys = count(), count()
         self._open: dict[int, OpenGroup] = {}
@@ -178,6 +185,7 @@ class RolloutLoop:
                         seed=prompt.seed,
                         index=index,
                         prompt_ids=prompt.token_ids,
+                        tools=prompt.tools,
                     )
                     for index in range(group_size)
                     if index not in self._left_out.get(prompt.seed, ())
@@ -326,6 +334,10 @@ class RolloutLoop:
         text = read_text(finished.completion, self._read_response)
         conversation.add_completion(finished.completion, text)
 
+        if conversation.tools and self._tool_calls is not None:
+            text = self._tool_calls.read(
+                text, finished.completion.token_ids.tolist(), conversation.tools
+            )
         step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)
         self._stepping.append((conversation, step))
 
@@ -364,7 +376,10 @@ class RolloutLoop:
         """Returns what the model reads next. If it cannot be read, the reward is missing."""
         try:
             ids = observation_token_ids(
-                self._tokenizer, result.observation, after=conversation.token_ids[-1]
+                self._tokenizer,
+                result.observation,
+                after=conversation.token_ids[-1],
+                tools=conversation.tools,
             )
         except ValueError as error:
             return missing_outcome(f"crash: what step returned cannot be read: {error}"), ()

@@ -115,7 +115,7 @@ class SubmittingEnvStepper:
             self._compare_once(seed, problem)
         except EnvironmentFault as fault:
             return PromptReset.lost(seed, fault)
-        return PromptReset(seed=seed, prompt=problem.prompt)
+        return PromptReset(seed=seed, prompt=problem.prompt, max_turns=1)
 
     def _compare_once(self, seed: int, problem: Problem) -> None:
         """Warns if the problem of a seed is another one the second time.

@@ -18,7 +18,7 @@ from rllib_dapo.envs.datasets import refuse_overlap
 from rllib_dapo.envs.math import unwrap
 from rllib_dapo.findings import SettingsError, one_line
 from rllib_dapo.learner.token_selection import resolve_token_mask
-from rllib_dapo.model_check.check_model import refuse_system_prompt
+from rllib_dapo.model_check.check_model import refuse_prompt_settings
 from rllib_dapo.model_check.lora_modules import check_lora_modules
 from rllib_dapo.model_check.model_report import refuse
 from rllib_dapo.model_check.parallel_sizes import check_parallel_sizes
@@ -86,6 +86,7 @@ def check_models(settings: RunSettings) -> None:
             c.max_prompt_tokens,
             c.max_response_tokens,
             c.system_prompt,
+            str(c.tokenizer_settings),
             c.tensor_parallel_size,
             c.pipeline_parallel_size,
             str(c.lora),
@@ -105,7 +106,7 @@ def check_models(settings: RunSettings) -> None:
                 *check_lora_modules(folder, config),
             ]
             refuse(found, model=str(config.model_name))
-            refuse_system_prompt(config)
+            refuse_prompt_settings(config)
         except ValueError as error:
             raise SettingsError(_blamed(one_line(error), config, settings)) from error
 

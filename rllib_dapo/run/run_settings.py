@@ -12,7 +12,7 @@ from ray import tune
 
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.findings import SettingsError
-from rllib_dapo.models.model_names import SMOLLM2, TINY, TINY_CALCULATOR
+from rllib_dapo.models.model_names import BUILT_IN
 from rllib_dapo.run.environments import resolve_environment
 from rllib_dapo.run.layers import DATA_SETS
 from rllib_dapo.run.origins import Origins
@@ -163,7 +163,7 @@ def absolute_path(path: Any) -> Any:
 
 
 def _local_model(name: Any) -> Any:
-    is_built_in = name in (TINY, TINY_CALCULATOR, SMOLLM2)
+    is_built_in = name in BUILT_IN
     is_folder = isinstance(name, str) and not is_built_in and Path(name).expanduser().is_dir()
     return absolute_path(name) if is_folder else name
 

@@ -166,3 +166,22 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert (code, out) == (2, "")
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_prompts_are_shown_in_the_runs_own_template(
+    tmp_path: Path, write_lines: Callable[..., str]
+) -> None:
+    template = tmp_path / "own.jinja"
+    template.write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}{{ mark }}")
+    path = write_lines(tmp_path / "d.jsonl", {"question": "Q", "answer": "1"})
+    given = ("--json", "--set", f"language_model.chat_template={template}", "--set")
+    code, out, _ = shown(path, *given, "language_model.chat_template_kwargs.mark=end")
+    assert code == 0
+    ids = json.loads(out)["prompts"][0]["token_ids"]
+    read = make_tokenizer().decode(ids)
+    assert read.startswith("[Solve")
+    assert read.endswith(':".]end')
+
+    wrong = shown(path, *given, "language_model.chat_template_kwargs.marks=end")
+    assert wrong[0] == 2
+    assert "never reads 'marks'; it reads: mark" in wrong[2]

@@ -1,4 +1,8 @@
-"""Learning to use a tool: the preset, as the command line runs it, until it calls and copies."""
+"""Learning to use a tool: the presets, as the command line runs them, until it calls and copies.
+
+In one of them a call is a text of the environment's own, in the other one it is JSON in the format
+of chat models, which vLLM's parser reads.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
-def test_a_tiny_model_learns_to_call_a_calculator(cluster: None) -> None:
-    settings = read_settings(ROOT / "tune_configs" / "tiny_calculator.yaml", [])
+@pytest.mark.parametrize("preset", ["tiny_calculator", "tiny_tools"])
+def test_a_tiny_model_learns_to_call_a_calculator(preset: str, cluster: None) -> None:
+    settings = read_settings(ROOT / "tune_configs" / f"{preset}.yaml", [])
     algo = settings.config.copy(copy_frozen=False).build_algo()
     try:
         first, *_, last = [algo.train() for _ in range(20)]

@@ -74,6 +74,12 @@ class InfoOfResetIsNone(Sound):
         return super().reset(seed=seed)[0], None
 
 
+class DeclaresNoTool(Sound):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        prompt, info = super().reset(seed=seed)
+        return prompt, {**info, "tools": [{"name": "add"}]}
+
+
 class TakesNoSeed(Sound):
     def reset(self) -> Any:  # type: ignore[override]
         return "Say 5.", {}
@@ -272,6 +278,7 @@ BREAKS: dict[str, tuple[type, str]] = {
     "prompt: bytes": (prompting(lambda seed: b"Say"), "reset observes bytes, not text: b'Say'"),
     "prompt: None": (prompting(lambda seed: None), "reset observes NoneType, not text: None"),
     "prompt: list": (prompting(lambda seed: [1, 2]), "reset observes list, not text: [1, 2]"),
+    "tools: another form": (DeclaresNoTool, "a tool is {'type': 'function'"),
     "info: None in reset": (InfoOfResetIsNone, "reset returned the info None"),
     "info: None in step": (stepping("", 0.0, True, False, None), "returned the info None"),
     "four values": (stepping("", 0.0, True, {}), "returned 4 values instead of 5"),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from rllib_dapo.checkpoint.export import export_checkpoint
+from rllib_dapo.learner import model_folder as model_folder_module
 from rllib_dapo.learner.model_folder import MODULE_PATH
 from rllib_dapo.learner.module import CausalLMModule
 from rllib_dapo.model_check import round_trip
 from rllib_dapo.model_check.round_trip import check_round_trip
+from rllib_dapo.models import load_tokenizer, prompt_token_ids
 
 ModelFolder = Callable[..., Path]
 ModuleOf = Callable[..., CausalLMModule]
@@ -47,6 +50,29 @@ def test_what_cannot_be_read_again_is_refused(
     finding = check_round_trip(module)
     assert finding.verdict == "refused"
     assert "lm_head.weight is read otherwise" in finding.detail
+
+
+def test_a_template_of_the_runs_own_goes_into_checkpoints_with_its_values(
+    model_folder: ModelFolder, module_of: ModuleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = "{% for m in messages %}<{{ m.content }}{{ mark }}>{% endfor %}"
+    settings = {"chat_template": template, "chat_template_kwargs": {"mark": "!"}}
+    module = module_of(model_folder(), **settings)
+    assert check_round_trip(module).verdict == "right"
+
+    written = tmp_path / "written"
+    written.mkdir()
+    module.write_model(written, module.lm.state_dict().items())
+    tokenizer = load_tokenizer(written)
+    assert tokenizer.decode(prompt_token_ids(tokenizer, "1+1=")) == "<1+1=!>"
+
+    def without_template(path: Path | str, **settings: Any) -> Any:
+        return load_tokenizer(path, trust_remote_code=settings["trust_remote_code"])
+
+    monkeypatch.setattr(model_folder_module, "load_tokenizer", without_template)
+    finding = check_round_trip(module)
+    assert finding.verdict == "refused"
+    assert "the chat template is read otherwise than it was written" in finding.detail
 
 
 def test_type_dropout_and_recommended_sampling_come_out_as_they_went_in(

@@ -144,7 +144,7 @@ def phi_like() -> PreTrainedTokenizerFast:
     )
 
 
-def _sentencepiece_bpe(
+def sentencepiece_bpe(
     template: str, special: list[Any], *, prefix: str, **rest: Any
 ) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
@@ -185,17 +185,17 @@ def _without_added(tokenizer: Tokenizer, keep: tuple[str, ...]) -> str:
 
 def llama2_like() -> PreTrainedTokenizerFast:
     """A space in front of every section, by the normalizer; control tokens in the vocabulary."""
-    return _sentencepiece_bpe(INST, [], prefix="normalizer")
+    return sentencepiece_bpe(INST, [], prefix="normalizer")
 
 
 def mistral_like() -> PreTrainedTokenizerFast:
     """A space in front of the first section alone; control tokens in brackets."""
-    return _sentencepiece_bpe(INST, ["[INST]", "[/INST]", "[TOOL_CALLS]"], prefix="first")
+    return sentencepiece_bpe(INST, ["[INST]", "[/INST]", "[TOOL_CALLS]"], prefix="first")
 
 
 def gemma_like() -> PreTrainedTokenizerFast:
     """No space in front; newlines and tags as added tokens."""
-    return _sentencepiece_bpe(
+    return sentencepiece_bpe(
         GEMMA,
         ["<start_of_turn>", "<end_of_turn>"],
         prefix="never",

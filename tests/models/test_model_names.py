@@ -49,7 +49,8 @@ def test_a_hub_name_in_the_local_hub_cache_passes_offline(
         ("SmolLM2", 'did you mean "smollm2-135m"?'),
         (
             "elephant",
-            'it must be "tiny", "tiny-calculator", "smollm2-135m", a model folder, or a hub name',
+            'it must be "tiny", "tiny-calculator", "tiny-tools", "smollm2-135m", a model folder, '
+            "or a hub name",
         ),
         ("", 'it must be "tiny"'),
         ("./nowhere", "there is no such folder"),

@@ -111,7 +111,7 @@ def test_a_hostile_text_is_still_all_there(family: str, data: st.DataObject) -> 
     # These templates strip white space, and one tokenizer's normalizer composes characters.
     said = text.strip() if family != "qwen_like" else text
     encoder = prompt_encoder(tokenizer)
-    pieces = encoder.template(["user"], [said])
+    pieces = encoder.template([Message(role="user", content=said)])
     whole = "".join(p if isinstance(p, str) else said for p in pieces)
 
     decoded = tokenizer.decode(prompt_token_ids(tokenizer, text))

@@ -29,7 +29,9 @@ def test_records_with_a_calculator_are_right_and_only_some_call_it() -> None:
 def test_turns_are_learnt_from_as_a_rollout_puts_them_behind_each_other(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    ids, is_response = _tensors([("3*4=", "[3*4]", "12=", "12"), ("1*1=", "1")], tokenizer)
+    ids, is_response = _tensors(
+        [("3*4=", "[3*4]", "12=", "12"), ("1*1=", "1")], tokenizer, CalculatorRecipe()
+    )
     assert tokenizer.decode(ids[0]) == "<bos>3*4=[3*4]<eos>12=12<eos>"
     assert tokenizer.decode(ids[0][is_response[0]]) == "[3*4]<eos>12<eos>"
     assert tokenizer.decode(ids[1][is_response[1]]) == "1<eos>"

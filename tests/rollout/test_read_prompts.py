@@ -15,9 +15,12 @@ from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
 from rllib_dapo.envs import Problem, SingleStepTextEnv, TextSpace, Verdict
 from rllib_dapo.envs.messages import as_conversation, plain_text
+from rllib_dapo.envs.tools_env import function_tool
 from rllib_dapo.models import load_tokenizer
-from rllib_dapo.models.tiny import CHAT_TEMPLATE
+from rllib_dapo.models.tiny import CHAT_TEMPLATE, make_tokenizer
 from rllib_dapo.rollout.env_runner import TextEnvRunner
+from rllib_dapo.rollout.read_prompts import check_first_prompt
+from rllib_dapo.rollout.runner_environments import RunnerEnvironments
 
 MakeConfig = Callable[..., DAPOConfig]
 
@@ -215,3 +218,44 @@ def test_a_problem_may_be_a_conversation(place: str) -> None:
     _, reward, *_ = env.step("3")
     assert reward == 1.0
     env.close()
+
+
+class ToolEnv(MessagesEnv):
+    """Declares a tool, and says that episodes have several turns."""
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
+        prompt, info = super().reset(seed=seed)
+        tools = [function_tool("f", "F.", {})] if self.settings["tools"] else []
+        return prompt, {**info, "tools": tools, "max_turns": 3}
+
+
+ONE_QUESTION = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "tools", "parser", "said"),
+    [
+        (ROLES, True, "", "declares tools, and rollout.tool_call_parser is not set"),
+        (ROLES, True, "hermes", "does not declare the tool 'f'"),
+        (ONE_QUESTION, False, "", "an episode has up to 3 turns, and the model's chat template"),
+    ],
+    ids=["no parser", "no tools", "one question"],
+)
+def test_an_episode_that_the_template_cannot_write_is_refused_before_an_engine_starts(
+    rollout_config: MakeConfig, template: str, tools: bool, parser: str, said: str
+) -> None:
+    config = rollout_config(ToolEnv, prompt="1+1=", tools=tools)
+    config.rollout(max_turns=3, tool_call_parser=parser)
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    environments = RunnerEnvironments(config, worker_index=0, num_workers=0)
+    try:
+        with pytest.raises(ValueError, match=said) as raised:
+            check_first_prompt(environments.stepper(), tokenizer, config)
+        assert "\n" not in str(raised.value)
+        # Where the policy speaks once, nothing has to follow.
+        config.rollout(max_turns=1)
+        if not tools:
+            check_first_prompt(environments.stepper(), tokenizer, config)
+    finally:
+        environments.close()

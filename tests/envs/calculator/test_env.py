@@ -8,6 +8,7 @@ import gymnasium
 import pytest
 
 from rllib_dapo.envs.calculator.env import CalculatorMathEnv
+from rllib_dapo.envs.tools import ModelTurn, ToolCall
 
 SETTINGS = {"problem_config": {"operations": "*", "max_operand": 19}, "template": "{problem}"}
 
@@ -118,3 +119,26 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as caught:
         CalculatorMathEnv({**SETTINGS, **settings})
     assert "\n" not in str(caught.value)
+
+
+def test_a_native_call_is_answered_by_the_tool_and_marks_are_text() -> None:
+    env = CalculatorMathEnv({**SETTINGS, "template": None, "calls": "native"})
+    prompt, info = env.reset(seed=3)
+    assert [tool["function"]["name"] for tool in info["tools"]] == ["calculator"]
+    expression = prompt.removesuffix("=")
+    first, second = map(int, expression.split("*"))
+
+    call = ToolCall(name="calculator", arguments={"expression": expression})
+    observation, reward, terminated, *_ = env.step(ModelTurn("", tool_calls=[call]))
+    assert [(m["role"], m["content"]) for m in observation] == [("tool", str(first * second))]
+    assert (reward, terminated) == (0.0, False)
+    assert env.step(str(first * second))[1:3] == (1.0, True)
+
+    env.reset(seed=3)
+    assert env.step(f"<calculator>{expression}</calculator>")[1:3] == (-1.0, True)
+
+
+def test_with_calls_in_marks_no_tool_is_declared(env: CalculatorMathEnv) -> None:
+    assert "tools" not in env.reset(seed=3)[1]
+    with pytest.raises(ValueError, match="calls='json': must be one of text, native"):
+        CalculatorMathEnv({"calls": "json"})
