@@ -65,9 +65,9 @@ class ToolsRecipe(CalculatorRecipe):
             if len(turns) == 1:
                 yield prompt, *turns
                 continue
-            _, _, answer = turns
+            answer = str(turns[-1])
             result = Message(role="tool", content=answer, name=tool_name(CALCULATOR))
-            yield prompt, called(prompt.removesuffix("=")), (result,), answer
+            yield prompt, called(str(prompt).removesuffix("=")), (result,), answer
 
 
 def called(expression: str) -> str:

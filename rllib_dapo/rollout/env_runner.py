@@ -79,7 +79,6 @@ class TextEnvRunner(EnvRunner, Checkpointable):
         self.tokenizer = load_tokenizer(model, **config.tokenizer_settings)
         self.env: gym.Env[Any, Any]  # training's first; episodes of several steps use more like it
         self._make_callbacks_and_envs()
-
         self.module: Any = None  # beside remote EnvRunners, the local one needs no engine
         self.adapter: str | None = None  # of the engine's, what this EnvRunner samples from
         if self.worker_index > 0 or config.num_env_runners == 0:

@@ -59,10 +59,11 @@ class EnvStepper(Protocol):
             seeds: Reset seeds of the prompts; one that is not known is left out.
         """
 
-    def begin_group(self, episode_ids: Sequence[int]) -> None:
+    def begin_group(self, seed: int, episode_ids: Sequence[int]) -> None:
         """Says which episodes are the group of one prompt, before the first of their steps.
 
         Args:
+            seed: Reset seed of the prompt.
             episode_ids: The caller's numbers for the episodes.
         """
 

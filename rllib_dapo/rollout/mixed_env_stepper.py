@@ -65,6 +65,11 @@ class MixedEnvStepper:
         for index, visits in self._visits(seeds).items():
             self._steppers[index].forget(list(visits.values()))
 
+    def begin_group(self, seed: int, episode_ids: Sequence[int]) -> None:
+        """See `EnvStepper.begin_group`."""
+        index, visit = self._mixture.place(seed)
+        self._steppers[index].begin_group(visit, episode_ids)
+
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:
         """See `EnvStepper.begin_step`."""
         index, visit = self._mixture.place(seed)

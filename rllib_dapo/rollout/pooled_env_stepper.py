@@ -98,7 +98,7 @@ class PooledEnvStepper:
         for seed in seeds:
             self._first.pop(seed, None)
 
-    def begin_group(self, episode_ids: Sequence[int]) -> None:
+    def begin_group(self, seed: int, episode_ids: Sequence[int]) -> None:
         """Does nothing: each episode is stepped by itself."""
 
     def begin_step(self, episode_id: int, seed: int, text: str) -> PendingStep:

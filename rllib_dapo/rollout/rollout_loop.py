@@ -191,7 +191,7 @@ class RolloutLoop:
                     if index not in self._left_out.get(prompt.seed, ())
                 ]
                 self._open[number] = OpenGroup(conversations=group)
-                self._env_stepper.begin_group([one.episode_id for one in group])
+                self._env_stepper.begin_group(prompt.seed, [one.episode_id for one in group])
                 numbers.append(number)
 
                 seed = self._sampling_seed(prompt.seed)
@@ -335,9 +335,8 @@ class RolloutLoop:
         conversation.add_completion(finished.completion, text)
 
         if conversation.tools and self._tool_calls is not None:
-            text = self._tool_calls.read(
-                text, finished.completion.token_ids.tolist(), conversation.tools
-            )
+            token_ids = finished.completion.token_ids.tolist()
+            text = self._tool_calls.read(text, token_ids, conversation.tools)
         step = self._env_stepper.begin_step(conversation.episode_id, conversation.seed, text)
         self._stepping.append((conversation, step))
 

@@ -75,7 +75,7 @@ class SubmittingEnvStepper:
         for seed in seeds:
             self._problems.pop(seed, None)
 
-    def begin_group(self, episode_ids: Sequence[int]) -> None:
+    def begin_group(self, seed: int, episode_ids: Sequence[int]) -> None:
         """See `EnvStepper.begin_group`."""
         if self._env.scores_groups:
             self._groups |= dict.fromkeys(episode_ids, GatheredGroup(episode_ids))

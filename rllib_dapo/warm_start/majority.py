@@ -10,7 +10,7 @@ from typing import Literal, get_args
 Decision = Literal[
     "kept", "outvoted", "too little agreement", "no answer", "no verdict", "prompt too long"
 ]
-DECISIONS: tuple[str, ...] = get_args(Decision)
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

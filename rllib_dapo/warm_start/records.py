@@ -168,7 +168,7 @@ def _read_record(place: str, row: Any) -> tuple[SFTRecord, list[str]]:
         fields = ", ".join(map(str, row)) or "none"
         raise ValueError(f"it must be {FORMS}, and its fields are: {fields}")
     if has_pair:
-        used = ("prompt", "response")
+        used: tuple[str, ...] = ("prompt", "response")
         missing = [name for name in used if name not in row]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
