@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
 
 def negative_log_likelihood(*, logprobs: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
