@@ -21,29 +21,28 @@ from vllm_server import vllm_server
 from rllib_dapo.envs.adapters.reward_function import RewardFunctionEnv
 from rllib_dapo.models import resolve_model
 
-ROUNDS, RESPONSES, CONCURRENCY = 5, 1_000, 64
+ROUNDS, RESPONSES, CONCURRENCY = 3, 1_000, 64
 TARGET = 1 / 1.2  # of the server's own time, at most 1.2 times as much
-_numbers = count()
 
 
-def responses() -> list[str]:
-    """Sums that nobody has asked before: neither cache knows them."""
-    numbers = (next(_numbers) for _ in range(RESPONSES))
-    return [f"{number // 1000 % 100}+{number % 1000}=" for number in numbers]
+def responses(number: int) -> list[str]:
+    """The sums of a round, which no other round has: our cache does not know them."""
+    numbers = range(number * RESPONSES, (number + 1) * RESPONSES)
+    return [f"{n // 100}+{n % 100}=" for n in numbers]
 
 
-def judged(env: RewardFunctionEnv) -> tuple[float, int]:
+def judged(env: RewardFunctionEnv, number: int) -> tuple[float, int]:
     """Seconds until every response has its verdict, and how many are not missing."""
 
     def score() -> int:
-        tickets = [env.submit(0, response) for response in responses()]
+        tickets = [env.submit(0, response) for response in responses(number)]
         rewards = [env.collect(ticket)[0] for ticket in tickets]
         return sum(reward == reward for reward in rewards)
 
     return timed(score)
 
 
-def bare(url: str) -> float:
+def bare(url: str, number: int) -> float:
     """Seconds until the server has answered the same requests."""
 
     async def post(client: httpx2.AsyncClient, slots: asyncio.Semaphore, body: bytes) -> None:
@@ -66,7 +65,7 @@ def bare(url: str) -> float:
                 "temperature": 0.0,
             }
         ).encode()
-        for response in responses()
+        for response in responses(number)
     ]
     seconds, _ = timed(lambda: asyncio.run(post_all(bodies)))
     return seconds
@@ -89,13 +88,16 @@ def main() -> None:
             }
             env = RewardFunctionEnv(path=str(path), reward={"judge": judge})
             verdicts: list[int] = []
+            numbers, others_numbers = count(), count()
 
             def ours() -> float:
-                seconds, number = judged(env)
-                verdicts.append(number)
+                seconds, known = judged(env, next(numbers))
+                verdicts.append(known)
                 return seconds
 
-            figures, others = alternate(ours, lambda: bare(url), rounds=ROUNDS)
+            figures, others = alternate(
+                ours, lambda: bare(url, next(others_numbers)), rounds=ROUNDS
+            )
             env.close()
 
     report(

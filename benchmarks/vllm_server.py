@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PATIENCE_SECONDS = 300.0
+# For a small model on a CPU: nothing is compiled, and the cache does not take half of the memory.
+_OPTIONS = ("--enforce-eager", "--kv-cache-memory-bytes", str(256 << 20))
 
 
 @contextmanager
@@ -37,7 +39,8 @@ def vllm_server(model: str, *options: str, log: Path) -> Iterator[str]:
     command = (
         # Not `vllm serve`: that asks for a package named vllm, which the build for CPUs is not.
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model),
-        *("--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port), *options),
+        *("--served-model-name", "judge", "--host", "127.0.0.1", "--port", str(port)),
+        *(*_OPTIONS, *options),
     )
     quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     with log.open("wb") as output:
@@ -69,4 +72,4 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError(f"the server is not ready: {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"the server is not ready: {log.read_text(errors='replace')[-20_000:]}")
