@@ -119,9 +119,6 @@ def _parser_maker(
     known = ToolParserManager.list_registered()
     if name not in known:
         raise ValueError(f"{setting} is not a parser of vLLM's; there are: {', '.join(known)}")
-    # They write a traceback for each call that a model has misspelt.
-    logging.getLogger("vllm.tool_parsers").setLevel(logging.CRITICAL)
-    logging.getLogger("vllm.parser").setLevel(logging.CRITICAL)
 
     def make(tools: Sequence[Tool]) -> Callable[[str], Any]:
         request = ChatCompletionRequest(
@@ -134,9 +131,21 @@ def _parser_maker(
             raise ValueError(f"{setting} does not suit the model's tokenizer: {reason}") from error
 
         def extract(text: str) -> Any:
+            _silence()
             found = parser.extract_tool_calls(text, request)
             return found.tool_calls if found.tools_called else []
 
         return extract
 
     return make
+
+
+def _silence() -> None:
+    """Keeps parsers from writing a traceback for each call that a model has misspelt.
+
+    Not once for all: an engine that starts sets the levels of all of vLLM's loggers anew.
+    """
+    for name in ("vllm.tool_parsers", "vllm.parser"):
+        logger = logging.getLogger(name)
+        if logger.level != logging.CRITICAL:
+            logger.setLevel(logging.CRITICAL)
