@@ -8,6 +8,7 @@ from typing import Any
 from rllib_dapo.envs.base import Problem, SingleStepTextEnv, Verdict
 from rllib_dapo.envs.env_settings import is_finite_number
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, check_rule
+from rllib_dapo.envs.verify.sent_rule import Rule
 
 
 class RuleScoredEnv(SingleStepTextEnv):
@@ -32,12 +33,25 @@ class RuleScoredEnv(SingleStepTextEnv):
 
     def score(self, problem: Problem, response: str) -> Verdict:
         """Judges a response by the rule."""
-        return ANSWER_RULES[self.rule](*self.scoring_arguments(problem, response))
+        return ANSWER_RULES[self.rule](*self._rule_arguments(problem, response))
 
-    def scoring_rule(self) -> str:
-        """Returns the rule's name, by which every process of the pool knows it."""
-        return self.rule
+    def scoring_rule(self) -> Rule:
+        """Returns the rule's name, by which every process of the pool knows it.
+
+        A subclass with a `score` of its own is scored by that.
+        """
+        return super().scoring_rule() if self._has_own_score else self.rule
 
     def scoring_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
+        """Returns what the scoring rule is called with."""
+        if self._has_own_score:
+            return super().scoring_arguments(problem, response)
+        return self._rule_arguments(problem, response)
+
+    @property
+    def _has_own_score(self) -> bool:
+        return type(self).score is not RuleScoredEnv.score
+
+    def _rule_arguments(self, problem: Problem, response: str) -> tuple[str | float, ...]:
         """Returns the response, the ground truth, and the rule's own settings."""
         return response, problem.answer, *self._rule_settings

@@ -200,6 +200,23 @@ def test_mathematics_can_be_compared_here_on_demand(halves: str) -> None:
     assert children() == before
 
 
+@pytest.mark.parametrize("place", ["here", "process"])
+def test_a_score_of_ones_own_is_what_counts_wherever_scoring_runs(halves: str, place: str) -> None:
+    class LenientEnv(MathEnv):
+        def score(self, problem: Problem, response: str) -> Verdict:
+            exact = super().score(problem, response)
+            return exact if exact.is_correct else Verdict(is_correct=None, reward=0.5)
+
+    env = LenientEnv({"path": halves, "verify_in": place})
+    try:
+        _, info = env.reset(seed=0)
+        assert env.step(f"Answer: {info['answer']}")[1] == 1.0
+        env.reset(seed=0)
+        assert env.step("no idea")[1] == 0.5
+    finally:
+        env.close()
+
+
 def test_a_tolerance_is_the_numeric_rules_alone(halves: str) -> None:
     for place in ("here", "process"):
         rewards = []
