@@ -79,8 +79,8 @@ __all__ = [
     "keep_one_more_actor",
     "kill_env_runner",
     "learner_actors",
+    "make_resumable",
     "maybe_enable_token_auth_if_token_available",
-    "reopen_trials",
     "restored_run_config",
     "start_ray",
     "trial_storage",
@@ -207,29 +207,38 @@ def learner_actors(group: LearnerGroup) -> list[ActorHandle]:
     return [] if group.is_local else list(group._worker_manager.actors().values())
 
 
-def reopen_trials(folder: str, trial_ids: Collection[str]) -> None:
-    """Has Tune go on with trials that have ended, and by the `stop` that it is given now.
+def make_resumable(
+    folder: str, *, reopened: Collection[str] = (), is_stop_changed: bool = False
+) -> None:
+    """Writes a newer snapshot of a run beside Tune's own, from which Tune resumes as it should.
 
-    Tune resumes all trials that have ended, or none, and by the stopper that it had. So a newer
-    snapshot is written beside its own, in which some trials wait, and no stopper is kept.
+    Tune resumes all trials that have ended, or none, and by the stopper that it had: some wait in
+    the new snapshot, and perhaps no stopper is kept. Nor are decisions that were to be carried out
+    after a save. Where a trial's process dies in a save, Tune decides to stop it after that save,
+    and would do so after the first one of the resumed trial, without a word.
 
     Args:
         folder: Folder or URI of the run.
-        trial_ids: Tune's ids of the trials; all others stay as they are.
+        reopened: Tune's ids of trials that have ended and go on; all others stay as they are.
+        is_stop_changed: Whether trials end by the `stop` that Tune is given now.
     """
     filesystem, path = get_fs_and_path(folder)
     newest = _find_newest_experiment_checkpoint(path, fs=filesystem)
+    if newest is None:
+        return  # ended before Tune's first
     with filesystem.open_input_stream(newest) as file:
         state = json.loads(file.read())
 
     trials = []
     for trial_text, metadata in state["trial_data"]:
         trial = json.loads(trial_text)
-        if trial["trial_id"] in trial_ids:
+        if trial["trial_id"] in reopened:
             trial["status"] = "PENDING"
         trials.append([json.dumps(trial), metadata])
 
-    kept = {name: value for name, value in state["runner_data"].items() if name != "_stopper"}
+    dropped = {"_cached_trial_decisions", "_queued_trial_decisions"}
+    dropped |= {"_stopper"} if is_stop_changed else set()
+    kept = {name: value for name, value in state["runner_data"].items() if name not in dropped}
     new_state = {**state, "runner_data": kept, "trial_data": trials}
 
     # Tune reads the snapshot whose name is the last; its own are named by the time of their start.

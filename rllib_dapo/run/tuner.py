@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from rllib_dapo.config.actor_reuse import fixed_differences
-from rllib_dapo.ray_internals import reopen_trials, restored_run_config
+from rllib_dapo.ray_internals import make_resumable, restored_run_config
 from rllib_dapo.run.interruption import Interruption
 from rllib_dapo.run.progress import ProgressLine
 from rllib_dapo.run.quiet_ray import quiet_ray
@@ -76,8 +76,7 @@ def resume(settings: RunSettings, folder: str, plan: ResumePlan) -> RunResult:
     """
     with quiet_ray(settings, folder) as log, engines_of_run(settings):
         write_record(plan.record, folder)
-        if plan.is_stop_changed:
-            reopen_trials(folder, plan.reopened)
+        make_resumable(folder, reopened=plan.reopened, is_stop_changed=plan.is_stop_changed)
         tuner = tune.Tuner.restore(
             folder,
             trainable="DAPO",

@@ -12,7 +12,7 @@ import pytest
 from ray.tune import ExperimentAnalysis
 
 from rllib_dapo.findings import SettingsError
-from rllib_dapo.ray_internals import reopen_trials
+from rllib_dapo.ray_internals import make_resumable
 from rllib_dapo.run.resume_plan import ResumePlan, plan_resume
 from rllib_dapo.run.run_record import FILE_NAME, RunRecord, read_record
 
@@ -140,9 +140,26 @@ def test_reopened_trials_wait_for_tune_and_the_old_snapshot_stays(
     folder = Path(shutil.copytree(sweep_folder, tmp_path / "run"))
     before = {path: path.read_bytes() for path in folder.glob("experiment_state-*.json")}
     first = ExperimentAnalysis(str(folder)).trials[0].trial_id
-    reopen_trials(str(folder), [first])
+    make_resumable(str(folder), reopened=[first], is_stop_changed=True)
     trials = ExperimentAnalysis(str(folder)).trials
     assert [t.status for t in trials] == [
         "PENDING" if t.trial_id == first else "TERMINATED" for t in trials
     ]
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_trial_that_died_in_a_save_is_not_stopped_after_the_next_one(
+    sweep_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(sweep_folder, tmp_path / "run"))
+    snapshot = max(folder.glob("experiment_state-*.json"))
+    state = json.loads(snapshot.read_text())
+    state["runner_data"]["_cached_trial_decisions"] = {"some": "STOP"}
+    snapshot.write_text(json.dumps(state))
+
+    make_resumable(str(folder))
+    resumed = json.loads(max(folder.glob("experiment_state-*.json")).read_text())
+    assert "_cached_trial_decisions" not in resumed["runner_data"]
+    assert resumed["runner_data"]["_stopper"] == state["runner_data"]["_stopper"]
+    assert resumed["trial_data"] == state["trial_data"]
+    make_resumable(str(tmp_path))  # a run that ended before Tune's first snapshot
