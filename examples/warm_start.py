@@ -30,8 +30,7 @@ def rllib_dapo(*words: object) -> None:
     """Runs a command, and ends with it if it fails."""
     command = [sys.executable, "-m", "rllib_dapo", *map(str, words)]
     print(f"\n$ rllib-dapo {' '.join(command[3:])}", flush=True)
-    exit_code = subprocess.run(command, check=False).returncode
-    if exit_code != 0:
+    if exit_code := subprocess.run(command, check=False).returncode:
         sys.exit(exit_code)
 
 
@@ -80,10 +79,8 @@ def main() -> None:
     given = parser.parse_args()
 
     folder = given.folder.absolute()
-    data = (
-        "--set",
-        f"environment.env_config.path={json.dumps(str(given.data.absolute()), ensure_ascii=False)}",
-    )
+    path = json.dumps(str(given.data.absolute()), ensure_ascii=False)
+    data = ("--set", f"environment.env_config.path={path}")
     sampling = ("--k", SAMPLES, "--top-p", 1, "--limit", given.problems)
     steps, runs = Steps(folder), folder / "runs"
 

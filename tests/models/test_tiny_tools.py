@@ -15,6 +15,10 @@ from rllib_dapo.models.tiny_tools import ToolsRecipe, called
 RECIPE = ToolsRecipe()
 
 
+def tool_result(text: str) -> Message:
+    return Message(role="tool", content=text, name="calculator")
+
+
 def test_records_are_those_of_the_calculator_with_calls_in_json() -> None:
     plain = list(islice(CalculatorRecipe().records(), 300))
     records = list(islice(RECIPE.records(), 300))
@@ -23,12 +27,12 @@ def test_records_are_those_of_the_calculator_with_calls_in_json() -> None:
         written = call.removeprefix("<tool_call>").removesuffix("</tool_call>")
         arguments = {"expression": prompt.removesuffix("=")}
         assert json.loads(written) == {"name": "calculator", "arguments": arguments}
-        assert result == answer
+        assert result == (tool_result(answer),)
 
 
 def test_turns_are_learnt_from_as_a_rollout_puts_them_behind_each_other() -> None:
     tokenizer, call = RECIPE.tokenizer(), called("3*4")
-    ids, is_response = _tensors([("3*4=", call, "12", "12")], tokenizer, RECIPE)
+    ids, is_response = _tensors([("3*4=", call, (tool_result("12"),), "12")], tokenizer, RECIPE)
     assert tokenizer.decode(ids[0][is_response[0]]) == f"{call}<eos>12<eos>"
 
     conversation = [

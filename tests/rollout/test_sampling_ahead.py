@@ -107,7 +107,10 @@ def test_batches_are_the_next_informative_prompts_and_none_is_older_than_the_bou
 
 
 def test_groups_beyond_the_batch_are_those_of_the_next_one(group_of: MakeGroup) -> None:
-    sampler = DynamicSampler(prompts_per_step=2, next_seed=0, keeps=True, ahead=2)
+    nearly_all = AcceptanceEstimate(accepted=100.0, sampled=100.0, asked=100.0)
+    sampler = DynamicSampler(
+        prompts_per_step=2, next_seed=0, keeps=True, ahead=2, estimate=nearly_all
+    )
     assert sampler.ask() == [0, 1, 2, 3]
     sampler.offer([group_of(seed, 0, is_informative=seed != 1) for seed in (2, 0, 1)])
     assert sampler.is_done

@@ -55,7 +55,10 @@ def test_it_passes_gymnasiums_checks() -> None:
 
 def test_the_object_is_made_with_its_arguments_and_reset_with_the_seed() -> None:
     env = ObjectEnv({"object": Guess, "arguments": {"most": 5}})
-    assert env.reset(seed=3) == ("A number under 5:", {"problem_id": "3"})
+    assert env.reset(seed=3) == (
+        "A number under 5:",
+        {"problem_id": "3", "max_turns": 1},
+    )
     assert env._object.number == random.Random(3).randrange(5)
 
 

@@ -100,7 +100,7 @@ def test_it_passes_gymnasiums_checks(server: Server) -> None:
 def test_an_episode_is_the_servers(server: Server, make: Callable[..., OpenEnvEnv]) -> None:
     env = make(server)
     prompt, info = env.reset(seed=5)
-    assert info == {"problem_id": "5"}
+    assert info == {"problem_id": "5", "max_turns": 1}
     assert env.step(solve(prompt)) == ("", 1.0, True, False, {})
     env.reset(seed=5)
     assert env.step("no idea")[1] == 0.0
