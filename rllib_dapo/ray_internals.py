@@ -229,13 +229,12 @@ def make_resumable(
     with filesystem.open_input_stream(newest) as file:
         state = json.loads(file.read())
 
-    trials = []
-    for trial_text, metadata in state["trial_data"]:
-        trial = json.loads(trial_text)
-        if trial["trial_id"] in reopened:
-            trial["status"] = "PENDING"
-        trials.append([json.dumps(trial), metadata])
+    def as_it_goes_on(text: str) -> str:
+        trial = json.loads(text)
+        waits = trial["trial_id"] in reopened
+        return json.dumps({**trial, "status": "PENDING"}) if waits else text
 
+    trials = [[as_it_goes_on(text), metadata] for text, metadata in state["trial_data"]]
     dropped = {"_cached_trial_decisions", "_queued_trial_decisions"}
     dropped |= {"_stopper"} if is_stop_changed else set()
     kept = {name: value for name, value in state["runner_data"].items() if name not in dropped}
