@@ -28,6 +28,10 @@ from rllib_dapo.run.preset_files import preset_files
 REPO = Path(__file__).resolve().parents[1]
 PAGE = REPO / "docs" / "scaling.md"
 MEASURED = REPO / "benchmarks" / "results" / "plan_memory.json"
+SCALE = REPO / "benchmarks" / "results" / "scale.json"
+# 16 x 8 GPUs, an engine on each, at several speeds; groups are those of benchmarks/scale.py: 16
+# responses of log-normal lengths, cut off, with this mean.
+ENGINES, TOKENS_PER_SECOND, TOKENS_PER_GROUP = 128, (5_000, 20_000, 80_000), 16 * 3_400
 _TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 _HEADER = re.compile(r"(# \[plan\]\n).*?(# \[end of plan\]\n)", re.DOTALL)
 
@@ -63,7 +67,8 @@ def table(name: str) -> str:
     Raises:
         KeyError: If there is no such table.
     """
-    return {"presets": _presets, "measured": _measured, "gpus": _gpus}[name]()
+    tables = {"presets": _presets, "measured": _measured, "gpus": _gpus, "driver": _driver}
+    return tables[name]()
 
 
 def page(text: str) -> str:
@@ -145,6 +150,28 @@ def _measured() -> str:
         lines.append(
             f"| `{row['model']}`, {row['parameters'] / 1e6:.1f}M | {row['side']} | "
             f"{row['planned_mib']:,.0f} MiB | {row['peak_mib']:,.0f} MiB | {row['ratio']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _driver() -> str:
+    """What the driver took, and what it would take for many GPUs at its dearest group."""
+    rows = json.loads(SCALE.read_text(encoding="utf-8"))["rows"]
+    lines = [
+        "| | groups a second | driver, ms a group | driver, share of a core |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        lines.append(
+            f"| measured, {row['env_runners']} EnvRunners | {row['groups_per_second']:,.0f} | "
+            f"{row['driver_milliseconds_per_group']:.2f} | {row['driver_share_of_a_core']:.2f} |"
+        )
+    dearest = max(row["driver_milliseconds_per_group"] for row in rows)
+    for speed in TOKENS_PER_SECOND:
+        groups = ENGINES * speed / TOKENS_PER_GROUP
+        lines.append(
+            f"| predicted, 16 x 8 GPUs at {speed:,} tokens a second each | {groups:,.0f} | "
+            f"{dearest:.2f} | {groups * dearest / 1000:.2f} |"
         )
     return "\n".join(lines)
 
