@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rllib_dapo.commands.command_line import INTERRUPTED, SetOption, echo_lines, refusals
+from rllib_dapo.commands.command_line import SetOption, echo_lines, refusals
+from rllib_dapo.commands.ended_sampling import ends_are_told
 from rllib_dapo.commands.output_files import new_files
 
 
@@ -84,14 +85,12 @@ def evaluate(
     from rllib_dapo.evaluation.evaluation_settings import read_evaluation
     from rllib_dapo.evaluation.evaluation_summary import result_json, table_lines
     from rllib_dapo.evaluation.prepare_evaluation import (
-        kept_responses,
         opening_lines,
         prepare_evaluation,
     )
-    from rllib_dapo.evaluation.run_evaluation import failure_lines, run_evaluation
+    from rllib_dapo.evaluation.run_evaluation import run_evaluation
     from rllib_dapo.run.preset_files import find_run_file
     from rllib_dapo.run.quiet_ray import silence
-    from rllib_dapo.shell_text import pasteable
 
     silence()
     options = {
@@ -118,20 +117,8 @@ def evaluate(
             prepared = prepare_evaluation(settings, output=output, batch=batch)
 
         echo_lines([*prepared.notes, *opening_lines(prepared)])
-        try:
+        with ends_are_told(prepared):
             result = run_evaluation(prepared, EvaluationProgress())
-        except KeyboardInterrupt:
-            resume = pasteable("--output", prepared.folder)
-            typer.echo(
-                f"interrupted: {kept_responses(prepared)} responses are kept; the same command "
-                f"with {resume} resumes it",
-                err=True,
-            )
-            raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:
-            # An engine that does not start, for instance: one line here, and all of it in a file.
-            echo_lines(failure_lines(prepared, error), err=True)
-            raise typer.Exit(1) from None
 
     echo_lines(table_lines(result))
     if figures is not None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rllib_dapo.commands.command_line import INTERRUPTED, SetOption, echo_lines, refusals
+from rllib_dapo.commands.command_line import SetOption, echo_lines, refusals
+from rllib_dapo.commands.ended_sampling import ends_are_told
 from rllib_dapo.commands.output_files import OverwriteOption, new_files
 
 
@@ -67,15 +68,13 @@ def self_consistency(
     from rllib_dapo.envs.problem_file import check_target
     from rllib_dapo.evaluation.evaluation_progress import EvaluationProgress
     from rllib_dapo.evaluation.prepare_evaluation import (
-        kept_responses,
         opening_lines,
         prepare_evaluation,
     )
-    from rllib_dapo.evaluation.run_evaluation import failure_lines, run_evaluation
+    from rllib_dapo.evaluation.run_evaluation import run_evaluation
     from rllib_dapo.findings import SettingsError
     from rllib_dapo.run.preset_files import find_run_file
     from rllib_dapo.run.quiet_ray import silence
-    from rllib_dapo.shell_text import pasteable
     from rllib_dapo.warm_start.self_consistency import (
         judge_file,
         read_self_consistency,
@@ -111,7 +110,7 @@ def self_consistency(
             prepared = prepare_evaluation(settings, output=output, batch=None)
 
         echo_lines([*prepared.notes, *opening_lines(prepared)])
-        try:
+        with ends_are_told(prepared):
             run_evaluation(prepared, EvaluationProgress())
             with refusals():
                 result = judge_file(
@@ -121,19 +120,6 @@ def self_consistency(
                     sft_file=sft_file,
                     per_problem=per_problem,
                 )
-        except KeyboardInterrupt:
-            resume = pasteable("--output", prepared.folder)
-            typer.echo(
-                f"interrupted: {kept_responses(prepared)} responses are kept; the same command "
-                f"with {resume} resumes it",
-                err=True,
-            )
-            raise typer.Exit(INTERRUPTED) from None
-        except typer.Exit:
-            raise
-        except Exception as error:
-            echo_lines(failure_lines(prepared, error), err=True)
-            raise typer.Exit(1) from None
 
     echo_lines(summary_lines(result, kept_file=kept_file, sft_file=sft_file))
 
