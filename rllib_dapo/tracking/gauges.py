@@ -48,7 +48,7 @@ class GaugeSpec:
     Attributes:
         name: Name of the gauge, without `PREFIX`.
         key: Key of the value in a result whose levels are joined by slashes. A `*` at the end
-            matches any text without a slash.
+            matches any text: a figure of one part of a reward is called `part/figure`.
         unit: Unit, as in `metrics.METRICS`.
         meaning: Description, in one line.
         tag: Tag, beside `TAGS`, for the text that the `*` matched; None without a `*`.
@@ -85,7 +85,7 @@ class GaugeSpec:
 
         stem = self.key.removesuffix(_WILDCARD)
         matched = key.removeprefix(stem)
-        return matched if key.startswith(stem) and matched and "/" not in matched else None
+        return matched if key.startswith(stem) and matched else None
 
 
 def _gauge_of(metric: Metric) -> GaugeSpec:

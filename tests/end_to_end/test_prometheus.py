@@ -23,8 +23,9 @@ from urllib.request import urlopen
 import pytest
 
 # A configuration that has every curve at once: a value model, a reference, all corrections of the
-# sampler, a reward of parts, and an evaluation whose answers can be compared. A second trial has an
-# objective of its own, whose figures stand in the place of what is clipped.
+# sampler, a mixture, a reward of parts with a figure of its own, and an evaluation whose answers
+# can be compared. A second trial has an objective of its own, whose figures stand in the place of
+# what is clipped.
 SCRIPT = """
 import sys
 import ray
@@ -39,20 +40,28 @@ def own_objective(ratio, advantages):
     return -ratio * advantages, {"distance": (ratio - 1).abs()}
 
 
+def own_reward(prompt, response):
+    return {"reward": 0.0, "metrics": {"characters": len(response)}}
+
+
+def mixture(split):
+    env_config = {
+        "path": prompts,
+        "split": split,
+        "reward": {
+            "right": {"rule": "last_number"},
+            "number": {"regex": "^[0-9]+$", "weight": 0.1},
+            "own": {"function": own_reward},
+        },
+    }
+    part = {"env": "rllib_dapo/RewardFunction-v0", "env_config": env_config}
+    return {"environments": [{"name": name, **part} for name in ("one", "other")]}
+
+
 config = (
     rllib_dapo.DAPOConfig()
     .ppo()
-    .environment(
-        "rllib_dapo/RewardFunction-v0",
-        env_config={
-            "path": prompts,
-            "split": "train",
-            "reward": {
-                "right": {"rule": "last_number"},
-                "number": {"regex": "^[0-9]+$", "weight": 0.1},
-            },
-        },
-    )
+    .environment("rllib_dapo/Mixture-v0", env_config=mixture("train"))
     .language_model(model, dtype="float32", num_threads=1)
     .rollout(engine="transformers", max_prompt_tokens=16, max_response_tokens=6)
     .env_runners(num_env_runners=0)
@@ -69,7 +78,7 @@ config = (
         evaluation_interval=1,
         evaluation_num_prompts=2,
         evaluation_samples_per_prompt=2,
-        evaluation_config={"env_config": {"split": "heldout"}},
+        evaluation_config={"env_config": mixture("heldout")},
     )
 )
 context = start_ray(num_cpus=2, include_dashboard=True, logging_level="ERROR")
@@ -233,7 +242,9 @@ def test_the_series_tell_run_trial_and_module(live: tuple[str, dict[str, Any], s
 def test_parts_of_the_reward_and_k_are_labels(live: tuple[str, dict[str, Any], str]) -> None:
     url, _, _ = live
     for gauge, label, expected in (
-        ("reward_component", "component", ["number", "right"]),
+        ("reward_component", "component", ["number", "own", "right"]),
+        ("reward_metric", "component", ["own/characters"]),
+        ("environment_accuracy", "environment", ["one", "other"]),
         ("evaluation_avg_at_k", "k", ["2"]),
         ("objective_figure", "component", ["distance"]),
     ):

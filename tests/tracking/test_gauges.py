@@ -85,12 +85,12 @@ def test_a_result_gives_what_is_finite_and_known() -> None:
     [
         ("env_runners/reward_components/format", "format"),
         ("env_runners/reward_components/", None),
-        ("env_runners/reward_components/a/b", None),
+        ("env_runners/reward_components/a/b", "a/b"),
         ("env_runners/reward_components", None),
         ("evaluation/env_runners/reward_components/format", None),
     ],
 )
-def test_a_wildcard_stands_for_one_level(key: str, tag_value: str | None) -> None:
+def test_a_wildcard_stands_for_all_that_follows(key: str, tag_value: str | None) -> None:
     spec = next(spec for spec in GAUGES if spec.name == "reward_component")
     assert spec.tag_value(key) == tag_value
 
