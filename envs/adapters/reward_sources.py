@@ -19,9 +19,13 @@ from rllib_dapo.envs.code.code_reward import CODE_OPTIONS, code_reward
 from rllib_dapo.envs.env_settings import check_choice, is_finite_number
 from rllib_dapo.envs.judge.judge_settings import check_judge_settings
 from rllib_dapo.envs.judge.judge_source import judge_source
+from rllib_dapo.envs.judge.reward_model_settings import check_reward_model_settings
 from rllib_dapo.envs.verify import ANSWER_RULES, SLOW_RULES, Verdict, check_rule
 
-_KINDS = ("rule", "function", "code", "regex", "keywords", "classifier", "group", "judge")
+_KINDS = (
+    *("rule", "function", "code", "regex", "keywords", "classifier", "group"),
+    *("judge", "reward_model"),
+)
 _OPTIONS = {"classifier": ("label", "max_tokens"), "code": CODE_OPTIONS}
 _HOW = (
     'must be a function, "package.module:function", or a mapping from names to components, each '
@@ -43,9 +47,9 @@ def make_reward(value: Any, *, success_at: Any = None) -> WeightedReward:
             `function`, `group` (a function of all responses to a prompt), `code` ("python": the
             response's program against the problem's tests, see `code.code_reward`), `regex` (1 if
             it is found, else 0), `keywords` (the share of them that is found), `classifier` (a
-            model's folder, with `label` and `max_tokens`) or `judge` (settings of a `Judge`), and
-            perhaps a `weight`. A single component may stand without a name, as in
-            `{"rule": "strict"}`.
+            model's folder, with `label` and `max_tokens`), `judge` (settings of a `Judge`) or
+            `reward_model` (settings of a `RewardModel`), and perhaps a `weight`. A single component
+            may stand without a name, as in `{"rule": "strict"}`.
         success_at: The setting of this name, see `WeightedReward`.
 
     Raises:
@@ -116,6 +120,10 @@ def _component(name: str, given: Any) -> Component:
         settings = check_judge_settings(where, value)
         part["columns"] = tuple(settings.template.columns)
         return Component(kind=kind, source=judge_source(settings), is_async=True, **part)
+    if kind == "reward_model":
+        model = check_reward_model_settings(where, value)
+        part["columns"] = tuple(model.template.columns) if model.template else ()
+        return Component(kind=kind, source=judge_source(model), is_async=True, **part)
 
     if kind == "code":
         programs = code_reward(where, value, **options)

@@ -16,6 +16,7 @@ from rllib_dapo.envs.verify.sent_rule import RULE_PATIENCE, SentRule, prepare
 from rllib_dapo.envs.verify.verdict import Verdict
 
 FUNCTIONS = ("function", "group")
+ASKED = ("judge", "reward_model")  # behind HTTP
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +26,7 @@ class Component:
     Attributes:
         name: Name under which it is reported.
         kind: One of "rule", "slow rule", "function", "group", "code", "regex", "keywords",
-            "classifier" and "judge".
+            "classifier", "judge" and "reward_model".
         weight: Factor of its value in the sum.
         source: What judges responses.
         is_async: Whether the source has to be awaited.
@@ -102,8 +103,8 @@ class WeightedReward:
         return {name for part in self.components for name in part.columns}
 
     def parts(self, *, judges: bool) -> WeightedReward:
-        """Returns the reward of the judges alone, or of all else; perhaps of nothing."""
-        kept = tuple(part for part in self.components if (part.kind == "judge") is judges)
+        """Returns the reward of judges and reward models alone, or of all else; perhaps nothing."""
+        kept = tuple(part for part in self.components if (part.kind in ASKED) is judges)
         return replace(self, components=kept)
 
     def __call__(self, problem: Problem, response: str) -> Verdict:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from rllib_dapo.envs.env_settings import check_integer, is_finite_number, merge_settings
 from rllib_dapo.envs.judge.answer_parser import AnswerParser
+from rllib_dapo.envs.judge.endpoint_settings import (
+    ENDPOINT_DEFAULTS,
+    EndpointSettings,
+    check_text,
+    read_endpoint,
+)
 from rllib_dapo.envs.judge.judge_template import JudgeTemplate
 
 _DEFAULTS: Mapping[str, Any] = {
-    "url": None,
-    "model": None,
+    **ENDPOINT_DEFAULTS,
     "template": None,
     "parser": None,
     "range": None,
@@ -23,57 +25,28 @@ _DEFAULTS: Mapping[str, Any] = {
     "temperature": 0.0,
     "max_tokens": 256,
     "extra_body": None,
-    "api_key_variable": None,
-    "concurrency": 64,
-    "requests_per_minute": None,
-    "tokens_per_minute": None,
-    "timeout": 60.0,
-    "retries": 4,
-    "cache_entries": 100_000,
-    "cache_file": None,
 }
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeSettings:
-    """A judge. Those that are equal share their connections, limits and cache in a process.
+class JudgeSettings(EndpointSettings):
+    """A judge: a language model that is asked in words.
 
     Attributes:
-        url: Address of the endpoint, as OpenAI's clients take it: with `/v1` in most cases.
-        model: Name of the model there.
         template: What it is asked.
         parser: Reads its answer.
         system: The system message; None: none.
         temperature: Of its sampling.
         max_tokens: Most tokens of its answer.
         extra_body: Further fields of the request.
-        api_key_variable: Name of the environment variable that holds the key; None: no key.
-        concurrency: Most requests under way, of all EnvRunners together.
-        requests_per_minute: Most requests in a minute, of all together; None: no limit.
-        tokens_per_minute: Most tokens in a minute, of prompts and answers together; None: no limit.
-        timeout: Seconds that one request may take, from its being sent to the end of the answer.
-        retries: How often a request is sent again.
-        cache_entries: How many answers are kept; 0: none.
-        cache_file: Where they are kept beyond the process; None: nowhere.
     """
 
-    url: str
-    model: str
     template: JudgeTemplate
     parser: AnswerParser
     system: str | None = None
     temperature: float = 0.0
     max_tokens: int = 256
     extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    api_key_variable: str | None = None
-    concurrency: int = 64
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    timeout: float = 60.0
-    retries: int = 4
-    cache_entries: int = 100_000
-    cache_file: str | None = None
 
 
 def check_judge_settings(setting: str, given: Any) -> JudgeSettings:
@@ -93,75 +66,19 @@ def check_judge_settings(setting: str, given: Any) -> JudgeSettings:
     def name(key: str) -> str:
         return f"{setting}.{key}"
 
-    def text_or_none(key: str) -> str | None:
-        return None if value[key] is None else _text(name(key), value[key])
-
-    def positive_or_none(key: str) -> float | None:
-        return None if value[key] is None else _positive(name(key), value[key])
-
     if not is_finite_number(value["temperature"]) or value["temperature"] < 0:
         raise ValueError(f"{name('temperature')}={value['temperature']!r}: must be at least 0")
     extra = value["extra_body"] or {}
     if not isinstance(extra, Mapping):
         raise ValueError(f"{name('extra_body')}={extra!r}: must be a mapping")
+    system = value["system"]
 
     return JudgeSettings(
-        url=_url(name("url"), value["url"]),
-        model=_text(name("model"), value["model"]),
+        **read_endpoint(setting, value),
         template=JudgeTemplate.of(name("template"), value["template"]),
         parser=AnswerParser.of(name("parser"), value["parser"], value["range"]),
+        system=None if system is None else check_text(name("system"), system),
         temperature=float(value["temperature"]),
         max_tokens=check_integer(name("max_tokens"), value["max_tokens"], low=1),
         extra_body=dict(extra),
-        api_key_variable=_variable(name("api_key_variable"), value["api_key_variable"]),
-        concurrency=check_integer(name("concurrency"), value["concurrency"], low=1, high=4096),
-        timeout=_positive(name("timeout"), value["timeout"]),
-        retries=check_integer(name("retries"), value["retries"], low=0, high=100),
-        cache_entries=check_integer(name("cache_entries"), value["cache_entries"], low=0),
-        system=text_or_none("system"),
-        cache_file=text_or_none("cache_file"),
-        requests_per_minute=positive_or_none("requests_per_minute"),
-        tokens_per_minute=positive_or_none("tokens_per_minute"),
     )
-
-
-def _url(name: str, value: Any) -> str:
-    wanted = "must be an address such as http://localhost:8000/v1"
-    try:
-        parts = urlsplit(value)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except (ValueError, TypeError, AttributeError):
-        is_one = False
-    if not isinstance(value, str) or not is_one:
-        raise ValueError(f"{name}={value!r}: {wanted}")
-    if parts.username or parts.password or parts.query:
-        # Not shown: it holds what nobody else should read.
-        raise ValueError(
-            f"{name}: must not hold a user, a password or a query; name the environment variable "
-            "that holds the key with api_key_variable"
-        )
-    return value
-
-
-def _variable(name: str, value: Any) -> str | None:
-    """Reads the name of an environment variable; it is not shown, for it may be the key itself."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not _VARIABLE.fullmatch(value) or not os.environ.get(value):
-        raise ValueError(
-            f"{name}: must be the name of an environment variable that holds the key, and none "
-            "of the given name is set where environments run"
-        )
-    return value
-
-
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name}={value!r}: must be a text")
-    return value
-
-
-def _positive(name: str, value: Any) -> float:
-    if not is_finite_number(value) or value <= 0:
-        raise ValueError(f"{name}={value!r}: must be a number above 0")
-    return float(value)

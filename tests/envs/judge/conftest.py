@@ -50,6 +50,17 @@ def make_env(tmp_path: Path, server: PlantedServer) -> Iterator[MakeEnv]:
         env.close()
 
 
+@pytest.fixture
+def make_rated_env(make_env: MakeEnv, server: PlantedServer) -> MakeEnv:
+    """The same with a reward model in place of the judge: `make_rated_env(template=..., ...)`."""
+
+    def make(**reward_model: Any) -> RewardFunctionEnv:
+        asked = {"url": server.url, "model": "m", "retries": 0, **reward_model}
+        return make_env(reward={"judge": {"reward_model": asked}})
+
+    return make
+
+
 Outcomes = list[tuple[float, dict[str, Any]]]
 
 

@@ -1,4 +1,4 @@
-"""A server that speaks like OpenAI's and does what the judged response asks for."""
+"""A server that speaks like OpenAI's, and vLLM's, and does what the judged response asks for."""
 
 from __future__ import annotations
 
@@ -79,8 +79,10 @@ class PlantedServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                said = body["messages"][-1]["content"]
-                response = said[said.index(BEGIN) + len(BEGIN) : said.rindex(END)]
+                said = body.get("input") or body["messages"][-1]["content"]
+                if BEGIN in said:
+                    said = said[said.index(BEGIN) + len(BEGIN) : said.rindex(END)]
+                response = said
                 with server._lock:
                     server.asked[response] += 1
                     server.bodies.append(body)
@@ -125,8 +127,16 @@ class PlantedServer:
                     case "meet":
                         server.gate.wait(60)
                         self.send_said("Score: 1")
+                    case _ if self.path == "/classify":
+                        self.send_outputs([float(number) for number in rest.split()])
                     case _:
                         self.send_said(f"Hm. Score: {rest or 0.5}")
+
+            def send_outputs(self, outputs: list[float]) -> None:
+                data = [{"index": 0, "label": "x", "probs": outputs, "num_classes": len(outputs)}]
+                usage = {"prompt_tokens": 10, "total_tokens": 10}
+                answer = {"id": "1", "object": "list", "data": data, "usage": usage}
+                self.send_text(200, json.dumps(answer))
 
             def send_said(self, text: str | None) -> None:
                 message = {"role": "assistant", "content": text}

@@ -53,8 +53,6 @@ FAULTS = {
     "limited": "rate limited: the judge says HTTP 429",
     "broken": "unreachable: the judge says HTTP 503",
     "cut": "unreachable: no connection to http://127.0.0.1",
-    "slow": "timeout: the judge took more than 1 s",
-    "drip": "timeout: the judge took more than 1 s",
     "html": "unreadable: the judge answered nothing",
     "garbage": "unreadable: ",
     "list": "unreadable: ",
@@ -70,7 +68,7 @@ FAULTS = {
 def test_whatever_goes_wrong_is_missing_with_its_reason_and_costs_no_other_verdict(
     make_env: MakeEnv, judged: Judged, server: PlantedServer
 ) -> None:
-    env = make_env({"timeout": 1.0}, success_at=0.0)
+    env = make_env(success_at=0.0)
     outcomes = dict(zip(FAULTS, judged(env, *FAULTS), strict=True))
     for response, reason in FAULTS.items():
         reward, info = outcomes[response]
@@ -82,9 +80,19 @@ def test_whatever_goes_wrong_is_missing_with_its_reason_and_costs_no_other_verdi
             assert reward == float(response.split()[1])
             assert info["is_correct"] is (reward >= 0)
     # what may pass was asked again, what will not was not
-    again = {"limited", "broken", "cut", "slow", "drip", "broken-once 1"}
+    again = {"limited", "broken", "cut", "broken-once 1"}
     assert {r for r, count in server.asked.items() if count == 2} == again
     assert {count for r, count in server.asked.items() if r not in again} == {1}
+
+
+def test_a_judge_that_is_too_slow_is_missing_after_two_attempts(
+    make_env: MakeEnv, judged: Judged, server: PlantedServer
+) -> None:
+    outcomes = judged(make_env({"timeout": 1.0}), "slow", "drip")
+    for reward, info in outcomes:
+        assert math.isnan(reward)
+        assert info["missing_reason"].startswith("timeout: the judge took more than 1 s"), info
+    assert server.asked == {"slow": 2, "drip": 2}
 
 
 def test_a_server_that_is_down_costs_verdicts_and_nothing_else(

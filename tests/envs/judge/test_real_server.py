@@ -45,3 +45,39 @@ def test_a_vllm_server_judges_a_thousand_responses_and_its_end_costs_what_is_ask
     assert all(math.isnan(reward) for reward, _ in outcomes)
     causes = Counter(info["missing_reason"].partition(":")[0] for _, info in outcomes)
     assert causes == {"unreachable": 20}
+
+
+def test_a_reward_model_behind_a_vllm_server_says_what_transformers_says(
+    tmp_path: Path, raw_model: Path
+) -> None:
+    """One random classifier, behind HTTP and in this process, on conversations."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = str(tmp_path / "classifier")
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(raw_model)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model = AutoModelForSequenceClassification.from_pretrained(
+        raw_model, num_labels=1, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32
+    )
+    torch.nn.init.normal_(model.score.weight, std=0.5)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": "1+1="}) + "\n")
+    responses = [str(number) for number in range(100)]
+    here = RewardFunctionEnv(path=str(path), reward={"classifier": folder})
+    expected = [here.collect(here.submit(0, response))[0] for response in responses]
+    options = ("--runner", "pooling", "--convert", "classify", "--dtype", "float32")
+    with vllm_server(folder, *options, log=tmp_path / "server.log") as url:
+        env = RewardFunctionEnv(
+            path=str(path), reward={"reward_model": {"url": url, "model": "judge"}}
+        )
+        tickets = [env.submit(0, response) for response in responses]
+        rewards = [env.collect(ticket)[0] for ticket in tickets]
+        env.close()
+
+    assert len(set(expected)) > 50
+    assert rewards == pytest.approx(expected, abs=1e-3)
