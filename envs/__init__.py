@@ -41,6 +41,7 @@ _ENTRY_POINTS = {
     "rllib_dapo/CalculatorMath-v0": "rllib_dapo.envs.calculator.env:CalculatorMathEnv",
     "rllib_dapo/Gem-v0": "rllib_dapo.envs.adapters.gem:GemEnv",
     "rllib_dapo/Math-v0": "rllib_dapo.envs.math:MathEnv",
+    "rllib_dapo/McpTools-v0": "rllib_dapo.envs.mcp.mcp_tools:McpToolsEnv",
     "rllib_dapo/Mixture-v0": "rllib_dapo.envs.mixture_env:MixtureEnv",
     "rllib_dapo/Object-v0": "rllib_dapo.envs.adapters.object_env:ObjectEnv",
     "rllib_dapo/OpenEnv-v0": "rllib_dapo.envs.adapters.openenv:OpenEnvEnv",

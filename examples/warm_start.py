@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("outputs") / "warm_start")
     parser.add_argument("--iterations", type=int, default=100, help="of DAPO")
     parser.add_argument("--epochs", type=int, default=2, help="of supervised fine-tuning")
-    parser.add_argument("--problems", type=int, default=10_000, help="most problems of each step")
+    parser.add_argument("--problems", type=int, default=10_000, help="most that are evaluated on")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
 
@@ -91,21 +91,9 @@ def main() -> None:
     # Of a model that no run has made, nobody knows the environment; a checkpoint says it.
     task = ("--file", PRESET, *data)
     steps.run("evaluate before", lambda: evaluate("before", MODEL, *task))
-    steps.run(
-        "sample",
-        lambda: rllib_dapo(
-            *("self-consistency", given.data.absolute(), MODEL, folder / "kept.jsonl"),
-            *("--like", PRESET, "--sft", folder / "samples.jsonl", "--overwrite"),
-            *("--n", SAMPLES, "--limit", given.problems, "--output", folder / "sampled"),
-        ),
-    )
     warm = folder / "warm-model"
-    steps.run(
-        "sft",
-        lambda: rllib_dapo(
-            *("sft", folder / "samples.jsonl", warm, "--model", MODEL, "--epochs", given.epochs)
-        ),
-    )
+    learn = ("--like", PRESET, "--model", MODEL, "--epochs", given.epochs)
+    steps.run("sft", lambda: rllib_dapo("sft", given.data.absolute(), warm, *learn))
     steps.run("evaluate between", lambda: evaluate("between", warm, *task))
     steps.run(
         "train",

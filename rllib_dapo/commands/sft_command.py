@@ -25,6 +25,14 @@ def sft(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A model folder, a hub name or a built-in name.")
     ],
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUNFILE",
+            help="FILE holds problems with answers: learn these, as responses to the prompts of "
+            "this run file or preset.",
+        ),
+    ] = None,
     epochs: Annotated[int, typer.Option(help="How often each record is learnt.")] = 1,
     batch_size: Annotated[
         int | None, typer.Option(help="Records of an optimizer step. [default: 32]")
@@ -67,6 +75,7 @@ def sft(
     """
     from rllib_dapo.run.error_cause import cause_line
     from rllib_dapo.run.interruption import Interrupted, termination_raised
+    from rllib_dapo.run.preset_files import find_run_file
     from rllib_dapo.run.quiet_ray import silence
     from rllib_dapo.warm_start.prepare_sft import opening_lines, prepare_sft
     from rllib_dapo.warm_start.run_sft import run_sft
@@ -93,6 +102,7 @@ def sft(
                     overlong=overlong,
                     merge=merge,
                     dtype=dtype,
+                    like=None if like is None else find_run_file(like),
                 )
                 prepared = prepare_sft(
                     settings, say=lambda line: typer.echo(f"{line} ...", err=True)

@@ -21,6 +21,7 @@ from rllib_dapo.models import (
     resolve_model,
 )
 from rllib_dapo.models.supervised_tokens import end_of_turn_id
+from rllib_dapo.warm_start.answer_records import answer_records
 from rllib_dapo.warm_start.records import read_records
 from rllib_dapo.warm_start.sft_data import SFTData, encode_records
 from rllib_dapo.warm_start.sft_settings import SFTSettings
@@ -64,7 +65,10 @@ def prepare_sft(
         SettingsError: For the first finding; one line.
     """
     refuse_folder(settings.folder)
-    file = read_records(settings.file)
+    if settings.like is None:
+        file = read_records(settings.file)
+    else:
+        file = answer_records(settings.file, settings.like)
     asked = settings.config
 
     try:

@@ -68,6 +68,8 @@ class SFTSettings:
         overlong: What is done with longer ones.
         merge: Whether a whole model is written where an adapter was trained.
         dtype: Type of the weights that are written, as `export_checkpoint` takes it.
+        like: A run file: the file holds problems, which are posed as it poses them, with their
+            answers as responses. None: the file holds records.
     """
 
     file: Path
@@ -81,6 +83,7 @@ class SFTSettings:
     overlong: Overlong
     merge: bool
     dtype: str
+    like: Path | None = None
 
     @property
     def config(self) -> DAPOConfig:
@@ -142,6 +145,7 @@ def read_sft(
     overlong: str = "refuse",
     merge: bool = False,
     dtype: str = "float32",
+    like: Path | None = None,
 ) -> SFTSettings:
     """Reads what is to be trained, and how. Nothing is loaded.
 
@@ -157,6 +161,7 @@ def read_sft(
         overlong: One of `OVERLONG`.
         merge: Only with `language_model.lora`.
         dtype: Such as `float32`, or `original`.
+        like: A run file; see `SFTSettings`.
 
     Raises:
         SettingsError: For the first finding on a name, the kind of a value, or a value; one line.
@@ -201,6 +206,7 @@ def read_sft(
         overlong=overlong,  # type: ignore[arg-type]  # one of its values, as was checked
         merge=merge,
         dtype=dtype,
+        like=like,
     )
 
 
