@@ -24,6 +24,7 @@ from typing import Any
 MODEL, PRESET = "smollm2-135m", "smollm2_mawps"
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "warm_start.json"
 SAMPLES = 8
+COMPUTED = ("--set", "language_model.dtype=bfloat16")  # as in the preset; weights stay float32
 
 
 def rllib_dapo(*words: object) -> None:
@@ -92,7 +93,7 @@ def main() -> None:
     task = ("--file", PRESET, *data)
     steps.run("evaluate before", lambda: evaluate("before", MODEL, *task))
     warm = folder / "warm-model"
-    learn = ("--like", PRESET, "--model", MODEL, "--epochs", given.epochs)
+    learn = ("--like", PRESET, "--model", MODEL, "--epochs", given.epochs, *COMPUTED)
     steps.run("sft", lambda: rllib_dapo("sft", given.data.absolute(), warm, *learn))
     steps.run("evaluate between", lambda: evaluate("between", warm, *task))
     steps.run(
