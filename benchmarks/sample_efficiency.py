@@ -47,12 +47,12 @@ PROTOCOL: Mapping[str, Any] = {
     "primary_lr": 1e-4,
     "seeds": [0, 1, 2, 3, 4],
     "least_seeds": 5,
-    "iterations": 40,
+    "iterations": 24,
     "prompts_per_step": 16,
     "group_size": 8,
-    "minibatch_size": 32,
-    "evaluation_interval": 5,
-    "evaluation_problems": 128,
+    "minibatch_size": 16,  # eight updates a step, so that the clip ranges matter
+    "evaluation_interval": 4,
+    "evaluation_problems": 64,
     "evaluation_samples": 4,
     "engine": "vllm",
     "env_runners": 1,
@@ -123,7 +123,7 @@ def worker(given: argparse.Namespace, store: RunStore) -> None:
         record = {
             **{name: getattr(run, name) for name in RunKey.__slots__},
             "digest": names[run],
-            **trainer.train(run),
+            **trainer.train(run, say=lambda text: print(f"  {text}", flush=True)),
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
             "cores": here["cores"],
         }
@@ -160,7 +160,10 @@ def write_summary(store: RunStore, folder: Path, protocol: Mapping[str, Any]) ->
         **summary(done, protocol=protocol, ceilings=ceilings),
         "machine": machine(),
     }
-    (folder / "sample_efficiency.json").write_text(json.dumps(record) + "\n")
+    # Whole or not at all: another process may be at it, too.
+    unfinished = folder / f".sample_efficiency.{os.getpid()}"
+    unfinished.write_text(json.dumps(record) + "\n")
+    unfinished.replace(folder / "sample_efficiency.json")
     return record
 
 

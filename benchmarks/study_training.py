@@ -6,7 +6,7 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,12 @@ class Trainer:
         self._task: str | None = None
         self._algorithm: DAPO | None = None
 
-    def train(self, key: RunKey) -> dict[str, Any]:
+    def train(self, key: RunKey, *, say: Callable[[str], None]) -> dict[str, Any]:
         """Trains a run to its end.
+
+        Args:
+            key: The run.
+            say: Receives a line at each evaluation.
 
         Returns:
             The columns, by name, each with a value for every evaluation; and the seconds that all
@@ -121,7 +125,11 @@ class Trainer:
         else:
             self._algorithm.reset_config(config)
 
-        points = list(evaluated(self._algorithm, self._protocol["iterations"]))
+        points = []
+        for point in evaluated(self._algorithm, self._protocol["iterations"]):
+            points.append(point)
+            seconds = time.monotonic() - started
+            say(f"{point['updates']:.0f} updates, {point['accuracy']:.3f}, {seconds:.0f} s")
         columns = {name: [point.get(name) for point in points] for name in COLUMNS}
         return {"columns": columns, "total_seconds": round(time.monotonic() - started, 1)}
 
@@ -157,15 +165,17 @@ def evaluated(algorithm: DAPO, iterations: int) -> Iterator[dict[str, float]]:
         # Both counts are whole, their quotient is not.
         tokens = rollout["tokens_per_accepted_group"] * max(1, rollout["groups_accepted"])
         total["tokens"] += round(float(tokens))
-        total["updates"] += float(learner.get("gradient_updates", 0))
+        # A step without an informative group has no update, and its metrics repeat the last one's.
+        updates = float(learner.get("num_gradient_updates_lifetime", 0))
+        is_updated, total["updates"] = updates > total["updates"], updates
         total["seconds"] += sum(
             float(seconds) for part, seconds in result["seconds"].items() if part != "evaluation"
         )
         for name, values in since.items():
-            if name in learner:
+            if is_updated:
                 values.append(float(learner[name]))
 
-        if "evaluation" in result:
+        if (step + 1) % algorithm.config.evaluation_interval == 0:
             yield _rounded(total | _accuracy(result["evaluation"]) | _means(since))
             since = {name: [] for name in since}
 

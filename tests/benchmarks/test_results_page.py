@@ -71,3 +71,20 @@ def test_a_figure_is_written_as_its_mark_says(monkeypatch: pytest.MonkeyPatch) -
     assert figures.written("x.also.a share, in words", ".1%") == "28.9 %"
     with pytest.raises(KeyError, match="there is no 'other'"):
         figures.written("x.other", ".2f")
+
+
+def test_every_benchmark_is_run_by_one_of_the_make_targets() -> None:
+    """All but the one that needs a GPU, which `make test-gpu` runs."""
+    makefile = (figures.REPO / "Makefile").read_text().replace("\\\n", " ")
+    listed = [
+        name
+        for variable in ("RATIOS", "STUDIES")
+        for name in re.findall(rf"^{variable} = (.*)$", makefile, re.MULTILINE)[0].split()
+    ]
+    scripts = {
+        path.stem
+        for path in (figures.REPO / "benchmarks").glob("*.py")
+        if "\nif __name__" in path.read_text()
+    }
+    assert len(listed) == len(set(listed))
+    assert set(listed) | {"gpu"} == scripts
