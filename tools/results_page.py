@@ -44,7 +44,7 @@ STUDY_HEAD = """
 ## DAPO against GRPO
 The paper (arXiv 2503.14476) reports, for Qwen2.5-32B on AIME 2024, 50 points for DAPO, 30 for \
 naive GRPO, and 47 for DeepSeek-R1-Zero-Qwen-32B, which DAPO passes with half of the steps. Here \
-tiny models learn tasks that two CPU cores can train in a minute. That says whether the techniques \
+tiny models learn tasks that two CPU cores can train in minutes. That says whether the techniques \
 do what they are to do, not how much a large model gains.
 """
 NOT_MEASURED = "Not measured yet.\n"

@@ -72,9 +72,10 @@ def test_a_sum_is_written_out_in_two_forms() -> None:
 
 
 def test_a_right_sum_can_be_written_without_punishment_and_a_long_form_cannot() -> None:
-    task = TASKS["sums"]
+    assert TASKS["sums"].ceiling() == 1.0
+    task = TASKS["written_sums"]
     assert task.ceiling() == 1.0
-    longest = "+".join(["19"] * 6)
+    longest = "+".join(["19"] * 4)
     assert len(written_out(longest, is_long=True)) > task.max_response_tokens
 
 
