@@ -1,7 +1,8 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-exhaustive test-browser test-gpu lint type docs bench clean
+.PHONY: help setup demo test test-all test-exhaustive test-browser test-gpu lint type docs bench \
+	bench-long results clean
 
 PYTHON ?=#         make setup PYTHON=python3.12 takes that Python; default: the first of 3.11 to 3.13
 TESTS ?= tests#    make test TESTS=tests/core runs a part
@@ -48,11 +49,26 @@ docs: setup  ## the tables of the documentation that are made from the code
 	.venv/bin/python tools/scaling_tables.py
 	.venv/bin/python tools/design_table.py
 	.venv/bin/python tools/weight_transfer_table.py
+	.venv/bin/python tools/results_page.py
 
-bench: setup  ## every benchmark in turn; fails where one misses its target
-	@missed=; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \
-	    echo "== $$script"; .venv/bin/python $$script || missed+=" $$script"; \
-	done; [ -z "$$missed" ] || { echo "missed:$$missed"; exit 1; }
+# What a ratio is measured of, each in minutes; the others are studies, or need a GPU.
+RATIOS = rollout learner verifier step_vs_trl sweep_overhead logprob_memory fetch weight_transfer \
+	learner_memory planned_memory shared_prompts overlap dynamic_sampling critic judge lora
+STUDIES = staleness plan_memory scale claims sample_efficiency
+RUN_BENCHMARKS = echo "runs: $(1)"; missed=; for name in $(1); do \
+	    echo "== benchmarks/$$name.py"; \
+	    .venv/bin/python benchmarks/$$name.py || missed+=" $$name"; \
+	done; .venv/bin/python tools/results_page.py; \
+	[ -z "$$missed" ] || { echo "missed:$$missed"; exit 1; }
+
+bench: setup  ## benchmarks with a ratio, about an hour; fails where one misses its target
+	@$(call RUN_BENCHMARKS,$(RATIOS))
+
+bench-long: setup  ## studies, hours; those that were interrupted go on where they were
+	@$(call RUN_BENCHMARKS,$(STUDIES))
+
+results: setup  ## docs/results.md and the figures on other pages, from benchmarks/results
+	.venv/bin/python tools/results_page.py
 
 clean:  ## remove what the other targets made, .venv too
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

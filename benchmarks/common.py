@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,11 @@ def _verdict(holds: bool) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Describes the machine that the figures come from."""
+    """Describes the machine that the figures come from, and when that was."""
     import torch
 
     return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "cores": len(os.sched_getaffinity(0)),
         "processor": platform.processor() or platform.machine(),
         "python": platform.python_version(),

@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,13 @@ def measure_learner(config: DAPOConfig) -> float:
 
 def train(config: DAPOConfig, *, response_tokens: int) -> None:
     """Two updates of a Learner in this process, with made-up tokens."""
+    update = made_up_update(config, response_tokens=response_tokens)
+    for _ in range(2):
+        update()
+
+
+def made_up_update(config: DAPOConfig, *, response_tokens: int) -> Callable[[], None]:
+    """Builds a Learner in this process; each call of the result is an update with other tokens."""
     import numpy as np
     from ray.rllib.core import DEFAULT_MODULE_ID
 
@@ -137,7 +145,7 @@ def train(config: DAPOConfig, *, response_tokens: int) -> None:
             loss_mask=np.ones(response_tokens, dtype=bool),
         )
 
-    for _ in range(2):
+    def update() -> None:
         groups = {
             index: GroupTokens(
                 prompt_ids=tokens(PROMPT_TOKENS),
@@ -153,14 +161,14 @@ def train(config: DAPOConfig, *, response_tokens: int) -> None:
                 response_tokens=response_tokens,
                 loss_tokens=response_tokens,
                 advantage=1.0 if i % 2 else -1.0,
-                reward=0.0,
+                reward=1.0 if i % 2 else -1.0,
             )
             for index in groups
             for i in range(config.group_size)
         ]
         plan = plan_minibatch(
             responses,
-            loss_aggregation="token_mean",
+            loss_aggregation=config.loss_aggregation,
             max_response_tokens=response_tokens,
             max_tokens_per_microbatch=config.max_tokens_per_microbatch,
         )
@@ -168,6 +176,8 @@ def train(config: DAPOConfig, *, response_tokens: int) -> None:
             training_data=GroupTrainingData(groups=groups, shards=[[plan[0]]]),
             timesteps={"num_env_steps_sampled_lifetime": 0},
         )
+
+    return update
 
 
 def measure_engine(config: DAPOConfig) -> float:
