@@ -42,12 +42,14 @@ lint: setup  ## style and formatting
 type: setup  ## types: strict in core and envs
 	.venv/bin/mypy
 
-docs: setup  ## the tables of the documentation that are made from the code
+docs: setup  ## the tables of docs/ that are made from the code, and a reference in build/api
 	.venv/bin/python tools/configuration_tables.py
 	.venv/bin/python tools/answer_rule_tables.py
 	.venv/bin/python tools/scaling_tables.py
 	.venv/bin/python tools/design_table.py
 	.venv/bin/python tools/weight_transfer_table.py
+	.venv/bin/python tools/clip_bounds_result.py
+	.venv/bin/python tools/api_pages.py
 
 bench: setup  ## every benchmark in turn; fails where one misses its target
 	@missed=; for script in $$(grep -l '^if __name__' benchmarks/*.py); do \
