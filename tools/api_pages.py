@@ -38,15 +38,15 @@ DOCUMENTED = (
     "run.search.stoppers",
     "run.shared_engines",
 )
-# Runs beside a program of a model's, without this package.
-_INSIDE_A_SANDBOX = "envs.code.inside"
 
 
-def modules() -> list[str]:
-    """The modules that are documented, with those inside of them."""
+def specifications() -> list[str]:
+    """The modules that are documented, as pdoc takes them: with those inside of them.
+
+    Where a package lists its names in `__all__`, pdoc shows these on its page and goes no further.
+    """
     root = rllib_dapo.__name__
-    names = [name for part in DOCUMENTED for name in pdoc.extract.walk_specs([f"{root}.{part}"])]
-    return [root, *(name for name in names if _INSIDE_A_SANDBOX not in name)]
+    return [root, *(f"{root}.{part}" for part in DOCUMENTED)]
 
 
 def write(folder: Path) -> None:
@@ -72,13 +72,7 @@ def write(folder: Path) -> None:
         # Of libraries that are imported on the way.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        pdoc.pdoc(*_only(modules()), output_directory=folder)
-
-
-def _only(names: list[str]) -> list[str]:
-    """Specifications of pdoc's for these modules and no others: it adds whatever is inside them."""
-    wanted = "|".join(name.replace(".", r"\.") for name in names)
-    return [rllib_dapo.__name__, f"!(?!(?:{wanted})$)"]
+        pdoc.pdoc(*specifications(), output_directory=folder)
 
 
 if __name__ == "__main__":

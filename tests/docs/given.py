@@ -24,16 +24,19 @@ class Game:
         return text == self.wanted
 
 
-class Ratio(SingleStepTextEnv):
+class Ratio(gymnasium.Env):
     """Divides by what may be nothing."""
 
-    def problem(self, seed):
-        return Problem(prompt=f"Say something about {seed}.", answer="", problem_id=str(seed))
+    observation_space, action_space = TextSpace(1000), TextSpace(200_000)
 
-    def score(self, problem, response):
-        return Verdict(is_correct=None, reward=1 / len(response) if response else float("inf"))
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return f"Say something about {seed}.", {}
+
+    def step(self, text):
+        return "", 1 / len(text) if text else float("inf"), True, False, {}
 '''
-HEAD = "import random\nfrom rllib_dapo.envs import *\n"
+HEAD = "import gymnasium\nfrom rllib_dapo.envs import *\n"
 RUN_FILES = {
     "my_run.yaml": "base: tiny_arithmetic\n",
     "mine.yaml": "base: one_node_7b\n",
