@@ -43,19 +43,17 @@ PROGRAMS = ("rllib-dapo", "make", "python", "pip", "ray", "cp")  # what commands
 REASONS = (
     "a fragment of a file",
     "needs a GPU",
-    "needs a network",
     "needs another machine",
-    "installs packages",
     "another test runs it",
-    "takes hours",
+    "takes many minutes",
 )
 _KEYS = ("after", "with", "under", "lines", "kind", "small", "set", "long", "not")
 _NOTE = re.compile(r"<!-- runs:\s+(.+?)\s*-->\s*\Z", re.DOTALL)
-# Of a page that says nothing about running.
+# Of pages that say nothing about running: for the block that holds a text, its comment.
 ASIDE: dict[str, dict[str, Any]] = {
-    "sweeps.md:top": {"not": "another test runs it"},
-    "sweeps.md:all-trials-at-the-same-time-2": {"not": "a fragment of a file"},
-    "sweeps.md:from-python": {
+    "rllib-dapo train epsilon_grid_lora ": {"not": "another test runs it"},
+    "with rllib_dapo.shared_engine(config, clients=9):": {"not": "a fragment of a file"},
+    "space = rllib_dapo.JointSpace(": {
         "long": True,
         "with": {
             "DAPOConfig()  # ... as always, and then": (
@@ -160,8 +158,8 @@ def blocks_of(page: str) -> tuple[Block, ...]:
     for block in found:
         seen[block.name] = seen.get(block.name, 0) + 1
         number = f"-{seen[block.name]}" if counts[block.name] > 1 else ""
-        block = replace(block, name=block.name + number)
-        named.append(replace(block, note=ASIDE.get(block.id, block.note)))
+        note = block.note or next((n for text, n in ASIDE.items() if text in block.text), {})
+        named.append(replace(block, name=block.name + number, note=note))
     return tuple(named)
 
 

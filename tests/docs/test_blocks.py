@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs import blocks
-from tests.docs.blocks import LANGUAGES, REASONS, Block, all_blocks, anchor, earlier, problems
+from tests.docs.blocks import (
+    ASIDE,
+    LANGUAGES,
+    REASONS,
+    Block,
+    all_blocks,
+    anchor,
+    earlier,
+    problems,
+)
 
 SHOWN = """# A page
 ## Your own code
@@ -35,7 +45,7 @@ print(2)
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "page.md").write_text(SHOWN)
     monkeypatch.setattr(blocks, "REPO", tmp_path)
     blocks.blocks_of.cache_clear()
@@ -85,6 +95,15 @@ def test_a_block_is_marked_as_one_may_be(block: Block) -> None:
     assert problems(block) == []
     assert isinstance(earlier(block), list)
     assert block.code
+
+
+def test_each_note_aside_is_of_one_block() -> None:
+    found = [text for text in ASIDE for b in all_blocks(*LANGUAGES) if text in b.text]
+    assert found == list(ASIDE)
+
+
+def test_each_reason_for_not_running_a_block_is_used() -> None:
+    assert {b.note["not"] for b in all_blocks(*LANGUAGES) if "not" in b.note} == set(REASONS)
 
 
 def test_every_block_is_of_a_known_language() -> None:

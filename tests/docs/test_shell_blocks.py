@@ -11,6 +11,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import ray
 from click import Group
 from ray.scripts.scripts import cli as ray_command_line
 
@@ -110,3 +111,11 @@ def test_the_commands_of_a_block_run(
 def test_the_sections_that_show_commands_are_read(tmp_path: Path) -> None:
     (block,) = (b for b in blocks_of("README.md") if b.name == "two-commands")
     assert recorded(block, tmp_path) == [Call("make", ("demo",)), Call("make", ("test",))]
+
+
+def test_an_image_has_the_ray_that_is_pinned() -> None:
+    (block,) = all_blocks("dockerfile")
+    (image,) = re.findall(r"^FROM rayproject/ray:(\S+)$", block.code, re.MULTILINE)
+    assert image.startswith(f"{ray.__version__}-")
+    (extras,) = re.findall(r"pip install \".*\[(.+)\]\"", block.code)
+    _check_pip((f".[{extras}]",))
