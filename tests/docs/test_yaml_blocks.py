@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ Tree = dict[str, Any]
 # What a run file adds, if it is only shown in part: a task for a model made on the spot.
 BASE = "tiny_arithmetic"
 BLOCKS = [block for block in all_blocks("yaml") if "kind" not in block.note]
+# What some environments and rewards want installed.
+NEEDED = {
+    "ReasoningGym-v0": "reasoning_gym",
+    "Gem-v0": "gem",
+    "TextArena-v0": "textarena",
+    "SkyRLGym-v0": "skyrl_gym",
+    "Verifiers-v0": "verifiers",
+    "judge:": "openai",
+}
 TASKSETS = REPO / "tests" / "envs" / "adapters" / "tasksets"
 
 
@@ -78,6 +88,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_run_file_passes_the_checks_of_train(block: Block, folder: Path) -> None:
     if "code: python" in block.text and (fault := try_sandbox(CodeLimits())):
         pytest.skip(f"programs cannot be run here: {fault}")
+    for name, package in NEEDED.items():
+        if name in block.text and find_spec(package) is None:
+            pytest.skip(f"needs the package {package}")
+
     write_given(folder, block.page)
     for text in _run_files(block):
         (folder / "shown.yaml").write_text(text)
