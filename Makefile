@@ -43,13 +43,15 @@ lint: setup  ## style and formatting
 type: setup  ## types: strict in core and envs
 	.venv/bin/mypy
 
-docs: setup  ## the tables of the documentation that are made from the code
+docs: setup  ## the tables of docs/ that are made from the code, and a reference in build/api
 	.venv/bin/python tools/configuration_tables.py
 	.venv/bin/python tools/answer_rule_tables.py
 	.venv/bin/python tools/scaling_tables.py
 	.venv/bin/python tools/design_table.py
 	.venv/bin/python tools/weight_transfer_table.py
 	.venv/bin/python tools/results_page.py
+	.venv/bin/python tools/clip_bounds_result.py
+	.venv/bin/python tools/api_pages.py
 
 # What a ratio is measured of, each in minutes; the others are studies, or need a GPU.
 RATIOS = rollout learner verifier step_vs_trl sweep_overhead logprob_memory fetch weight_transfer \

