@@ -1,8 +1,8 @@
 """Planted arms in a race: the real scheduler and Tune's real trials, in a loop that trains nothing.
 
 An arm is a learning curve, and a trial of it the curve with noise. What a seed does at an iteration
-it does to all arms alike (easy and hard prompts); beside it, each trial has luck of its own, which
-lasts, and each of its measurements an error.
+it does to all arms alike, as trials with the same seed begin with the same responses. Beside it,
+each trial has luck of its own, which lasts, and each of its measurements an error.
 """
 
 from __future__ import annotations
