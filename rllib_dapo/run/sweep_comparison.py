@@ -281,7 +281,9 @@ def _verdict_text(
 
     same = [outcome for outcome in outcomes if outcome.result.mark == "same"]
     if paired.verdict == "difference":
-        text = f"{marks.count('worse')} of {len(outcomes) - 1} points are worse than the best"
+        num_worse = marks.count("worse")
+        verb = "is" if num_worse == 1 else "are"
+        text = f"{num_worse} of {len(outcomes) - 1} other points {verb} worse than the best"
         rest = f"; {len(same)} cannot be told from it" if same else ""
         return f"{text} ({sure}){rest}"
 

@@ -69,7 +69,7 @@ def test_a_point_that_is_worse_beyond_chance_says_by_how_much() -> None:
     assert compared.order == (1, 2, 0)
     assert [point.result.mark for point in compared.points] == ["worse", "best", "same"]
     assert compared.text == (
-        "1 of 2 points are worse than the best (98% confidence); 1 cannot be told from it"
+        "1 of 2 other points is worse than the best (98% confidence); 1 cannot be told from it"
     )
     worse, best, same = (point.text for point in compared.points)
     assert worse.startswith("0.5 +- 0.13 over 5 seeds; worse than the best by 0.1")
