@@ -77,6 +77,7 @@ __all__ = [
     "get_num_cpus",
     "global_worker_stdstream_dispatcher",
     "keep_one_more_actor",
+    "keep_trial_state",
     "kill_env_runner",
     "learner_actors",
     "make_resumable",
@@ -172,6 +173,16 @@ def keep_one_more_actor(controller: TuneController, trial: Trial) -> None:
     stop the others' engines at the end of each round, and make them again.
     """
     controller._actor_cache.increase_max(trial.placement_group_factory)
+
+
+def keep_trial_state(controller: TuneController, trial: Trial) -> None:
+    """Has Tune write a trial's state into its next snapshot of the run.
+
+    Tune does so by itself where an actor stops. Without this, a trial that is stopped while it is
+    paused, and so has no actor, would count as paused in the folder, and a resumed run would go on
+    with it.
+    """
+    controller._mark_trial_to_checkpoint(trial)
 
 
 def wait_for_one(group: EnvRunnerGroup, *, tags: Collection[str], seconds: float) -> None:

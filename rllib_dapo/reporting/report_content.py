@@ -28,10 +28,13 @@ from rllib_dapo.reporting.report_panels import (
 )
 from rllib_dapo.reporting.responses_by_prompt import responses_by_prompt
 from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial, last_evaluation, metric_values
+from rllib_dapo.reporting.sweep_content import run_comparison, sweep_content
 from rllib_dapo.reporting.time_split import PARTS, time_split
 from rllib_dapo.reporting.timeline_content import timeline_content
 from rllib_dapo.reporting.trial_settings import json_setting, settings_table, varied_settings
-from rllib_dapo.run.best_trial import best_first, last_value
+from rllib_dapo.run.best_trial import last_value
+from rllib_dapo.run.sweep_comparison import SweepComparison
+from rllib_dapo.run.sweep_outcome import rank_trials
 from rllib_dapo.shell_text import pasteable
 
 _UPDATES = f"{LEARNER}/{NUM_GRADIENT_UPDATES_LIFETIME}"
@@ -80,9 +83,11 @@ def report_content(
         content = _trial_content(trial, run, varied, panels, limit, link or (lambda path: path))
         trials.append({**content, "prompts": prompts})
 
+    comparison = run_comparison(run)
     return {
-        "run": _run_content(run),
+        "run": _run_content(run, comparison),
         "varied": varied,
+        "sweep_comparison": sweep_content(comparison),
         "panels": [_panel_content(panel) for panel in panels],
         "time_parts": list(PARTS),
         "trials": trials,
@@ -92,10 +97,11 @@ def report_content(
     }
 
 
-def _run_content(run: StoredRun) -> dict[str, Any]:
+def _run_content(run: StoredRun, comparison: SweepComparison | None) -> dict[str, Any]:
     config = next((trial.config for trial in run.trials if trial.config), {})
     frames = [trial.frame for trial in run.trials if len(trial.frame)]
-    ranking = best_first([last_value(trial.frame, run.metric) for trial in run.trials], run.mode)
+    values = [last_value(trial.frame, run.metric) for trial in run.trials]
+    ranking = rank_trials(values, comparison, run.mode)
     ended = [str(frame["date"].iloc[-1]) for frame in frames if "date" in frame]
 
     return {
@@ -181,7 +187,7 @@ def _trial_content(
         "name": trial.name,
         "status": trial.status,
         "error": trial.error,
-        "stop_reason": _last_text(frame, _STOP_REASON),
+        "stop_reason": _last_text(frame, _STOP_REASON) or trial.stop_reason,
         "folder": link(trial.folder),
         "varied": {name: json_setting(trial.config.get(name)) for name in varied},
         "iterations": int(frame[ITERATION].max()) if len(frame) else 0,

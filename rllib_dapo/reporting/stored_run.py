@@ -18,7 +18,6 @@ import pandas as pd
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 from ray.air.constants import TRAINING_ITERATION
 from ray.tune import ExperimentAnalysis, ResultGrid
-from ray.tune.utils import flatten_dict
 
 from rllib_dapo.envs.row_counts import DATA_FILE, DataReport, data_reports_from_json
 from rllib_dapo.findings import SettingsError, suggest
@@ -26,6 +25,7 @@ from rllib_dapo.model_check.model_report import FILE_NAME, ModelReport
 from rllib_dapo.reporting.report_panels import evaluation_curve
 from rllib_dapo.run.error_cause import cause_line
 from rllib_dapo.run.run_record import find_record
+from rllib_dapo.run.sweep_outcome import settings_of
 from rllib_dapo.tracking.sample_record import FOLDER, SUFFIX, Sample, from_jsonl
 from rllib_dapo.tracking.timeline import (
     TIMELINE_FOLDER,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Status = Literal["finished", "unfinished", "failed", "not started"]
 DEFAULT_METRIC = "env_runners/accuracy"
+_STOP_REASON = "stop_reason"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,7 @@ class StoredTrial:
         model_report: What the check of its model has found; None where there was none.
         data_reports: What the environments of "training" and "evaluation" have read from files.
         timeline: Who worked when in the last iterations, by iteration.
+        stop_reason: Why it ended; empty where nothing says it.
     """
 
     trial_id: str
@@ -86,6 +88,7 @@ class StoredTrial:
     model_report: ModelReport | None = None
     data_reports: Mapping[str, DataReport] = field(default_factory=dict)
     timeline: Mapping[int, Sequence[Span]] = field(default_factory=dict)
+    stop_reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,13 +180,14 @@ def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
         folder=folder,
         status=_status(result, frame),
         error="" if result.error is None else cause_line(result.error),
-        config=flatten_dict(dict(metrics.get("config") or {})),
+        config=settings_of(result),
         frame=frame,
         checkpoints=_read_checkpoints(result, filesystem, folder),
         samples=_read_samples(filesystem, f"{folder}/{FOLDER}"),
         model_report=_read_model_report(filesystem, f"{folder}/{FILE_NAME}"),
         data_reports=_read_data_reports(filesystem, f"{folder}/{DATA_FILE}"),
         timeline=_read_timeline(filesystem, f"{folder}/{TIMELINE_FOLDER}"),
+        stop_reason=str(metrics.get(_STOP_REASON) or ""),
     )
 
 

@@ -4,7 +4,7 @@ Sections are `DAPOConfig`'s methods, keys their arguments. Beside those sections
 
 - `base`: another run file or preset to build on; what is written over it wins,
 - `preset`: the objective that the sections build on: dapo, grpo or ppo,
-- `search`: dotted names and their search spaces,
+- `search`: dotted names and their search spaces, and `seeds` for every point,
 - `variants`: named sets of dotted names and values, each tried as one trial,
 - `tune`: see `TuneSettings`,
 - `stop`: metrics and the values at which a trial ends, and `StopRules`,
@@ -19,6 +19,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +39,7 @@ from rllib_dapo.run.layers import (
 from rllib_dapo.run.origins import Origins, make_origins
 from rllib_dapo.run.run_file_checks import RunFileChecks
 from rllib_dapo.run.search.clip_bounds import check_bounds
+from rllib_dapo.run.search.paired_seeds import SEEDS, check_pairs, listed_seeds
 from rllib_dapo.run.search.stoppers import STOP_RULES, StopRules, check_stop_rules
 from rllib_dapo.run.tune_settings import (
     TuneSettings,
@@ -59,6 +61,7 @@ class RunFile:
         source: The file, for messages.
         sections: Section to settings, for `config_class`; `preset` is among them.
         search: Dotted name to search space.
+        seeds: Seeds under which every point of the search runs; none for each point's own one.
         variants: Name to settings by dotted name.
         tune: Section `tune`.
         stop: Metric to the value at which a trial ends, as Tune names metrics.
@@ -80,6 +83,7 @@ class RunFile:
     tune: TuneSettings
     stop: Mapping[str, float]
     rules: StopRules
+    seeds: tuple[int, ...] = ()
     data_sets: Any = None
     by_hand: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data_hint: str = ""
@@ -171,7 +175,10 @@ def take_apart(
     """
     origins = origins or Origins(file=source)
     sections = dict(tree)
-    search, variants = sections.pop("search", {}), sections.pop("variants", {})
+    search, variants = dict(sections.pop("search", {})), sections.pop("variants", {})
+    first_seed = sections.get("debugging", {}).get("seed")
+    given_seeds = search.pop(SEEDS, None)
+    seeds = listed_seeds(given_seeds, first=first_seed)
     RunFileChecks(source, config_class).check_overlap(search, variants)
     _check_bounds(search, source, origins)
 
@@ -185,7 +192,16 @@ def take_apart(
         iterations=stop.get("training_iteration"),
         evaluation_interval=sections.get("evaluation", {}).get("evaluation_interval"),
     )
-    for problem in (*check_stop_rules(rules), *sweep):
+    pairs = check_pairs(
+        seeds,
+        search=search,
+        variants=variants,
+        scheduler=str(tuning.scheduler.get("type")),
+        searcher=str(tuning.searcher.get("type")),
+        num_samples=tuning.num_samples,
+        unread_seed=by_hand.get("debugging.seed") if isinstance(given_seeds, list) else None,
+    )
+    for problem in chain(check_stop_rules(rules), sweep, pairs):
         raise SettingsError(origins.blame(problem))
 
     return RunFile(
@@ -194,6 +210,7 @@ def take_apart(
         data_sets=sections.pop(DATA_SETS, None),
         sections=sections,
         search=search,
+        seeds=seeds,
         variants=variants,
         tune=tuning,
         stop=stop,

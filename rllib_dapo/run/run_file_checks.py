@@ -20,6 +20,7 @@ from rllib_dapo.metrics.metric_table import (
     REWARD_METRICS,
 )
 from rllib_dapo.run.search.option_checks import is_number
+from rllib_dapo.run.search.paired_seeds import SEEDS, check_seeds
 from rllib_dapo.run.search.stoppers import STOP_RULES, check_stop_rule
 from rllib_dapo.run.tune_settings import TUNE_KINDS, check_tune_value
 from rllib_dapo.run.yaml_file import PRESET, Tree, put
@@ -133,6 +134,10 @@ class RunFileChecks:
 
     def _check_search(self, search: Tree) -> None:
         for name, space in search.items():
+            if name == SEEDS:
+                for problem in check_seeds(space):
+                    raise self._error(problem)
+                continue
             section, _, key = name.partition(".")
             if section in EXTRA_SECTIONS:
                 raise self._error(

@@ -21,6 +21,7 @@ from rllib_dapo.config.setting import attribute_of
 from rllib_dapo.findings import SettingsError
 from rllib_dapo.ray_internals import get_fs_and_path
 from rllib_dapo.run.run_file import RunFile
+from rllib_dapo.run.search.paired_seeds import SEEDS
 from rllib_dapo.run.yaml_file import PRESET
 
 FILE_NAME = "run.json"
@@ -64,7 +65,7 @@ def make_record(run_file: RunFile) -> RunRecord:
     tuning = dataclasses.asdict(run_file.tune)
     said = {
         **run_file.sections,
-        "search": dict(run_file.search),
+        "search": dict(run_file.search) | ({SEEDS: run_file.seeds} if run_file.seeds else {}),
         "variants": dict(run_file.variants),
         "tune": {name: value for name, value in tuning.items() if name != "name"},
     }

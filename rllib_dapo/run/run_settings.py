@@ -19,6 +19,7 @@ from rllib_dapo.run.origins import Origins
 from rllib_dapo.run.run_file import RunFile, read_run_file
 from rllib_dapo.run.run_record import RunRecord, make_record
 from rllib_dapo.run.search.clip_bounds import admissible, join_bounds
+from rllib_dapo.run.search.paired_seeds import holds_draws
 from rllib_dapo.run.search.stoppers import StopRules
 from rllib_dapo.run.search.variants import followers, grid_of_variants
 from rllib_dapo.run.tune_settings import TuneSettings
@@ -47,6 +48,7 @@ class RunSettings:
         rules: What else ends a trial.
         tune: Section `tune`.
         search: Section `search`: dotted names and their spaces.
+        seeds: Seeds under which every point runs; none for each point's own one.
         data_hint: Where the file says that its data comes from.
         notes: What a user should know, each in one line.
         origins: Where each setting was given.
@@ -62,6 +64,7 @@ class RunSettings:
     origins: Origins
     rules: StopRules = dataclasses.field(default_factory=StopRules)
     search: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
     followers: tuple[str, ...] = ()
     data_hint: str = ""
     notes: tuple[str, ...] = ()
@@ -117,6 +120,11 @@ def build(run_file: RunFile) -> RunSettings:
     for config in configs.values():
         for attribute, space in joined.items():
             setattr(config, attribute, space)
+    following = followers(configs) if run_file.variants else ()
+    if run_file.seeds:
+        _refuse_own_draws(configs, following, run_file)
+        for config in configs.values():
+            config.seed = tune.grid_search(list(run_file.seeds))
 
     return RunSettings(
         name=run_file.name,
@@ -127,12 +135,27 @@ def build(run_file: RunFile) -> RunSettings:
         rules=run_file.rules,
         tune=run_file.tune,
         search=search,
-        followers=followers(configs) if run_file.variants else (),
+        seeds=run_file.seeds,
+        followers=following,
         data_hint=run_file.data_hint,
         notes=run_file.notes,
         origins=run_file.origins,
         kept=make_record(run_file),
     )
+
+
+def _refuse_own_draws(
+    configs: Mapping[str, DAPOConfig], following: Sequence[str], run_file: RunFile
+) -> None:
+    """Refuses what Tune would draw anew for each seed: draws inside of what a variant decides."""
+    drawn = [name for name in following if holds_draws(getattr(next(iter(configs.values())), name))]
+    if drawn:
+        raise SettingsError(
+            run_file.origins.blame(
+                f"search.seeds: variants decide {drawn[0]}, and what is drawn inside of it would "
+                "differ between the seeds of a point: give a grid there, or leave the seeds out"
+            )
+        )
 
 
 def ready(sections: Tree) -> Tree:

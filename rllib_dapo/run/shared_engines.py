@@ -81,7 +81,7 @@ def engines_of_run(settings: RunSettings) -> Iterator[None]:
     with ExitStack() as stack:
         if sharing:
             runners = max(max(1, config.num_env_runners) for config in sharing)
-            clients = runners * _trials_at_a_time(settings)
+            clients = runners * trials_at_a_time(settings)
             try:
                 stack.enter_context(shared_engine(*sharing, clients=clients))
             except RuntimeError as error:
@@ -89,11 +89,12 @@ def engines_of_run(settings: RunSettings) -> Iterator[None]:
         yield
 
 
-def _trials_at_a_time(settings: RunSettings) -> int:
+def trials_at_a_time(settings: RunSettings) -> int:
     """A bound on the number of trials that are under way at the same time."""
     variants = len({config.variant for config in settings.checked})
     grids = [len(space["grid"]) for space in settings.search.values() if "grid" in space]
-    bounds = [_MOST_TRIALS, settings.tune.num_samples * variants * math.prod(grids)]
+    num_points = settings.tune.num_samples * variants * math.prod(grids)
+    bounds = [_MOST_TRIALS, num_points * max(1, len(settings.seeds))]
     if settings.tune.max_concurrent_trials:
         bounds.append(settings.tune.max_concurrent_trials)
     return min(bounds)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray import tune
 
-from rllib_dapo.run.best_trial import best_first, last_value
+from rllib_dapo.run.best_trial import last_value
 from rllib_dapo.run.derived_settings import is_derived
 from rllib_dapo.run.durations import duration
 from rllib_dapo.run.failures import trial_name
@@ -17,6 +18,15 @@ from rllib_dapo.run.resume_plan import ResumePlan
 from rllib_dapo.run.run_record import RunRecord
 from rllib_dapo.run.run_settings import RunSettings
 from rllib_dapo.run.search.stoppers import STOP_REASON
+from rllib_dapo.run.sweep_comparison import SweepComparison
+from rllib_dapo.run.sweep_outcome import (
+    compare_results,
+    has_seeds,
+    note_rows,
+    point_rows,
+    rank_trials,
+    write_comparison,
+)
 from rllib_dapo.run.tuner import RunResult
 from rllib_dapo.shell_text import pasteable
 
@@ -85,6 +95,8 @@ def summary_lines(outcome: RunResult, settings: RunSettings) -> list[str]:
 
     best = best_result(done, outcome.record)
     lines = _trial_rows(done, best, settings, outcome.record) if len(done) > 1 else []
+    if len(outcome.grid) > 1:
+        lines = _sweep_rows(outcome, best, settings, trial_rows=lines)
     lines += _figures(best)
     lines.append(_row("results", outcome.folder))
     if best.checkpoint is not None:
@@ -110,7 +122,8 @@ def best_result(results: Sequence[tune.Result], record: RunRecord) -> tune.Resul
     """
     ordered = sorted(results, key=trial_name)  # a resumed run has them in any order
     values = [last_value(result.metrics_dataframe, record.metric) for result in ordered]
-    return ordered[best_first(values, record.mode)[0]]
+    comparison = compare_results(ordered, record) if len(ordered) > 1 else None
+    return ordered[rank_trials(values, comparison, record.mode)[0]]
 
 
 def evaluations(result: tune.Result) -> tuple[str, list[float]]:
@@ -170,8 +183,40 @@ def _trial_rows(
             _row(f"{trial_name(result):{width}}", _trial_text(result, varied, record.metric))
         )
     ]
-    by = f"{trial_name(best)}, by {record.mode} of its last {record.metric}"
-    return [*rows, _row("best", by)]
+    return [*rows, _best_row(best, record)]
+
+
+def _sweep_rows(
+    outcome: RunResult, best: tune.Result, settings: RunSettings, *, trial_rows: list[str]
+) -> list[str]:
+    """Rows on the points of a sweep and what they show; keeps the comparison in a file.
+
+    With one seed a point is a trial, and has its row already.
+    """
+    results = sorted(outcome.grid, key=trial_name)
+    comparison = compare_results(results, outcome.record)
+    if comparison is None:
+        return trial_rows
+    names = [trial_name(result) for result in results]
+    with suppress(OSError):  # the summary is more important than the file
+        write_comparison(comparison, names, outcome.folder)
+
+    rows = list(trial_rows)
+    if has_seeds(comparison):
+        points = point_rows(comparison, settings.followers, names)
+        rows = [line for point in points for line in folded(_row(*point))]
+        rows.append(_best_row(best, outcome.record, comparison=comparison))
+    notes = note_rows(comparison, names)
+    return rows + [line for note in notes for line in folded(_row(*note))]
+
+
+def _best_row(
+    best: tune.Result, record: RunRecord, *, comparison: SweepComparison | None = None
+) -> str:
+    name = trial_name(best)
+    if comparison is not None:
+        name += ", the best trial of the best point"
+    return _row("best", f"{name}, by {record.mode} of its last {record.metric}")
 
 
 def _trial_text(result: tune.Result, varied: Sequence[str], metric: str) -> str:

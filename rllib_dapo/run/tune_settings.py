@@ -27,7 +27,7 @@ class TuneSettings:
         checkpoint_frequency: Iterations between checkpoints; there is also one at the end.
         num_to_keep: Number of newest checkpoints that are kept.
         max_failures: How often a failed trial starts again from its last checkpoint.
-        scheduler: `{type: fifo | asha | pbt, ...}`, see `run.search.schedulers`.
+        scheduler: `{type: fifo | asha | pbt | race, ...}`, see `run.search.schedulers`.
         searcher: `{type: random | optuna, ...}`, see `run.search.searchers`.
         reuse_actors: Whether a trial takes over the processes, and so the engine, of one that has
             ended or pauses, where no setting between them asks for others.
@@ -143,6 +143,11 @@ def check_sweep(
         metric=tuning.metric,
     )
 
+    if tuning.scheduler.get("type") == "race" and tuning.max_concurrent_trials:
+        yield (
+            f"tune.max_concurrent_trials={tuning.max_concurrent_trials} must be 0 with race: its "
+            "trials take turns, and a trial that is paused counts too"
+        )
     if tuning.scheduler.get("type") != "pbt":
         return
     if 0 < tuning.max_concurrent_trials < tuning.num_samples:

@@ -128,6 +128,7 @@ def _tune_config(settings: RunSettings) -> tune.TuneConfig:
             tuning.scheduler,
             iterations=total_iterations(settings),
             mutations=Mutations(settings.search),
+            evaluation_interval=_evaluation_interval(settings),
         ),
         # The searcher also brings the bound on concurrent trials with it.
         search_alg=make_searcher(
@@ -137,12 +138,19 @@ def _tune_config(settings: RunSettings) -> tune.TuneConfig:
             mode=tuning.mode,
             max_concurrent=tuning.max_concurrent_trials,
             scheduler=tuning.scheduler["type"],
+            has_seeds=bool(settings.seeds),
         ),
         reuse_actors=can_reuse_actors(settings),
         num_samples=tuning.num_samples,
         trial_name_creator=trial_name,
         trial_dirname_creator=trial_name,
     )
+
+
+def _evaluation_interval(settings: RunSettings) -> int | None:
+    """Iterations between two values of the metric, where evaluations report it."""
+    is_evaluated = settings.tune.metric.startswith("evaluation/")
+    return settings.config.evaluation_interval if is_evaluated else None
 
 
 def _run_config(
@@ -157,7 +165,10 @@ def _run_config(
         stop=RunStopper(limits=settings.stop, rules=settings.rules),
         verbose=0,
         callbacks=[
-            SchedulerReason(tuning.scheduler["type"], max_t=tuning.scheduler.get("max_t")),
+            SchedulerReason(
+                tuning.scheduler["type"],
+                max_t=tuning.scheduler.get("max_t", total_iterations(settings)),
+            ),
             TrialCount(folder),
             line,
             interruption,

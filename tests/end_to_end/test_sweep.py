@@ -67,6 +67,11 @@ ONE = """
 tune: {checkpoint_frequency: 1, max_failures: 1}
 stop: {training_iteration: 4}
 """
+SEEDS = """
+search: {seeds: 2, training.epsilon_high: {grid: [0.28, 0.4]}}
+tune: {scheduler: {type: race, grace_period: 1}}
+stop: {training_iteration: 3}
+"""
 
 
 pytestmark = pytest.mark.slow
@@ -130,6 +135,34 @@ def test_a_sweep_that_is_killed_goes_on_and_runs_no_trial_twice_from_the_start(
     # Each session had one engine, which all its trials shared.
     everything = [result for results in after.values() for result in results]
     assert len({result["engines"]["1"]["started"] for result in everything}) == 2
+
+
+def test_points_run_under_the_same_seeds_take_turns_and_are_compared_in_the_end(
+    run_command: Run, tmp_path: Path, raw_model: Path
+) -> None:
+    _write(tmp_path, raw_model, SEEDS)
+    done = run_command(*SWEEP, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    trials = _results(tmp_path).values()
+    tried = [(r[-1]["config"]["epsilon_high"], r[-1]["config"]["seed"]) for r in trials]
+    assert sorted(tried) == [(0.28, 0), (0.28, 1), (0.4, 0), (0.4, 1)]
+    # They paused at both milestones, and repeated nothing.
+    assert [[result["training_iteration"] for result in results] for results in trials] == [
+        [1, 2, 3]
+    ] * 4
+
+    rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    (point,) = [row for row in rows if row.startswith("point 1 epsilon_high=0.28: ")]
+    assert "over 2 seeds" in point
+    assert "verdict no difference: 2 points cannot be told apart by 2 seeds" in " ".join(rows)
+    assert ", the best trial of the best point, by max of its last" in " ".join(rows)
+    (kept,) = tmp_path.glob("runs/sweep_*/sweep.json")
+    comparison = json.loads(kept.read_text())
+    assert comparison["seeds"] == ["0", "1"]
+    assert comparison["settings"] == ["epsilon_high"]
+    assert [len(point["trials"]) for point in comparison["points"]] == [2, 2]
+    assert comparison["verdict"] == "no difference"
 
 
 @pytest.mark.parametrize("cpus", [pytest.param(1, marks=pytest.mark.exhaustive), 0.5])

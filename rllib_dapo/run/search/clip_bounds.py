@@ -19,6 +19,7 @@ from rllib_dapo.findings import SettingsError
 from rllib_dapo.run.search.search_spaces import (
     Space,
     attribute_path,
+    drawn_value,
     quantile,
     space_from,
     space_parts,
@@ -118,7 +119,7 @@ class BoundOfPair:
 
     def __call__(self, spec: Mapping[str, Any]) -> float:
         """Tune calls this when it has drawn the pair."""
-        return self.values[spec["config"][DRAW]]
+        return self.values[drawn_value(spec, DRAW)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,8 @@ class UpperBound:
 
     def __call__(self, spec: Mapping[str, Any]) -> float:
         """Tune calls this when it has drawn the lower bound and a number in [0, 1)."""
-        config = spec["config"]
-        return quantile(space_from(self.space, config[self.lower]), config[DRAW])
+        space = space_from(self.space, drawn_value(spec, self.lower))
+        return quantile(space, drawn_value(spec, DRAW))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,8 @@ class LowerBound:
 
     def __call__(self, spec: Mapping[str, Any]) -> float:
         """Tune calls this when it has drawn the upper bound and a number in [0, 1)."""
-        config = spec["config"]
-        return quantile(space_up_to(self.space, config[self.upper]), config[DRAW])
+        space = space_up_to(self.space, drawn_value(spec, self.upper))
+        return quantile(space, drawn_value(spec, DRAW))
 
 
 def _are_joint(search: Mapping[str, Space]) -> bool:

@@ -26,6 +26,7 @@ from rllib_dapo.run.search.option_checks import (
     is_number,
     switch,
 )
+from rllib_dapo.run.search.race_milestones import milestones
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -55,6 +56,11 @@ def _factors(value: Any) -> str | None:
     return None if fits else "a list of numbers over 0, such as [0.8, 1.2]"
 
 
+def _confidence(value: Any) -> str | None:
+    fits = is_number(value) and 0.5 < value < 1
+    return None if fits else "a number between 0.5 and 1, such as 0.95"
+
+
 OPTIONS: Mapping[str, Mapping[str, OptionCheck]] = {
     "fifo": {},
     "asha": {
@@ -71,7 +77,16 @@ OPTIONS: Mapping[str, Mapping[str, OptionCheck]] = {
         "perturbation_factors": _factors,
         "synch": switch,
     },
+    "race": {
+        "grace_period": count,
+        "interval": count,
+        "confidence": _confidence,
+    },
 }
+_NO_PB2 = (
+    "tune.scheduler.type='pb2': Ray's PB2 needs scikit-learn, which this package does not bring, "
+    "and searches in ranges alone: use pbt, or asha and race, which end trials"
+)
 
 
 def check_scheduler(
@@ -96,6 +111,9 @@ def check_scheduler(
     Yields:
         One line for each finding.
     """
+    if content.get("type") == "pb2":
+        yield _NO_PB2
+        return
     findings = list(check_options("tune.scheduler", content, OPTIONS))
     yield from findings
     if findings:
@@ -103,6 +121,9 @@ def check_scheduler(
 
     if content["type"] == "asha":
         yield from _check_asha(content, iterations=iterations)
+    if content["type"] == "race":
+        is_evaluated = metric.startswith("evaluation/")
+        yield from _check_race(content, iterations, evaluation_interval if is_evaluated else None)
     if content["type"] == "pbt":
         if not searched:
             yield (
@@ -128,6 +149,29 @@ def _check_asha(content: Mapping[str, Any], *, iterations: float | None) -> Iter
         yield (
             f"tune.scheduler.grace_period={grace} must not be over the {max_t:g} iterations of a "
             "trial"
+        )
+
+
+def _check_race(
+    content: Mapping[str, Any], iterations: float | None, evaluation_interval: int | None
+) -> Iterator[str]:
+    if iterations is None:
+        yield ("tune.scheduler: race must know how long a trial is: set stop.training_iteration")
+        return
+    first, interval = content.get("grace_period"), content.get("interval")
+    step = evaluation_interval or 1
+    planned = milestones(int(iterations), grace_period=first, interval=interval, step=step)
+    if not planned:
+        yield (
+            f"tune.scheduler.grace_period={first or step}: race compares trials on the way, so it "
+            f"must be under the {iterations:g} iterations of a trial"
+        )
+    elif any(iteration % step for iteration in planned):
+        yield (
+            f"tune.scheduler: race has its first comparisons at iterations {list(planned[:2])}: "
+            "grace_period and interval must be multiples of "
+            f"evaluation.evaluation_interval={step}, since only evaluations report "
+            "tune.metric"
         )
 
 
@@ -160,7 +204,11 @@ class EngineKeepingPBT(PopulationBasedTraining):
 
 
 def make_scheduler(
-    content: Mapping[str, Any], *, iterations: float | None, mutations: Mutations | None
+    content: Mapping[str, Any],
+    *,
+    iterations: float | None,
+    mutations: Mutations | None,
+    evaluation_interval: int | None = None,
 ) -> TrialScheduler:
     """Builds a scheduler, whose metric and mode come from `TuneConfig`.
 
@@ -168,6 +216,8 @@ def make_scheduler(
         content: Value of `tune.scheduler`, checked by `check_scheduler`.
         iterations: Length of a trial, where that is known.
         mutations: What population based training may change.
+        evaluation_interval: Iterations between two values of the metric, where evaluations report
+            it.
     """
     options = {name: value for name, value in content.items() if name != "type"}
 
@@ -186,5 +236,12 @@ def make_scheduler(
             # all trials.
             **{"perturbation_interval": 1, "synch": True, "log_config": False, **options},
         )
+
+    if content["type"] == "race":
+        # SciPy's statistics take a while to load.
+        from rllib_dapo.run.search.race_scheduler import RaceScheduler
+
+        assert iterations is not None
+        return RaceScheduler(max_t=int(iterations), step=evaluation_interval or 1, **options)
 
     return FIFOScheduler()

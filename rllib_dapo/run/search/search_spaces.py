@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ray.tune.search.sample import Domain
+from ray.tune.search.variant_generator import RecursiveDependencyError
+
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.config.setting import attribute_of
 
@@ -31,6 +34,23 @@ def attribute_path(name: str) -> tuple[str, ...]:
     """
     section, key, *inner = name.split(".")
     return (attribute_of(f"{section}.{key}", DAPOConfig), *inner)
+
+
+def drawn_value(spec: Mapping[str, Any], name: str) -> Any:
+    """What Tune has drawn for an attribute, for a function that depends on it (`tune.sample_from`).
+
+    Args:
+        spec: What Tune calls such a function with.
+        name: Name of the attribute.
+
+    Raises:
+        RecursiveDependencyError: If it is still to be drawn; Tune then calls again later. Its own
+            guard sees only attributes, as in `spec.config.NAME`.
+    """
+    value = spec["config"][name]
+    if isinstance(value, Domain) or (isinstance(value, Mapping) and "grid_search" in value):
+        raise RecursiveDependencyError(f"{name} is still to be drawn")
+    return value
 
 
 def space_from(space: Space, least: float) -> dict[str, Any]:

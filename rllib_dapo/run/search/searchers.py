@@ -110,9 +110,9 @@ def _suggest(trial: Any, name: str, space: Space) -> Any:
 class OpenVariantGenerator(BasicVariantGenerator):
     """Ray's generator, which does not say that it is finished while trials are still running.
 
-    Once the search is over, Tune stops an actor that no trial is waiting for. In population based
-    training that can be the actor whose trial takes over another's weights while all others are
-    paused, and with the actor goes its engine.
+    Once the search is over, Tune stops an actor that no trial is waiting for. Where trials take
+    turns, as in population based training and in a race, that can be the actor whose trial goes on
+    next while all others are paused, and with the actor goes its engine.
     """
 
     @override(BasicVariantGenerator)
@@ -129,6 +129,7 @@ def make_searcher(
     mode: str,
     max_concurrent: int,
     scheduler: str,
+    has_seeds: bool = False,
 ) -> Searcher | SearchAlgorithm:
     """Builds a searcher.
 
@@ -139,11 +140,16 @@ def make_searcher(
         mode: Whether a higher (`max`) or a lower (`min`) value is better.
         max_concurrent: Number of trials that may run at the same time; 0 sets no limit.
         scheduler: Type of the scheduler.
+        has_seeds: Whether each point runs under several seeds, so that what is drawn is the same
+            for all of them.
     """
     seed = int(content.get("seed", 0))
     if content["type"] == "random":
-        generator = OpenVariantGenerator if scheduler == "pbt" else BasicVariantGenerator
-        return generator(random_state=seed, max_concurrent=max_concurrent)
+        takes_turns = scheduler in ("pbt", "race")
+        generator = OpenVariantGenerator if takes_turns else BasicVariantGenerator
+        return generator(
+            random_state=seed, max_concurrent=max_concurrent, constant_grid_search=has_seeds
+        )
 
     import optuna  # an optional package
     from ray.tune.search.optuna import OptunaSearch

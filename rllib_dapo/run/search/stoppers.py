@@ -21,6 +21,7 @@ from ray.tune.experiment import Trial
 
 from rllib_dapo.metrics.metric_table import ENTROPY
 from rllib_dapo.run.search.option_checks import count, is_number
+from rllib_dapo.run.search.race_milestones import dropped_reason
 
 STOP_REASON = "stop_reason"
 
@@ -176,6 +177,8 @@ class SchedulerReason(tune.Callback):
         """Tune calls this when it has decided, and before the result is written anywhere."""
         if result.get("done"):
             at_end = result["training_iteration"] >= self._max_t
+            if self._scheduler == "race" and not at_end:
+                result.setdefault(STOP_REASON, dropped_reason(result["training_iteration"]))
             why = f"max_t of {self._max_t:g} iterations reached" if at_end else "others did better"
             # The stopper may have written its own reason.
             result.setdefault(STOP_REASON, f"{self._scheduler}: {why}")

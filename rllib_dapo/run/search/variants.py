@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 
 from rllib_dapo.config.dapo_config import DAPOConfig
+from rllib_dapo.run.search.search_spaces import drawn_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class FollowsVariant:
 
     def __call__(self, spec: Mapping[str, Any]) -> Any:
         """Tune calls this when it has drawn a name; `spec["config"]` is what is drawn so far."""
-        return self.values[spec["config"]["variant"]]
+        return self.values[drawn_value(spec, "variant")]
 
 
 def followers(configs: Mapping[str, DAPOConfig]) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ REFUSED = {
     ),
     "a misspelt scheduler": (
         "tune: {scheduler: {type: ahsa}}",
-        "tune.scheduler.type='ahsa' must be one of fifo, asha, pbt; did you mean 'asha'?",
+        "tune.scheduler.type='ahsa' must be one of fifo, asha, pbt, race; did you mean 'asha'?",
     ),
     "a misspelt option": (
         "tune: {scheduler: {type: asha, grace_perod: 1}}",
