@@ -34,8 +34,7 @@ async function savePicture(id, name) {
   const size = { width: Math.max(700, clientWidth), height: Math.max(250, clientHeight) };
   const shown = { ...arranged, ...size, autosize: false, paper_bgcolor: themeColor("--card") };
   const url = await Plotly.toImage({ data, layout: shown }, { format: "png", scale: 2, ...size });
-  const bytes = Uint8Array.from(atob(url.split(",")[1]), (character) => character.charCodeAt(0));
-  save(new Blob([bytes], { type: "image/png" }), name);
+  save(new Blob([decodedBytes(url.split(",")[1])], { type: "image/png" }), name);
 }
 
 // The buttons for one plot or table. `title` becomes part of the files' names.

@@ -64,6 +64,12 @@ function variedText(trial, isMeant = () => true) {
   return parts.slice(0, MOST_VARIED).join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
 
+// A long name that may break after its slashes and underscores.
+function breakable(text) {
+  const parts = String(text).split(/(?<=[/_])/);
+  return parts.flatMap((part, place) => (place ? [element("wbr"), part] : [part]));
+}
+
 // A text as part of a file's name.
 function plainFileName(text) {
   return String(text)

@@ -151,7 +151,10 @@ function curvesNote() {
     );
   }
   if (areSeedsTogether() && hasSeeds()) {
-    parts.push("Lines are means over seeds, bands reach from the lowest to the highest seed.");
+    parts.push(
+      "Lines are means over seeds, bands reach from the lowest to the highest seed. " +
+        `A chart with more than ${MOST_BANDS} of them shows none.`,
+    );
   }
   const weight = Number($("smoothing").value);
   if (weight)

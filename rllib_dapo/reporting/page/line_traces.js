@@ -1,6 +1,7 @@
 // Lines as Plotly's traces. Many lines share a trace for each color, which draws far faster.
 const DASHES = ["solid", "dot"];
 const MOST_TRACES = 40;
+const MOST_BANDS = 12; // in a plot: with more, none could be told from another
 const MANY_COLORS = 24;
 const FAINT = 0.18;
 
@@ -76,7 +77,8 @@ function sharedTraces(lines) {
 }
 
 function lineTraces(lines) {
-  const bands = lines.length > MOST_TRACES ? [] : lines.filter((line) => line.low).map(bandTrace);
+  const withBands = lines.filter((line) => line.low);
+  const bands = withBands.length > MOST_BANDS ? [] : withBands.map(bandTrace);
   if (lines.length <= MOST_TRACES) return [...bands, ...lines.map(lineTrace)];
   const chosen = lines.filter((line) => line.isSelected);
   const others = lines.filter((line) => !line.isSelected);

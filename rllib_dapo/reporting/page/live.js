@@ -14,7 +14,8 @@ function timeOfDay() {
 // Takes newer figures; what was chosen on the page stays.
 async function takeNewer({ data, figures, prompts }) {
   report = data;
-  adopt(figures, prompts);
+  adopt("figures", figures);
+  adopt("prompts", prompts);
   forgetColors();
   fillTexts();
   fillCurves();

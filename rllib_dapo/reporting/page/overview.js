@@ -1,6 +1,11 @@
 // How the run went: figures of the best trial, what failed, and what a reader should know.
 function tile(name, value) {
-  return element("div", {}, element("dt", {}, name), element("dd", {}, value));
+  return element(
+    "div",
+    {},
+    element("dt", {}, ...breakable(name)),
+    element("dd", {}, ...breakable(value)),
+  );
 }
 
 // How the trials ended: the status of one, or how many have which.

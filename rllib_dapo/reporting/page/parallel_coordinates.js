@@ -88,7 +88,7 @@ function parallelTraces(lines, isUpright) {
 }
 
 function parallelLayout(axes, isUpright) {
-  const [from, to] = [-0.06, 1.06];
+  const room = isUpright ? 0.06 : 0.12; // beside the outermost values, for their texts
   const ends = isUpright ? (i) => [i, i, 0, 1] : (i) => [0, 1, i, i];
   const shapes = axes.map((_, i) => {
     const [x0, x1, y0, y1] = ends(i);
@@ -110,7 +110,7 @@ function parallelLayout(axes, isUpright) {
     zeroline: false,
     fixedrange: true,
   };
-  const along = { visible: false, range: [from, to], fixedrange: true };
+  const along = { visible: false, range: [-room, 1 + room], fixedrange: true };
   return layout({
     height: isUpright ? 380 : 60 + 74 * axes.length,
     margin: { l: 20, r: 20, t: 10, b: isUpright ? 60 : 10 },

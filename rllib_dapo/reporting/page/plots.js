@@ -62,8 +62,13 @@ async function redraw(isMeant) {
   }
 }
 
-// Draws a plot when it comes near the window.
+// Draws a plot when it comes near the window. The promise is kept when the first ones are drawn.
 let observer = null;
+let sayFirstAreDrawn = null;
+const firstAreDrawn = new Promise((resolve) => {
+  sayFirstAreDrawn = resolve;
+});
+
 function watchPlot(id) {
   if (observer) observer.observe($(id));
 }
@@ -76,7 +81,8 @@ function drawPlotsInView() {
         else near.delete(target.id);
       }
       for (const id of [...near]) if (!drawn.has(id) || stale.has(id)) await draw(id);
-      document.documentElement.dataset.drawnAfter = String(Math.round(performance.now()));
+      document.documentElement.dataset.drawnAfter ||= String(Math.round(performance.now()));
+      sayFirstAreDrawn();
     },
     { rootMargin: "300px" },
   );

@@ -92,8 +92,8 @@ function cellMean(trials, read) {
   return trials.length ? sum / trials.length : null;
 }
 
-// The point of a cell in the comparison over seeds, if there is one, the cell's trials are all those
-// of a point, and the map shows the outcome that was compared.
+// The point of a cell in the comparison over seeds: if there is a comparison, the cell's trials are
+// all those of a point, and the map shows the outcome that was compared.
 function comparedPoint(map, trials) {
   const comparison = report.sweep_comparison;
   if (!comparison || comparison.verdict === "unknown" || !trials.length) return null;

@@ -1,8 +1,11 @@
-// A table that is wider than its place is shown as a card for each row: no column is cut off.
+// A table that is wider than its place has narrow columns. If that is not enough, it is a card for
+// each row: no column is cut off.
 function fitTable(place) {
   const table = place.querySelector("table");
-  place.classList.remove("stacked");
-  if (table && table.scrollWidth > place.clientWidth + 1) place.classList.add("stacked");
+  place.classList.remove("narrow", "stacked");
+  for (const form of ["narrow", "stacked"]) {
+    if (table && table.scrollWidth > place.clientWidth + 1) place.classList.add(form);
+  }
 }
 
 function fitTables() {

@@ -34,11 +34,10 @@ function fillTexts() {
   fillNavigation();
 }
 
-// Puts what travels apart into the trials.
-function adopt(figures, prompts) {
+// Puts what travels apart into the trials: their figures, or their prompts.
+function adopt(name, ofTrials) {
   report.trials.forEach((trial, index) => {
-    trial.figures = figures[index];
-    trial.prompts = prompts[index];
+    trial[name] = ofTrials[index];
   });
 }
 
@@ -70,18 +69,16 @@ async function start() {
     return;
   }
 
-  adopt(
-    ...(await Promise.all(
-      ["figures", "prompts"].map(async (id) => JSON.parse(await unpacked(id))),
-    )),
-  );
+  adopt("figures", JSON.parse(await unpacked("figures")));
   fillCurves();
-  fillResponses();
 
-  // Everything but the plots can be read now.
+  // The texts can be read now. Responses, of which there may be megabytes, come after the curves.
   document.documentElement.dataset.readableAfter = String(Math.round(performance.now()));
   await loadPlotly();
   drawPlotsInView();
+  await firstAreDrawn;
+  adopt("prompts", JSON.parse(await unpacked("prompts")));
+  fillResponses();
   followRun();
 }
 start();

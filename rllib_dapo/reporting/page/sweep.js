@@ -30,9 +30,9 @@ function chosenImportance() {
 function importanceRow(row) {
   const bar = element("span", { class: "bar" });
   const fill = element("span", { class: "fill" });
-  fill.style.width = percent(row.share);
+  fill.style.width = `${100 * row.share}%`;
   const chance = element("span", { class: "chance" });
-  chance.style.left = percent(row.by_chance);
+  chance.style.left = `${100 * row.by_chance}%`;
   bar.append(fill, chance);
 
   const kind = row.ranges ? "ranges of values" : "values";

@@ -95,7 +95,7 @@ function fillTable() {
   const columns = tableColumns();
   const headings = columns.map(([name]) => {
     const click = () => sortTable(name, columns);
-    const button = element("button", { type: "button", onclick: click }, name);
+    const button = element("button", { type: "button", onclick: click }, ...breakable(name));
     return element("th", { scope: "col" }, button);
   });
   $("table").tHead.replaceChildren(element("tr", {}, ...headings));
