@@ -58,12 +58,32 @@ def opened(chromium: Browser, page_file: Path) -> Iterator[Visit]:
     visit.context.close()
 
 
+# As the page was opened: quicker than to load it anew for each test.
+_RESET = """() => {
+    const set = (id, name, value, kind) => {
+        const control = document.getElementById(id);
+        control[name] = value;
+        control.dispatchEvent(new Event(kind));
+    };
+    set("axis", "value", "iteration", "change");
+    set("smoothing", "value", "0", "input");
+    set("log", "checked", false, "change");
+    set("seeds", "checked", true, "change");
+    set("figure-filter", "value", "", "input");
+    set("heat-value", "value", "0", "change");
+    set("response-search", "value", "", "input");
+    set("response-kind", "value", "all", "change");
+    set("response-prompt", "value", "0", "change");
+    document.getElementById("show-all").click();
+}"""
+
+
 @pytest.fixture
 def page(opened: Visit) -> Iterator[Page]:
-    """The page as it was opened: loading it anew is quicker than a new browser's window."""
-    opened.page.reload()
-    opened.page.wait_for_selector("html[data-drawn-after]", state="attached")
+    """The page with every control as it was at first, and a panel of curves in the window."""
+    opened.page.evaluate(_RESET)
     opened.reach(f"#panel-{ENTROPY}")
+    expect(opened.page.locator(f"#panel-{ENTROPY} .scatterlayer .trace")).to_have_count(6)
     yield opened.page
     assert opened.complaints == []
     # Nothing was fetched: what is saved is made in the page.
