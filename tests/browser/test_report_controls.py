@@ -292,6 +292,7 @@ def test_pictures_and_numbers_of_what_is_shown_are_saved(opened: Visit, page: Pa
     assert rows[0]["seeds"] == "3"
     assert rows[0]["training iterations"] == "1"
     page.locator("#show-none").click()
+    opened.reach(f"#panel-{ENTROPY}")
     expect(page.locator(f"#panel-{ENTROPY} .scatterlayer .trace")).to_have_count(0)
     assert json.loads(_saved(page, place, "JSON")) == []
 
