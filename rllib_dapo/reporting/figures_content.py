@@ -124,7 +124,7 @@ def trial_figures(
         not there.
     """
     drawn = {curve_name(curve): curve for panel in panels for curve in panel.curves}
-    found = {}
+    found: dict[str, dict[str, list]] = {}
     for name in names:
         if name not in drawn and not _has_numbers(trial.frame, name):
             continue

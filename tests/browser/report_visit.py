@@ -12,6 +12,15 @@ DRAWN = "html[data-drawn-after]"
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 800}
 
 
+def wait_until(page: Page, expression: str) -> None:
+    """Waits until JavaScript gives something true.
+
+    Playwright's own waiting evaluates the text in the page, which the page's policy forbids.
+    """
+    while not page.evaluate(expression):
+        page.wait_for_timeout(50)
+
+
 class Visit:
     """A page that was opened, with all that it complained of and asked for."""
 

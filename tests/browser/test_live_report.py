@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from rllib_dapo.reporting.live_run import LiveRun
 from rllib_dapo.reporting.live_server import LiveServer
-from tests.browser.report_visit import PATIENCE_MS, Visit
+from tests.browser.report_visit import Visit, wait_until
 
 
 def test_curves_grow_while_the_run_goes_on_and_choices_stay(
@@ -34,16 +34,9 @@ def test_curves_grow_while_the_run_goes_on_and_choices_stay(
         last["learners"]["default_policy"]["num_gradient_updates_lifetime"] = 10.0
         with result.open("a") as file:
             file.write(json.dumps(last) + "\n")
-        page.wait_for_function(
-            "document.getElementById('panel-1').data[0].x.length === 5", timeout=PATIENCE_MS
-        )
-        assert page.evaluate("[...document.getElementById('panel-1').data[0].x]") == [
-            2,
-            4,
-            6,
-            8,
-            10,
-        ]
+        wait_until(page, "document.getElementById('panel-1').data[0].x.length === 5")
+        drawn_over = page.evaluate("[...document.getElementById('panel-1').data[0].x]")
+        assert drawn_over == [2, 4, 6, 8, 10]
         expect(page.locator("#axis")).to_have_value("update")
         expect(page.locator("#chips button[aria-pressed=false]")).to_have_count(1)
         expect(page.locator("#table tbody tr").first).to_contain_text("5")

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from benchmarks.synthetic_run import synthetic_run
 from rllib_dapo.reporting.render_page import no_link, render_page
 from rllib_dapo.reporting.report_content import report_content
-from tests.browser.report_visit import Visit
+from tests.browser.report_visit import Visit, wait_until
 
 ENTROPY = 1  # its panel
 COMPARISON = {
@@ -132,22 +132,19 @@ def test_seeds_make_one_line_with_a_band(page: Page, content: dict[str, Any]) ->
 def test_smoothing_and_a_logarithmic_scale_change_the_curves(page: Page) -> None:
     before = _lines(page)[0]["y"]
     page.locator("#smoothing").fill("0.9")
-    page.wait_for_function(
+    wait_until(
+        page,
         f"document.getElementById('panel-{ENTROPY}').data.at(-1).y[5] !== undefined"
-        " && document.getElementById('curves-note').textContent.includes('keeps 0.9')"
+        " && document.getElementById('curves-note').textContent.includes('keeps 0.9')",
     )
-    page.wait_for_function(
-        f"document.getElementById('panel-{ENTROPY}').data.at(-3).y[5] !== {before[5]}"
-    )
+    wait_until(page, f"document.getElementById('panel-{ENTROPY}').data.at(-3).y[5] !== {before[5]}")
     after = _lines(page)[0]["y"]
     assert after[0] == pytest.approx(before[0])  # it does not begin at zero
     jumps = [sum(abs(b - a) for a, b in pairwise(y)) for y in (before, after)]
     assert jumps[1] < jumps[0]
 
     page.locator("#log").check()
-    page.wait_for_function(
-        f"document.getElementById('panel-{ENTROPY}').layout.yaxis.type === 'log'"
-    )
+    wait_until(page, f"document.getElementById('panel-{ENTROPY}').layout.yaxis.type === 'log'")
     expect(page.locator("#curves-note")).to_contain_text("nothing at 0 and below")
 
 
@@ -213,8 +210,8 @@ def test_the_map_shows_what_the_comparison_over_seeds_has_found(opened: Visit, p
 
     # Another outcome than the compared one has no marks.
     page.select_option("#heat-value", label="last entropy")
-    page.wait_for_function(
-        "!document.getElementById('heatmap').data[0].text.flat().join().includes('\u2605')"
+    wait_until(
+        page, "!document.getElementById('heatmap').data[0].text.flat().join().includes('\u2605')"
     )
 
 

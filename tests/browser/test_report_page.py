@@ -16,7 +16,7 @@ from rllib_dapo.reporting.report_panels import FURTHER_PANELS, ITERATION, PAPER_
 from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial
 from rllib_dapo.reporting.write_report import write_report
 from rllib_dapo.tracking.sample_record import Sample
-from tests.browser.report_visit import PHONE, Visit
+from tests.browser.report_visit import PHONE, Visit, wait_until
 
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>"
@@ -240,7 +240,7 @@ def test_the_page_is_as_dark_as_the_system_and_can_be_switched(
     light.page.locator("#theme").click()
     expect(light.page.locator("#theme")).to_have_text("light")
     light.reach("#panel-0")
-    light.page.wait_for_function(f"{fill} === {in_dark!r}")
+    wait_until(light.page, f"{fill} === {in_dark!r}")
     assert _background(light.page) == _background(dark.page)
     light.context.close()
     dark.context.close()
