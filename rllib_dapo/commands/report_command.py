@@ -12,12 +12,20 @@ from rllib_dapo.commands.output_files import OverwriteOption, new_files
 
 
 def report(
-    run_dir: Annotated[
-        str, typer.Argument(metavar="RUN_DIR", help="A run's folder or URI, as `train` prints it.")
+    run_dirs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_DIR...",
+            help="A run's folder or URI, as `train` prints it. Several are compared on one page.",
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The page. [default: report.html in the run's folder]"),
+        typer.Option(
+            metavar="FILE",
+            help="The page. [default: report.html in the run's folder; comparison.html in the "
+            "current one for several runs]",
+        ),
     ] = None,
     json_file: Annotated[
         Path | None,
@@ -40,8 +48,18 @@ def report(
         ),
     ] = None,
     overwrite: OverwriteOption = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Serve the page on this machine while the run goes on, until Ctrl-C."
+        ),
+    ] = False,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port for --live; 0 takes any free one."),
+    ] = 0,
 ) -> None:
-    """Make one HTML page of a run or sweep, which opens without a network."""
+    """Make one HTML page of a run or sweep, or of several, which opens without a network."""
     from rllib_dapo.reporting.write_report import write_report
     from rllib_dapo.run.quiet_ray import silence
 
@@ -50,8 +68,11 @@ def report(
         output, json_file, csv_file = new_files(
             {"--output": output, "--json": json_file, "--csv": csv_file}, overwrite=overwrite
         )
+        if live:
+            _serve(run_dirs, [output, json_file, csv_file], metric=metric, mode=mode, port=port)
+            return
         page = write_report(
-            run_dir,
+            *run_dirs,
             output=output,
             json_file=json_file,
             csv_file=csv_file,
@@ -60,3 +81,27 @@ def report(
             say=typer.echo,
         )
     typer.echo(f"report: {page}")
+
+
+def _serve(
+    run_dirs: list[str],
+    files: list[Path | None],
+    *,
+    metric: str | None,
+    mode: Literal["max", "min"] | None,
+    port: int,
+) -> None:
+    """Serves the page until Ctrl-C, which is how it is meant to end."""
+    from rllib_dapo.findings import SettingsError
+    from rllib_dapo.reporting.live_run import LiveRun
+    from rllib_dapo.reporting.live_server import LiveServer
+
+    if any(files):
+        raise SettingsError("--live: serves the page and writes no file: leave out the others")
+    with LiveServer(LiveRun(run_dirs, metric=metric, mode=mode), port=port) as server:
+        typer.echo(f"report: {server.url}")
+        typer.echo("Ctrl-C ends it.")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended")

@@ -11,9 +11,14 @@ MOST_POINTS, FEWEST_POINTS = 1000, 100
 _POINTS_PER_PAGE = 200_000  # what a browser draws, and an e-mail carries, without trouble
 
 
-def points_per_curve(num_curves: int) -> int:
-    """Number of points that each curve may have on a page with this many curves."""
-    return max(FEWEST_POINTS, min(MOST_POINTS, _POINTS_PER_PAGE // max(1, num_curves)))
+def points_per_curve(num_curves: int, *, fewest: int = FEWEST_POINTS) -> int:
+    """Number of points that each curve may have on a page with this many curves.
+
+    Args:
+        num_curves: Number of the page's curves.
+        fewest: Number of points that a curve has in any case.
+    """
+    return max(fewest, min(MOST_POINTS, _POINTS_PER_PAGE // max(1, num_curves)))
 
 
 def downsampled_indices(values: Sequence[float] | np.ndarray, limit: int | None) -> list[int]:

@@ -20,46 +20,100 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
+from rllib_dapo.reporting.packed_text import packed
+
+_PAGE = "page"
 # In this order they make one script; the last one starts the page.
-_SCRIPTS = (
+SCRIPTS = (
     "elements.js",
+    "unpacked.js",
+    "theme_colors.js",
     "plots.js",
+    "outcomes.js",
+    "trial_choice.js",
+    "trial_curves.js",
+    "line_traces.js",
+    "hover_list.js",
+    "downloads.js",
+    "stacked_tables.js",
     "learning_curves.js",
+    "settings_map.js",
+    "parallel_coordinates.js",
     "sweep.js",
     "trial_table.js",
+    "trial_difference.js",
+    "response_filter.js",
     "responses.js",
+    "time_split.js",
     "timeline.js",
+    "overview.js",
+    "configuration.js",
+    "live.js",
     "start.js",
 )
 
 
-def render_page(content: dict[str, Any]) -> str:
+def render_page(content: dict[str, Any], *, is_live: bool = False) -> str:
     """Makes the HTML of a report.
 
     Args:
         content: What `report_content` returns.
+        is_live: Whether the page asks the server that it comes from for newer figures.
     """
-    from plotly.offline import get_plotlyjs
-
-    sources = "\n".join(_read_part(name) for name in _SCRIPTS)
+    sources = "\n".join(_read_part(_PAGE, name) for name in SCRIPTS)
     own_script = _without_end_tags(f'"use strict";\n(() => {{\n{sources}\n}})();')
-    plotly = _without_end_tags(get_plotlyjs())
+    plotly = _read_part("vendored", "plotly-cartesian.min.js")
 
-    # Plotly's 4.6 MB come last and are started by our own script, so that all texts can be read
-    # before the browser has read the library.
-    return Template(_read_part("page.html")).substitute(
+    # Plotly comes last and is started by our own script, so that all texts can be read before the
+    # browser has read the library.
+    parts = page_parts(content)
+    return Template(_read_part(_PAGE, "page.html")).substitute(
         title=escape(content["run"]["name"]),
-        policy=_content_security_policy([own_script, plotly]),
-        style=_read_part("page.css"),
-        data=json_in_html(content),
+        policy=_content_security_policy([own_script, plotly], is_live=is_live),
+        live="true" if is_live else "false",
+        style=_read_part(_PAGE, "page.css") + _read_part(_PAGE, "parts.css"),
+        data=json_in_html(parts["data"]),
+        figures=packed(_json(parts["figures"])),
+        prompts=packed(_json(parts["prompts"])),
         script=own_script,
-        plotly=plotly,
+        plotly=packed(plotly),
     )
+
+
+def page_parts(content: dict[str, Any]) -> dict[str, Any]:
+    """Takes what is long out of a report's content, so that the rest can be read at once.
+
+    Args:
+        content: What `report_content` returns.
+
+    Returns:
+        The `data` without what follows, and for each trial its `figures` and its `prompts`. A curve
+        that has a point for each entry of the trial's horizontal axes is without its `x`.
+    """
+    long = ("figures", "prompts")
+    short = [{k: v for k, v in trial.items() if k not in long} for trial in content["trials"]]
+    figures = [
+        {name: _without_usual_x(curve, trial) for name, curve in trial["figures"].items()}
+        for trial in content["trials"]
+    ]
+    return {
+        "data": {**content, "trials": short},
+        "figures": figures,
+        "prompts": [trial["prompts"] for trial in content["trials"]],
+    }
+
+
+def _without_usual_x(curve: dict[str, list], trial: dict[str, Any]) -> dict[str, list]:
+    return {"y": curve["y"]} if curve["x"] == trial["x"]["iteration"] else curve
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def json_in_html(data: Any) -> str:
     """JSON in which no text can end the surrounding element or turn into markup."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _json(data)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
@@ -83,19 +137,20 @@ def no_link(path: str) -> str:
     return ""
 
 
-def _content_security_policy(scripts: list[str]) -> str:
+def _content_security_policy(scripts: list[str], *, is_live: bool) -> str:
     hashes = (
         base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
     )
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return (
+    policy = (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
     )
+    return f"{policy}; connect-src 'self'" if is_live else policy
 
 
 def _without_end_tags(script: str) -> str:
     return script.replace("</script", "<\\/script")
 
 
-def _read_part(name: str) -> str:
-    return (files("rllib_dapo.reporting") / "page" / name).read_text(encoding="utf-8")
+def _read_part(folder: str, name: str) -> str:
+    return files("rllib_dapo.reporting").joinpath(folder, name).read_text(encoding="utf-8")

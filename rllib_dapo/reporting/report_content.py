@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from ray.tune.utils import flatten_dict
 
 from rllib_dapo.config.dapo_config import DAPOConfig
 from rllib_dapo.metrics.metric_table import (
     ACCURACY,
     COMPLETED_AND_CORRECT,
-    NUM_GRADIENT_UPDATES_LIFETIME,
 )
-from rllib_dapo.reporting.downsample import downsampled_indices, points_per_curve
+from rllib_dapo.reporting.compared_runs import ComparedRuns, compared_runs
+from rllib_dapo.reporting.figures_content import (
+    CurveLimits,
+    curve_limits,
+    curve_name,
+    figure_names,
+    figures_list,
+    horizontal_axes,
+    json_number,
+    thinning,
+    trial_figures,
+)
 from rllib_dapo.reporting.report_panels import (
     ENV,
     FURTHER_PANELS,
@@ -27,6 +35,9 @@ from rllib_dapo.reporting.report_panels import (
     evaluation_curve,
 )
 from rllib_dapo.reporting.responses_by_prompt import responses_by_prompt
+from rllib_dapo.reporting.run_notes import run_notes
+from rllib_dapo.reporting.seed_groups import seed_groups
+from rllib_dapo.reporting.setting_importance import setting_importance
 from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial, last_evaluation, metric_values
 from rllib_dapo.reporting.sweep_content import run_comparison, sweep_content
 from rllib_dapo.reporting.time_split import PARTS, time_split
@@ -37,10 +48,11 @@ from rllib_dapo.run.sweep_comparison import SweepComparison
 from rllib_dapo.run.sweep_outcome import rank_trials
 from rllib_dapo.shell_text import pasteable
 
-_UPDATES = f"{LEARNER}/{NUM_GRADIENT_UPDATES_LIFETIME}"
+if TYPE_CHECKING:
+    import pandas
+
 _SECONDS = "time_total_s"
 _STOP_REASON = "stop_reason"
-_DIGITS = 5
 _ABOUT = {"environment": "env", "model": "model_name", "engine": "engine"}
 # What the table of trials shows beside the run's metric: headings, and the columns whose last
 # values are under them.
@@ -55,15 +67,15 @@ _SUMMARY = {
 
 
 def report_content(
-    run: StoredRun,
-    *,
+    *runs: StoredRun,
     link: Callable[[str], str] | None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Gathers what a report says.
 
     Args:
-        run: The run, as `read_run` returns it.
+        *runs: The runs, as `read_run` returns them. Trials of several are compared with one
+            another, by the metric and mode of the first run.
         link: For a page: makes a link out of a folder's path, and long curves and texts are cut
             down. None keeps them whole and paths as they are.
         say: Receives lines about progress.
@@ -71,30 +83,75 @@ def report_content(
     Returns:
         Data that JSON can hold: no infinities, no NaN.
     """
+    compared = compared_runs(runs)
+    run = compared.together
     panels = [*PAPER_PANELS, *(panel for panel in FURTHER_PANELS if _is_worth_drawing(panel, run))]
-    num_curves = len(run.trials) * sum(len(panel.curves) for panel in panels)
-    limit = None if link is None else points_per_curve(num_curves)
+    names = figure_names(run.trials, panels)
+    limits = CurveLimits(None, None)
+    if link is not None:
+        limits = curve_limits(run.trials, names, panels)
     varied = varied_settings(run.trials) if len(run.trials) > 1 else []
     responses = responses_by_prompt(run.trials, is_cut=link is not None)
 
     trials = []
     for number, (trial, prompts) in enumerate(zip(run.trials, responses, strict=True), start=1):
         say(f"drawing trial {number} of {len(run.trials)}")
-        content = _trial_content(trial, run, varied, panels, limit, link or (lambda path: path))
-        trials.append({**content, "prompts": prompts})
+        content = _trial_content(trial, run, varied, limits.panels, link or (lambda path: path))
+        figures = trial_figures(trial, names, panels, limits)
+        trials.append({**content, "figures": figures, "prompts": prompts})
 
     comparison = run_comparison(run)
     return {
         "run": _run_content(run, comparison),
+        "runs": _runs_content(compared),
+        "notes": run_notes(run.trials),
         "varied": varied,
         "sweep_comparison": sweep_content(comparison),
+        "seed_groups": seed_groups(run.trials, varied, compared.run_of_trial),
+        "importance": _importance_content(trials, varied, compared),
         "panels": [_panel_content(panel) for panel in panels],
+        "figures": figures_list(names),
+        "thinned": thinning(run.trials, limits),
         "time_parts": list(PARTS),
         "trials": trials,
         "models": _models_content(run),
         "data": _data_content(run),
         "settings": settings_table(run.trials, _paper_settings()),
     }
+
+
+def _runs_content(compared: ComparedRuns) -> list[dict[str, Any]]:
+    """The runs on the page, each with the places of its trials."""
+    return [
+        {
+            "label": label,
+            "name": run.name,
+            "folder": run.folder,
+            "metric": run.metric,
+            "trials": [i for i, of in enumerate(compared.run_of_trial) if of == place],
+        }
+        for place, (run, label) in enumerate(zip(compared.runs, compared.labels, strict=True))
+    ]
+
+
+def _importance_content(
+    trials: Sequence[Mapping[str, Any]], varied: Sequence[str], compared: ComparedRuns
+) -> list[dict[str, Any]]:
+    """What each setting, and the run, explains of everything that trials are compared by."""
+    metric = compared.together.metric
+    settings = {name: [trial["varied"][name] for trial in trials] for name in varied}
+    if len(compared.runs) > 1:
+        settings["run"] = [compared.labels[run] for run in compared.run_of_trial]
+    outcomes = {
+        f"last {metric}": [trial["metric"]["last"] for trial in trials],
+        f"best {metric}": [trial["metric"]["best"] for trial in trials],
+        "last evaluation": [trial["evaluation"] for trial in trials],
+        **{f"last {name}": [trial["summary"][name] for trial in trials] for name in _SUMMARY},
+    }
+    return [
+        {"outcome": outcome, "settings": setting_importance(settings, values)}
+        for outcome, values in outcomes.items()
+    ]
 
 
 def _run_content(run: StoredRun, comparison: SweepComparison | None) -> dict[str, Any]:
@@ -169,7 +226,7 @@ def _panel_content(panel: ReportPanel) -> dict[str, Any]:
         "is_share": panel.is_share,
         "is_further": panel in FURTHER_PANELS,
         "has_evaluation": panel.curves[0].column == f"{ENV}/{ACCURACY}",
-        "labels": [curve.label for curve in panel.curves],
+        "curves": [{"label": curve.label, "figure": curve_name(curve)} for curve in panel.curves],
     }
 
 
@@ -177,7 +234,6 @@ def _trial_content(
     trial: StoredTrial,
     run: StoredRun,
     varied: list[str],
-    panels: list[ReportPanel],
     limit: int | None,
     link: Callable[[str], str],
 ) -> dict[str, Any]:
@@ -195,10 +251,7 @@ def _trial_content(
         "metric": _last_and_best(metric_values(trial, run.metric), run.mode),
         "evaluation": json_number(last_evaluation(trial)),
         "summary": {name: _last(metric_values(trial, column)) for name, column in _SUMMARY.items()},
-        "x": _horizontal_axes(frame, limit),
-        "curves": [
-            [_curve(curve.values(frame), limit) for curve in panel.curves] for panel in panels
-        ],
+        "x": horizontal_axes(frame, limit),
         "avg": None if measured is None else {"name": measured.name, **_points(measured.points)},
         "time": {part: json_number(seconds) for part, seconds in time_split(frame).items()},
         "timeline": timeline_content(trial.timeline),
@@ -210,20 +263,6 @@ def _trial_content(
             }
             for checkpoint in trial.checkpoints
         ],
-    }
-
-
-def _horizontal_axes(frame: pd.DataFrame, limit: int | None) -> dict[str, list]:
-    """What curves can be drawn over, and how these belong together: one entry per kept iteration.
-
-    Curves hold iterations alone. The page finds the update or the minute of an iteration here, and
-    interpolates between those that were left out.
-    """
-    steps = downsampled_indices(frame[ITERATION].to_numpy(), limit)
-    return {
-        "iteration": [int(step) for step in frame[ITERATION].iloc[steps]],
-        "update": _numbers(frame[_UPDATES].ffill().iloc[steps]) if _UPDATES in frame else [],
-        "minute": _numbers(frame[_SECONDS].iloc[steps] / 60) if _SECONDS in frame else [],
     }
 
 
@@ -240,14 +279,6 @@ def _is_worth_drawing(panel: ReportPanel, run: StoredRun) -> bool:
     return bool(found)
 
 
-def _curve(values: pd.Series | None, limit: int | None) -> dict[str, list] | None:
-    if values is None:
-        return None
-    values = values[~values.isin([math.inf, -math.inf])]
-    kept = values.iloc[downsampled_indices(values.to_numpy(), limit)]
-    return {"x": [int(x) for x in kept.index], "y": _numbers(kept)}
-
-
 def _points(points: list[tuple[int, float]]) -> dict[str, list]:
     return {"x": [x for x, _ in points], "y": [json_number(y) for _, y in points]}
 
@@ -261,30 +292,11 @@ def _last(values: list[float]) -> float | None:
     return json_number(values[-1]) if values else None
 
 
-def _last_text(frame: pd.DataFrame, column: str) -> str:
+def _last_text(frame: pandas.DataFrame, column: str) -> str:
     if column not in frame:
         return ""
     known = frame[column].dropna()
     return str(known.iloc[-1]) if len(known) else ""
-
-
-def _numbers(values: pd.Series) -> list[float | None]:
-    return [json_number(value) for value in values]
-
-
-def json_number(value: float | None) -> float | None:
-    """A number as JSON can hold it, rounded to what a picture needs.
-
-    Args:
-        value: Any float, or None.
-
-    Returns:
-        A whole number as it is, any other rounded to five digits; None for None, NaN and
-        infinities.
-    """
-    if value is None or not math.isfinite(value):
-        return None
-    return value if float(value).is_integer() else float(f"{value:.{_DIGITS}g}")
 
 
 def _paper_settings() -> Mapping[str, Any]:

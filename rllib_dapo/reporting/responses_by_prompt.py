@@ -13,6 +13,7 @@ CHARACTERS_PER_PAGE = 4_000_000  # of all responses of all trials
 # Prompts of each trial, iterations of each prompt, responses of each iteration.
 MOST_PROMPTS, MOST_ITERATIONS, MOST_RESPONSES = 40, 30, 8
 _LONGEST_TEXT, _SHORTEST_TEXT = 4000, 300
+_MOST_TEXTS = CHARACTERS_PER_PAGE // _SHORTEST_TEXT
 
 
 def responses_by_prompt(
@@ -33,6 +34,9 @@ def responses_by_prompt(
         `iterations`, and each iteration a dict of `iteration` and `responses`.
     """
     chosen = [_samples_by_prompt(trial.samples, is_cut=is_cut) for trial in trials]
+    if is_cut:
+        most = most_prompts([[len(samples) for samples in prompts] for prompts in chosen])
+        chosen = [prompts[:most] for prompts in chosen]
 
     # All texts of a page have the same limit, so that together they keep to the page's.
     num_texts = sum(len(samples) for prompts in chosen for samples in prompts)
@@ -42,6 +46,21 @@ def responses_by_prompt(
         limit = max(_SHORTEST_TEXT, min(_LONGEST_TEXT, share))
 
     return [[_prompt(samples, limit) for samples in prompts] for prompts in chosen]
+
+
+def most_prompts(texts: Sequence[Sequence[int]]) -> int:
+    """How many prompts of each trial a page has room for.
+
+    Args:
+        texts: The number of texts of each prompt of each trial.
+
+    Returns:
+        `MOST_PROMPTS`, or fewer where even short texts would be too many.
+    """
+    most = MOST_PROMPTS
+    while most > 1 and sum(sum(of_trial[:most]) for of_trial in texts) > _MOST_TEXTS:
+        most -= 1
+    return most
 
 
 def _samples_by_prompt(samples: Sequence[Sample], *, is_cut: bool) -> list[list[Sample]]:

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
-from ray.air.constants import TRAINING_ITERATION
+from ray.air.constants import EXPR_RESULT_FILE, TRAINING_ITERATION
 from ray.tune import ExperimentAnalysis, ResultGrid
 
 from rllib_dapo.envs.row_counts import DATA_FILE, DataReport, data_reports_from_json
 from rllib_dapo.findings import SettingsError, suggest
 from rllib_dapo.model_check.model_report import FILE_NAME, ModelReport
 from rllib_dapo.reporting.report_panels import evaluation_curve
+from rllib_dapo.reporting.result_lines import whole_results
 from rllib_dapo.run.error_cause import cause_line
 from rllib_dapo.run.run_record import find_record
 from rllib_dapo.run.sweep_outcome import settings_of
@@ -132,7 +133,7 @@ def read_run(
         say: Receives lines about progress.
 
     Raises:
-        SettingsError: If the folder holds no run, or no trial reports the metric.
+        SettingsError: If the folder holds no run, or no trial reports the metric asked for.
     """
     path = folder.rstrip("/") if "://" in folder else str(Path(folder).expanduser().absolute())
     say(f"reading {path}")
@@ -148,8 +149,10 @@ def read_run(
         say(f"reading trial {number} of {len(ids)}")
         trials.append(_read_trial(trial_id, result))
 
+    is_asked_for = metric is not None
     metric, mode = _compared_by(grid, metric, mode)
-    _check_metric(metric, trials)
+    if is_asked_for:  # the run's own may be one of evaluations, and there was none yet
+        _check_metric(metric, trials)
 
     return StoredRun(
         name=path.rpartition("/")[2],
@@ -163,9 +166,15 @@ def read_run(
 
 
 def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
+    filesystem, folder = result.filesystem, result.path
     metrics = result.metrics or {}
     frame = result.metrics_dataframe
     if frame is None or TRAINING_ITERATION not in frame:
+        # Tune reads nothing of a file whose last line is still being written.
+        rows = whole_results(filesystem, f"{folder}/{EXPR_RESULT_FILE}")
+        frame = pd.json_normalize(rows, sep="/")
+        metrics = metrics or (rows[-1] if rows else {})
+    if TRAINING_ITERATION not in frame:
         frame = pd.DataFrame({TRAINING_ITERATION: pd.Series(dtype=int)})
 
     # A trial that was resumed from a checkpoint repeats the iterations after it: the later ones
@@ -173,7 +182,6 @@ def _read_trial(trial_id: str, result: tune.Result) -> StoredTrial:
     frame = frame.drop_duplicates(TRAINING_ITERATION, keep="last")
     frame = frame.sort_values(TRAINING_ITERATION, ignore_index=True)
 
-    filesystem, folder = result.filesystem, result.path
     return StoredTrial(
         trial_id=trial_id,
         name=folder.rpartition("/")[2],

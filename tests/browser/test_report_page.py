@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from rllib_dapo.reporting.render_page import link_from, render_page
 from rllib_dapo.reporting.report_content import report_content
@@ -17,42 +16,12 @@ from rllib_dapo.reporting.report_panels import FURTHER_PANELS, ITERATION, PAPER_
 from rllib_dapo.reporting.stored_run import StoredRun, StoredTrial
 from rllib_dapo.reporting.write_report import write_report
 from rllib_dapo.tracking.sample_record import Sample
+from tests.browser.report_visit import PHONE, Visit, wait_until
 
-DRAWN = "html[data-drawn-after]"
-PATIENCE_MS = 800_000  # only against hanging, however busy the machine
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>"
     "<b>bold</b> [a](javascript:x)"
 )
-
-
-class Visit:
-    """A page that was opened, with all that it complained of and asked for."""
-
-    def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
-        self.context = browser.new_context(**{"viewport": WIDE, **options})
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on(
-            "console", lambda message: self.complaints.append(f"{message.type}: {message.text}")
-        )
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector(DRAWN, state="attached")
-
-    def reach(self, selector: str) -> Locator:
-        """Scrolls to a plot, which is drawn when it comes near the window."""
-        plot = self.page.locator(selector)
-        plot.scroll_into_view_if_needed()
-        expect(plot.locator("svg.main-svg")).not_to_have_count(0)
-        return plot
-
-    def is_as_wide_as_its_window(self) -> bool:
-        return bool(self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
 @pytest.fixture(scope="module")
@@ -202,25 +171,34 @@ def test_a_click_on_a_heading_sorts_the_table_and_another_turns_it_round(visit: 
 def test_a_click_on_a_row_brings_its_trial_to_the_fore(visit: Visit) -> None:
     visit.page.locator("#table tbody tr").nth(2).click()
     expect(visit.page.locator("#chosen")).to_contain_text("trial_00002")
+    visit.reach("#panel-1")
     expect(visit.page.locator("#panel-1 .trace[style*='opacity: 0.18']")).to_have_count(3)
 
 
 def test_a_trial_can_be_hidden(visit: Visit) -> None:
     visit.page.locator("#chips button").first.click()
+    visit.reach("#panel-1")
     expect(visit.page.locator("#panel-1 .scatterlayer .trace")).to_have_count(3)
 
 
-def test_curves_run_over_updates_or_minutes_too(visit: Visit) -> None:
+def test_curves_run_over_updates_tokens_or_seconds_too(visit: Visit) -> None:
+    visit.reach("#panel-1")
     read = "document.getElementById('panel-1').data[0].x"
     assert visit.page.evaluate(read) == [1, 2, 3, 4]
     visit.page.select_option("#axis", "update")
     expect(visit.page.locator("#panel-1 .xtitle")).to_have_text("gradient updates")
     assert visit.page.evaluate(read) == [2, 4, 6, 8]
+    for axis, title in {"token": "sampled tokens", "second": "seconds"}.items():
+        visit.page.select_option("#axis", axis)
+        expect(visit.page.locator("#panel-1 .xtitle")).to_have_text(title)
+        measured = visit.page.evaluate(read)
+        assert measured == sorted(measured)
+        assert len(set(measured)) == 4
 
 
 def test_responses_to_a_chosen_prompt_are_shown_by_iteration(visit: Visit) -> None:
     visit.page.select_option("#response-trial", "1")
-    headings = visit.page.locator("#response-list h3")
+    headings = visit.page.locator("#response-list h4")
     expect(headings).to_have_count(3)
     expect(headings.first).to_contain_text("before training")
     first = visit.page.locator("#response-list .prompt").inner_text()
@@ -254,12 +232,15 @@ def test_the_page_is_as_dark_as_the_system_and_can_be_switched(
 ) -> None:
     light, dark = (Visit(chromium, report, color_scheme=scheme) for scheme in ("light", "dark"))
     assert _background(light.page) != _background(dark.page)
+    for visit in (light, dark):
+        visit.reach("#panel-0")
     fill = "getComputedStyle(document.querySelector('#panel-0 .xtitle')).fill"
     in_dark = dark.page.evaluate(fill)
     assert in_dark != light.page.evaluate(fill)
     light.page.locator("#theme").click()
     expect(light.page.locator("#theme")).to_have_text("light")
-    light.page.wait_for_function(f"{fill} === {in_dark!r}")
+    light.reach("#panel-0")
+    wait_until(light.page, f"{fill} === {in_dark!r}")
     assert _background(light.page) == _background(dark.page)
     light.context.close()
     dark.context.close()
@@ -276,6 +257,7 @@ def test_a_phone_scrolls_down_and_never_sideways(
         assert phone.page.evaluate("window.innerWidth") == PHONE["width"]  # not zoomed out to fit
         phone.page.locator("#further summary").click()
         assert phone.is_as_wide_as_its_window()
+        assert phone.cut_off() == []
         phone.context.close()
 
 
@@ -294,7 +276,7 @@ def test_what_a_model_writes_never_runs(chromium: Browser, large: Path) -> None:
         hostile.reach(f"#{plot.get_attribute('id')}")
     page.locator("#table tbody tr").last.click()
     hostile.reach("#panel-0").locator(".nsewdrag").hover()
-    page.wait_for_selector(".hoverlayer .hovertext")
+    expect(page.locator("#hover-list tbody tr")).not_to_have_count(0)
     assert HOSTILE in page.locator("#response-list .response").first.inner_text()
     assert page.locator("h1").inner_text() == f"large {HOSTILE}"
     assert page.evaluate("window.pwned") is None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rllib_dapo.reporting.render_page import json_in_html, link_from, no_link, render_page
+from benchmarks.synthetic_run import synthetic_run
+from rllib_dapo.reporting.render_page import (
+    SCRIPTS,
+    json_in_html,
+    link_from,
+    no_link,
+    render_page,
+)
 from rllib_dapo.reporting.report_content import report_content
 from rllib_dapo.reporting.stored_run import read_run
 
@@ -25,17 +34,28 @@ def data(sweep_folder: Path) -> dict[str, Any]:
     return report_content(read_run(str(sweep_folder)), link=link_from(sweep_folder / "report.html"))
 
 
+def _unpacked(html: str, name: str) -> str:
+    found = re.search(rf'<script type="text/plain" id="{name}">(.*?)</script>', html)
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
 def _scripts(html: str) -> list[str]:
     """The page's own, and the library, which that one starts."""
-    return re.findall(
-        r'<script(?: type="text/plain" id="plotly")?>(.*?)</script>', html, flags=re.DOTALL
-    )
+    own = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    return [*own, _unpacked(html, "plotly")]
 
 
 def _embedded(html: str) -> Any:
-    return json.loads(
+    """The content as it was, put together from the page's parts."""
+    data = json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', html)[1]
     )
+    parts = (json.loads(_unpacked(html, name)) for name in ("figures", "prompts"))
+    for trial, figures, prompts in zip(data["trials"], *parts, strict=True):
+        usual = trial["x"]["iteration"]
+        trial["figures"] = {name: {"x": usual, **curve} for name, curve in figures.items()}
+        trial["prompts"] = prompts
+    return data
 
 
 @given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
@@ -73,6 +93,21 @@ def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_fetched(
     ]
     assert rules["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
     assert "connect-src" not in rules
+    assert "connect-src 'self'" in render_page(data, is_live=True)
+
+
+def test_the_page_of_nine_trials_is_small() -> None:
+    html = render_page(report_content(synthetic_run(9), link=no_link))
+    assert len(html.encode()) < 2_500_000
+
+
+def test_scripts_make_no_markup_of_texts() -> None:
+    folder = files("rllib_dapo.reporting").joinpath("page")
+    scripts = [path for path in folder.iterdir() if path.name.endswith(".js")]
+    names = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(")
+    assert {path.name for path in scripts if names.search(path.read_text())} == set()
+    # Each is a part of the page's script.
+    assert {path.name for path in scripts} == set(SCRIPTS)
 
 
 def test_nothing_is_loaded_from_anywhere(data: dict[str, Any]) -> None:
@@ -80,7 +115,7 @@ def test_nothing_is_loaded_from_anywhere(data: dict[str, Any]) -> None:
     markup = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert re.findall(r'(?:src|href)="([^"]*)"', markup) == ["data:,"]
     assert not re.findall(r"@import|url\(", markup)
-    assert html.count("plotly.js v") == 1
+    assert _unpacked(html, "plotly").count("plotly.js (cartesian - minified) v") == 1
 
 
 def test_links_lead_from_the_page_to_the_run(tmp_path: Path) -> None:

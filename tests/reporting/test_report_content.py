@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rllib_dapo.envs.row_counts import DataReport, RowFinding, SourceReport
-from rllib_dapo.reporting.report_content import json_number, report_content
+from rllib_dapo.reporting.figures_content import json_number
+from rllib_dapo.reporting.report_content import report_content
 from rllib_dapo.reporting.stored_run import StoredRun, read_run
 
 
@@ -43,8 +44,8 @@ def test_curves_are_those_of_result_json(sweep_folder: Path, data: dict[str, Any
         "Accuracy": ("env_runners", "accuracy"),
         "Reward": ("env_runners", "episode_return_mean"),
     }.items():
-        (place,) = [i for i, panel in enumerate(data["panels"]) if panel["title"] == title]
-        curve = data["trials"][1]["curves"][place][0]
+        (panel,) = [panel for panel in data["panels"] if panel["title"] == title]
+        curve = data["trials"][1]["figures"][panel["curves"][0]["figure"]]
         assert curve["x"] == [1, 2, 3, 4]
         assert curve["y"] == pytest.approx(
             [result[source[0]][source[1]] for result in results], rel=1e-4
@@ -55,9 +56,30 @@ def test_every_panel_of_the_paper_was_measured(data: dict[str, Any]) -> None:
     panels = [panel for panel in data["panels"] if not panel["is_further"]]
     assert len(panels) == 8
     for trial in data["trials"]:
-        for panel, curves in zip(data["panels"], trial["curves"], strict=True):
-            assert len(curves) == len(panel["labels"])
+        for panel in data["panels"]:
+            curves = [trial["figures"].get(curve["figure"]) for curve in panel["curves"]]
             assert any(curve and len(curve["x"]) == 4 for curve in curves), panel["title"]
+
+
+def test_every_number_of_the_results_is_a_figure(run: StoredRun, data: dict[str, Any]) -> None:
+    names = {figure["name"] for figure in data["figures"]}
+    assert {"timers/training_step", "seconds/update", "evaluation/env_runners/pass@2"} <= names
+    assert not [name for name in names if name.startswith(("config/l", "evaluation_at_start/"))]
+    frame = run.trials[0].frame
+    for name, curve in data["trials"][0]["figures"].items():
+        if name in frame and not name.startswith("evaluation/"):
+            assert len(curve["y"]) == frame[name].notna().sum(), name
+
+
+def test_two_runs_are_compared_under_their_letters(run: StoredRun) -> None:
+    other = replace(run, name="other", folder="/elsewhere")
+    both = report_content(run, other, link=None)
+    assert both["run"]["name"] == f"{run.name} and other"
+    assert [entry["label"] for entry in both["runs"]] == ["A", "B"]
+    assert both["runs"][1]["trials"] == [4, 5, 6, 7]
+    assert both["trials"][5]["name"] == "B trial_00001"
+    # Trials of the same settings in two runs are not taken for seeds of one.
+    assert sorted(map(len, both["seed_groups"])) == [1] * 8
 
 
 def test_evaluations_begin_before_training(data: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from rllib_dapo.reporting.responses_by_prompt import (
     MOST_ITERATIONS,
     MOST_PROMPTS,
     MOST_RESPONSES,
+    most_prompts,
     responses_by_prompt,
     shorten,
 )
@@ -87,3 +88,10 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
     assert "9,700 characters" in shown
     assert shorten("short", 300) == "short"
     assert len(shorten("x" * 10_000, None)) == 10_000
+
+
+def test_many_trials_have_fewer_prompts_each_and_at_least_one() -> None:
+    assert most_prompts([[44] * 4] * 9) == MOST_PROMPTS
+    assert most_prompts([[44] * 4] * 200) == 1
+    assert most_prompts([[20] * 50] * 30) == 22
+    assert most_prompts([[44]] * 10**4) == 1

@@ -51,7 +51,27 @@ def test_a_trial_whose_results_are_gone_has_none_and_the_others_do(copy: Path) -
     assert run.trials[2].status == "not started"
     assert len(run.trials[3].frame) == 4
     page = write_report(str(copy))
-    assert page.stat().st_size > 1e6
+    assert page.stat().st_size > 5e5
+
+
+def test_a_result_that_is_still_being_written_does_not_hide_those_before_it(copy: Path) -> None:
+    path = copy / "trial_00001" / "result.json"
+    path.write_text(path.read_text()[:-200])
+    trials = read_run(str(copy)).trials
+    assert [len(trial.frame) for trial in trials] == [4, 3, 4, 4]
+    assert trials[1].frame["env_runners/accuracy"].tolist() == pytest.approx(
+        [json.loads(line)["env_runners"]["accuracy"] for line in path.read_text().splitlines()[:3]]
+    )
+    assert trials[1].config["epsilon_low"] in (0.1, 0.2)
+
+
+def test_a_run_whose_own_metric_was_not_reported_yet_can_be_read(copy: Path) -> None:
+    record = copy / "run.json"
+    known = json.loads(record.read_text())
+    known["metric"] = "evaluation/env_runners/avg@64"
+    record.write_text(json.dumps(known))
+    assert read_run(str(copy)).metric == "evaluation/env_runners/avg@64"
+    assert write_report(str(copy)).is_file()
 
 
 def test_a_run_without_samples_or_checkpoints_has_a_page_too(copy: Path) -> None:

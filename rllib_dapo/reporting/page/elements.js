@@ -1,5 +1,5 @@
 // The report's data, and what every part of the page is made with: elements, and values as text.
-const report = JSON.parse(document.getElementById("data").textContent);
+let report = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 
 // Makes an element. What a run says goes in as text nodes, never as markup.
@@ -14,10 +14,13 @@ function element(tag, attributes, ...children) {
   return made;
 }
 
-// Fills a <select> with pairs of value and text.
+// Fills a <select> with pairs of value and text. What was chosen before stays chosen, if it can.
 function fillSelect(select, pairs, value) {
+  const before = select.options.length ? select.value : null;
   select.replaceChildren(...pairs.map(([key, text]) => element("option", { value: key }, text)));
-  if (value !== undefined) select.value = value;
+  const isKnown = pairs.some(([key]) => key === before);
+  if (isKnown) select.value = before;
+  else if (value !== undefined) select.value = value;
 }
 
 // Joins the parts that are not empty.
@@ -52,19 +55,37 @@ function shortName(setting) {
 }
 
 // What was varied, in short: "epsilon_low 0.2, epsilon_high 0.28".
-function variedText(trial) {
-  return Object.entries(trial.varied)
-    .map(([name, value]) => `${shortName(name)} ${shortText(value)}`)
-    .join(", ");
+const MOST_VARIED = 6;
+function variedText(trial, isMeant = () => true) {
+  const parts = Object.entries(trial.varied)
+    .filter(([name]) => isMeant(name))
+    .map(([name, value]) => `${shortName(name)} ${shortText(value)}`);
+  const more = parts.length - MOST_VARIED;
+  return parts.slice(0, MOST_VARIED).join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
 
-// The first trial with an evaluation of its own, beside the run's metric, if there is one.
-function trialWithFurtherEvaluation() {
-  const measured = report.trials.find((trial) => trial.avg);
-  const isTheMetric = measured && report.run.metric.endsWith(`/${measured.avg.name}`);
-  return isTheMetric ? undefined : measured;
+// A long name that may break after its slashes and underscores.
+function breakable(text) {
+  const parts = String(text).split(/(?<=[/_])/);
+  return parts.flatMap((part, place) => (place ? [element("wbr"), part] : [part]));
 }
 
-// The places of the trials in the report, from the worst to the best by the last value of the run's
-// metric.
-const fromWorstToBest = [...report.run.from_best].reverse();
+// A text as part of a file's name.
+function plainFileName(text) {
+  return String(text)
+    .replace(/[^\w.-]+/g, "_")
+    .slice(0, 80);
+}
+
+// Calls a function for a value that changes, and no more often than the browser draws.
+function onceAFrame(call) {
+  let isAsked = false;
+  return (...words) => {
+    if (isAsked) return;
+    isAsked = true;
+    requestAnimationFrame(() => {
+      isAsked = false;
+      call(...words);
+    });
+  };
+}

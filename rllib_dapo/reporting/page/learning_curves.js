@@ -1,158 +1,218 @@
-// Learning curves: a panel for each quantity, a color for each trial, and other dashes for the
-// second curve of a panel.
-const DASHES = ["solid", "dot"];
-const hidden = new Set();
-let selected = null;
+// Learning curves: a panel for each quantity, and a large one for any figure of the results.
+const ANY = "plot-any";
 
-function shownTrials() {
-  return report.trials.map((_, i) => i).filter((i) => !hidden.has(i));
+// The styles of a panel's lines: other dashes for a second curve, squares for evaluations.
+function panelStyles(panel) {
+  const styles = panel.curves.map(({ label, figure }, place) => ({
+    label,
+    dash: DASHES[place % DASHES.length],
+    read: (trial) => trial.figures[figure],
+  }));
+  const measured = report.trials.find((trial) => trial.avg);
+  if (panel.has_evaluation && measured) {
+    const label = `evaluation, ${measured.avg.name}`;
+    styles.push({ label, dash: "dash", mark: "square", read: (trial) => trial.avg });
+  }
+  return styles;
 }
 
-// The positions of iterations on the chosen axis. Only some iterations of a long trial are known
-// there; the others lie on the straight line between their neighbors.
-function positions(trial, iterations) {
-  const axis = $("axis").value;
-  const from = trial.x.iteration;
-  const to = trial.x[axis];
-  if (axis === "iteration" || !to.length) return iterations;
-
-  return iterations.map((iteration) => {
-    if (iteration <= 0) return 0; // the evaluation before training
-    let right = from.findIndex((known) => known >= iteration);
-    if (right < 0) right = from.length - 1;
-    if (from[right] === iteration || right === 0) return to[right];
-
-    const left = right - 1;
-    const share = (iteration - from[left]) / (from[right] - from[left]);
-    return to[left] + share * (to[right] - to[left]);
+function curvesLayout(traces, more) {
+  const isLog = $("log").checked;
+  const nothing = {
+    text: $("axis").value === "iteration" ? "not measured" : "not measured over this axis",
+    showarrow: false,
+    xref: "paper",
+    yref: "paper",
+    x: 0.5,
+    y: 0.5,
+  };
+  return layout({
+    hovermode: false, // the page has its own list
+    xaxis: { title: { text: axisTitle() }, rangemode: "tozero" },
+    yaxis: isLog ? { type: "log" } : more.yaxis,
+    height: more.height || 250,
+    annotations: traces.length ? [] : [nothing],
+    // Another axis or scale begins without the zoom of before.
+    uirevision: `${$("axis").value} ${isLog} ${more.revision || ""}`,
   });
 }
 
-function curveTrace(trial, index, curve, label, dash) {
-  const isFaint = selected !== null && selected !== index;
-  const name = joined(report.trials.length > 1 ? trial.name : "", label);
-  const varied = report.varied.length ? `<br>${plainInTemplate(variedText(trial))}` : "";
-  return {
-    x: positions(trial, curve.x),
-    y: curve.y,
-    type: "scatter",
-    connectgaps: true,
-    mode: curve.x.length === 1 ? "markers" : "lines",
-    opacity: isFaint ? 0.18 : 1,
-    line: { color: trialColor(index), width: selected === index ? 3 : 1.6, dash },
-    marker: { color: trialColor(index) },
-    name: plainText(name),
-    hovertemplate: `%{y:.4~g} at %{x}${varied}`,
-  };
+// The function that makes the plot of some lines, and keeps what the list and the files show.
+function linesPlot(id, styles, more) {
+  const lines = plotLines(styles);
+  hoverLines.set(id, lines);
+  const traces = lineTraces(lines);
+  return [traces, curvesLayout(traces, more)];
 }
 
-// The function that makes the plot of one panel.
-function panelPlot(number) {
-  const panel = report.panels[number];
-  return () => {
-    const traces = [];
-    for (const index of shownTrials()) {
-      const trial = report.trials[index];
-      trial.curves[number].forEach((curve, place) => {
-        const dash = DASHES[place % DASHES.length];
-        if (curve) traces.push(curveTrace(trial, index, curve, panel.labels[place], dash));
-      });
+// What is shown as a table: a row for each point of each line.
+function linesTable(id) {
+  if (!drawn.has(id) || stale.has(id)) draw(id);
+  const lines = hoverLines.get(id);
+  const columns = ["trial", "curve", axisTitle(), "value", "lowest", "highest", "seeds"];
+  const rows = lines.flatMap((line) =>
+    line.x.map((x, i) => [
+      line.name,
+      line.label,
+      x,
+      line.y[i],
+      ...(line.low ? [line.low[i], line.high[i], line.seeds[i]] : [null, null, 1]),
+    ]),
+  );
+  return { columns, rows };
+}
 
-      if (panel.has_evaluation && trial.avg) {
-        const points = curveTrace(trial, index, trial.avg, trial.avg.name, "dash");
-        const marker = { ...points.marker, symbol: "square", size: 6 };
-        traces.push({ ...points, mode: "lines+markers", marker });
-      }
-    }
-
-    const nothing = {
-      text: "not measured",
-      showarrow: false,
-      xref: "paper",
-      yref: "paper",
-      x: 0.5,
-      y: 0.5,
-    };
-    return [
-      traces,
-      layout({
-        xaxis: { title: { text: $("axis").selectedOptions[0].textContent }, rangemode: "tozero" },
-        yaxis: panel.is_share ? { range: [0, 1.03] } : { rangemode: "tozero" },
-        annotations: traces.length ? [] : [nothing],
-      }),
-    ];
-  };
+// What a panel's line styles mean, drawn as they are.
+function styleLegend(styles) {
+  const named = styles.filter(({ label }) => label);
+  return element(
+    "span",
+    { class: "styles" },
+    ...named.map(({ label, dash, mark }) =>
+      element("span", {}, lineSample({ dash, mark }), ` ${label}`),
+    ),
+  );
 }
 
 // A panel's heading, what its axis and dashes mean, and the place of its plot.
 function panelCard(panel, number) {
-  const styles = panel.labels
-    .filter(Boolean)
-    .map((label, place) => `${place % 2 ? "dotted" : "solid"}: ${label}`);
-  const measured = report.trials.find((trial) => trial.avg);
-  if (panel.has_evaluation && measured) styles.push(`squares: evaluation, ${measured.avg.name}`);
-
+  const id = `panel-${number}`;
   const inPaper = panel.figure && `the paper's ${panel.figure}`;
-  const note = [panel.unit, styles.join(", "), inPaper].filter(Boolean).join("; ");
+  const note = [panel.unit, inPaper].filter(Boolean).join("; ");
+  const described = `${panel.title}: ${note}`;
   return element(
     "figure",
     { class: "card" },
-    element("h3", {}, panel.title),
-    element("figcaption", { class: "muted" }, note),
-    element("div", {
-      class: "plot panel",
-      id: `panel-${number}`,
-      role: "img",
-      "aria-label": `${panel.title}: ${note}`,
-    }),
+    element(
+      "div",
+      { class: "head" },
+      element("h3", {}, panel.title),
+      downloadButtons(id, panel.title),
+    ),
+    element("figcaption", { class: "muted" }, note, " ", styleLegend(panelStyles(panel))),
+    element("div", { class: "plot panel", id, role: "img", "aria-label": described }),
   );
 }
 
-function showSelected() {
-  const trial = selected === null ? null : report.trials[selected];
-  $("chosen").textContent = trial ? `highlighted: ${trial.name} ${variedText(trial)}` : "";
-  for (const row of $("table").tBodies[0].rows) {
-    row.classList.toggle("selected", Number(row.dataset.trial) === selected);
-  }
-}
-
-// Highlights a trial's curves, or no longer if they were highlighted.
-function select(index) {
-  selected = selected === index ? null : index;
-  showSelected();
-  redrawCurves();
-}
-
 function redrawCurves() {
-  return redraw((id) => id.startsWith("panel-") || id === "parallel");
+  return redraw((id) => id.startsWith("panel-") || id === ANY || id === "parallel");
 }
 
-// A button that hides a trial and shows it again.
-function trialButton(trial, index) {
-  const swatch = element("span", { class: "swatch", "data-trial": index });
-  const label = element("span", {}, joined(trial.name, variedText(trial)));
-  const button = element("button", { type: "button", "aria-pressed": "true" }, swatch, label);
-  button.addEventListener("click", () => {
-    if (!hidden.delete(index)) hidden.add(index);
-    button.setAttribute("aria-pressed", String(!hidden.has(index)));
-    redrawCurves();
-  });
-  return button;
-}
+// The kinds of figures, in the order of the list of choices.
+const FIGURE_KINDS = [
+  ["sampling and rewards", (name) => name.startsWith("env_runners/")],
+  ["training", (name) => name.startsWith("learners/")],
+  ["evaluation", (name) => name.startsWith("evaluation/")],
+  ["seconds of an iteration", (name) => name.startsWith("seconds/")],
+  ["further", () => true],
+];
 
-function colorSwatches() {
-  for (const swatch of document.querySelectorAll(".swatch")) {
-    swatch.style.background = trialColor(Number(swatch.dataset.trial));
+function fillFigures() {
+  const wanted = $("figure-filter").value.trim().toLowerCase();
+  const matching = report.figures.filter(({ name, meaning }) =>
+    `${name} ${meaning}`.toLowerCase().includes(wanted),
+  );
+  const before = $("figure").value;
+  const groups = FIGURE_KINDS.map(([label]) => element("optgroup", { label }));
+  for (const { name } of matching) {
+    const kind = FIGURE_KINDS.findIndex(([, isMeant]) => isMeant(name));
+    groups[kind].append(element("option", { value: name }, name));
   }
+  $("figure").replaceChildren(...groups.filter((group) => group.children.length));
+  if (matching.some(({ name }) => name === before)) $("figure").value = before;
+  $("figure-count").textContent = wanted
+    ? `${matching.length} of ${report.figures.length} figures`
+    : `${report.figures.length} figures`;
 }
 
-function makeCurves() {
-  if (report.trials.length > 1) $("chips").append(...report.trials.map(trialButton));
+function anyPlot() {
+  const name = $("figure").value;
+  const style = { label: "", dash: "solid", read: (trial) => trial.figures[name] };
+  return linesPlot(ANY, [style], { yaxis: {}, height: 380, revision: name });
+}
 
-  $("further").hidden = !report.panels.some((panel) => panel.is_further);
-  report.panels.forEach((panel, number) => {
-    $(panel.is_further ? "further-panels" : "panels").append(panelCard(panel, number));
-    plots.set(`panel-${number}`, panelPlot(number));
+function showFigure() {
+  const name = $("figure").value;
+  const found = report.figures.find((figure) => figure.name === name);
+  $("figure-name").textContent = name;
+  $("figure-meaning").textContent = found ? joined(found.meaning, found.unit) : "";
+  return redraw((id) => id === ANY);
+}
+
+// Curves that are thinned, and what bands and smoothing are.
+function curvesNote() {
+  const parts = [];
+  const { thinned } = report;
+  if (thinned) {
+    parts.push(
+      `Curves are thinned: of up to ${thinned.longest} points, ${thinned.panels} are kept in the ` +
+        `panels below and ${thinned.others} in any other figure; each stretch keeps its lowest ` +
+        "and its highest point. rllib-dapo report --json has all of them.",
+    );
+  }
+  if (areSeedsTogether() && hasSeeds()) {
+    parts.push(
+      "Lines are means over seeds, bands reach from the lowest to the highest seed. " +
+        `A chart with more than ${MOST_BANDS} of them shows none.`,
+    );
+  }
+  const weight = Number($("smoothing").value);
+  if (weight)
+    parts.push(`Smoothed: each point is a moving average that keeps ${weight} of the one before.`);
+  if ($("log").checked) parts.push("A logarithmic scale shows nothing at 0 and below.");
+  $("curves-note").textContent = parts.join(" ");
+}
+
+function setUpCurves() {
+  const again = () => {
+    $("smoothing-value").textContent = Number($("smoothing").value) ? $("smoothing").value : "off";
+    curvesNote();
+    redrawCurves();
+  };
+  for (const id of ["axis", "log", "seeds"]) $(id).addEventListener("change", again);
+  $("smoothing").addEventListener("input", onceAFrame(again));
+
+  $("figure-filter").addEventListener("input", () => {
+    fillFigures();
+    if ($("figure").value) showFigure();
   });
-  $("axis").addEventListener("change", redrawCurves);
+  $("figure").addEventListener("change", showFigure);
+  fillFigures();
+  if (report.figures.some(({ name }) => name === report.run.metric)) {
+    $("figure").value = report.run.metric;
+  }
+  plots.set(ANY, anyPlot);
+  shownTables.set(ANY, () => linesTable(ANY));
+  followPointer(ANY);
+}
+
+// The cards of all panels, made anew if a run that goes on has others than before.
+let titlesOfPanels = null;
+function fillPanels() {
+  $("further").hidden = !report.panels.some((panel) => panel.is_further);
+  const titles = report.panels.map((panel) => panel.title).join();
+  if (titles === titlesOfPanels) return;
+  titlesOfPanels = titles;
+  for (const id of ["panels", "further-panels"]) $(id).replaceChildren();
+
+  report.panels.forEach((panel, number) => {
+    const id = `panel-${number}`;
+    $(panel.is_further ? "further-panels" : "panels").append(panelCard(panel, number));
+    plots.set(id, () => {
+      const yaxis = panel.is_share ? { range: [0, 1.03] } : { rangemode: "tozero" };
+      return linesPlot(id, panelStyles(panel), { yaxis });
+    });
+    shownTables.set(id, () => linesTable(id));
+    followPointer(id);
+    near.delete(id);
+    drawn.delete(id);
+    watchPlot(id);
+  });
+}
+
+function fillCurves() {
+  fillPanels();
+  fillFigures();
+  showFigure();
+  curvesNote();
 }

@@ -1,231 +1,113 @@
-// What the settings did: a map over two of them, and all of them side by side.
+// What the settings did: a map over two of them, all of them side by side, and the share of each.
+function percent(share) {
+  return `${(100 * share).toFixed(0)} %`;
+}
 
-// What trials can be compared by: pairs of a name and the function that reads it from a trial.
-function outcomes() {
-  const found = [
-    [`last ${report.run.metric}`, (trial) => trial.metric.last],
-    [`best ${report.run.metric}`, (trial) => trial.metric.best],
+// What a comparison over seeds has found, and which settings had no effect.
+function comparisonLines() {
+  const comparison = report.sweep_comparison;
+  if (!comparison) return [];
+  const marks = comparison.points.map((point) => point.mark);
+  const isMarked = comparison.verdict !== "unknown";
+  const legend = [
+    isMarked && marks.includes("best") && `${MARKS.best} the best`,
+    isMarked && marks.includes("same") && `${MARKS.same} cannot be told from it`,
   ];
-  const measured = trialWithFurtherEvaluation();
-  if (measured) found.push([`last evaluation, ${measured.avg.name}`, (trial) => trial.evaluation]);
-  for (const name of Object.keys(report.trials[0].summary)) {
-    found.push([`last ${name}`, (trial) => trial.summary[name]]);
-  }
-  return found;
-}
-
-// The values that a setting had in any trial, sorted.
-function distinctValues(name) {
-  const all = [...new Set(report.trials.map((trial) => trial.varied[name]))];
-  const areNumbers = all.every((value) => typeof value === "number");
-  return areNumbers ? all.sort((a, b) => a - b) : all.map(String).sort();
-}
-
-function settingOf(trial, name) {
-  const value = trial.varied[name];
-  return typeof value === "number" ? value : String(value);
-}
-
-// One outcome over two settings: cells where the trials form a grid, points where they do not.
-function settingsMap() {
-  const [across, up] = [$("heat-x").value, $("heat-y").value];
-  const [title, read] = outcomes()[Number($("heat-value").value)];
-  const known = report.trials.filter((trial) => read(trial) !== null);
-  const [columns, rows] = [distinctValues(across), distinctValues(up)];
-
-  const isGrid =
-    columns.length * rows.length <= 2 * report.trials.length &&
-    columns.length <= 12 &&
-    rows.length <= 12;
-  const map = { across, up, title, read, known, columns, rows };
-  return isGrid ? gridMap(map) : pointMap(map);
-}
-
-function mapAxes({ across, up }, more) {
-  return {
-    height: 380,
-    margin: { l: 60, r: 10, t: 10, b: 50 },
-    xaxis: { title: { text: plainText(across) }, showgrid: false, ...more },
-    yaxis: { title: { text: plainText(up) }, showgrid: false, ...more },
-  };
-}
-
-function colorBar() {
-  return { thickness: 12, outlinewidth: 0, tickfont: { color: themeColor("--text") } };
-}
-
-function pointMap(map) {
-  const { across, up, read, known } = map;
-  const line = { width: 1, color: themeColor("--text") };
-  const marker = {
-    size: 14,
-    color: known.map(read),
-    colorscale: "Viridis",
-    colorbar: colorBar(),
-    line,
-  };
-  const points = {
-    type: "scatter",
-    mode: "markers",
-    x: known.map((trial) => settingOf(trial, across)),
-    y: known.map((trial) => settingOf(trial, up)),
-    text: known.map((trial) => plainText(trial.name)),
-    marker,
-    hovertemplate: "%{text}<br>%{x}, %{y}: %{marker.color:.4~g}<extra></extra>",
-  };
-  return [[points], layout(mapAxes(map, {}))];
-}
-
-function gridMap(map) {
-  const { across, up, title, read, known, columns, rows } = map;
-
-  // A cell with several trials, of different seeds for example, shows their mean.
-  const cells = rows.map((y) =>
-    columns.map((x) => {
-      const here = known
-        .filter((trial) => settingOf(trial, across) === x && settingOf(trial, up) === y)
-        .map(read);
-      return here.length ? here.reduce((sum, value) => sum + value, 0) / here.length : null;
-    }),
-  );
-
-  const settings = `${plainInTemplate(across)} %{x}<br>${plainInTemplate(up)} %{y}`;
-  const heatmap = {
-    type: "heatmap",
-    z: cells,
-    x: columns.map((x) => plainText(shortText(x))),
-    y: rows.map((y) => plainText(shortText(y))),
-    colorscale: "Viridis",
-    colorbar: colorBar(),
-    xgap: 2,
-    ygap: 2,
-    hoverongaps: false,
-    text: cells.map((row) => row.map(shortText)),
-    texttemplate: "%{text}",
-    hovertemplate: `${settings}<br>${plainInTemplate(title)} %{z:.4~g}<extra></extra>`,
-  };
-  return [[heatmap], layout(mapAxes(map, { type: "category" }))];
-}
-
-// One of the parallel axes: where its values lie between 0 and 1, and its ticks. A wide range of
-// positive numbers is logarithmic; words have equal distances.
-function parallelAxis(name, read) {
-  const all = report.trials.map(read);
-  const numbers = all.filter((value) => typeof value === "number");
-  const hasWords = numbers.length < all.filter((value) => value !== null).length;
-  return hasWords ? wordAxis(name, read, all) : numberAxis(name, read, numbers);
-}
-
-function wordAxis(name, read, all) {
-  const words = [...new Set(all.map(String))].sort();
-  const place = (value) =>
-    words.length > 1 ? words.indexOf(String(value)) / (words.length - 1) : 0.5;
-  return { name, read, place, ticks: words.map((text) => [place(text), text]) };
-}
-
-function numberAxis(name, read, numbers) {
-  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
-  const scale = low > 0 && high / low >= 20 ? Math.log : (value) => value;
-  const place = (value) => {
-    if (value === null) return null;
-    return high > low ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : 0.5;
-  };
-  const distinct = [...new Set(numbers)];
-  const labelled = distinct.length <= 6 ? distinct : [low, high];
-  return { name, read, place, ticks: labelled.map((value) => [place(value), shortText(value)]) };
-}
-
-// Parallel coordinates: the varied settings and three outcomes, a line for each trial.
-function parallelCoordinates() {
-  const shown = outcomes()
-    .slice(0, 3)
-    .filter(([, read]) => report.trials.some((trial) => read(trial) !== null));
-  const axes = [
-    ...report.varied.map((name) => parallelAxis(shortName(name), (trial) => trial.varied[name])),
-    ...shown.map(([name, read]) => parallelAxis(name.replace("env_runners/", ""), read)),
-  ];
-  $("parallel").style.minWidth = `${110 * axes.length}px`;
-
-  // Long names break at spaces and slashes.
-  const names = axes.map((axis) =>
-    plainText(axis.name)
-      .replace(/ /g, "<br>")
-      .replace(/(\w)\/(?=\w)/g, "$1<br>"),
-  );
   return [
-    shownTrials().map((index) => parallelTrace(axes, index)),
-    layout({
-      height: 380,
-      margin: { l: 20, r: 20, t: 10, b: 60 },
-      shapes: axes.map((_, x) => ({
-        type: "line",
-        x0: x,
-        x1: x,
-        y0: 0,
-        y1: 1,
-        layer: "below",
-        line: { color: themeColor("--line"), width: 2 },
-      })),
-      annotations: parallelTicks(axes),
-      xaxis: {
-        tickvals: axes.map((_, i) => i),
-        ticktext: names,
-        range: [-0.3, axes.length - 0.4],
-        showgrid: false,
-        zeroline: false,
-        fixedrange: true,
-      },
-      yaxis: { visible: false, range: [-0.06, 1.06], fixedrange: true },
-    }),
-  ];
+    comparison.text,
+    ...(comparison.idle || []).map(({ text }) => text),
+    joined(...legend) && `In the map: ${joined(...legend)}`,
+  ].filter(Boolean);
 }
 
-function parallelTrace(axes, index) {
-  const trial = report.trials[index];
-  const isFaint = selected !== null && selected !== index;
-  return {
-    type: "scatter",
-    mode: "lines+markers",
-    x: axes.map((_, i) => i),
-    y: axes.map((axis) => axis.place(axis.read(trial))),
-    line: { color: trialColor(index), width: selected === index ? 4 : 2 },
-    opacity: isFaint ? 0.18 : 0.9,
-    connectgaps: true,
-    name: plainText(trial.name),
-    text: axes.map((axis) => plainText(`${axis.name}: ${shortText(axis.read(trial))}`)),
-    hovertemplate: "%{text}",
-  };
+function chosenImportance() {
+  const { name } = outcomes()[Number($("heat-value").value)];
+  const found = report.importance.find(({ outcome }) => outcome === name);
+  return found ? found.settings : [];
 }
 
-function parallelTicks(axes) {
-  const font = { size: 11, color: themeColor("--muted") };
-  return axes.flatMap((axis, x) =>
-    axis.ticks.map(([y, text]) => ({
-      x,
-      y,
-      text: plainText(text),
-      showarrow: false,
-      xanchor: "left",
-      xshift: 5,
-      font,
-    })),
+// A setting's share as a bar, with a line where chance alone would bring it on average.
+function importanceRow(row) {
+  const bar = element("span", { class: "bar" });
+  const fill = element("span", { class: "fill" });
+  fill.style.width = `${100 * row.share}%`;
+  const chance = element("span", { class: "chance" });
+  chance.style.left = `${100 * row.by_chance}%`;
+  bar.append(fill, chance);
+
+  const kind = row.ranges ? "ranges of values" : "values";
+  const shares = `${percent(row.share)}; by chance ${percent(row.by_chance)}`;
+  const note = `${shares}; ${row.groups} ${kind}, ${row.trials} trials`;
+  return element(
+    "div",
+    { class: "importance", "data-setting": row.setting },
+    element("span", { class: "name" }, row.setting),
+    bar,
+    element("span", { class: "muted" }, note),
   );
 }
 
-function makeSweep() {
+function showImportance() {
+  const rows = chosenImportance();
+  const nothing =
+    "Not to be told: it needs three trials that came out differently, with several for a value.";
+  $("importance-list").replaceChildren(
+    ...(rows.length ? rows.map(importanceRow) : [element("p", { class: "muted" }, nothing)]),
+  );
+}
+
+function importanceTable() {
+  const columns = ["setting", "share of variance", "share by chance", "groups", "trials"];
+  const rows = chosenImportance().map((row) => [
+    row.setting,
+    row.share,
+    row.by_chance,
+    row.groups,
+    row.trials,
+  ]);
+  return { columns, rows };
+}
+
+function setUpSweep() {
+  for (const id of ["heat-value", "heat-x", "heat-y", "sweep-run"]) {
+    $(id).addEventListener("change", () => {
+      showImportance();
+      redraw((drawnId) => drawnId === "heatmap");
+    });
+  }
+  plots.set("heatmap", settingsMap);
+  plots.set("parallel", parallelCoordinates);
+  shownTables.set("heatmap", mapTable);
+  shownTables.set("parallel", parallelTable);
+  shownTables.set("importance-list", importanceTable);
+
+  // Its axes turn when the window becomes narrow.
+  let before = 0;
+  new ResizeObserver(([{ target }]) => {
+    if (before && Math.abs(target.clientWidth - before) > 20) redraw((id) => id === "parallel");
+    before = target.clientWidth;
+  }).observe($("parallel"));
+}
+
+function fillSweep() {
   $("sweep").hidden = !report.varied.length;
   if (!report.varied.length) return;
 
   const names = report.varied.map((name) => [name, name]);
   fillSelect(
     $("heat-value"),
-    outcomes().map(([name], place) => [String(place), name]),
+    outcomes().map(({ title }, place) => [String(place), title]),
   );
-  fillSelect($("heat-x"), names, report.varied[0]);
-  fillSelect($("heat-y"), names, report.varied[1] || report.varied[0]);
-  for (const id of ["heat-value", "heat-x", "heat-y"]) {
-    $(id).addEventListener("change", () => redraw((drawnId) => drawnId === "heatmap"));
-  }
-  plots.set("heatmap", settingsMap);
-  plots.set("parallel", parallelCoordinates);
+  const others = report.varied.filter((name) => name !== SEED);
+  fillSelect($("heat-x"), names, others[0] || SEED);
+  fillSelect($("heat-y"), [...names, [NO_SETTING, "nothing"]], others[1] || NO_SETTING);
+  $("sweep-run").parentElement.hidden = report.runs.length < 2;
+  const runs = report.runs.map(({ label, name }, place) => [String(place), joined(label, name)]);
+  fillSelect($("sweep-run"), [...runs, ["", "all runs"]], "0");
+  $("comparison").replaceChildren(...comparisonLines().map((line) => element("p", {}, line)));
+
+  const left = report.varied.length - MOST_AXES;
+  $("parallel-note").textContent =
+    left > 0 ? `The first ${MOST_AXES} of ${report.varied.length} settings that differ.` : "";
+  showImportance();
 }

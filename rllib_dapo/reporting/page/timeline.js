@@ -1,6 +1,11 @@
 // Who worked when: one row for each engine, each Learner and the driver.
+function chosenTimeline() {
+  const nothing = { rows: [], spans: [], iterations: [] };
+  return report.trials[Number($("timeline-trial").value)].timeline || nothing;
+}
+
 function timelinePlot() {
-  const { rows, spans, iterations } = report.trials[Number($("timeline-trial").value)].timeline;
+  const { rows, spans, iterations } = chosenTimeline();
   const names = rows.map(plainText);
   const parts = report.time_parts.filter((part) => spans.some((span) => span[1] === part));
   const traces = parts.map((part) => {
@@ -48,7 +53,19 @@ function timelinePlot() {
   ];
 }
 
-function makeTimeline() {
+function timelineTable() {
+  const { rows, spans } = chosenTimeline();
+  const found = spans.map(([row, part, start, seconds]) => [rows[row], part, start, seconds]);
+  return { columns: ["row", "part", "start, s", "seconds"], rows: found };
+}
+
+function setUpTimeline() {
+  plots.set("timeline-plot", timelinePlot);
+  shownTables.set("timeline-plot", timelineTable);
+  $("timeline-trial").addEventListener("change", () => redraw((id) => id === "timeline-plot"));
+}
+
+function fillTimeline() {
   const known = report.trials
     .map((trial, index) => [String(index), trial])
     .filter(([, trial]) => trial.timeline);
@@ -56,8 +73,6 @@ function makeTimeline() {
   if (!known.length) return;
 
   const choices = known.map(([index, trial]) => [index, joined(trial.name, variedText(trial))]);
-  const best = [...fromWorstToBest].reverse().find((index) => report.trials[index].timeline);
+  const best = report.run.from_best.find((index) => report.trials[index].timeline);
   fillSelect($("timeline-trial"), choices, String(best === undefined ? known[0][0] : best));
-  plots.set("timeline-plot", timelinePlot);
-  $("timeline-trial").addEventListener("change", () => redraw((id) => id === "timeline-plot"));
 }

@@ -1,10 +1,15 @@
 // The table of trials, sorted by a click on a heading.
 
 // The columns: a heading, the function that reads a trial's value, and one that makes it text.
+const MOST_SETTINGS = 8;
+let sortedBy = null; // the heading, and whether it goes up
+
 function tableColumns() {
   const found = [
     ["trial", (trial) => trial.name],
-    ...report.varied.map((name) => [shortName(name), (trial) => trial.varied[name]]),
+    ...report.varied
+      .slice(0, MOST_SETTINGS)
+      .map((name) => [shortName(name), (trial) => trial.varied[name]]),
     [`last ${report.run.metric.replace("env_runners/", "")}`, (trial) => trial.metric.last],
     ["best", (trial) => trial.metric.best],
   ];
@@ -44,19 +49,29 @@ function tableRow(trial, index, columns) {
     }),
   );
 
-  const row = element("tr", { "data-trial": index }, ...cells);
+  const headings = columns.map(([name]) => name);
+  const row = labelledRow({ "data-trial": index }, cells, headings);
   row.addEventListener("click", () => select(index));
   return row;
 }
 
-function sortTable(place, columns) {
+// Sorts by a column; by the same one again the other way round.
+function sortTable(name, columns) {
+  const isAscending = !(sortedBy && sortedBy.name === name && sortedBy.isAscending);
+  sortedBy = { name, isAscending };
+  showSorted(columns);
+}
+
+function showSorted(columns) {
+  const place = sortedBy ? columns.findIndex(([name]) => name === sortedBy.name) : -1;
+  if (place < 0) return;
+  const { isAscending } = sortedBy;
   const head = $("table").tHead.rows[0].cells;
-  const body = $("table").tBodies[0];
-  const isAscending = head[place].getAttribute("aria-sort") !== "ascending";
   for (const cell of head) cell.removeAttribute("aria-sort");
   head[place].setAttribute("aria-sort", isAscending ? "ascending" : "descending");
 
   const read = columns[place][1];
+  const body = $("table").tBodies[0];
   const valueIn = (row) => read(report.trials[Number(row.dataset.trial)]);
   const sorted = [...body.rows].sort((a, b) => {
     const [x, y] = [valueIn(a), valueIn(b)];
@@ -66,18 +81,34 @@ function sortTable(place, columns) {
   body.append(...sorted);
 }
 
-function makeTable() {
+// The table as it is sorted.
+function trialsTable() {
   const columns = tableColumns();
-  const headings = columns.map(([name], place) => {
-    const button = element(
-      "button",
-      { type: "button", onclick: () => sortTable(place, columns) },
-      name,
-    );
+  const rows = [...$("table").tBodies[0].rows].map((row) => {
+    const trial = report.trials[Number(row.dataset.trial)];
+    return columns.map(([, read]) => read(trial));
+  });
+  return { columns: columns.map(([name]) => name), rows };
+}
+
+function fillTable() {
+  const columns = tableColumns();
+  const headings = columns.map(([name]) => {
+    const click = () => sortTable(name, columns);
+    const button = element("button", { type: "button", onclick: click }, ...breakable(name));
     return element("th", { scope: "col" }, button);
   });
-  $("table").tHead.append(element("tr", {}, ...headings));
-  $("table").tBodies[0].append(
+  $("table").tHead.replaceChildren(element("tr", {}, ...headings));
+  $("table").tBodies[0].replaceChildren(
     ...report.trials.map((trial, index) => tableRow(trial, index, columns)),
   );
+  showSorted(columns);
+  showSelected();
+  shownTables.set("table", trialsTable);
+
+  const left = report.varied.length - MOST_SETTINGS;
+  $("table-note").textContent =
+    left > 0
+      ? `The first ${MOST_SETTINGS} of ${report.varied.length} settings that differ are shown.`
+      : "";
 }
