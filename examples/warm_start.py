@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,13 @@ def newest_checkpoint(runs: Path) -> Path:
     return max(runs.glob("*/*/checkpoint_*"), key=lambda path: (path.name, path.stat().st_mtime))
 
 
-def evaluation(file: Path) -> dict[str, Any]:
+def evaluation(when: str, file: Path) -> dict[str, Any]:
     """avg@8 with its interval, and what it was measured on."""
     figures = json.loads(file.read_text(encoding="utf-8"))
     name = f"avg@{SAMPLES}"
-    return {
-        name: figures[name],
-        "interval": figures["intervals"][name],
-        **{key: figures[key] for key in ("problems", "responses", "missing", "truncated")},
-    }
+    low, high = figures["intervals"][name]
+    counts = {key: figures[key] for key in ("problems", "responses", "missing", "truncated")}
+    return {"when": when, name: figures[name], "low": low, "high": high, **counts}
 
 
 def main() -> None:
@@ -113,9 +112,9 @@ def main() -> None:
         "model": MODEL,
         "data": given.data.name,
         "iterations": given.iterations,
-        "evaluations": {
-            name: evaluation(folder / f"{name}.json") for name in ("before", "between", "after")
-        },
+        "rows": [
+            evaluation(name, folder / f"{name}.json") for name in ("before", "between", "after")
+        ],
         "sft": {
             "records": learnt["records"],
             "steps": len(learnt["steps"]),
@@ -123,15 +122,21 @@ def main() -> None:
             "heldout_loss": learnt["heldout_loss"],
         },
         "seconds": steps.seconds,
-        "machine": {"cpus": len(os.sched_getaffinity(0)), "processor": platform.processor()},
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "gpu": None,
+        },
     }
     given.results.parent.mkdir(parents=True, exist_ok=True)
     given.results.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     print()
-    for name, found in record["evaluations"].items():
-        low, high = found["interval"]
-        print(f"{name:8} avg@{SAMPLES} {found[f'avg@{SAMPLES}']:.4f} [{low:.4f}, {high:.4f}]")
+    for row in record["rows"]:
+        figure = f"{row[f'avg@{SAMPLES}']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
+        print(f"{row['when']:8} avg@{SAMPLES} {figure}")
     print(f"figures: {given.results}")
 
 

@@ -24,7 +24,7 @@ import study_tables
 
 REPO = Path(__file__).resolve().parents[1]
 PAGE, IMAGES = REPO / "docs" / "results.md", REPO / "docs" / "images"
-SCRIPTS, RESULTS = REPO / "benchmarks", REPO / "benchmarks" / "results"
+RESULTS = REPO / "benchmarks" / "results"
 STUDY, CLAIMS = "sample_efficiency", "claims"
 # Results of a script with other arguments.
 COMMANDS = {
@@ -34,6 +34,8 @@ COMMANDS = {
     "sweep_overhead_at_once": "sweep_overhead.py --at-once",
     "scale_long": "scale.py --long",
 }
+# Results of scripts elsewhere.
+ELSEWHERE = {"warm_start": "examples/warm_start.py mawps.jsonl"}
 
 HEAD = """# Results
 What was measured, with what came out, holding or not. `make results` writes this page from \
@@ -122,8 +124,8 @@ def benchmark(record: Mapping[str, Any], name: str) -> str:
         record: Its results.
         name: Name of the file.
     """
-    command = COMMANDS.get(name, f"{name}.py")
-    rows = [("command", f"`python benchmarks/{command}`")]
+    command = ELSEWHERE.get(name) or f"benchmarks/{COMMANDS.get(name, f'{name}.py')}"
+    rows = [("command", f"`python {command}`")]
     rows += [("machine", _machine(record["machine"]))] if "machine" in record else []
     rows.append(("date", record.get("machine", {}).get("date", "not recorded")))
     for side, label in (("ours", "this package"), ("other", "against")):
@@ -165,7 +167,7 @@ def _further(record: Mapping[str, Any]) -> list[str]:
 
 def _purpose(command: str) -> str:
     """First line of a script's docstring."""
-    script = SCRIPTS / command.split()[0]
+    script = REPO / command.split()[0]
     if not script.is_file():
         return ""
     docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""

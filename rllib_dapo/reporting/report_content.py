@@ -100,7 +100,7 @@ def report_content(
         figures = trial_figures(trial, names, panels, limits)
         trials.append({**content, "figures": figures, "prompts": prompts})
 
-    comparison = run_comparison(run)
+    comparison = run_comparison(run) if len(runs) == 1 else None
     return {
         "run": _run_content(run, comparison),
         "runs": _runs_content(compared),
