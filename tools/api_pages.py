@@ -27,16 +27,6 @@ DOCUMENTED = (
     "env_check.check_environment",
     "env_check.environment_finding",
     "envs",
-    "metrics",
-    "models.model_names",
-    "reporting.demo_picture",
-    "run.preset_files",
-    "run.quiet_python",
-    "run.run_file",
-    "run.run_settings",
-    "run.search.joint_space",
-    "run.search.stoppers",
-    "run.shared_engines",
 )
 
 

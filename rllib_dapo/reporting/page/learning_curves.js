@@ -144,10 +144,11 @@ function curvesNote() {
   const parts = [];
   const { thinned } = report;
   if (thinned) {
+    const inPanels = thinned.panels < thinned.longest ? thinned.panels : "all";
     parts.push(
-      `Curves are thinned: of up to ${thinned.longest} points, ${thinned.panels} are kept in the ` +
-        `panels below and ${thinned.others} in any other figure; each stretch keeps its lowest ` +
-        "and its highest point. rllib-dapo report --json has all of them.",
+      `Curves are thinned: of up to ${thinned.longest} points, ${inPanels} are kept in the panels ` +
+        `below and ${thinned.others} in any other figure; each stretch keeps its lowest and its ` +
+        "highest point. rllib-dapo report --json has all of them.",
     );
   }
   if (areSeedsTogether() && hasSeeds()) {

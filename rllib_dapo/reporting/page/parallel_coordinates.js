@@ -48,9 +48,18 @@ function parallelAxes() {
   ];
 }
 
+function areUpright(axes) {
+  return $("parallel").clientWidth >= AXIS_WIDTH * axes.length;
+}
+
+function parallelHeight(axes) {
+  return areUpright(axes) ? 380 : 60 + 74 * axes.length;
+}
+
 function parallelCoordinates() {
   const axes = parallelAxes();
-  const isUpright = $("parallel").clientWidth >= AXIS_WIDTH * axes.length;
+  const isUpright = areUpright(axes);
+  keepHeight("parallel", parallelHeight(axes));
   const lines = shownTrials().map((index) => parallelLine(axes, index));
   return [parallelTraces(lines, isUpright), parallelLayout(axes, isUpright)];
 }
@@ -112,7 +121,7 @@ function parallelLayout(axes, isUpright) {
   };
   const along = { visible: false, range: [-room, 1 + room], fixedrange: true };
   return layout({
-    height: isUpright ? 380 : 60 + 74 * axes.length,
+    height: parallelHeight(axes),
     margin: { l: 20, r: 20, t: 10, b: isUpright ? 60 : 10 },
     shapes,
     annotations: parallelTicks(axes, isUpright),

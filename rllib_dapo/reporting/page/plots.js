@@ -45,6 +45,11 @@ const near = new Set();
 const stale = new Set();
 const plotSettings = { displaylogo: false, displayModeBar: false, responsive: true };
 
+// Keeps the room of a plot before it is drawn, so that nothing below it moves.
+function keepHeight(id, height) {
+  $(id).style.minHeight = `${height}px`;
+}
+
 function draw(id) {
   drawn.add(id);
   stale.delete(id);

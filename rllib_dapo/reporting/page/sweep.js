@@ -106,6 +106,7 @@ function fillSweep() {
   fillSelect($("sweep-run"), [...runs, ["", "all runs"]], "0");
   $("comparison").replaceChildren(...comparisonLines().map((line) => element("p", {}, line)));
 
+  keepHeight("parallel", parallelHeight(parallelAxes()));
   const left = report.varied.length - MOST_AXES;
   $("parallel-note").textContent =
     left > 0 ? `The first ${MOST_AXES} of ${report.varied.length} settings that differ.` : "";

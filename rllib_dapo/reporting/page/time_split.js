@@ -1,6 +1,10 @@
 // Where the time of each trial went.
 const PART_COLORS = ["#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#8A8A8A"];
 
+function heightOfRows(count) {
+  return 130 + 26 * count;
+}
+
 function hasTimes(trial) {
   return Object.keys(trial.time).length > 0;
 }
@@ -30,7 +34,7 @@ function timePlot() {
     traces,
     layout({
       barmode: "stack",
-      height: 130 + 26 * trials.length,
+      height: heightOfRows(trials.length),
       showlegend: true,
       bargap: 0.25,
       legend: { orientation: "h", x: 0, y: -0.02, yanchor: "top", traceorder: "normal" },
@@ -56,6 +60,7 @@ function setUpTimes() {
 
 function fillTimes() {
   $("time-plot").parentElement.hidden = !report.trials.some(hasTimes);
+  keepHeight("time-plot", heightOfRows(report.trials.filter(hasTimes).length));
   $("time-missing").hidden = report.trials.every((trial) => hasTimes(trial) || !trial.iterations);
   $("time").hidden = !report.trials.some((trial) => trial.iterations);
 }

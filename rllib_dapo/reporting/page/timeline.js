@@ -37,7 +37,7 @@ function timelinePlot() {
     traces,
     layout({
       barmode: "overlay",
-      height: 130 + 26 * rows.length,
+      height: heightOfRows(rows.length),
       showlegend: true,
       shapes: ends,
       legend: { orientation: "h", x: 0, y: -0.02, yanchor: "top", traceorder: "normal" },
@@ -75,4 +75,5 @@ function fillTimeline() {
   const choices = known.map(([index, trial]) => [index, joined(trial.name, variedText(trial))]);
   const best = report.run.from_best.find((index) => report.trials[index].timeline);
   fillSelect($("timeline-trial"), choices, String(best === undefined ? known[0][0] : best));
+  keepHeight("timeline-plot", heightOfRows(chosenTimeline().rows.length));
 }
