@@ -22,11 +22,16 @@ FOLDER = Path("outputs/own_figures").absolute()
 
 
 class OwnFigures(RLlibCallback):
-    """What a right answer costs in time."""
+    """How many responses begin with a minus, and what a right answer costs in time."""
 
     def on_algorithm_init(self, *, algorithm: Any, **kwargs: Any) -> None:
         """When all is set up: makes the gauge that Prometheus reads."""
         self.cost = Gauge("seconds_per_right_answer", "Time over right answers.")
+
+    def on_episode_end(self, *, episode: Any, metrics_logger: Any, **kwargs: Any) -> None:
+        """On each EnvRunner, for every response."""
+        said = episode.get_actions()[-1]
+        metrics_logger.log_value("begins_with_minus", float(said.startswith("-")), reduce="mean")
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **kwargs: Any) -> None:
         """After each iteration: what it writes into the result is a metric like any other."""
@@ -54,8 +59,9 @@ def main(overrides: list[str]) -> None:
         ),
     )
 
-    cost = tuner.fit()[0].metrics["seconds_per_right_answer"]
-    print(f"a right answer takes {cost:.4f} s")
+    metrics = tuner.fit()[0].metrics
+    cost, minus = metrics["seconds_per_right_answer"], metrics["env_runners"]["begins_with_minus"]
+    print(f"a right answer takes {cost:.4f} s; {minus:.3f} of the responses begin with a minus")
 
 
 if __name__ == "__main__":

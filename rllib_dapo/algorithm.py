@@ -31,7 +31,12 @@ from rllib_dapo.metrics.environment_metrics import environment_metrics, environm
 from rllib_dapo.metrics.evaluation_metrics import evaluation_metrics
 from rllib_dapo.metrics.iteration_seconds import SECONDS, IterationClock
 from rllib_dapo.metrics.learner_metrics import check_skipped_updates
-from rllib_dapo.metrics.rollout_log import check_shortfall, describe_shortfall, log_rollout
+from rllib_dapo.metrics.rollout_log import (
+    check_shortfall,
+    describe_shortfall,
+    log_rollout,
+    logged_figures,
+)
 from rllib_dapo.model_check.check_model import ModelCheck
 from rllib_dapo.models import resolve_model
 from rllib_dapo.planning import plan_update
@@ -315,6 +320,7 @@ class DAPO(WholeCheckpoints):
         evaluation = {
             ENV_RUNNER_RESULTS: evaluation_metrics(summaries)
             | environment_metrics(summaries, name_of)
+            | logged_figures(results)
         }
 
         call_back(self, "on_evaluate_end", evaluation_metrics=evaluation)

@@ -27,6 +27,16 @@ DOCUMENTED = (
     "env_check.check_environment",
     "env_check.environment_finding",
     "envs",
+    "metrics",
+    "models.model_names",
+    "reporting.demo_picture",
+    "run.preset_files",
+    "run.quiet_python",
+    "run.run_file",
+    "run.run_settings",
+    "run.search.joint_space",
+    "run.search.stoppers",
+    "run.shared_engines",
 )
 
 
@@ -62,6 +72,8 @@ def write(folder: Path) -> None:
         # Of libraries that are imported on the way.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        # Of a NamedTuple, whose constructor does not know which module its annotations are from.
+        warnings.filterwarnings("ignore", "Error parsing type annotation ForwardRef", UserWarning)
         pdoc.pdoc(*specifications(), output_directory=folder)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rllib_dapo.config.dapo_config import DAPOConfig
     from rllib_dapo.rollout.batch_source import SampledBatch
     from rllib_dapo.rollout.dynamic_sampler import DynamicSampler
+    from rllib_dapo.rollout.rollout_result import RolloutResult
 
 
 def log_rollout(
@@ -63,6 +64,9 @@ def log_rollout(
         window=1,
     )
 
+    if logged := [result.logged for result in results if result.logged]:
+        metrics.aggregate(logged, key=ENV_RUNNER_RESULTS)
+
     # What RLlib counts as environment steps and as episodes are responses here.
     responses = sum(len(group.rewards) for group in sampler.seen)
     for name in (NUM_ENV_STEPS_SAMPLED, NUM_EPISODES):
@@ -71,6 +75,20 @@ def log_rollout(
         metrics.log_value(
             (ENV_RUNNER_RESULTS, name), responses, reduce="lifetime_sum", with_throughput=True
         )
+
+
+def logged_figures(results: Iterable[RolloutResult]) -> dict[str, Any]:
+    """What the user's callbacks have logged on EnvRunners, as figures by name.
+
+    Args:
+        results: What EnvRunners have brought.
+    """
+    logged = [result.logged for result in results if result.logged]
+    if not logged:
+        return {}
+    logger = MetricsLogger(root=True)
+    logger.aggregate(logged)
+    return logger.reduce(compile=True)
 
 
 def check_shortfall(sampler: DynamicSampler, config: DAPOConfig) -> None:

@@ -249,6 +249,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
             scoring_seconds=scoring_seconds,
             worker=self.worker_index,
             ended=time.time(),
+            logged=self.get_metrics(),
         )
 
     @override(EnvRunner)
@@ -294,10 +295,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):
 
     @override(EnvRunner)
     def get_metrics(self) -> dict[str, Any]:
-        """Returns what the user's callbacks logged.
-
-        DAPO's own metrics are computed on the driver, from the groups' summaries.
-        """
+        """Returns what callbacks have logged since the last call; DAPO's own are the driver's."""
         return self.metrics.reduce()
 
     @override(Checkpointable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rllib_dapo.core.types import GroupSummary, PromptGroup
 from rllib_dapo.rollout.group_so_far import GroupSoFar
@@ -58,6 +59,7 @@ class RolloutResult:
         call: Number of the call of `TextEnvRunner.advance`.
         worker: Index of the EnvRunner.
         ended: When the call ended, in seconds since the epoch.
+        logged: What the user's callbacks have logged since the call before, as RLlib's metrics.
     """
 
     groups: list[SampledGroup]
@@ -68,6 +70,7 @@ class RolloutResult:
     call: int = 0
     worker: int = 0
     ended: float = 0.0
+    logged: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

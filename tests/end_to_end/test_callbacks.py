@@ -34,6 +34,34 @@ class Recorder(RLlibCallback):
         self.events.append(("checkpoint_loaded", given))
 
 
+class Counter(RLlibCallback):
+    """Logs on EnvRunners, also on those in processes of their own."""
+
+    def on_episode_end(self, *, episode: Any, metrics_logger: Any, **given: Any) -> None:
+        metrics_logger.log_value("letters", len(episode.get_actions()[-1]), reduce="sum")
+
+
+@pytest.mark.slow
+def test_what_env_runners_log_is_in_the_results(
+    cluster: None, small_config: Callable[..., DAPOConfig]
+) -> None:
+    config = (
+        small_config(engine="transformers", num_env_runners=1)
+        .dynamic_sampling(enabled=False)
+        .callbacks(Counter)
+        .evaluation(
+            evaluation_interval=1, evaluation_num_prompts=2, evaluation_samples_per_prompt=2
+        )
+    )
+    algo = config.build_algo()
+    for _ in range(2):
+        result = algo.train()
+        # 4 prompts with 8 responses of at most 6 tokens, each one letter.
+        assert 0 < result["env_runners"]["letters"] <= 4 * 8 * 6
+        assert 0 < result["evaluation"]["env_runners"]["letters"] <= 2 * 2 * 6
+    algo.stop()
+
+
 @pytest.mark.slow
 def test_events_of_an_algorithm_come_in_their_order_with_what_the_page_says(
     cluster: None, small_config: Callable[..., DAPOConfig], tmp_path: Path

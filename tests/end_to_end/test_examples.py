@@ -166,8 +166,10 @@ def test_figures_of_ones_own_reach_results_and_tensorboard(
     (results,) = tmp_path.glob("outputs/own_figures/own_figures/*/result.json")
     for result in map(json.loads, results.read_text().splitlines()):
         assert result["seconds_per_right_answer"] > 0
+        assert 0 <= result["env_runners"]["begins_with_minus"] <= 1
     (curves,) = results.parent.glob("events.out.tfevents.*")
     assert b"seconds_per_right_answer" in curves.read_bytes()
+    assert b"begins_with_minus" in curves.read_bytes()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -11,6 +11,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rllib_dapo import DAPOConfig
 from rllib_dapo.core import PromptGroup
+from rllib_dapo.metrics.rollout_log import logged_figures
 from rllib_dapo.rollout.env_runner import TextEnvRunner
 
 MakeConfig = Callable[..., DAPOConfig]
@@ -54,7 +55,14 @@ def test_a_callback_may_be_a_plain_function_that_logs_a_metric(rollout_config: M
         metrics_logger.log_value("letters", len(episode.get_actions(0)), reduce="sum")
 
     runner = TextEnvRunner(config=rollout_config().callbacks(on_episode_end=log_length))
-    (group,) = groups_of(runner, [0])
-    assert runner.get_metrics()["letters"].peek() == sum(
-        len(response.text) for response in group.responses
-    )
+    results = [runner.sample_groups([0]), runner.sample_groups([1], evaluation=True)]
+    letters = [
+        sum(
+            len(response.text)
+            for sampled in result.groups
+            for response in sampled.group().responses
+        )
+        for result in results
+    ]
+    assert [logged_figures([result])["letters"] for result in results] == letters
+    assert logged_figures(results)["letters"] == sum(letters)
