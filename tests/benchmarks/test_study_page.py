@@ -36,7 +36,7 @@ def study(dapo: float, seeds: int = 5) -> dict[str, Any]:
 
 
 def test_a_verdict_has_its_figure_and_its_margin() -> None:
-    first, second, third, _ = verdicts(study(0.8))
+    first, second, third, *_ = verdicts(study(0.8))
     assert "holds: 2.00 (2.00 to 2.00), asked 2." in first
     assert "holds: +" not in second
     assert "holds: 0.400 (0.400 to 0.400), asked 0.01." in second
