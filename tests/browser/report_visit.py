@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 PATIENCE_MS = 800_000  # only against hanging, however busy the machine
 DRAWN = "html[data-drawn-after]"
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 800}
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 800}
 
 
 def wait_until(page: Page, expression: str) -> None:

@@ -41,10 +41,8 @@ function fillOverview() {
   const { run, trials } = report;
   $("name").textContent = run.name;
   const about = Object.entries(run.about).map(([name, value]) => `${name} ${value}`);
-  $("about").textContent = joined(
-    ...about,
-    run.ended && `last result ${run.ended.replace("_", " ")}`,
-  );
+  const aboutText = joined(...about, run.ended && `last result ${run.ended.replace("_", " ")}`);
+  $("about").replaceChildren(...breakable(aboutText));
 
   $("tiles").replaceChildren(statusTile());
   const best = trials[run.from_best[0]];
