@@ -55,8 +55,9 @@ docs: setup  ## the tables of docs/ that are made from the code, and a reference
 
 # What a ratio is measured of, each in minutes; the others are studies, or need a GPU.
 RATIOS = rollout learner verifier step_vs_trl sweep_overhead logprob_memory fetch weight_transfer \
-	learner_memory planned_memory shared_prompts overlap dynamic_sampling critic judge lora
-STUDIES = staleness plan_memory scale claims sample_efficiency
+	learner_memory planned_memory shared_prompts overlap dynamic_sampling critic judge lora \
+	report_page
+STUDIES = staleness plan_memory scale claims sweep_statistics sample_efficiency
 RUN_BENCHMARKS = echo "runs: $(1)"; missed=; for name in $(1); do \
 	    echo "== benchmarks/$$name.py"; \
 	    .venv/bin/python benchmarks/$$name.py || missed+=" $$name"; \

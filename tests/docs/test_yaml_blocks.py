@@ -37,6 +37,10 @@ NEEDED = {
     "judge:": "openai",
 }
 TASKSETS = REPO / "tests" / "envs" / "adapters" / "tasksets"
+# Programs of others, and what stands for them here.
+PROGRAMS = {
+    "[uvx, mcp-server-time]": f"[{sys.executable}, {REPO / 'tests' / 'envs' / 'mcp' / 'server.py'}]"
+}
 
 
 def _merged(below: Tree, above: Mapping[str, Any]) -> Tree:
@@ -94,6 +98,8 @@ def test_a_run_file_passes_the_checks_of_train(block: Block, folder: Path) -> No
 
     write_given(folder, block.page)
     for text in _run_files(block):
+        for shown, here in PROGRAMS.items():
+            text = text.replace(shown, here)
         (folder / "shown.yaml").write_text(text)
         check_run(read_settings(folder / "shown.yaml", [A_MODEL_THAT_IS_HERE]), available={})
 
