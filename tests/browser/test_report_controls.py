@@ -303,13 +303,22 @@ def test_pictures_and_numbers_of_what_is_shown_are_saved(opened: Visit, page: Pa
     assert {row["verdict"] for row in responses} == {"missing"}
 
 
-def test_every_part_can_be_saved(page: Page) -> None:
-    for button in page.locator(".downloads button", has_text="JSON").all():
-        if not button.is_visible():
-            continue
-        with page.expect_download() as found:
-            button.evaluate("button => button.click()")
-        assert isinstance(json.loads(Path(found.value.path()).read_bytes()), list)
+def test_every_part_can_be_saved(chromium: Browser, page_file: Path) -> None:
+    """With pages for eight files each: Chromium lets one save ten that no mouse has asked for."""
+    saved, number = 0, 1
+    while saved < number:
+        visit = Visit(chromium, page_file, accept_downloads=True)
+        buttons = visit.page.locator(".downloads button", has_text="JSON").all()
+        shown = [button for button in buttons if button.is_visible()]
+        number = len(shown)
+        for button in shown[saved : saved + 8]:
+            # Not by the mouse: plots that are drawn meanwhile move the button.
+            with visit.page.expect_download() as found:
+                button.evaluate("button => button.click()")
+            assert isinstance(json.loads(Path(found.value.path()).read_bytes()), list)
+            saved += 1
+        visit.context.close()
+    assert saved > 10
 
 
 def test_a_spreadsheet_takes_no_text_for_a_formula(
