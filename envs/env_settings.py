@@ -7,6 +7,7 @@ import math
 import operator
 import string
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,3 +109,24 @@ def is_finite_number(value: Any) -> bool:
 def _did_you_mean(name: Any, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def check_address(name: str, value: Any, *, example: str) -> SplitResult:
+    """Returns the parts of an address of a server over HTTP.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What was given.
+        example: An address as it should be.
+
+    Raises:
+        ValueError: If it is none; one line.
+    """
+    if isinstance(value, str):
+        try:
+            parts = urlsplit(value)
+            if parts.scheme in ("http", "https") and parts.hostname:
+                return parts
+        except ValueError:  # brackets that hold no address
+            pass
+    raise ValueError(f"{name}={value!r}: must be an address such as {example}")

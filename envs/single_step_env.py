@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 
 from rllib_dapo.envs.base import SingleStepTextEnv
+from rllib_dapo.envs.turns import Turn
 
 
 def make_single_step_env(name: Any, config: Any) -> SingleStepTextEnv:
@@ -39,3 +40,21 @@ def make_single_step_env(name: Any, config: Any) -> SingleStepTextEnv:
             f"problems={name!r}: must be an environment of one step, derived from SingleStepTextEnv"
         )
     return env
+
+
+def scored_turn(env: SingleStepTextEnv, seed: int, response: str) -> Turn:
+    """Has the environment score a final answer, and returns that as the last turn of an episode.
+
+    Args:
+        env: From `make_single_step_env`.
+        seed: The problem's seed.
+        response: The answer; untrusted text.
+    """
+    reward, info = env.collect(env.submit(seed, response))
+    reason = info.pop("missing_reason", "")
+    return Turn(
+        reward=None if reason else reward,
+        is_correct=info.pop("is_correct", None),
+        reason=reason,
+        info=info,
+    )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from rllib_dapo.envs.calculator.arithmetic_parser import CalculatorError, calculate, write_number
 from rllib_dapo.envs.env_settings import check_choice, check_template
-from rllib_dapo.envs.single_step_env import make_single_step_env
+from rllib_dapo.envs.single_step_env import make_single_step_env, scored_turn
 from rllib_dapo.envs.tools import Tool, ToolCall
 from rllib_dapo.envs.tools_env import ToolsEnv, function_tool
 from rllib_dapo.envs.turns import Turn, TurnsEnv
@@ -112,7 +112,7 @@ class CalculatorMathEnv(ToolsEnv):
         """The same of a response without native calls, which may hold one in marks."""
         expression = None if self._is_native else self._called(response)
         if expression is None:
-            return self._score(response)
+            return scored_turn(self._problems, self._seed, response)
 
         # Cut off here, the episode is a failure: there is no final answer.
         result = self._result_template.format(result=result_of(expression))
@@ -128,16 +128,6 @@ class CalculatorMathEnv(ToolsEnv):
         _, opened, rest = response[:_MAX_CALL_CHARACTERS].rpartition(self._open)
         expression, closed, _ = rest.partition(self._close)
         return expression if opened and closed else None
-
-    def _score(self, response: str) -> Turn:
-        reward, info = self._problems.collect(self._problems.submit(self._seed, response))
-        reason = info.pop("missing_reason", "")
-        return Turn(
-            reward=None if reason else reward,
-            is_correct=info.pop("is_correct", None),
-            reason=reason,
-            info=info,
-        )
 
 
 def result_of(expression: str) -> str:

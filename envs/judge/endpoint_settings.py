@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from rllib_dapo.envs.env_settings import check_integer, is_finite_number
+from rllib_dapo.envs.env_settings import check_address, check_integer, is_finite_number
 
 ENDPOINT_DEFAULTS: Mapping[str, Any] = {
     "url": None,
@@ -105,21 +104,14 @@ def check_text(name: str, value: Any) -> str:
 
 
 def _url(name: str, value: Any) -> str:
-    wanted = "must be an address such as http://localhost:8000/v1"
-    try:
-        parts = urlsplit(value)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except (ValueError, TypeError, AttributeError):
-        is_one = False
-    if not isinstance(value, str) or not is_one:
-        raise ValueError(f"{name}={value!r}: {wanted}")
+    parts = check_address(name, value, example="http://localhost:8000/v1")
     if parts.username or parts.password or parts.query:
         # Not shown: it holds what nobody else should read.
         raise ValueError(
             f"{name}: must not hold a user, a password or a query; name the environment variable "
             "that holds the key with api_key_variable"
         )
-    return value
+    return str(value)
 
 
 def _variable(name: str, value: Any) -> str | None:

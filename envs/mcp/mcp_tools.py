@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from rllib_dapo.envs.env_settings import check_template, is_finite_number
 from rllib_dapo.envs.mcp.server_connection import McpError, ServerConnection
 from rllib_dapo.envs.mcp.server_settings import check_servers
-from rllib_dapo.envs.single_step_env import make_single_step_env
+from rllib_dapo.envs.single_step_env import make_single_step_env, scored_turn
 from rllib_dapo.envs.tools import Tool, ToolCall, read_tools, tool_name
 from rllib_dapo.envs.tools_env import ToolsEnv
 from rllib_dapo.envs.turns import Turn, TurnsEnv
@@ -108,14 +108,7 @@ class McpToolsEnv(ToolsEnv):
 
     def answer(self, response: str) -> Turn:
         """Has the other environment score the final answer."""
-        reward, info = self._problems.collect(self._problems.submit(self._seed, response))
-        reason = info.pop("missing_reason", "")
-        return Turn(
-            reward=None if reason else reward,
-            is_correct=info.pop("is_correct", None),
-            reason=reason,
-            info=info,
-        )
+        return scored_turn(self._problems, self._seed, response)
 
     def close(self) -> None:
         """Ends the sessions, and the servers that were started."""

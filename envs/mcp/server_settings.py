@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from rllib_dapo.envs.env_settings import merge_settings
+from rllib_dapo.envs.env_settings import check_address, merge_settings
 
 _DEFAULTS: Mapping[str, Any] = {
     "command": None,
@@ -83,16 +82,10 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _address(name: str, value: Any) -> str:
-    try:
-        parts = urlsplit(value)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except (ValueError, TypeError, AttributeError):
-        is_one = False
-    if not isinstance(value, str) or not is_one:
-        raise ValueError(f"{name}={value!r}: must be an address such as http://localhost:8000/mcp")
+    parts = check_address(name, value, example="http://localhost:8000/mcp")
     if parts.username or parts.password:
         raise ValueError(f"{name}: must not hold a user or a password")  # which is not shown
-    return value
+    return str(value)
 
 
 def _environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:

@@ -22,6 +22,7 @@ import numpy as np
 from ray.rllib.utils.annotations import override
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.utils import flatten_dict
 
 from rllib_dapo.ray_internals import keep_one_more_actor, keep_trial_state
 from rllib_dapo.run.search.paired_comparison import LEVEL, compare_points
@@ -127,7 +128,7 @@ class RaceScheduler(FIFOScheduler):
 
         last = trial.last_result if trial.run_metadata.last_result else {}
         if "training_iteration" in last:
-            self._note(runner, _flat(last))
+            self._note(runner, flatten_dict(dict(last)))
         if trial.is_finished():
             runner.has_ended, runner.has_failed = True, trial.status == Trial.ERROR
             if is_dropped(last.get(STOP_REASON)):
@@ -249,13 +250,3 @@ class RaceScheduler(FIFOScheduler):
 def _kind_of(value: Any) -> str:
     """Stands for an object, whose own text may hold an address."""
     return value.__qualname__ if isinstance(value, type) else type(value).__qualname__
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
